@@ -1,0 +1,162 @@
+"""One experiment: train both tasks on MovieLens 100K and watch it in TensorBoard.
+
+    python main.py                                              # shared embeddings, λ_F = 0.99, λ_R = 0.01
+    python main.py --no_shared_embeddings --factorization_weight 0.5 --regression_weight 0.5
+    tensorboard --logdir run
+
+The data is fetched on the first run. Same seed and same machine: the same numbers, bit for bit.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+
+import data
+import train
+from models import MultiTaskNet
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the flags, and fill in those whose default depends on others."""
+    parser = Parser(description="Train MultiTaskNet on MovieLens 100K.", allow_abbrev=False)
+    flag = parser.add_argument
+    flag("--factorization_weight", type=float, default=0.99, help="λ_F, weight of the BPR loss (%(default)s)")
+    flag("--regression_weight", type=float, default=0.01, help="λ_R, weight of the MSE (%(default)s)")
+    flag("--shared_embeddings", action="store_true", default=True, help="one set of tables for both tasks (default)")
+    flag("--no_shared_embeddings", action="store_false", dest="shared_embeddings", help="a set of tables for each task")
+    flag("--logdir", type=Path, help="folder for TensorBoard (run/shared=…_LF=…_LR=…, from the settings)")
+    flag("--test_fraction", type=float, default=0.05, help="share of the ratings held out (%(default)s)")
+    flag("--epochs", type=int, default=200, help="passes over the training ratings (%(default)s)")
+    flag("--embedding_dim", type=int, default=32, help="length of the embeddings (%(default)s)")
+    flag("--layer_sizes", type=int, nargs="+", help="input width of each MLP layer (3·embedding_dim and 64)")
+    flag("--batch_size", type=int, default=256, help="ratings a step (%(default)s)")
+    flag("--learning_rate", type=float, default=1e-3, help="Adam's (%(default)s)")
+    flag("--seed", type=int, default=0, help="of the split, the weights, the shuffles and the negatives (%(default)s)")
+    flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
+    flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
+    options = parser.parse_args(arguments)
+    if options.layer_sizes is None:
+        options.layer_sizes = [3 * options.embedding_dim, 64]
+    if options.logdir is None:
+        weights = f"LF={options.factorization_weight:g}_LR={options.regression_weight:g}"
+        options.logdir = Path("run") / f"shared={options.shared_embeddings}_{weights}"
+    return options
+
+
+def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interactions]:
+    """Check everything that can be wrong, then make what training needs: the trainer and the test side.
+
+    Raises:
+        ValueError, OSError: an option, the data or the log directory cannot be used.
+    """
+    settings = train.Settings(
+        options.factorization_weight, options.regression_weight, options.batch_size, options.learning_rate
+    )
+    for name, least in {"epochs": 1, "embedding_dim": 1, "seed": 0}.items():
+        if getattr(options, name) < least:
+            raise ValueError(f"{name} is {getattr(options, name)}: expected at least {least}")
+    data.check_test_fraction(options.test_fraction)
+    device = pick_device(options.device)
+    check_writable(options.logdir)
+    # Three streams, so that neither the split nor the weights move when the other draws more.
+    split_seed, model_seed, trainer_seed = np.random.SeedSequence(options.seed).generate_state(3, np.uint64).tolist()
+    interactions = data.load(options.data_dir)
+    training_side, test_side = data.random_train_test_split(
+        interactions, options.test_fraction, torch.Generator().manual_seed(split_seed)
+    )
+    torch.manual_seed(model_seed)
+    model = MultiTaskNet(
+        interactions.num_users,
+        interactions.num_items,
+        options.embedding_dim,
+        options.layer_sizes,
+        options.shared_embeddings,
+    )
+    return train.Trainer(model.to(device), training_side, settings, trainer_seed), test_side
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; for ``auto`` the first of cuda, mps and cpu that this machine has."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name} cannot be used: {str(error).splitlines()[0]}") from error
+    if device.type not in ("cuda", "mps", "cpu"):
+        raise ValueError(f"device {name} cannot be used: expected cuda, mps, cpu or auto")
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with fixed buffers
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return device
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, or raise OSError if files cannot be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"log directory {folder} cannot be written: {error.strerror}") from error
+
+
+def summary(history: list[train.Figures]) -> str:
+    """A table of the last and the best test figures, with their epochs."""
+    last = len(history) - 1
+    best_mse = min(range(len(history)), key=lambda epoch: history[epoch].test_mse)
+    best_mrr = max(range(len(history)), key=lambda epoch: history[epoch].test_mrr)
+    rows = [
+        ("", f"last (epoch {last})", "best"),
+        ("test MSE", f"{history[last].test_mse:.4f}", f"{history[best_mse].test_mse:.4f} (epoch {best_mse})"),
+        ("test MRR", f"{history[last].test_mrr:.4f}", f"{history[best_mrr].test_mrr:.4f} (epoch {best_mrr})"),
+    ]
+    return "\n".join(f"{name:10}{now:18}{best}" for name, now, best in rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        Exit status: 0, or 2 after one line on stderr that says what to change.
+    """
+    started = time.perf_counter()
+    options = parse_arguments(arguments)
+    try:
+        trainer, test = set_up(options)
+    except (ValueError, OSError) as error:
+        return fail(error)
+    try:
+        history = train.fit(trainer, test, options.epochs, options.logdir)
+    except (FloatingPointError, OSError) as error:
+        return fail(error)
+    print(summary(history))
+    seconds = time.perf_counter() - started
+    print(f"{options.epochs} epochs in {seconds:.1f} s on {trainer.device}; logs in {options.logdir}")
+    return 0
+
+
+def fail(error: Exception) -> int:
+    """Report what a person can mend, without a traceback."""
+    print(f"main.py: error: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""Training: the λ-weighted loss of two tasks, one epoch, and the loop over epochs that TensorBoard watches.
+
+    trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01), seed=0)
+    history = fit(trainer, test, logdir="run/mine")
+
+One step takes a batch of observed (user, item, rating) triples and, for each, one item drawn uniformly from all of
+them. It minimizes
+
+    L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
+
+with Adam. The negative items need no rating and so never pass through the MLP.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from data import Interactions
+from metrics import mrr_score, mse_score
+from models import MultiTaskNet
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What training depends on besides the network, the data and the seed.
+
+    Attributes:
+        factorization_weight, regression_weight: λ_F and λ_R, not negative and not both zero.
+        batch_size: observed triples a step; the last batch of an epoch may be smaller.
+        learning_rate: Adam's, positive.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+
+    factorization_weight: float = 0.99
+    regression_weight: float = 0.01
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("factorization_weight", "regression_weight"):
+            weight = getattr(self, name)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"{name} is {weight}: expected a number of at least 0")
+        if self.factorization_weight == self.regression_weight == 0:
+            raise ValueError("factorization_weight and regression_weight are both 0: there is nothing to learn from")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}: expected at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate is {self.learning_rate}: expected a positive number")
+
+
+class Losses(NamedTuple):
+    """Mean losses of an epoch, over its triples: equations 3 and 5, and their λ-weighted sum."""
+
+    factorization: float
+    regression: float
+    joint: float
+
+
+Loss = TypeVar("Loss", float, Tensor)
+
+
+class Figures(NamedTuple):
+    """What an epoch is judged by: the means of its training losses, then the metrics after it."""
+
+    factorization_loss: float
+    training_mse: float
+    joint_loss: float
+    test_mrr: float
+    test_mse: float
+
+
+# In the order of Figures; the names are the course's, so that its runs and these overlay.
+TAGS = (
+    "training/Factorization Loss",
+    "training/MSE",
+    "training/Joint Loss",
+    "eval/Mean Reciprocal Rank",
+    "eval/MSE",
+)
+
+
+def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
+    """Bayesian personalised ranking loss, equation 3: mean of 1 − σ(p⁺ − p⁻).
+
+    This is the homework's bounded form; Rendle et al. (2009) take −log σ.
+
+    Args:
+        positive: (batch,) logits of observed items.
+        negative: (batch,) logits of sampled items.
+
+    Returns:
+        () the mean loss, in [0, 1]; 0.5 where the two cannot be told apart.
+    """
+    return (1.0 - torch.sigmoid(positive - negative)).mean()
+
+
+def regression_loss(score: Tensor, ratings: Tensor) -> Tensor:
+    """Mean squared error, equation 5: mean of (r̂ − r)².
+
+    Args:
+        score: (batch,) predicted ratings.
+        ratings: (batch,) observed ratings.
+
+    Returns:
+        () the mean, in squared stars.
+    """
+    return (score - ratings).square().mean()
+
+
+class Trainer:
+    """A network, its training data on the network's device, and Adam.
+
+    Args:
+        model: the network to train, in place.
+        train: observed interactions; moved to the model's device whole.
+        settings: weights of the losses, batch size, learning rate.
+        seed: of the shuffles and the negative items.
+
+    Raises:
+        ValueError: the data is empty or does not fit the network, or the network has sparse gradients.
+    """
+
+    def __init__(self, model: MultiTaskNet, train: Interactions, settings: Settings, seed: int) -> None:
+        users, items = model.factorization_tables
+        if len(train) == 0:
+            raise ValueError("there are no training ratings: expected at least one")
+        if (train.num_users, train.num_items) != (users.num_embeddings, items.num_embeddings):
+            raise ValueError(
+                f"the network has {users.num_embeddings} users and {items.num_embeddings} items, "
+                f"but the ratings have {train.num_users} and {train.num_items}"
+            )
+        if users.sparse:
+            raise ValueError("the network has sparse gradients, which Adam does not take: make it with sparse=False")
+        self.device = items.weight.device
+        self.model = model
+        self.train = train.to(self.device)
+        self.settings = settings
+        self.epoch = 0
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+
+    def run_epoch(self) -> Losses:
+        """Train on every triple once, in a new order and with new negative items.
+
+        Returns:
+            The losses, each averaged over the epoch's triples as they were met.
+
+        Raises:
+            FloatingPointError: a loss stopped being finite.
+        """
+        order = torch.randperm(len(self.train), generator=self.generator, device=self.device)
+        negatives = torch.randint(
+            self.train.num_items, (len(self.train),), generator=self.generator, device=self.device
+        )
+        # One gather for the epoch, so that a step's batch is a slice and copies nothing.
+        epoch = (self.train.user_ids[order], self.train.item_ids[order], negatives, self.train.ratings[order])
+        batches = zip(*(column.split(self.settings.batch_size) for column in epoch), strict=True)
+        # Losses stay on the device until the epoch is over: reading one would wait for its step to finish.
+        losses = torch.stack([self.step(*batch) for batch in batches])
+        self._check_finite(losses)
+        sizes = torch.full((len(losses),), float(self.settings.batch_size), device=self.device)
+        sizes[-1] = len(self.train) - self.settings.batch_size * (len(losses) - 1)
+        factorization, regression = ((sizes @ losses) / len(self.train)).tolist()
+        self.epoch += 1
+        return Losses(factorization, regression, self._joint(factorization, regression))
+
+    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+        """One gradient step on a batch.
+
+        Args:
+            users, items, ratings: (batch,) observed triples.
+            negatives: (batch,) an item for each, drawn from all items.
+
+        Returns:
+            (2,) L_F and L_R before the step.
+        """
+        # Both rows of items meet the same users: (2, batch) logits from one look-up of u.
+        positive, negative = self.model.predict_interactions(users, torch.stack([items, negatives]))
+        factorization = bpr_loss(positive, negative)
+        regression = regression_loss(self.model.predict_ratings(users, items), ratings)
+        self.optimizer.zero_grad()
+        self._joint(factorization, regression).backward()
+        self.optimizer.step()
+        return torch.stack([factorization.detach(), regression.detach()])
+
+    def _joint(self, factorization: Loss, regression: Loss) -> Loss:
+        """λ_F · L_F + λ_R · L_R."""
+        return self.settings.factorization_weight * factorization + self.settings.regression_weight * regression
+
+    def _check_finite(self, losses: Tensor) -> None:
+        """Name the first step and task whose loss is not finite. losses: (steps, 2)."""
+        wrong = (~losses.isfinite()).nonzero()
+        if len(wrong) > 0:
+            step, task = wrong[0].tolist()
+            raise FloatingPointError(
+                f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {Losses._fields[task]} loss became "
+                f"{losses[step, task].item()}; learning_rate {self.settings.learning_rate:g} is probably too large"
+            )
+
+
+def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list[Figures]:
+    """Train for some epochs; after each, score the test side and write the five figures for TensorBoard.
+
+    Args:
+        trainer: what to train.
+        test: at least one held-out rating.
+        epochs: how many.
+        logdir: folder for the event file; each epoch's figures can be read there as soon as it is over.
+
+    Returns:
+        The figures of each epoch.
+
+    Raises:
+        FloatingPointError: a loss or a metric stopped being finite.
+    """
+    test = test.to(trainer.device)
+    history = []
+    # disable=None: no bar where the output is not a terminal.
+    with SummaryWriter(str(logdir)) as writer, tqdm(range(epochs), unit="epoch", disable=None) as bar:
+        for epoch in bar:
+            losses = trainer.run_epoch()
+            figures = Figures(*losses, mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test))
+            for tag, value in zip(TAGS, figures, strict=True):
+                writer.add_scalar(tag, value, epoch)
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"epoch {epoch}: {tag} is {value} after the last step; "
+                        f"learning_rate {trainer.settings.learning_rate:g} is probably too large"
+                    )
+            writer.flush()
+            history.append(figures)
+            bar.set_postfix_str(
+                f"BPR {figures.factorization_loss:.3f}, MSE {figures.training_mse:.3f}, "
+                f"test MSE {figures.test_mse:.3f}, test MRR {figures.test_mrr:.4f}"
+            )
+    return history
