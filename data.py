@@ -141,9 +141,9 @@ def synthetic(
 ) -> Interactions:
     """Ratings with MovieLens's shape, at any size: skewed popularity and activity, and taste to be learned.
 
-    Users and items get latent vectors. A pair is drawn by the user's activity (log-normal) and the item's popularity
-    (Zipf), and kept more often where the vectors agree, so that taste shows in what is watched; no pair comes twice.
-    The rating is the agreement plus noise, cut so that 1 to 5 stars come in the shares of MovieLens 100K.
+    Users and items get latent vectors. A pair is drawn by the user's activity and the item's popularity, both
+    log-normal, and kept more often where the vectors agree, so that taste shows in what is watched; no pair comes
+    twice. The rating is the agreement plus noise, cut so that 1 to 5 stars come in the shares of MovieLens 100K.
 
     Args:
         num_users, num_items: how many there are; a few may have no rating.
@@ -161,7 +161,7 @@ def synthetic(
     rng = np.random.default_rng(seed)
     user_taste, item_taste = rng.standard_normal((num_users, 8)), rng.standard_normal((num_items, 8))
     activity = np.cumsum(rng.lognormal(0.0, 1.0, num_users))
-    popularity = np.cumsum(rng.permutation(1.0 / (np.arange(num_items) + num_items / 100 + 1)))
+    popularity = np.cumsum(rng.lognormal(0.0, 1.7, num_items))
     pairs, drawn = np.empty(0, dtype=np.int64), list[NDArray[np.int64]]()
     while len(pairs) < num_interactions:
         while sum(map(len, drawn)) < 1.1 * num_interactions:
@@ -296,6 +296,8 @@ def _read_archive(archive: Archive, payload: bytes) -> Interactions:
 
 def _interactions(archive: Archive, ratings: bytes, titles: bytes) -> Interactions:
     """Parse the two members; ids become contiguous in the order of the source's ids."""
+    if not ratings.strip():
+        raise ValueError("no ratings in the file")
     rows = np.loadtxt(io.BytesIO(ratings), dtype=np.int64, usecols=(0, 1, 2), skiprows=archive.header_lines, ndmin=2)
     if hashlib.sha256(rows.astype("<i4").tobytes()).hexdigest() != RATINGS_SHA256:
         raise ValueError(f"{len(rows):,} ratings that are not the 100,000 of MovieLens 100K")

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -112,7 +113,7 @@ def store(payload: bytes, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _progress_bar(name: str, size: int) -> "tqdm[None]":
+def _progress_bar(name: str, size: int) -> "tqdm[NoReturn]":
     return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=None)
 
 

@@ -1,0 +1,265 @@
+"""data.py: every source gives the same tensors, a bad one gives none, and a split loses nothing."""
+
+import hashlib
+import io
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import data
+import download
+from data import Interactions
+
+
+def same(one: Interactions, other: Interactions) -> bool:
+    pairs = [
+        (getattr(one, name), getattr(other, name))
+        for name in ("user_ids", "item_ids", "ratings", "source_user_ids", "source_item_ids")
+    ]
+    return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+
+
+def refuse(*_: object) -> bytes:
+    raise OSError("the network is not part of this test")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "from_url", refuse)
+    monkeypatch.setattr(download, "from_package_index", refuse)
+
+
+def members(data_dir: Path) -> tuple[bytes, bytes]:
+    """u.data and u.item in GroupLens's formats, whichever source filled the folder."""
+    if (data_dir / data.GROUPLENS.filename).exists():
+        with zipfile.ZipFile(data_dir / data.GROUPLENS.filename) as archive:
+            return archive.read(data.GROUPLENS.ratings), archive.read(data.GROUPLENS.titles)
+    with zipfile.ZipFile(data_dir / data.RECBOLE.filename) as archive:
+        ratings = archive.read(data.RECBOLE.ratings).split(b"\n", 1)[1]
+        titles = data.RECBOLE.read_titles(archive.read(data.RECBOLE.titles))
+    lines = "".join(f"{item}|{title}|01-Jan-1995||url|0|1\n" for item, title in titles.items())
+    return ratings, lines.encode("latin-1")
+
+
+def test_movielens_is_what_its_readme_says(movielens: Interactions) -> None:
+    """Facts from GroupLens's README and from counting u.data."""
+    assert len(movielens) == 100_000
+    assert (movielens.num_users, movielens.num_items) == (943, 1682)
+    assert torch.equal(movielens.user_ids.unique(), torch.arange(943))
+    assert torch.equal(movielens.item_ids.unique(), torch.arange(1682))
+    assert torch.bincount(movielens.ratings.long()).tolist() == [0, 6110, 11370, 27145, 34174, 21201]
+    assert int(movielens.user_ids.bincount().min()) == 20
+    first = [movielens.source_user_ids[movielens.user_ids[0]], movielens.source_item_ids[movielens.item_ids[0]]]
+    assert ([int(x) for x in first], float(movielens.ratings[0])) == ([196, 242], 3.0)
+    assert movielens.titles[:2] == ("Toy Story (1995)", "GoldenEye (1995)")
+    assert movielens.titles[266] == "unknown"
+    assert movielens.titles[1411].endswith("(1995) (V)")
+    assert movielens.titles[542] == "Misérables, Les (1995)"
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_unzipped_folder_is_read_first(data_dir: Path, movielens: Interactions, tmp_path: Path) -> None:
+    ratings, titles = members(data_dir)
+    (tmp_path / "ml-100k").mkdir()
+    (tmp_path / "ml-100k" / "u.data").write_bytes(ratings)
+    without_titles = data.load(tmp_path)
+    assert same(without_titles, movielens)
+    assert without_titles.titles == ()
+    (tmp_path / "ml-100k" / "u.item").write_bytes(titles)
+    assert data.load(tmp_path).titles == movielens.titles
+    (tmp_path / data.GROUPLENS.filename).write_bytes(b"never opened")
+    assert same(data.load(tmp_path), movielens)
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_zip_archive_gives_the_same_tensors(
+    data_dir: Path, movielens: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The official archive cannot be in the repository: one of the same layout stands in, under its own digest."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, member in zip((data.GROUPLENS.ratings, data.GROUPLENS.titles), members(data_dir), strict=True):
+            archive.writestr(name, member)
+    payload = buffer.getvalue()
+    (tmp_path / data.GROUPLENS.filename).write_bytes(payload)
+    with pytest.raises(FileNotFoundError, match="expected 4,924,029 with 50d2a982c669"):
+        data.load(tmp_path)
+    stand_in = data.GROUPLENS._replace(size=len(payload), sha256=hashlib.sha256(payload).hexdigest())
+    monkeypatch.setattr(data, "GROUPLENS", stand_in)
+    loaded = data.load(tmp_path)
+    assert same(loaded, movielens)
+    assert loaded.titles == movielens.titles
+
+
+def test_the_official_archive_gives_the_same_tensors(movielens: Interactions) -> None:
+    try:
+        payload = download.from_url(data.GROUPLENS_URL, data.GROUPLENS.size)
+    except OSError as error:
+        pytest.skip(f"GroupLens's server cannot be reached from here: {error}")
+    assert same(data._read_archive(data.GROUPLENS, payload), movielens)
+
+
+def test_the_package_index_gives_the_same_tensors(movielens: Interactions) -> None:
+    try:
+        payload = download.from_package_index("recbole==1.2.1", data.RECBOLE.filename, data.RECBOLE.size)
+    except OSError as error:
+        pytest.skip(f"pip's package index cannot be reached from here: {error}")
+    assert same(data._read_archive(data.RECBOLE, payload), movielens)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "page"])
+def test_a_damaged_archive_is_never_opened(
+    damage: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = data.RECBOLE if (data_dir / data.RECBOLE.filename).exists() else data.GROUPLENS
+    payload = (data_dir / archive.filename).read_bytes()
+    damaged = {
+        "truncated": payload[:-1000],
+        "flipped": payload[:5000] + bytes([payload[5000] ^ 1]) + payload[5001:],
+        "empty": b"",
+        "page": b"\n<!DOCTYPE html><title>Sign in</title>",
+    }[damage]
+    (tmp_path / archive.filename).write_bytes(damaged)
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load(tmp_path)
+    assert f"{archive.filename}: {len(damaged):,} bytes with SHA-256" in str(caught.value)
+    assert ("a login page" in str(caught.value)) == (damage == "page")
+    assert archive.filename in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("damage", ["a line missing", "another rating", "not a table", "empty"])
+def test_a_damaged_folder_is_not_used(damage: str, data_dir: Path, movielens: Interactions, tmp_path: Path) -> None:
+    ratings, _ = members(data_dir)
+    rows = ratings.splitlines(keepends=True)
+    damaged = {
+        "a line missing": b"".join(rows[:-1]),
+        "another rating": b"".join([rows[0].replace(b"\t3\t", b"\t4\t"), *rows[1:]]),
+        "not a table": b"<html>" + ratings,
+        "empty": b"\n",
+    }[damage]
+    (tmp_path / "ml-100k").mkdir()
+    (tmp_path / "ml-100k" / "u.data").write_bytes(damaged)
+    with pytest.raises(FileNotFoundError, match="ml-100k: "):
+        data.load(tmp_path)
+    for archive in (data.GROUPLENS, data.RECBOLE):  # the next source is used all the same
+        if (data_dir / archive.filename).exists():
+            shutil.copy(data_dir / archive.filename, tmp_path)
+    assert same(data.load(tmp_path), movielens)
+
+
+@pytest.mark.usefixtures("offline")
+def test_when_nothing_works_one_message_says_all(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load(tmp_path / "none")
+    message = str(caught.value)
+    for part in ("ml-100k: not there", "ml-100k.zip: not there", "whl: not there", "pip download", data.GROUPLENS_URL):
+        assert part in message
+    assert message.count("the network is not part of this test") == 2
+    assert "To place it by hand" in message
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file: expected a folder"):
+        data.load(tmp_path / "file")
+
+
+def test_what_was_fetched_is_kept_and_a_wrong_answer_is_not(
+    data_dir: Path, movielens: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = data_dir / data.RECBOLE.filename
+    if not wheel.exists():
+        pytest.skip("the data came from GroupLens's archive, so that there is no wheel to serve")
+    monkeypatch.setattr(download, "from_url", lambda *_: b"<html>please sign in</html>")
+    monkeypatch.setattr(download, "from_package_index", lambda *_: wheel.read_bytes())
+    assert same(data.load(tmp_path / "new" / "data"), movielens)
+    assert [path.name for path in (tmp_path / "new" / "data").iterdir()] == [wheel.name]
+    monkeypatch.setattr(download, "from_package_index", refuse)
+    assert same(data.load(tmp_path / "new" / "data"), movielens)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_split_puts_every_rating_into_exactly_one_side(seed: int) -> None:
+    n = 21 + 37 * seed
+    ids = torch.arange(n)
+    whole = Interactions(ids, ids.flip(0), ids.float(), n, n)
+    fraction = 0.05 + 0.09 * seed
+    train, test = data.random_train_test_split(whole, fraction, torch.Generator().manual_seed(seed))
+    assert len(test) == round(fraction * n)
+    assert sorted(train.user_ids.tolist() + test.user_ids.tolist()) == list(range(n))
+    for side in (train, test):
+        assert torch.equal(side.item_ids, n - 1 - side.user_ids)
+        assert torch.equal(side.ratings, side.user_ids.float())
+        assert (side.num_users, side.num_items) == (n, n)
+    again, _ = data.random_train_test_split(whole, fraction, torch.Generator().manual_seed(seed))
+    other, _ = data.random_train_test_split(whole, fraction, torch.Generator().manual_seed(seed + 1))
+    assert same(train, again)
+    assert not same(train, other)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_a_fraction_out_of_range_is_refused(fraction: float, split: tuple[Interactions, Interactions]) -> None:
+    with pytest.raises(ValueError, match="test_fraction is"):
+        data.random_train_test_split(split[0], fraction)
+
+
+def test_an_empty_side_is_refused(split: tuple[Interactions, Interactions]) -> None:
+    with pytest.raises(ValueError, match="leaves the test side empty"):
+        data.random_train_test_split(split[0], 1e-6)
+    with pytest.raises(ValueError, match="leaves the training side empty"):
+        data.random_train_test_split(split[0], 1 - 1e-6)
+
+
+def test_by_user_is_the_same_interactions_grouped(split: tuple[Interactions, Interactions]) -> None:
+    train, _ = split
+    grouped = train.by_user
+    assert grouped.offsets[0] == 0
+    assert grouped.offsets[-1] == len(train)
+    for user in range(train.num_users):
+        own = slice(grouped.offsets[user], grouped.offsets[user + 1])
+        assert set(grouped.user_ids[own].tolist()) <= {user}
+        assert torch.equal(grouped.item_ids[own], train.item_ids[train.user_ids == user])
+
+
+def test_synthetic_ratings_look_like_movielens() -> None:
+    made = data.synthetic()
+    assert (len(made), made.num_users, made.num_items) == (100_000, 943, 1682)
+    pairs = made.user_ids * 1682 + made.item_ids
+    assert len(pairs.unique()) == len(pairs)
+    shares = torch.bincount(made.ratings.long(), minlength=6) / len(made)
+    torch.testing.assert_close(shares, torch.tensor([0, 0.0611, 0.1137, 0.2715, 0.3417, 0.2120]), rtol=0, atol=2e-3)
+    popularity = made.item_ids.bincount(minlength=1682).sort(descending=True).values / len(made)
+    # In MovieLens 100K the most popular tenth of the movies has 43 % of the ratings, the lower half 7 %.
+    assert 0.35 < float(popularity[:168].sum()) < 0.5
+    assert 0.05 < float(popularity[841:].sum()) < 0.12
+
+
+def test_synthetic_ratings_come_from_their_seed() -> None:
+    made = data.synthetic(num_users=300, num_items=500, num_interactions=9000, seed=4)
+    assert same(made, data.synthetic(300, 500, 9000, seed=4))
+    assert not same(made, data.synthetic(300, 500, 9000, seed=5))
+    with pytest.raises(ValueError, match="expected 1 to 5, a quarter of all pairs"):
+        data.synthetic(num_users=4, num_items=5, num_interactions=6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"user_ids": torch.tensor([0, 2])}, "user_ids reach from 0 to 2: expected 0 to 1"),
+        ({"item_ids": torch.tensor([-1, 0])}, "item_ids reach from -1 to 0: expected 0 to 2"),
+        ({"user_ids": torch.tensor([0, 1], dtype=torch.int32)}, "user_ids must be int64"),
+        ({"item_ids": torch.tensor([0])}, "item_ids must be int64 of shape"),
+        ({"ratings": torch.tensor([1.0, torch.nan])}, "ratings must be finite"),
+        ({"ratings": torch.tensor([1, 2])}, "ratings must be finite float32"),
+        ({"source_item_ids": torch.tensor([5])}, "source_item_ids has shape"),
+        ({"titles": ("one",)}, "1 titles for 3 items"),
+    ],
+)
+def test_interactions_of_other_shapes_are_refused(change: dict[str, object], message: str) -> None:
+    right = {"user_ids": torch.tensor([0, 1]), "item_ids": torch.tensor([2, 0]), "ratings": torch.tensor([5.0, 1.0])}
+    Interactions(right["user_ids"], right["item_ids"], right["ratings"], num_users=2, num_items=3)
+    with pytest.raises(ValueError, match=message):
+        Interactions(**{**right, "num_users": 2, "num_items": 3, **change})  # type: ignore[arg-type]

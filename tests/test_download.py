@@ -1,0 +1,202 @@
+"""download.py against real servers on this machine: slow, silent, wrong, endless, interrupted."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import download
+
+BODY = bytes(range(256)) * 4000
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
+    """Start a server on loopback that answers as told; gives its address. Silent ones are let go at the end."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                try:
+                    answer(self)
+                except OSError:
+                    self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/ml-100k.zip"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.socket.close()
+
+
+def head(request: BaseHTTPRequestHandler, length: int | None, status: int = 200) -> None:
+    request.send_response(status)
+    if length is not None:
+        request.send_header("Content-Length", str(length))
+    request.end_headers()
+
+
+def test_a_whole_file_arrives(serve: Callable[..., str]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        head(request, len(BODY))
+        request.wfile.write(BODY)
+
+    assert download.from_url(serve(answer), len(BODY)) == BODY
+
+
+def test_a_trickle_is_an_answer(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.5)
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        head(request, 8)
+        for byte in b"trickled":
+            request.wfile.write(bytes([byte]))
+            time.sleep(0.1)
+
+    assert download.from_url(serve(answer), 8) == b"trickled"
+
+
+@pytest.mark.parametrize("silence", ["before the head", "after the head", "in the body"])
+def test_silence_costs_patience_and_no_more(
+    silence: str, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.5)
+    over = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if silence != "before the head":
+            head(request, len(BODY))
+        if silence == "in the body":
+            request.wfile.write(BODY[:1000])
+        over.wait(10)
+
+    started = time.monotonic()
+    with pytest.raises(OSError, match=r"no answer for 0\.5 s|timed out"):
+        download.from_url(serve(answer), len(BODY))
+    assert time.monotonic() - started < 3
+    over.set()
+
+
+def test_patience_is_below_ten_seconds() -> None:
+    assert download.PATIENCE < 10
+
+
+def test_a_refusal_is_an_error(serve: Callable[..., str]) -> None:
+    with pytest.raises(OSError, match="Forbidden"):
+        download.from_url(serve(lambda request: head(request, 0, status=403)), len(BODY))
+    with pytest.raises(OSError, match="closed connection"):
+        download.from_url(serve(lambda _: None), len(BODY))
+
+
+def test_a_truncated_answer_is_never_longer_than_what_came(serve: Callable[..., str]) -> None:
+    """Whether a short body shows is up to the caller's check of what came."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        head(request, len(BODY))
+        request.wfile.write(BODY[:5000])
+        request.close_connection = True
+
+    assert download.from_url(serve(answer), len(BODY)) == BODY[:5000]
+
+
+def test_an_endless_answer_is_cut(serve: Callable[..., str]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        head(request, None)
+        while True:
+            request.wfile.write(BODY)
+
+    payload = download.from_url(serve(answer), 3 * len(BODY))
+    assert 3 * len(BODY) < len(payload) <= 3 * len(BODY) + download.CHUNK
+
+
+def test_no_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(OSError, match="refused"):
+        download.from_url("http://127.0.0.1:9/ml-100k.zip", 10)
+    with pytest.raises(OSError, match=r"\w"):
+        download.from_url("http://no-such-host.invalid/ml-100k.zip", 10)
+
+
+def only_index(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pip know no other index, whatever this machine's settings are."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", url)
+    monkeypatch.setenv("no_proxy", "*")
+
+
+def test_a_silent_package_index_costs_patience(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 3.0)
+    over = threading.Event()
+    only_index(serve(lambda _: over.wait(30) and None), monkeypatch)
+    started = time.monotonic()
+    with pytest.raises(OSError, match=r"no answer for 3 s|No matching distribution|timed out"):
+        download.from_package_index("recbole==1.2.1", "x.whl", 100)
+    assert time.monotonic() - started < 9
+    over.set()
+
+
+def test_an_index_without_the_package_is_reported_in_pips_words(
+    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_index(serve(lambda request: head(request, 0, status=404)), monkeypatch)
+    with pytest.raises(OSError, match=r"No matching distribution found for recbole==1\.2\.1"):
+        download.from_package_index("recbole==1.2.1", "x.whl", 100)
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        download.store(BODY, tmp_path / "new" / "file")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_writers_that_meet_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    writers = [threading.Thread(target=download.store, args=(bytes([k]) * 300_000, path)) for k in range(8)]
+    for writer in writers:
+        writer.start()
+    seen = 0
+    while any(writer.is_alive() for writer in writers) or seen == 0:
+        if path.exists():
+            content = path.read_bytes()
+            assert len(content) == 300_000
+            assert len(set(content)) == 1
+            seen += 1
+    for writer in writers:
+        writer.join()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_killed_writer_leaves_nothing_under_the_name(tmp_path: Path) -> None:
+    """A process killed while it waits for the disk: no file, or a whole one."""
+    program = (
+        "import os, sys, time, download, pathlib\n"
+        "os.fsync = lambda _: (print('in', flush=True), time.sleep(60))\n"
+        "download.store(b'x' * 10**6, pathlib.Path(sys.argv[1]))\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program, tmp_path / "file"], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"in\n"
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+    assert not (tmp_path / "file").exists()

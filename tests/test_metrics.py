@@ -1,0 +1,140 @@
+"""metrics.py against plain float64 loops over users and items."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import metrics
+from data import Interactions, synthetic
+from models import MultiTaskNet
+
+
+class Table:
+    """A model whose scores are given: one row a user for ranking, and the same numbers as ratings."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        self.scores = scores
+
+    def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+        return self.scores[user_ids].clone()
+
+    def predict_ratings(self, user_ids: torch.Tensor, item_ids: torch.Tensor) -> torch.Tensor:
+        return self.scores[user_ids, item_ids]
+
+
+def interactions(pairs: list[tuple[int, int]], num_users: int, num_items: int) -> Interactions:
+    users, items = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    return Interactions(users, items, torch.ones(len(pairs)), num_users, num_items)
+
+
+def plain_mrr(scores: torch.Tensor, test: Interactions, train: Interactions | None) -> float:
+    """Rank by counting, pair by pair, over Python floats."""
+    of_users: list[float] = []
+    for user in range(test.num_users):
+        row = [float(x) for x in scores[user].double()]
+        if train is not None:
+            for seen, item in zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True):
+                if seen == user:
+                    row[item] = float("-inf")
+        reciprocal: list[float] = []
+        for tested, item in zip(test.user_ids.tolist(), test.item_ids.tolist(), strict=True):
+            if tested == user:
+                above = sum(x > row[item] for x in row)
+                tied = sum(x == row[item] for x in row)
+                reciprocal.append(1 / (above + (tied + 1) / 2))
+        if reciprocal:
+            of_users.append(sum(reciprocal) / len(reciprocal))
+    return sum(of_users) / len(of_users)
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("block", [1, 50, metrics.BLOCK_SCORES])
+def test_mrr_equals_the_plain_loop(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any shape, ties of any size, repeated pairs, users without test items, test items seen in training."""
+    monkeypatch.setattr(metrics, "BLOCK_SCORES", block)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(high, shape, generator=generator)
+
+    num_users, num_items = int(draw(9, 1)) + 1, int(draw(12, 1)) + 1
+    levels = int(draw(6, 1)) + 1  # 1: every score is the same
+    scores = draw(levels, num_users, num_items).float() - 2
+    sides = []
+    for size in (int(draw(15, 1)) + 1, int(draw(30, 1))):
+        users, items = draw(num_users, size), draw(num_items, size)
+        sides.append(Interactions(users, items, torch.ones(size), num_users, num_items))
+    test, train = sides
+    for side in (train, None):
+        assert metrics.mrr_score(Table(scores), test, side) == pytest.approx(plain_mrr(scores, test, side), rel=1e-5)
+
+
+def test_mrr_by_hand() -> None:
+    scores = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 5.0, 5.0, 0.0]])
+    test = interactions([(0, 1), (0, 3), (2, 2)], 3, 4)
+    # User 0: ranks 2 and 4. User 1 has no test items. User 2: items 1 and 2 share ranks 1 and 2.
+    assert metrics.mrr_score(Table(scores), test) == pytest.approx(((1 / 2 + 1 / 4) / 2 + 1 / 1.5) / 2)
+    # With item 0 seen by user 0, and item 1 by user 2.
+    train = interactions([(0, 0), (2, 1)], 3, 4)
+    assert metrics.mrr_score(Table(scores), test, train) == pytest.approx(((1 + 1 / 3) / 2 + 1) / 2)
+
+
+def test_a_model_that_cannot_tell_items_apart_ranks_in_the_middle() -> None:
+    test = interactions([(0, 0), (1, 4)], 2, 5)
+    assert metrics.mrr_score(Table(torch.zeros(2, 5)), test) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_metrics_of_a_network(sharing: bool, split: tuple[Interactions, Interactions]) -> None:
+    train, test = split
+    torch.manual_seed(3)
+    net = MultiTaskNet(train.num_users, train.num_items, 4, (12,), sharing)
+    users, items = torch.meshgrid(torch.arange(train.num_users), torch.arange(train.num_items), indexing="ij")
+    with torch.no_grad():
+        predictions, ratings = (x.reshape(users.shape) for x in net(users.reshape(-1), items.reshape(-1)))
+    assert metrics.mrr_score(net, test, train) == pytest.approx(plain_mrr(predictions, test, train), rel=1e-5)
+    triples = zip(test.user_ids.tolist(), test.item_ids.tolist(), test.ratings.tolist(), strict=True)
+    errors = [(float(ratings[user, item]) - rating) ** 2 for user, item, rating in triples]
+    assert metrics.mse_score(net, test) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+def test_mse_in_blocks(split: tuple[Interactions, Interactions], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, test = split
+    table = Table(torch.randn(test.num_users, test.num_items, generator=torch.Generator().manual_seed(0)))
+    whole = metrics.mse_score(table, test)
+    monkeypatch.setattr(metrics, "BLOCK_PAIRS", 7)
+    assert metrics.mse_score(table, test) == pytest.approx(whole, rel=1e-6)
+
+
+def test_scores_that_are_not_numbers_give_no_number() -> None:
+    scores = torch.zeros(2, 3)
+    scores[1, 2] = torch.nan
+    test = interactions([(1, 0)], 2, 3)
+    assert torch.tensor(metrics.mrr_score(Table(scores), test)).isnan()
+    assert torch.tensor(metrics.mse_score(Table(scores), interactions([(1, 2)], 2, 3))).isnan()
+
+
+def test_an_empty_test_side_is_refused(split: tuple[Interactions, Interactions]) -> None:
+    train, test = split
+    empty = test.select(torch.arange(0))
+    net = MultiTaskNet(train.num_users, train.num_items)
+    with pytest.raises(ValueError, match="no test ratings"):
+        metrics.mrr_score(net, empty, train)
+    with pytest.raises(ValueError, match="no test ratings"):
+        metrics.mse_score(net, empty)
+
+
+def test_mrr_memory_is_bounded_by_a_block() -> None:
+    """A block never holds more rows of scores than fit, however many users there are."""
+    wide = synthetic(num_users=500, num_items=3000, num_interactions=4000, seed=0)
+    largest = 0
+
+    class Watched(Table):
+        def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+            nonlocal largest
+            largest = max(largest, len(user_ids) * wide.num_items)
+            return torch.zeros(len(user_ids), wide.num_items)
+
+    metrics.mrr_score(Watched(torch.empty(0)), wide, dataclasses.replace(wide))
+    assert 0 < largest <= metrics.BLOCK_SCORES

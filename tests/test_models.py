@@ -1,0 +1,177 @@
+"""models.py against the equations, computed row by row in float64, and against the way graders call it."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from models import MultiTaskNet, ScaledEmbedding, ZeroEmbedding
+
+
+def randomized(net: MultiTaskNet) -> MultiTaskNet:
+    """Give every parameter a value that shows, biases included."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.5, generator=generator)
+    return net
+
+
+def expected_pair(net: MultiTaskNet, user: int, item: int) -> tuple[float, float]:
+    """Equations 1 and 4 for one pair, in float64, from the parameters by their names."""
+    weights = {name: value.double() for name, value in net.state_dict().items()}
+    fact, reg = ("", "") if net.embedding_sharing else ("_fact", "_reg")
+    u, q = weights[f"U{fact}.weight"][user], weights[f"Q{fact}.weight"][item]
+    p = sum(float(a) * float(b) for a, b in zip(u, q, strict=True)) + float(weights["B.weight"][item, 0])
+    u, q = weights[f"U{reg}.weight"][user], weights[f"Q{reg}.weight"][item]
+    x = torch.cat([u, q, u * q])
+    depth = (len(net.mlp_layers) + 1) // 2
+    for layer in range(depth):
+        x = weights[f"mlp_layers.{2 * layer}.weight"] @ x + weights[f"mlp_layers.{2 * layer}.bias"]
+        if layer < depth - 1:
+            x = x.clamp(min=0)
+    assert x.shape == (1,)
+    return p, float(x)
+
+
+SHAPES = [(32, (96, 64)), (8, (24,)), (5, (15, 7, 3)), (1, (3, 9, 9, 2))]
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize(("dim", "sizes"), SHAPES)
+def test_both_tasks_follow_their_equations(sharing: bool, dim: int, sizes: tuple[int, ...]) -> None:
+    net = randomized(MultiTaskNet(11, 7, dim, sizes, sharing))
+    generator = torch.Generator().manual_seed(0)
+    for batch in (1, 2, 40):
+        users = torch.randint(11, (batch,), generator=generator)
+        items = torch.randint(7, (batch,), generator=generator)
+        expected = [expected_pair(net, int(u), int(i)) for u, i in zip(users, items, strict=True)]
+        predictions, score = net(users, items)
+        assert predictions.shape == score.shape == (batch,)
+        torch.testing.assert_close(predictions, torch.tensor([p for p, _ in expected]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(score, torch.tensor([r for _, r in expected]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(net.predict_interactions(users, items), predictions)
+        torch.testing.assert_close(net.predict_ratings(users, items), score)
+        everything = net.predict_all_items(users)
+        assert everything.shape == (batch, 7)
+        torch.testing.assert_close(everything[torch.arange(batch), items], predictions)
+
+
+def test_default_layout() -> None:
+    shared, separate = MultiTaskNet(943, 1682), MultiTaskNet(943, 1682, embedding_sharing=False)
+    assert {name: tuple(p.shape) for name, p in shared.named_parameters()} == {
+        "U.weight": (943, 32),
+        "Q.weight": (1682, 32),
+        "B.weight": (1682, 1),
+        "mlp_layers.0.weight": (64, 96),
+        "mlp_layers.0.bias": (64,),
+        "mlp_layers.2.weight": (1, 64),
+        "mlp_layers.2.bias": (1,),
+    }
+    assert {name for name, _ in separate.named_children()} == {"U_reg", "Q_reg", "U_fact", "Q_fact", "B", "mlp_layers"}
+    assert (separate.embedding_dim, separate.embedding_sharing, shared.embedding_sharing) == (32, False, True)
+    assert len({id(table.weight) for table in (*separate.factorization_tables, *separate.regression_tables)}) == 4
+
+
+def test_init_methods_depend_on_their_arguments_alone() -> None:
+    """As the course's grader calls them: on the class, with a test case as self."""
+    anything = object()
+    U, Q = MultiTaskNet.init_shared_user_and_item_embeddings(anything, 944, 1683, 32)  # type: ignore[arg-type]
+    assert (tuple(U.weight.shape), tuple(Q.weight.shape)) == ((944, 32), (1683, 32))
+    four = MultiTaskNet.init_separate_user_and_item_embeddings(anything, 944, 1683, 32)  # type: ignore[arg-type]
+    assert [tuple(table.weight.shape) for table in four] == [(944, 32), (1683, 32)] * 2
+    assert all(type(table) is ScaledEmbedding for table in (U, Q, *four))
+    bias = MultiTaskNet.init_item_bias(anything, 944, 1683)  # type: ignore[arg-type]
+    assert type(bias) is ZeroEmbedding
+    assert tuple(bias.weight.shape) == (1683, 1)
+    assert not bias.weight.any()
+    layers = MultiTaskNet.init_mlp_layers(anything, [96, 64])  # type: ignore[arg-type]
+    assert [type(layers[i]).__name__ for i in range(len(layers))] == ["Linear", "ReLU", "Linear"]
+
+
+def test_mlp_of_any_depth() -> None:
+    layers = list(MultiTaskNet(3, 4, 4, [12, 10, 8, 6]).mlp_layers)
+    assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU] * 3 + [nn.Linear]
+    widths = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, nn.Linear)]
+    assert widths == [(12, 10), (10, 8), (8, 6), (6, 1)]
+
+
+def test_embeddings_start_as_described() -> None:
+    torch.manual_seed(0)
+    weight = ScaledEmbedding(4000, 50, padding_idx=3).weight.detach()
+    assert not weight[3].any()
+    assert abs(float(weight.std()) * 50 - 1) < 0.02
+    assert abs(float(weight.mean())) < 1e-3
+    padded = ZeroEmbedding(5, 2, padding_idx=1)
+    assert not padded.weight.any()
+    assert padded.weight.requires_grad
+
+
+def test_sparse_reaches_every_table_and_nothing_else() -> None:
+    net = MultiTaskNet(5, 6, embedding_sharing=False, sparse=True)
+    predictions, score = net(torch.tensor([1, 2]), torch.tensor([3, 4]))
+    (predictions.sum() + score.sum()).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.is_sparse == (not name.startswith("mlp")), name
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_each_loss_reaches_its_own_parameters(sharing: bool) -> None:
+    net = randomized(MultiTaskNet(5, 6, embedding_sharing=sharing))
+    users, items = torch.tensor([1, 2]), torch.tensor([3, 4])
+    both = {"U.weight", "Q.weight"}
+    for head, own in (
+        (net.predict_interactions, {"B.weight"} | (both if sharing else {"U_fact.weight", "Q_fact.weight"})),
+        (net.predict_ratings, both if sharing else {"U_reg.weight", "Q_reg.weight"}),
+    ):
+        net.zero_grad()
+        head(users, items).sum().backward()
+        reached = {name for name, p in net.named_parameters() if p.grad is not None and bool(p.grad.any())}
+        assert {name for name in reached if not name.startswith("mlp")} == own
+        assert any(name.startswith("mlp") for name in reached) == (head == net.predict_ratings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, 4, 16), "layer_sizes starts with 96, .* 3·embedding_dim = 48"),
+        ((3, 4, 32, [95, 64]), "layer_sizes starts with 95"),
+        ((3, 4, 32, [96, 0]), "layer_sizes must be a positive integer, not 0"),
+        ((3, 4, 32, [96, 6.5]), "layer_sizes must be a positive integer, not 6.5"),
+        ((3, 4, 32, []), "layer_sizes is empty"),
+        ((0, 4), "num_users must be a positive integer, not 0"),
+        ((3, -4), "num_items must be a positive integer, not -4"),
+        ((3, 4, 0), "embedding_dim must be a positive integer, not 0"),
+    ],
+)
+def test_wrong_sizes_are_named(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiTaskNet(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize(("user", "item", "message"), [
+    (3, 0, "user id 3 is out of range: expected 0 to 2"),
+    (-1, 0, "user id -1 is out of range: expected 0 to 2"),
+    (0, 4, "item id 4 is out of range: expected 0 to 3"),
+    (0, -7, "item id -7 is out of range: expected 0 to 3"),
+])  # fmt: skip
+def test_ids_out_of_range_are_named(sharing: bool, user: int, item: int, message: str) -> None:
+    net = MultiTaskNet(3, 4, embedding_sharing=sharing)
+    users, items = torch.tensor([1, user]), torch.tensor([1, item])
+    for head in (net, net.predict_interactions, net.predict_ratings):
+        with pytest.raises(IndexError, match=re.escape(message)):
+            head(users, items)
+    if item == 0:
+        with pytest.raises(IndexError, match=re.escape(message)):
+            net.predict_all_items(users)
+
+
+def test_ids_of_a_single_pair_without_a_batch() -> None:
+    """The course's evaluation squeezes the ids of a single pair to shape ()."""
+    net = randomized(MultiTaskNet(3, 4))
+    predictions, score = net(torch.tensor(2), torch.tensor(1))
+    assert predictions.shape == score.shape == ()
+    torch.testing.assert_close(predictions, net(torch.tensor([2]), torch.tensor([1]))[0][0])
