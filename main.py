@@ -159,4 +159,8 @@ def fail(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("main.py: interrupted", file=sys.stderr)
+        sys.exit(130)

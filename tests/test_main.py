@@ -1,0 +1,178 @@
+"""main.py as a user types it: a process, its output, its exit status, its event files."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parent.parent
+TAGS = {
+    "training/Factorization Loss",
+    "training/MSE",
+    "training/Joint Loss",
+    "eval/Mean Reciprocal Rank",
+    "eval/MSE",
+}
+COURSE_COMMANDS = """
+python main.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/shared=True_LF=0.99_LR=0.01
+python main.py --factorization_weight 0.5 --regression_weight 0.5 --logdir run/shared=True_LF=0.5_LR=0.5
+python main.py --no_shared_embeddings --factorization_weight 0.5 --regression_weight 0.5 \
+--logdir run/shared=False_LF=0.5_LR=0.5
+python main.py --no_shared_embeddings --factorization_weight 0.99 --regression_weight 0.01 \
+--logdir run/shared=False_LF=0.99_LR=0.01
+""".strip().splitlines()
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "main.py"), *map(str, arguments)]
+
+
+def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def scalars(logdir: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(logdir))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, data_dir: Path) -> Path:
+    """An empty folder with nothing but the data, where the flags' defaults find it."""
+    (tmp_path / "data").symlink_to(data_dir)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", COURSE_COMMANDS)
+def test_the_courses_commands(line: str, folder: Path) -> None:
+    python, script, *arguments = line.split()
+    assert (python, script) == ("python", "main.py")
+    done = run(folder, *arguments, "--epochs", 1)
+    assert (done.returncode, done.stderr) == (0, "")
+    logdir = arguments[-1]
+    assert re.fullmatch(
+        r" +last \(epoch 0\) +best\n"
+        r"test MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
+        r"test MRR +0\.\d{4} +0\.\d{4} \(epoch 0\)\n"
+        rf"1 epochs? in \d+\.\d s on \w+; logs in {logdir}\n",
+        done.stdout,
+    )
+    figures = scalars(folder / logdir)
+    assert set(figures) == TAGS
+    joint, factorization, regression = (
+        figures[f"training/{name}"][0][1] for name in ("Joint Loss", "Factorization Loss", "MSE")
+    )
+    weights = [float(arguments[arguments.index(f"--{task}_weight") + 1]) for task in ("factorization", "regression")]
+    assert joint == pytest.approx(weights[0] * factorization + weights[1] * regression, rel=1e-5)
+
+
+def test_defaults_are_the_first_experiment_and_runs_repeat_to_the_bit(folder: Path) -> None:
+    for arguments in (
+        [],
+        ["--factorization_weight", 0.99, "--regression_weight", 0.01, "--logdir", "again", "--seed", 0],
+        ["--logdir", "other", "--seed", 1],
+    ):
+        assert run(folder, "--epochs", 2, *arguments).returncode == 0
+    default, again, other = (
+        scalars(folder / logdir) for logdir in ("run/shared=True_LF=0.99_LR=0.01", "again", "other")
+    )
+    assert set(default) == TAGS
+    assert [step for step, _ in default["eval/MSE"]] == [0, 1]
+    assert default == again
+    assert all(default[tag] != other[tag] for tag in TAGS)
+
+
+def test_event_files_can_be_read_while_the_run_goes_on(folder: Path) -> None:
+    with subprocess.Popen(command("--logdir", "live"), cwd=folder, stdout=subprocess.DEVNULL) as process:
+        try:
+            deadline, epochs = time.monotonic() + 60, 0
+            while epochs < 2 and time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.2)
+                if (folder / "live").exists():
+                    epochs = len(scalars(folder / "live").get("eval/MSE", []))
+            assert process.poll() is None
+            assert epochs >= 2
+        finally:
+            process.kill()
+
+
+def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        command("--epochs", 2, "--logdir", "bar"), cwd=folder, stdout=subprocess.DEVNULL, stderr=follower
+    ):
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 4096)
+            except OSError:  # how Linux says that the other side was closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(leader)
+    assert b"2/2" in shown
+    assert re.search(rb"BPR 0\.\d+, MSE \d\.\d+, test MSE \d\.\d+, test MRR 0\.\d+", shown)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--factorization_weight -1", "factorization_weight is -1.0: expected a number of at least 0"),
+        ("--regression_weight nan", "regression_weight is nan: expected a number of at least 0"),
+        ("--factorization_weight 0 --regression_weight 0", "are both 0"),
+        ("--test_fraction 1", "test_fraction is 1.0: expected a number between 0 and 1"),
+        ("--test_fraction -0.2", "test_fraction is -0.2: expected a number between 0 and 1"),
+        ("--test_fraction 1e-9", "leaves the test side empty"),
+        ("--test_fraction 0.9999999", "leaves the training side empty"),
+        ("--epochs 0", "epochs is 0: expected at least 1"),
+        ("--epochs many", "argument --epochs: invalid int value: 'many'"),
+        ("--batch_size 0", "batch_size is 0: expected at least 1"),
+        ("--learning_rate 0", "learning_rate is 0.0: expected a positive number"),
+        ("--embedding_dim 0", "embedding_dim is 0: expected at least 1"),
+        ("--layer_sizes 95 64", "layer_sizes starts with 95"),
+        ("--layer_sizes 96 0", "layer_sizes must be a positive integer, not 0"),
+        ("--seed -1", "seed is -1: expected at least 0"),
+        ("--device cuda:99", "device cuda:99 cannot be used"),
+        ("--device abacus", "device abacus cannot be used"),
+        ("--device meta", "device meta cannot be used: expected cuda, mps, cpu or auto"),
+        ("--logdir data/file/run", "log directory data/file/run cannot be written: Not a directory"),
+        ("--data_dir data/file", "data directory data/file is a file"),
+        ("--learning_rate 1e30", "learning_rate 1e+30 is probably too large"),
+        ("--epoch 3", "unrecognized arguments: --epoch 3"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_one_line_and_status_2(
+    arguments: str, message: str, tmp_path: Path, data_dir: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("")
+    for copy in data_dir.iterdir():
+        (tmp_path / "data" / copy.name).symlink_to(copy)
+    done = run(tmp_path, "--epochs", 1, *arguments.split())
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"main\.py: error: [^\n]+\n", done.stderr), done.stderr
+    assert message in done.stderr
+
+
+def test_an_interruption_is_one_line(folder: Path) -> None:
+    with subprocess.Popen(
+        command("--logdir", "stopped"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(folder.glob("stopped/events*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(2)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == "main.py: interrupted\n"
