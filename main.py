@@ -118,16 +118,19 @@ def check_writable(folder: Path) -> None:
 
 
 def summary(history: list[train.Figures]) -> str:
-    """A table of the last and the best test figures, with their epochs."""
+    """A table of the figures after the last epoch and at their best, with the epochs."""
     last = len(history) - 1
-    best_mse = min(range(len(history)), key=lambda epoch: history[epoch].test_mse)
-    best_mrr = max(range(len(history)), key=lambda epoch: history[epoch].test_mrr)
-    rows = [
-        ("", f"last (epoch {last})", "best"),
-        ("test MSE", f"{history[last].test_mse:.4f}", f"{history[best_mse].test_mse:.4f} (epoch {best_mse})"),
-        ("test MRR", f"{history[last].test_mrr:.4f}", f"{history[best_mrr].test_mrr:.4f} (epoch {best_mrr})"),
-    ]
-    return "\n".join(f"{name:10}{now:18}{best}" for name, now, best in rows)
+    rows = [f"{'':13}{f'last (epoch {last})':18}best"]
+    for title, name, best_of in (
+        ("BPR loss", "factorization_loss", min),
+        ("training MSE", "training_mse", min),
+        ("test MSE", "test_mse", min),
+        ("test MRR", "test_mrr", max),
+    ):
+        values = [getattr(figures, name) for figures in history]
+        best = values.index(best_of(values))
+        rows.append(f"{title:13}{f'{values[last]:.4f}':18}{values[best]:.4f} (epoch {best})")
+    return "\n".join(rows)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ with Adam. The negative items need no rating and so never pass through the MLP.
 """
 
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -224,8 +225,12 @@ def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list
     """
     test = test.to(trainer.device)
     history = []
-    # disable=None: no bar where the output is not a terminal.
-    with SummaryWriter(str(logdir)) as writer, tqdm(range(epochs), unit="epoch", disable=None) as bar:
+    # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
+    columns, lines = shutil.get_terminal_size()
+    with (
+        SummaryWriter(str(logdir)) as writer,
+        tqdm(range(epochs), unit="epoch", disable=None, ncols=columns, nrows=lines) as bar,
+    ):
         for epoch in bar:
             losses = trainer.run_epoch()
             figures = Figures(*losses, mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test))

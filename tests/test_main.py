@@ -59,6 +59,8 @@ def test_the_courses_commands(line: str, folder: Path) -> None:
     logdir = arguments[-1]
     assert re.fullmatch(
         r" +last \(epoch 0\) +best\n"
+        r"BPR loss +0\.\d{4} +0\.\d{4} \(epoch 0\)\n"
+        r"training MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MRR +0\.\d{4} +0\.\d{4} \(epoch 0\)\n"
         rf"1 epochs? in \d+\.\d s on \w+; logs in {logdir}\n",
