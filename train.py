@@ -88,6 +88,9 @@ TAGS = (
     "eval/MSE",
 )
 
+# Short enough that the figures fit into 80 columns.
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
 
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
     """Bayesian personalised ranking loss, equation 3: mean of 1 − σ(p⁺ − p⁻).
@@ -229,7 +232,7 @@ def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list
     columns, lines = shutil.get_terminal_size()
     with (
         SummaryWriter(str(logdir)) as writer,
-        tqdm(range(epochs), unit="epoch", disable=None, ncols=columns, nrows=lines) as bar,
+        tqdm(range(epochs), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
     ):
         for epoch in bar:
             losses = trainer.run_epoch()
@@ -244,7 +247,7 @@ def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list
             writer.flush()
             history.append(figures)
             bar.set_postfix_str(
-                f"BPR {figures.factorization_loss:.3f}, MSE {figures.training_mse:.3f}, "
-                f"test MSE {figures.test_mse:.3f}, test MRR {figures.test_mrr:.4f}"
+                f"BPR {figures.factorization_loss:.3f}, MSE {figures.training_mse:.3f}; "
+                f"test MSE {figures.test_mse:.3f}, MRR {figures.test_mrr:.4f}"
             )
     return history

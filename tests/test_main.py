@@ -122,7 +122,7 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
             shown += part
     os.close(leader)
     assert b"2/2" in shown
-    assert re.search(rb"BPR 0\.\d+, MSE \d\.\d+, test MSE \d\.\d+, test MRR 0\.\d+", shown)
+    assert re.search(rb"BPR 0\.\d+, MSE \d\.\d+; test MSE \d\.\d+, MRR 0\.\d+\]", shown)
 
 
 @pytest.mark.parametrize(
