@@ -47,6 +47,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--learning_rate", type=float, default=1e-3, help="Adam's (%(default)s)")
     flag("--seed", type=int, default=0, help="of the split, the weights, the shuffles and the negatives (%(default)s)")
     flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
+    flag("--eager", action="store_true", help="train with the plain step, by autograd: the same numbers, slower")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
     options = parser.parse_args(arguments)
     if options.layer_sizes is None:
@@ -86,7 +87,7 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
         options.layer_sizes,
         options.shared_embeddings,
     )
-    return train.Trainer(model.to(device), training_side, settings, trainer_seed), test_side
+    return train.Trainer(model.to(device), training_side, settings, trainer_seed, options.eager), test_side
 
 
 def pick_device(name: str) -> torch.device:

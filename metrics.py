@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-BLOCK_SCORES = 2**19  # float32 scores held at a time: 2 MiB
+BLOCK_SCORES = 2**20  # float32 scores held at a time, of which there are three such blocks: 4 MiB each
 BLOCK_PAIRS = 2**16
 
 
@@ -113,25 +113,37 @@ def mrr_score(model: Model, test: Interactions, train: Interactions | None = Non
     weights = (1.0 / (tested.repeat_interleave(tested) * num_users_tested)).to(item_ids.device)
     rows = torch.arange(len(tested)).repeat_interleave(tested).to(item_ids.device)
 
+    blocks = _user_blocks(tested, test.num_items)
+    most = max(offsets[last] - offsets[first] for first, last in blocks)
+    buffers = torch.empty(2, most, test.num_items, device=item_ids.device)  # new memory for each block costs more
     parts = []
-    for first, last in _user_blocks(tested, test.num_items):
+    for first, last in blocks:
         pairs = slice(offsets[first], offsets[last])
         scores = model.predict_all_items(torch.arange(first, last, device=item_ids.device))
         undefined = scores.amax().isnan()
         if train is not None:
             seen = slice(train.by_user.offsets[first], train.by_user.offsets[last])
             scores[train.by_user.user_ids[seen] - first, train.by_user.item_ids[seen]] = -torch.inf
-        reciprocal = 1.0 / _ranks(scores, rows[pairs] - first, item_ids[pairs])
+        reciprocal = 1.0 / _ranks(scores, rows[pairs] - first, item_ids[pairs], buffers)
         parts.append(torch.where(undefined, torch.nan, reciprocal) @ weights[pairs])
     return torch.stack(parts).sum().item()
 
 
-def _ranks(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-    """Rank, from 1 for the largest and averaged over ties, of one item in its row: (users, items) → (pairs,)."""
-    compared = scores.index_select(0, rows)
+def _ranks(scores: Tensor, rows: Tensor, items: Tensor, buffers: Tensor) -> Tensor:
+    """Rank of one item in its row, from 1 for the largest and averaged over ties.
+
+    Args:
+        scores: (users, items).
+        rows, items: (pairs,) which of them.
+        buffers: (2, at least pairs, items) memory to work in.
+
+    Returns:
+        (pairs,) whole and half numbers.
+    """
+    compared = torch.index_select(scores, 0, rows, out=buffers[0, : len(rows)])
     target = scores[rows, items].unsqueeze(1)
     # Comparisons are written as floats: summing bools is several times slower. Counts are exact up to 2²⁴ items.
-    at_least = torch.ge(compared, target, out=torch.empty_like(compared)).sum(1)
+    at_least = torch.ge(compared, target, out=buffers[1, : len(rows)]).sum(1)
     above = compared.gt_(target).sum(1)
     return (above + at_least + 1) / 2
 

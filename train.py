@@ -15,7 +15,7 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from data import Interactions
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
+from steps import Triples, Weights, flatten, make_adam, make_step
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,6 @@ class Losses(NamedTuple):
     joint: float
 
 
-Loss = TypeVar("Loss", float, Tensor)
-
-
 class Figures(NamedTuple):
     """What an epoch is judged by: the means of its training losses, then the metrics after it."""
 
@@ -92,34 +90,6 @@ TAGS = (
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
-def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
-    """Bayesian personalised ranking loss, equation 3: mean of 1 − σ(p⁺ − p⁻).
-
-    This is the homework's bounded form; Rendle et al. (2009) take −log σ.
-
-    Args:
-        positive: (batch,) logits of observed items.
-        negative: (batch,) logits of sampled items.
-
-    Returns:
-        () the mean loss, in [0, 1]; 0.5 where the two cannot be told apart.
-    """
-    return (1.0 - torch.sigmoid(positive - negative)).mean()
-
-
-def regression_loss(score: Tensor, ratings: Tensor) -> Tensor:
-    """Mean squared error, equation 5: mean of (r̂ − r)².
-
-    Args:
-        score: (batch,) predicted ratings.
-        ratings: (batch,) observed ratings.
-
-    Returns:
-        () the mean, in squared stars.
-    """
-    return (score - ratings).square().mean()
-
-
 class Trainer:
     """A network, its training data on the network's device, and Adam.
 
@@ -128,12 +98,15 @@ class Trainer:
         train: observed interactions; moved to the model's device whole.
         settings: weights of the losses, batch size, learning rate.
         seed: of the shuffles and the negative items.
+        eager: take the plain step of the homework's definition instead of the fastest.
 
     Raises:
         ValueError: the data is empty or does not fit the network, or the network has sparse gradients.
     """
 
-    def __init__(self, model: MultiTaskNet, train: Interactions, settings: Settings, seed: int) -> None:
+    def __init__(
+        self, model: MultiTaskNet, train: Interactions, settings: Settings, seed: int, eager: bool = False
+    ) -> None:
         users, items = model.factorization_tables
         if len(train) == 0:
             raise ValueError("there are no training ratings: expected at least one")
@@ -149,7 +122,9 @@ class Trainer:
         self.train = train.to(self.device)
         self.settings = settings
         self.epoch = 0
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+        self.optimizer = make_adam(flatten(model), settings.learning_rate)
+        weights = Weights(settings.factorization_weight, settings.regression_weight)
+        self.step = make_step(model, self.optimizer, weights, eager)
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
     def run_epoch(self) -> Losses:
@@ -161,44 +136,23 @@ class Trainer:
         Raises:
             FloatingPointError: a loss stopped being finite.
         """
-        order = torch.randperm(len(self.train), generator=self.generator, device=self.device)
-        negatives = torch.randint(
-            self.train.num_items, (len(self.train),), generator=self.generator, device=self.device
-        )
-        # One gather for the epoch, so that a step's batch is a slice and copies nothing.
-        epoch = (self.train.user_ids[order], self.train.item_ids[order], negatives, self.train.ratings[order])
-        batches = zip(*(column.split(self.settings.batch_size) for column in epoch), strict=True)
-        # Losses stay on the device until the epoch is over: reading one would wait for its step to finish.
-        losses = torch.stack([self.step(*batch) for batch in batches])
+        n = len(self.train)
+        order = torch.randperm(n, generator=self.generator, device=self.device)
+        negatives = torch.randint(self.train.num_items, (n,), generator=self.generator, device=self.device)
+        # One gather for the epoch: a step's batch is then a slice, which copies nothing. The losses stay on the
+        # device until all steps are done, because reading one would wait for its step.
+        triples = Triples(self.train.user_ids[order], self.train.item_ids[order], negatives, self.train.ratings[order])
+        losses = self.step.run(triples, self.settings.batch_size)
         self._check_finite(losses)
         sizes = torch.full((len(losses),), float(self.settings.batch_size), device=self.device)
-        sizes[-1] = len(self.train) - self.settings.batch_size * (len(losses) - 1)
-        factorization, regression = ((sizes @ losses) / len(self.train)).tolist()
+        sizes[-1] = n - self.settings.batch_size * (len(losses) - 1)
+        factorization, regression = ((sizes @ losses) / n).tolist()
         self.epoch += 1
-        return Losses(factorization, regression, self._joint(factorization, regression))
-
-    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
-        """One gradient step on a batch.
-
-        Args:
-            users, items, ratings: (batch,) observed triples.
-            negatives: (batch,) an item for each, drawn from all items.
-
-        Returns:
-            (2,) L_F and L_R before the step.
-        """
-        # Both rows of items meet the same users: (2, batch) logits from one look-up of u.
-        positive, negative = self.model.predict_interactions(users, torch.stack([items, negatives]))
-        factorization = bpr_loss(positive, negative)
-        regression = regression_loss(self.model.predict_ratings(users, items), ratings)
-        self.optimizer.zero_grad()
-        self._joint(factorization, regression).backward()
-        self.optimizer.step()
-        return torch.stack([factorization.detach(), regression.detach()])
-
-    def _joint(self, factorization: Loss, regression: Loss) -> Loss:
-        """λ_F · L_F + λ_R · L_R."""
-        return self.settings.factorization_weight * factorization + self.settings.regression_weight * regression
+        return Losses(
+            factorization,
+            regression,
+            self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
+        )
 
     def _check_finite(self, losses: Tensor) -> None:
         """Name the first step and task whose loss is not finite. losses: (steps, 2)."""

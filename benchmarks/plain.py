@@ -1,0 +1,140 @@
+"""The plain procedure: the homework's text turned into code, one line at a time, with no thought for speed.
+
+It is the yardstick of ``speed.py`` and an oracle for the tests. A batch goes through both heads, for its positives
+and again for its negatives; three losses are read after each step; the mean reciprocal rank is a loop over users that
+sorts each one's scores.
+
+    python benchmarks/plain.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/plain
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import main as command_line
+from data import Interactions
+
+
+class PlainTrainer:
+    """Trains a network with ``forward(user_ids, item_ids) → (predictions, score)`` by the homework's procedure."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        train: Interactions,
+        factorization_weight: float,
+        regression_weight: float,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        self.net = net
+        self.train = train
+        self.factorization_weight = factorization_weight
+        self.regression_weight = regression_weight
+        self.batch_size = batch_size
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def fit(self) -> tuple[float, float, float]:
+        """One epoch; returns the means over its steps of the BPR loss, the MSE and the joint loss."""
+        self.net.train()
+        order = torch.randperm(len(self.train), generator=self.generator)
+        user_ids = self.train.user_ids[order]
+        item_ids = self.train.item_ids[order]
+        ratings = self.train.ratings[order]
+        negative_ids = torch.randint(self.train.num_items, (len(self.train),), generator=self.generator)
+
+        epoch_factorization = 0.0
+        epoch_regression = 0.0
+        epoch_joint = 0.0
+        steps = 0
+        for start in range(0, len(self.train), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            positive, score = self.net(user_ids[batch], item_ids[batch])
+            negative, _ = self.net(user_ids[batch], negative_ids[batch])
+            factorization_loss = (1 - torch.sigmoid(positive - negative)).mean()
+            regression_loss = ((score - ratings[batch]) ** 2).mean()
+            loss = self.factorization_weight * factorization_loss + self.regression_weight * regression_loss
+
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+            epoch_factorization += factorization_loss.item()
+            epoch_regression += regression_loss.item()
+            epoch_joint += loss.item()
+            steps += 1
+        return epoch_factorization / steps, epoch_regression / steps, epoch_joint / steps
+
+
+def average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The rank of each value from 1 for the smallest, ties sharing their average rank."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    ends = np.append(starts[1:], len(values))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts)
+    return ranks
+
+
+def plain_mrr(net: nn.Module, test: Interactions, train: Interactions | None = None) -> float:
+    """Mean over users with test ratings of the mean of 1 / rank over their test items."""
+    net.eval()
+    all_items = torch.arange(test.num_items)
+    means = []
+    for user in range(test.num_users):
+        targets = test.item_ids[test.user_ids == user].numpy()
+        if len(targets) == 0:
+            continue
+        with torch.no_grad():
+            predictions, _ = net(torch.full_like(all_items, user), all_items)
+        values = -predictions.numpy()
+        if train is not None:
+            values[train.item_ids[train.user_ids == user].numpy()] = np.finfo(np.float32).max
+        means.append((1.0 / average_ranks(values)[targets]).mean())
+    return float(np.mean(means))
+
+
+def plain_mse(net: nn.Module, test: Interactions) -> float:
+    """Mean of (r̂ − r)² over the test ratings."""
+    net.eval()
+    with torch.no_grad():
+        _, score = net(test.user_ids, test.item_ids)
+    return float(((score - test.ratings) ** 2).mean())
+
+
+def main() -> None:
+    """An experiment from the command line, with the flags of ``main.py``."""
+    options = command_line.parse_arguments()
+    options.device = "cpu"
+    trainer, test = command_line.set_up(options)
+    plain = PlainTrainer(
+        trainer.model,
+        trainer.train,
+        options.factorization_weight,
+        options.regression_weight,
+        options.batch_size,
+        options.learning_rate,
+        options.seed,
+    )
+    writer = SummaryWriter(str(options.logdir))
+    for epoch in range(options.epochs):
+        factorization, regression, joint = plain.fit()
+        writer.add_scalar("training/Factorization Loss", factorization, epoch)
+        writer.add_scalar("training/MSE", regression, epoch)
+        writer.add_scalar("training/Joint Loss", joint, epoch)
+        writer.add_scalar("eval/Mean Reciprocal Rank", plain_mrr(plain.net, test, plain.train), epoch)
+        writer.add_scalar("eval/MSE", plain_mse(plain.net, test), epoch)
+    writer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"""One step of training, written twice: as the homework defines it, and by hand.
+
+    L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
+
+``EagerStep`` is the definition: it computes L with the network's two heads, and autograd and Adam do the rest.
+``FusedStep`` does the same arithmetic with the gradients written out. On matrices this small a step's time goes into
+starting operations, not into arithmetic, so it starts fewer of them: no graph is recorded, all look-ups are one, all
+table gradients are one sum, and every result goes into memory that was set aside before. ``GraphStep`` is
+``FusedStep`` recorded once as a CUDA graph and replayed.
+
+All of them train the same vector: ``flatten`` lays a network's parameters end to end, so that Adam is one operation.
+"""
+
+import sys
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models import MultiTaskNet
+
+
+def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
+    """Bayesian personalised ranking loss, equation 3: mean of 1 − σ(p⁺ − p⁻).
+
+    This is the homework's bounded form; Rendle et al. (2009) take −log σ.
+
+    Args:
+        positive: (batch,) logits of observed items.
+        negative: (batch,) logits of sampled items.
+
+    Returns:
+        () the mean loss, in [0, 1]; 0.5 where the two cannot be told apart.
+    """
+    return (1.0 - torch.sigmoid(positive - negative)).mean()
+
+
+def regression_loss(score: Tensor, ratings: Tensor) -> Tensor:
+    """Mean squared error, equation 5: mean of (r̂ − r)².
+
+    Args:
+        score: (batch,) predicted ratings.
+        ratings: (batch,) observed ratings.
+
+    Returns:
+        () the mean, in squared stars.
+    """
+    return (score - ratings).square().mean()
+
+
+class Weights(NamedTuple):
+    """λ_F and λ_R."""
+
+    factorization: float
+    regression: float
+
+
+class Triples(NamedTuple):
+    """An epoch's training examples in the order of training: aligned (n,) tensors on the network's device."""
+
+    users: Tensor
+    items: Tensor
+    negatives: Tensor
+    ratings: Tensor
+
+
+class Step(Protocol):
+    """Something that trains on all batches of an epoch."""
+
+    def run(self, triples: Triples, batch_size: int) -> Tensor:
+        """Take one step a batch, the last of which may be smaller; return each step's (L_F, L_R): (steps, 2)."""
+
+
+def flatten(model: MultiTaskNet) -> nn.Parameter:
+    """Lay all parameters of a network, and their gradients, end to end in one vector; the network keeps working.
+
+    The embedding tables come first, in the network's order, so that they also are one table of all their rows.
+
+    Returns:
+        (number of parameters,) the vector whose slices the network's parameters now are; its gradient is zero.
+    """
+    parameters = list(model.parameters())
+    flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    for parameter, values, gradient in zip(
+        parameters,
+        flat.data.split([parameter.numel() for parameter in parameters]),
+        flat.grad.split([parameter.numel() for parameter in parameters]),
+        strict=True,
+    ):
+        parameter.data, parameter.grad = values.view_as(parameter), gradient.view_as(parameter)
+    return flat
+
+
+def make_adam(flat: nn.Parameter, learning_rate: float) -> torch.optim.Adam:
+    """Adam (Kingma and Ba, 2015) on one vector, with its moments there before the first step."""
+    optimizer = torch.optim.Adam([flat], lr=learning_rate, fused=True)
+    optimizer.state[flat] = {
+        "step": torch.zeros((), device=flat.device),
+        "exp_avg": torch.zeros_like(flat, requires_grad=False),
+        "exp_avg_sq": torch.zeros_like(flat, requires_grad=False),
+    }
+    return optimizer
+
+
+def make_step(model: MultiTaskNet, optimizer: torch.optim.Adam, weights: Weights, eager: bool = False) -> Step:
+    """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once."""
+    if eager:
+        return EagerStep(model, optimizer, weights)
+    device = optimizer.param_groups[0]["params"][0].device
+    if (reason := _why_not_fused(model, device)) is not None:
+        print(f"training with the eager step: {reason}", file=sys.stderr)
+        return EagerStep(model, optimizer, weights)
+    return (GraphStep if device.type == "cuda" else FusedStep)(model, optimizer, weights)
+
+
+def _why_not_fused(model: MultiTaskNet, device: torch.device) -> str | None:
+    """FusedStep knows the gradients of this network only; anything else is left to autograd."""
+    if device.type not in ("cpu", "cuda"):
+        return f"the fused one was never tried on {device.type}"
+    if type(model) is not MultiTaskNet:
+        return f"{type(model).__name__} may compute something else than MultiTaskNet"
+    kinds = [type(layer) for layer in model.mlp_layers]
+    if kinds != [nn.Linear, nn.ReLU] * (len(kinds) // 2) + [nn.Linear]:
+        return "mlp_layers is not Linear, ReLU, …, Linear"
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        return "some parameters are not trained"
+    return None
+
+
+class EagerStep:
+    """The step as the homework defines it."""
+
+    def __init__(self, model: MultiTaskNet, optimizer: torch.optim.Adam, weights: Weights) -> None:
+        self.model, self.optimizer, self.weights = model, optimizer, weights
+
+    def run(self, triples: Triples, batch_size: int) -> Tensor:
+        batches = zip(*(column.split(batch_size) for column in triples), strict=True)
+        return torch.stack([self.step(*batch) for batch in batches])
+
+    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+        """One step on a batch of triples; returns (2,) L_F and L_R before it."""
+        # Both rows of items meet the same users: (2, batch) logits from one look-up of u.
+        positive, negative = self.model.predict_interactions(users, torch.stack([items, negatives]))
+        factorization = bpr_loss(positive, negative)
+        regression = regression_loss(self.model.predict_ratings(users, items), ratings)
+        loss = self.weights.factorization * factorization + self.weights.regression * regression
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        self.optimizer.step()
+        return torch.stack([factorization.detach(), regression.detach()])
+
+
+class _Linear(NamedTuple):
+    """A layer of the MLP and its gradients, as views of the network's parameters."""
+
+    weight: Tensor  # (out, in), or (in,) for the last layer
+    bias: Tensor  # (out,)
+    weight_gradient: Tensor
+    bias_gradient: Tensor
+    weight_transposed: Tensor
+
+
+class FusedStep:
+    """The same step with its gradients by hand.
+
+    The tables, laid end to end, are one table of rows. A batch of n triples looks up one (n, columns · d) block in
+    it, whose columns of width d are, for shared and for separate tables,
+
+        shared    u   q⁺  q⁺                   q⁻
+        separate  u   q⁺  q⁺    u   q⁺  q⁻           (first three: _reg tables, last three: _fact tables)
+
+    Multiplying the third column by the first makes the first three the MLP's input [u, q, u ∗ q], in place. The
+    gradient is a block of the same columns, and adding its rows to the table they came from is one operation.
+    """
+
+    def __init__(self, model: MultiTaskNet, optimizer: torch.optim.Adam, weights: Weights) -> None:
+        (self.adam,) = optimizer.param_groups
+        (flat,) = self.adam["params"]
+        state = optimizer.state[flat]
+        self.flat, self.gradient, self.steps_taken = flat.data, flat.grad, state["step"]
+        self.moments = (state["exp_avg"], state["exp_avg_sq"])
+        self.weights, self.embedding_dim = weights, model.embedding_dim
+
+        users, items = (table.num_embeddings for table in model.factorization_tables)
+        tables = 1 if model.embedding_sharing else 2
+        shape = (tables * (users + items), self.embedding_dim)
+        self.table, self.table_gradient = (x[: shape[0] * shape[1]].view(shape) for x in (self.flat, self.gradient))
+        self.bias, self.bias_gradient = model.B.weight.data.squeeze(1), _gradient(model.B.weight).squeeze(1)
+        # What a step adds to and so must be zero before it: all but the MLP's gradients, which it overwrites.
+        self.added_gradient = self.gradient[: self.table.numel() + self.bias.numel()]
+
+        columns = {"users": 0, "items": users, "negatives": users}  # where their rows start in the first two tables
+        regression, interaction = ["users", "items", "items"], ["users", "items", "negatives"]
+        if model.embedding_sharing:
+            self.columns, self.interaction_columns = [*regression, "negatives"], (0, 1, 3)
+            first_rows = [columns[name] for name in self.columns]
+        else:
+            self.columns, self.interaction_columns = [*regression, *interaction], (3, 4, 5)
+            first_rows = [columns[name] + (users + items) * (k > 2) for k, name in enumerate(self.columns)]
+        self.first_rows = torch.tensor(first_rows, device=self.flat.device)
+
+        linear = [layer for layer in model.mlp_layers if isinstance(layer, nn.Linear)]
+        *self.hidden, self.output = [
+            _Linear(x.weight.data, x.bias.data, _gradient(x.weight), _gradient(x.bias), x.weight.data.T) for x in linear
+        ]
+        self.output = self.output._replace(weight=self.output.weight[0], weight_gradient=self.output.weight_gradient[0])
+        self.workspaces: dict[int, _Workspace] = {}
+
+    @torch.inference_mode()
+    def run(self, triples: Triples, batch_size: int) -> Tensor:
+        rows = torch.stack([getattr(triples, column) for column in self.columns], dim=1).add_(self.first_rows)
+        biases = torch.stack([triples.items, triples.negatives], dim=1)
+        ratings = triples.ratings.split(batch_size)
+        # Each batch's sums of σ(p⁺ − p⁻) and of (r̂ − r)², made into means once the epoch is over.
+        sums = triples.ratings.new_empty(2, len(ratings))
+        self._steps(
+            list(
+                zip(
+                    rows.view(-1).split(len(self.columns) * batch_size),
+                    biases.view(-1).split(2 * batch_size),
+                    ratings,
+                    *(row.unbind() for row in sums),
+                    strict=True,
+                )
+            )
+        )
+        means = sums / torch.tensor([len(batch) for batch in ratings], device=sums.device)
+        means[0] = 1.0 - means[0]
+        return means.T
+
+    def _steps(self, batches: list[tuple[Tensor, ...]]) -> None:
+        for batch in batches:
+            self.step(*batch)
+
+    def step(self, rows: Tensor, biases: Tensor, ratings: Tensor, sigmoid_sum: Tensor, square_sum: Tensor) -> None:
+        """One step on a batch of n triples.
+
+        Args:
+            rows: (n · columns,) rows of the table.
+            biases: (n · 2,) of each triple its item and its negative item.
+            ratings: (n,).
+            sigmoid_sum, square_sum: (), where to put the sums over the batch of σ(p⁺ − p⁻) and of (r̂ − r)².
+        """
+        n = len(ratings)
+        if n not in self.workspaces:
+            self.workspaces[n] = _Workspace(self, n)
+        work = self.workspaces[n]
+        self.added_gradient.zero_()
+        torch.index_select(self.table, 0, rows, out=work.embeddings)
+        torch.index_select(self.bias, 0, biases, out=work.biases)
+        self._regression(work, ratings, square_sum)
+        self._factorization(work, sigmoid_sum)
+        self.table_gradient.index_add_(0, rows, work.embedding_gradients)
+        self.bias_gradient.index_add_(0, biases, work.bias_gradients)
+        self._adam()
+
+    def _regression(self, work: "_Workspace", ratings: Tensor, square_sum: Tensor) -> None:
+        """Equations 4 and 5: the MLP forwards, then backwards into its gradients and those of u and q."""
+        u, q, product = work.regression
+        product.mul_(u)
+        for layer, x, out in zip(self.hidden, work.inputs[:-1], work.inputs[1:], strict=True):
+            torch.addmm(layer.bias, x, layer.weight_transposed, out=out).relu_()
+        output = self.output
+        error = torch.addmv(output.bias, work.inputs[-1], output.weight, out=work.error).sub_(ratings)
+        torch.dot(error, error, out=square_sum)
+
+        error.mul_(work.error_slope)  # ∂L/∂r̂ = λ_R · 2 (r̂ − r) / n
+        torch.mv(work.transposed_inputs[-1], error, out=output.weight_gradient)
+        torch.sum(error, 0, keepdim=True, out=output.bias_gradient)
+        torch.mul(work.error_column, output.weight, out=work.input_gradients[-1])
+        for k in range(len(self.hidden) - 1, -1, -1):
+            layer, active, gradient = self.hidden[k], work.inputs[k + 1], work.input_gradients[k + 1]
+            torch.ops.aten.threshold_backward(gradient, active, 0, grad_input=gradient)  # ReLU passes where it was on
+            torch.mm(work.transposed_gradients[k + 1], work.inputs[k], out=layer.weight_gradient)
+            torch.sum(gradient, 0, out=layer.bias_gradient)
+            torch.mm(gradient, layer.weight, out=work.input_gradients[k])
+
+        u_gradient, _, product_gradient = work.regression_gradients  # q's has what it needs in its own column
+        u_gradient.add_(torch.mul(product_gradient, q, out=work.scratch))
+        product_gradient.mul_(u)  # will be added to the same row of the table as q's
+
+    def _factorization(self, work: "_Workspace", sigmoid_sum: Tensor) -> None:
+        """Equations 1 and 3: p⁺ − p⁻ = u · (q⁺ − q⁻) + b⁺ − b⁻, and the gradients of u, q⁺, q⁻ and b."""
+        u, positive, negative = work.interaction
+        u_gradient, positive_gradient, negative_gradient = work.interaction_gradients
+        difference = torch.sub(positive, negative, out=work.difference)
+        p = torch.sum(torch.mul(u, difference, out=work.scratch), 1, out=work.logits)
+        sigmoid = p.add_(work.positive_bias).sub_(work.negative_bias).sigmoid_()
+        torch.sum(sigmoid, 0, out=sigmoid_sum)
+
+        # ∂L/∂(p⁺ − p⁻) = −λ_F · σ (1 − σ) / n
+        torch.ops.aten.sigmoid_backward(work.logit_slope, sigmoid, grad_input=work.slope)
+        slope = work.slope_column
+        if work.shares_columns:  # with the regression, whose gradients are already there
+            u_gradient.add_(difference.mul_(slope))
+            positive_gradient.add_(torch.mul(u, slope, out=work.scratch))
+            torch.neg(work.scratch, out=negative_gradient)
+        else:
+            torch.mul(difference, slope, out=u_gradient)
+            torch.mul(u, slope, out=positive_gradient)
+            torch.neg(positive_gradient, out=negative_gradient)
+        torch.mul(slope, work.signs, out=work.bias_gradient_pairs)
+
+    def _adam(self) -> None:
+        """What ``optimizer.step()`` does, by the operation that it calls; its checks would take as long as that."""
+        self.steps_taken.add_(1)
+        beta1, beta2 = self.adam["betas"]
+        torch._fused_adam_(
+            [self.flat],
+            [self.gradient],
+            [self.moments[0]],
+            [self.moments[1]],
+            [],
+            [self.steps_taken],
+            lr=self.adam["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=0.0,
+            eps=self.adam["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class _Workspace:
+    """The memory of a step on n triples, and all views into it that the step needs, made once."""
+
+    def __init__(self, step: FusedStep, n: int) -> None:
+        d, columns, device = step.embedding_dim, len(step.columns), step.flat.device
+
+        def empty(*shape: int) -> Tensor:
+            return torch.empty(shape, device=device)
+
+        self.embeddings, self.embedding_gradients = empty(n * columns, d), empty(n * columns, d)
+        block, gradient_block = self.embeddings.view(n, columns, d), self.embedding_gradients.view(n, columns, d)
+        self.regression, self.regression_gradients = block[:, :3].unbind(1), gradient_block[:, :3].unbind(1)
+        self.interaction = [block[:, k] for k in step.interaction_columns]
+        self.interaction_gradients = [gradient_block[:, k] for k in step.interaction_columns]
+        self.shares_columns = step.interaction_columns[0] == 0
+        self.scratch, self.difference = empty(n, d), empty(n, d)
+
+        # What each linear layer reads, from [u, q, u ∗ q] on, and the gradient of each.
+        widths = [layer.weight.shape[0] for layer in step.hidden]
+        self.inputs = [block.view(n, -1)[:, : 3 * d], *(empty(n, width) for width in widths)]
+        self.input_gradients = [gradient_block.view(n, -1)[:, : 3 * d], *(empty(n, width) for width in widths)]
+        self.transposed_inputs = [x.T for x in self.inputs]
+        self.transposed_gradients = [x.T for x in self.input_gradients]
+        self.error = empty(n)
+        self.error_column = self.error.unsqueeze(1)
+        self.error_slope = torch.tensor(2.0 * step.weights.regression / n, device=device)
+
+        self.biases, self.bias_gradients = empty(2 * n), empty(2 * n)
+        self.positive_bias, self.negative_bias = self.biases.view(n, 2).unbind(1)
+        self.bias_gradient_pairs = self.bias_gradients.view(n, 2)
+        self.signs = torch.tensor([1.0, -1.0], device=device)
+        self.logits, self.slope = empty(n), empty(n)
+        self.slope_column = self.slope.unsqueeze(1)
+        self.logit_slope = torch.full((n,), -step.weights.factorization / n, device=device)
+
+
+class GraphStep(FusedStep):
+    """FusedStep's full batch as one CUDA graph: the CPU starts one thing a step and waits for none."""
+
+    def _steps(self, batches: list[tuple[Tensor, ...]]) -> None:
+        if not hasattr(self, "graph"):
+            self.captured = [tensor.clone() for tensor in batches[0]]
+            self.graph = self._capture()
+        for batch in batches:
+            if self.graph is not None and len(batch[2]) == len(self.captured[2]):
+                for captured, given in zip(self.captured[:3], batch[:3], strict=True):
+                    captured.copy_(given)
+                self.graph.replay()
+                for captured, wanted in zip(self.captured[3:], batch[3:], strict=True):
+                    wanted.copy_(captured)
+            else:
+                self.step(*batch)
+
+    def _capture(self) -> torch.cuda.CUDAGraph | None:
+        """Record a step on the captured tensors. Recording needs a few real steps first, which are then undone."""
+        trained = [self.flat, *self.moments, self.steps_taken]
+        before = [tensor.clone() for tensor in trained]
+        try:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    self.step(*self.captured)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.step(*self.captured)
+        except RuntimeError as error:
+            print(f"training without a CUDA graph: {str(error).splitlines()[0]}", file=sys.stderr)
+            return None
+        finally:
+            for tensor, value in zip(trained, before, strict=True):
+                tensor.copy_(value)
+        return graph
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
