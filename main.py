@@ -71,6 +71,7 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
         if getattr(options, name) < least:
             raise ValueError(f"{name} is {getattr(options, name)}: expected at least {least}")
     data.check_test_fraction(options.test_fraction)
+    torch.set_flush_denormal(True)  # see README, "Denormal numbers"
     device = pick_device(options.device)
     check_writable(options.logdir)
     # Three streams, so that neither the split nor the weights move when the other draws more.

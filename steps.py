@@ -92,26 +92,34 @@ def flatten(model: MultiTaskNet) -> nn.Parameter:
     return flat
 
 
-def make_adam(flat: nn.Parameter, learning_rate: float) -> torch.optim.Adam:
-    """Adam (Kingma and Ba, 2015) on one vector, with its moments there before the first step."""
-    optimizer = torch.optim.Adam([flat], lr=learning_rate, fused=True)
-    optimizer.state[flat] = {
-        "step": torch.zeros((), device=flat.device),
-        "exp_avg": torch.zeros_like(flat, requires_grad=False),
-        "exp_avg_sq": torch.zeros_like(flat, requires_grad=False),
-    }
-    return optimizer
+class AdamState(NamedTuple):
+    """What Adam (Kingma and Ba, 2015) knows of one vector of parameters, on the vector's device."""
+
+    flat: nn.Parameter  # (parameters,), with a gradient
+    first_moment: Tensor  # (parameters,)
+    second_moment: Tensor  # (parameters,)
+    steps_taken: Tensor  # () float32
+    learning_rate: float
 
 
-def make_step(model: MultiTaskNet, optimizer: torch.optim.Adam, weights: Weights, eager: bool = False) -> Step:
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as published and as torch has them by default
+
+
+def start_adam(flat: nn.Parameter, learning_rate: float) -> AdamState:
+    """Adam before its first step."""
+    first_moment, second_moment = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
+    return AdamState(flat, first_moment, second_moment, torch.zeros((), device=flat.device), learning_rate)
+
+
+def make_step(model: MultiTaskNet, adam: AdamState, weights: Weights, eager: bool = False) -> Step:
     """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once."""
-    if eager:
-        return EagerStep(model, optimizer, weights)
-    device = optimizer.param_groups[0]["params"][0].device
-    if (reason := _why_not_fused(model, device)) is not None:
+    device = adam.flat.device
+    if not eager and (reason := _why_not_fused(model, device)) is not None:
         print(f"training with the eager step: {reason}", file=sys.stderr)
-        return EagerStep(model, optimizer, weights)
-    return (GraphStep if device.type == "cuda" else FusedStep)(model, optimizer, weights)
+        eager = True
+    if eager:
+        return EagerStep(model, adam, weights)
+    return (GraphStep if device.type == "cuda" else FusedStep)(model, adam, weights)
 
 
 def _why_not_fused(model: MultiTaskNet, device: torch.device) -> str | None:
@@ -131,8 +139,14 @@ def _why_not_fused(model: MultiTaskNet, device: torch.device) -> str | None:
 class EagerStep:
     """The step as the homework defines it."""
 
-    def __init__(self, model: MultiTaskNet, optimizer: torch.optim.Adam, weights: Weights) -> None:
-        self.model, self.optimizer, self.weights = model, optimizer, weights
+    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
+        self.model, self.weights = model, weights
+        self.optimizer = torch.optim.Adam([adam.flat], adam.learning_rate, BETAS, EPSILON, fused=True)
+        self.optimizer.state[adam.flat] = {
+            "step": adam.steps_taken,
+            "exp_avg": adam.first_moment,
+            "exp_avg_sq": adam.second_moment,
+        }
 
     def run(self, triples: Triples, batch_size: int) -> Tensor:
         batches = zip(*(column.split(batch_size) for column in triples), strict=True)
@@ -174,14 +188,9 @@ class FusedStep:
     gradient is a block of the same columns, and adding its rows to the table they came from is one operation.
     """
 
-    def __init__(self, model: MultiTaskNet, optimizer: torch.optim.Adam, weights: Weights) -> None:
-        (self.adam,) = optimizer.param_groups
-        (flat,) = self.adam["params"]
-        state = optimizer.state[flat]
-        self.flat, self.gradient, self.steps_taken = flat.data, flat.grad, state["step"]
-        self.moments = (state["exp_avg"], state["exp_avg_sq"])
-        self.weights, self.embedding_dim = weights, model.embedding_dim
-
+    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
+        self.adam, self.weights, self.embedding_dim = adam, weights, model.embedding_dim
+        self.flat, self.gradient = adam.flat.data, _gradient(adam.flat)
         users, items = (table.num_embeddings for table in model.factorization_tables)
         tables = 1 if model.embedding_sharing else 2
         shape = (tables * (users + items), self.embedding_dim)
@@ -303,21 +312,20 @@ class FusedStep:
         torch.mul(slope, work.signs, out=work.bias_gradient_pairs)
 
     def _adam(self) -> None:
-        """What ``optimizer.step()`` does, by the operation that it calls; its checks would take as long as that."""
-        self.steps_taken.add_(1)
-        beta1, beta2 = self.adam["betas"]
+        """What ``torch.optim.Adam.step`` comes down to; its bookkeeping would take as long as the arithmetic."""
+        self.adam.steps_taken.add_(1)
         torch._fused_adam_(
             [self.flat],
             [self.gradient],
-            [self.moments[0]],
-            [self.moments[1]],
+            [self.adam.first_moment],
+            [self.adam.second_moment],
             [],
-            [self.steps_taken],
-            lr=self.adam["lr"],
-            beta1=beta1,
-            beta2=beta2,
+            [self.adam.steps_taken],
+            lr=self.adam.learning_rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
             weight_decay=0.0,
-            eps=self.adam["eps"],
+            eps=EPSILON,
             amsgrad=False,
             maximize=False,
         )
@@ -378,7 +386,7 @@ class GraphStep(FusedStep):
 
     def _capture(self) -> torch.cuda.CUDAGraph | None:
         """Record a step on the captured tensors. Recording needs a few real steps first, which are then undone."""
-        trained = [self.flat, *self.moments, self.steps_taken]
+        trained = [self.flat, *self.adam[1:4]]
         before = [tensor.clone() for tensor in trained]
         try:
             stream = torch.cuda.Stream()

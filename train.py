@@ -11,21 +11,23 @@ them. It minimizes
 with Adam. The negative items need no rating and so never pass through the MLP.
 """
 
+import contextlib
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data import Interactions
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from steps import Triples, Weights, flatten, make_adam, make_step
+from steps import Triples, Weights, flatten, make_step, start_adam
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,9 @@ class Trainer:
         self.train = train.to(self.device)
         self.settings = settings
         self.epoch = 0
-        self.optimizer = make_adam(flatten(model), settings.learning_rate)
+        self.adam = start_adam(flatten(model), settings.learning_rate)
         weights = Weights(settings.factorization_weight, settings.regression_weight)
-        self.step = make_step(model, self.optimizer, weights, eager)
+        self.step = make_step(model, self.adam, weights, eager)
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
     def run_epoch(self) -> Losses:
@@ -165,6 +167,27 @@ class Trainer:
             )
 
 
+# Multiply-adds in the MLP of one step from which on more threads than one make it faster (measured on two cores).
+MANY_THREADS_WORK = 2**26
+
+
+@contextlib.contextmanager
+def _threads(trainer: Trainer) -> Iterator[None]:
+    """Train a small network on one thread.
+
+    Threads that meet after every small operation cost more than they save, and where another process needs their
+    cores, another experiment for instance, they wait for each other a hundred times longer than they work.
+    """
+    before = torch.get_num_threads()
+    layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
+    work = 3 * trainer.settings.batch_size * sum(layer.weight.numel() for layer in layers)
+    torch.set_num_threads(1 if work < MANY_THREADS_WORK else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list[Figures]:
     """Train for some epochs; after each, score the test side and write the five figures for TensorBoard.
 
@@ -185,6 +208,7 @@ def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list
     # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
     columns, lines = shutil.get_terminal_size()
     with (
+        _threads(trainer),
         SummaryWriter(str(logdir)) as writer,
         tqdm(range(epochs), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
     ):

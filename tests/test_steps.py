@@ -12,7 +12,7 @@ from torch import nn
 import steps
 from data import Interactions
 from models import MultiTaskNet
-from steps import EagerStep, FusedStep, Triples, Weights, bpr_loss, flatten, make_adam, make_step, regression_loss
+from steps import EagerStep, FusedStep, Triples, Weights, bpr_loss, flatten, make_step, regression_loss, start_adam
 
 Array = NDArray[np.float64]
 Split = tuple[Interactions, Interactions]
@@ -114,7 +114,7 @@ def test_two_epochs_equal_the_plain_steps(
     """900 triples in batches of 128, so that the last batch is a short one."""
     data, _ = split
     net = network(data, sharing, layer_sizes)
-    step, plain = make_step(net, make_adam(flatten(net), 1e-3), weights, eager), PlainStep(net, weights)
+    step, plain = make_step(net, start_adam(flatten(net), 1e-3), weights, eager), PlainStep(net, weights)
     assert type(step) is (EagerStep if eager else FusedStep)
     for triples in epochs(data, 2):
         losses = step.run(triples, 128)
@@ -144,7 +144,7 @@ def test_the_fused_step_equals_the_eager_one(
     results = []
     for eager in (True, False):
         net = network(data, sharing, layer_sizes)
-        step = make_step(net, make_adam(flatten(net), 1e-3), Weights(0.7, 0.3), eager)
+        step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3), eager)
         (triples,) = epochs(data, 1)
         losses = step.run(triples, batch_size)
         assert losses.shape == (math.ceil(len(data) / batch_size), 2)
@@ -163,7 +163,7 @@ def test_both_steps_continue_each_other(split: Split) -> None:
     results = []
     for kinds in ((True, True), (True, False), (False, True)):
         net = network(data, True)
-        adam = make_adam(flatten(net), 1e-3)
+        adam = start_adam(flatten(net), 1e-3)
         losses = [make_step(net, adam, Weights(0.5, 0.5), eager).run(triples, 64)
                   for eager, triples in zip(kinds, epochs(data, 2), strict=True)]  # fmt: skip
         results.append(torch.cat(losses))
@@ -211,7 +211,7 @@ def with_a_frozen_table(net: MultiTaskNet) -> MultiTaskNet:
 def test_another_network_is_left_to_autograd_and_said_so(
     net: MultiTaskNet, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = make_step(net, make_adam(flatten(net), 1e-3), Weights(0.5, 0.5))
+    step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.5, 0.5))
     assert type(step) is EagerStep
     assert capsys.readouterr().err.startswith(f"training with the eager step: {reason}")
 
