@@ -71,7 +71,9 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
         if getattr(options, name) < least:
             raise ValueError(f"{name} is {getattr(options, name)}: expected at least {least}")
     data.check_test_fraction(options.test_fraction)
-    torch.set_flush_denormal(True)  # see README, "Denormal numbers"
+    # A ReLU unit that no rating activates any more has no gradient: Adam's first moments of its weights shrink by a
+    # tenth a step, until after some 800 steps they are denormal numbers, on which processors can be many times slower.
+    torch.set_flush_denormal(True)
     device = pick_device(options.device)
     check_writable(options.logdir)
     # Three streams, so that neither the split nor the weights move when the other draws more.

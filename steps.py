@@ -165,6 +165,11 @@ class EagerStep:
         return torch.stack([factorization.detach(), regression.detach()])
 
 
+# These exact overloads: choosing one by its arguments, in each step, takes longer than its arithmetic.
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+
+
 class _Linear(NamedTuple):
     """A layer of the MLP and its gradients, as views of the network's parameters."""
 
@@ -280,7 +285,7 @@ class FusedStep:
         torch.mul(work.error_column, output.weight, out=work.input_gradients[-1])
         for k in range(len(self.hidden) - 1, -1, -1):
             layer, active, gradient = self.hidden[k], work.inputs[k + 1], work.input_gradients[k + 1]
-            torch.ops.aten.threshold_backward(gradient, active, 0, grad_input=gradient)  # ReLU passes where it was on
+            _relu_backward(gradient, active, 0, grad_input=gradient)  # passes where the unit was active
             torch.mm(work.transposed_gradients[k + 1], work.inputs[k], out=layer.weight_gradient)
             torch.sum(gradient, 0, out=layer.bias_gradient)
             torch.mm(gradient, layer.weight, out=work.input_gradients[k])
@@ -299,7 +304,7 @@ class FusedStep:
         torch.sum(sigmoid, 0, out=sigmoid_sum)
 
         # ∂L/∂(p⁺ − p⁻) = −λ_F · σ (1 − σ) / n
-        torch.ops.aten.sigmoid_backward(work.logit_slope, sigmoid, grad_input=work.slope)
+        _sigmoid_backward(work.logit_slope, sigmoid, grad_input=work.slope)
         slope = work.slope_column
         if work.shares_columns:  # with the regression, whose gradients are already there
             u_gradient.add_(difference.mul_(slope))

@@ -172,7 +172,7 @@ MANY_THREADS_WORK = 2**26
 
 
 @contextlib.contextmanager
-def _threads(trainer: Trainer) -> Iterator[None]:
+def threads_for(trainer: Trainer) -> Iterator[None]:
     """Train a small network on one thread.
 
     Threads that meet after every small operation cost more than they save, and where another process needs their
@@ -208,7 +208,7 @@ def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list
     # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
     columns, lines = shutil.get_terminal_size()
     with (
-        _threads(trainer),
+        threads_for(trainer),
         SummaryWriter(str(logdir)) as writer,
         tqdm(range(epochs), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
     ):
