@@ -25,9 +25,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data import Interactions
+from fused import make_step
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from steps import Triples, Weights, flatten, make_step, start_adam
+from steps import Triples, Weights, flatten, start_adam
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""steps.py: each step against the same mathematics written plainly, and the steps against each other."""
+"""steps.py and fused.py: each step against the same mathematics written plainly, and the steps against each other."""
 
 import math
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-import steps
+import fused
 from data import Interactions
+from fused import FusedStep, GraphStep, make_step
 from models import MultiTaskNet
-from steps import EagerStep, FusedStep, Triples, Weights, bpr_loss, flatten, make_step, regression_loss, start_adam
+from steps import EagerStep, Triples, Weights, bpr_loss, flatten, regression_loss, start_adam
 
 Array = NDArray[np.float64]
 Split = tuple[Interactions, Interactions]
@@ -218,5 +219,67 @@ def test_another_network_is_left_to_autograd_and_said_so(
 
 def test_a_device_that_was_never_tried_is_left_to_autograd() -> None:
     net = MultiTaskNet(5, 6)
-    assert steps._why_not_fused(net, torch.device("mps")) == "the fused one was never tried on mps"
-    assert steps._why_not_fused(net, torch.device("cpu")) is None
+    assert fused._why_not_fused(net, torch.device("mps")) == "the fused one was never tried on mps"
+    assert fused._why_not_fused(net, torch.device("cpu")) is None
+
+
+class Replay:
+    """Stands in for a CUDA graph: does again what was recorded, on the tensors it was recorded with."""
+
+    def __init__(self, step: GraphStep) -> None:
+        self.step, self.count = step, 0
+
+    def replay(self) -> None:
+        assert self.step.captured is not None
+        self.count += 1
+        FusedStep._steps(self.step, self.step.captured)
+
+
+@pytest.mark.parametrize(("longest", "replays"), [(512, 1), (8, 1), (3, 2), (2, 3), (1, 7)])
+def test_replayed_steps_are_the_same_steps(
+    longest: int, replays: int, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight batches, the last one shorter. What only a GPU has is replaced: recording, which itself takes steps."""
+    data, _ = split
+
+    def record(step: GraphStep) -> Replay:
+        assert step.captured is not None
+        FusedStep._steps(step, step.captured[:2])
+        return Replay(step)
+
+    monkeypatch.setattr(GraphStep, "LONGEST", longest)
+    monkeypatch.setattr(GraphStep, "_record", record)
+    results = []
+    for kind in (FusedStep, GraphStep):
+        net = network(data, False)
+        step = kind(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
+        losses = [step.run(triples, 128).clone() for triples in epochs(data, 3)]
+        results.append((torch.cat(losses), torch.cat([p.detach().reshape(-1) for p in net.parameters()])))
+    assert isinstance(step, GraphStep)
+    assert isinstance(step.graph, Replay)
+    assert step.graph.count == 3 * replays
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_a_graph_that_cannot_be_recorded_is_done_without(
+    split: Split, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, _ = split
+
+    def record(step: GraphStep) -> Replay:
+        assert step.captured is not None
+        FusedStep._steps(step, step.captured[:2])
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(GraphStep, "_record", record)
+    weights = []
+    for kind in (FusedStep, GraphStep):
+        net = network(data, True)
+        step = kind(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
+        for triples in epochs(data, 2):
+            step.run(triples, 128)
+        weights.append(torch.cat([p.detach().reshape(-1) for p in net.parameters()]))
+    assert torch.equal(*weights)
+    said = "training without a CUDA graph: operation not permitted when stream is capturing\n"
+    assert capsys.readouterr().err == said
