@@ -9,7 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+import main
+import train
+from fused import FusedStep
+from steps import EagerStep
 
 ROOT = Path(__file__).parent.parent
 TAGS = {
@@ -89,6 +96,57 @@ def test_defaults_are_the_first_experiment_and_runs_repeat_to_the_bit(folder: Pa
     assert [step for step, _ in default["eval/MSE"]] == [0, 1]
     assert default == again
     assert all(default[tag] != other[tag] for tag in TAGS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "widths"),
+    [
+        ("", [(96, 64), (64, 1)]),
+        ("--embedding_dim 5", [(15, 64), (64, 1)]),
+        ("--layer_sizes 96 7 5", [(96, 7), (7, 5), (5, 1)]),
+    ],
+)
+def test_flags_reach_what_they_are_for(
+    arguments: str, widths: list[tuple[int, int]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    flags = "--no_shared_embeddings --factorization_weight 0.3 --regression_weight 0.6 --batch_size 99 --device cpu"
+    options = main.parse_arguments(f"{flags} --learning_rate 0.02 --test_fraction 0.1 {arguments}".split())
+    assert options.logdir == Path("run/shared=False_LF=0.3_LR=0.6")
+    trainer, test = main.set_up(options)
+    assert (len(trainer.train), len(test)) == (90_000, 10_000)
+    assert trainer.settings == train.Settings(0.3, 0.6, 99, 0.02)
+    assert trainer.model.embedding_sharing is False
+    assert trainer.model.U_reg.weight.shape == (943, 5 if "dim" in arguments else 32)
+    layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in layers] == widths
+    assert type(trainer.step) is FusedStep
+    assert type(main.set_up(main.parse_arguments(["--eager", "--device", "cpu"]))[0].step) is EagerStep
+
+
+def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    seen = []
+    for seed in ("0", "1", "0"):
+        trainer, test = main.set_up(main.parse_arguments(["--seed", seed, "--device", "cpu"]))
+        order = torch.randperm(1000, generator=trainer.generator)
+        negatives = torch.randint(1682, (1000,), generator=trainer.generator)
+        seen.append([trainer.train.user_ids, test.item_ids, trainer.model.U.weight, order, negatives])
+    assert not any(torch.equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[2], strict=True))
+
+
+def test_the_summary_has_the_last_and_the_best() -> None:
+    rows = [(0.4, 1.0, 0.5, 0.05, 0.9), (0.2, 1.5, 0.4, 0.09, 0.8), (0.3, 0.7, 0.3, 0.07, 1.1)]
+    assert main.summary([train.Figures(*row) for row in rows]).splitlines() == [
+        "             last (epoch 2)    best",
+        "BPR loss     0.3000            0.2000 (epoch 1)",
+        "training MSE 0.7000            0.7000 (epoch 2)",
+        "test MSE     1.1000            0.8000 (epoch 1)",
+        "test MRR     0.0700            0.0900 (epoch 1)",
+    ]
 
 
 def test_event_files_can_be_read_while_the_run_goes_on(folder: Path) -> None:

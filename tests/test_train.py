@@ -82,6 +82,30 @@ def test_tensorboard_gets_the_five_figures_of_every_epoch(split: Split, tmp_path
     assert history[-1].test_mse == mse_score(net, test)
 
 
+def test_an_epoch_can_be_read_as_soon_as_it_is_over(split: Split, tmp_path: Path) -> None:
+    data, test = split
+
+    class Reader(Trainer):
+        def run_epoch(self) -> train.Losses:
+            if self.epoch > 0:
+                assert len(read_events(tmp_path)["eval/MSE"]) == self.epoch
+            return super().run_epoch()
+
+    trainer = Reader(network(data, True), data, Settings(), seed=0)
+    train.fit(trainer, test, 4, tmp_path)
+    assert trainer.epoch == 4
+
+
+def test_a_small_network_is_trained_on_one_thread(split: Split) -> None:
+    data, _ = split
+    before = torch.get_num_threads()
+    for layer_sizes, batch_size, threads in (((12, 7), 256, 1), ((96, 64), 256, 1), ((384, 4096), 4096, before)):
+        trainer = Trainer(network(data, True, layer_sizes), data, Settings(batch_size=batch_size), seed=0)
+        with train.threads_for(trainer):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == before
+
+
 def test_training_learns_both_tasks(tmp_path: Path) -> None:
     """On ratings made from latent taste, both training losses and both metrics get clearly better."""
     made = synthetic(200, 150, 6000, seed=0)
