@@ -148,8 +148,10 @@ def command_line() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (%(default)s)")
     parser.add_argument("--epochs", type=int, default=8, help="epochs that 200 are extrapolated from (%(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="OMP_NUM_THREADS to try (%(default)s)")
+    modes = ["shared", "separate"]
+    parser.add_argument("--embeddings", nargs="+", choices=modes, default=modes, help="which of the two modes (both)")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="folder for the data (%(default)s)")
-    parser.add_argument("--inside", choices=["shared", "separate"], help=argparse.SUPPRESS)
+    parser.add_argument("--inside", choices=modes, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rounds < 1 or options.epochs < 2 or min(options.threads) < 1:
         parser.error("expected at least 1 round, 2 epochs and 1 thread")
@@ -164,8 +166,9 @@ def command_line() -> None:
     print("| | embeddings | threads | plain | eager | shipped | plain / shipped |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for threads in options.threads:
-        for sharing in (True, False):
-            inside = ["--inside", "shared" if sharing else "separate", "--rounds", str(options.rounds)]
+        for mode in options.embeddings:
+            sharing = mode == "shared"
+            inside = ["--inside", mode, "--rounds", str(options.rounds)]
             done = subprocess.run(
                 [sys.executable, __file__, *inside, "--data_dir", str(options.data_dir)],
                 stdout=subprocess.PIPE,

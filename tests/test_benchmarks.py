@@ -1,0 +1,66 @@
+"""The plain procedure agrees with the project, and the benchmarks run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import plain
+import pytest
+import torch
+
+from data import Interactions, random_train_test_split, synthetic
+from metrics import mrr_score, mse_score
+from models import MultiTaskNet
+from train import Settings, Trainer
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_the_plain_procedure_and_this_project_get_the_same_figures(sharing: bool) -> None:
+    """Three epochs on the same ratings from the same weights; 768 of them, so that all batches are full ones."""
+    made = synthetic(num_users=60, num_items=90, num_interactions=808, seed=2)
+    data, test = random_train_test_split(made, 40 / 808, torch.Generator().manual_seed(0))
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        nets.append(MultiTaskNet(60, 90, embedding_sharing=sharing))
+    yardstick, trainer = (
+        plain.PlainTrainer(nets[0], data, 0.7, 0.3, seed=5),
+        Trainer(nets[1], data, Settings(0.7, 0.3), 5),
+    )
+    for _ in range(3):
+        assert trainer.run_epoch() == pytest.approx(yardstick.fit(), rel=1e-4)
+    assert mrr_score(nets[0], test, data) == pytest.approx(plain.plain_mrr(nets[0], test, data), rel=1e-5)
+    assert mrr_score(nets[0], test) == pytest.approx(plain.plain_mrr(nets[0], test), rel=1e-5)
+    assert mse_score(nets[0], test) == pytest.approx(plain.plain_mse(nets[0], test), rel=1e-5)
+    assert mse_score(nets[1], test) == pytest.approx(plain.plain_mse(nets[0], test), rel=1e-3)
+
+
+def test_plain_ranks_share_ties(split: tuple[Interactions, Interactions]) -> None:
+    values = torch.tensor([3.0, 1.0, 1.0, 7.0, 3.0, 3.0]).numpy()
+    assert plain.average_ranks(values).tolist() == [4, 1.5, 1.5, 6, 4, 4]
+
+
+def test_the_speed_benchmark_prints_its_table_without_real_data(tmp_path: Path) -> None:
+    arguments = ["--rounds", "1", "--epochs", "2", "--threads", "1", "--embeddings", "separate"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "speed.py", *arguments, "--data_dir", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("synthetic ratings")
+    rows = [line.split(" | ")[:2] for line in done.stdout.splitlines() if line.endswith(") |")]
+    assert [(row[0].strip("| "), row[1]) for row in rows] == [
+        (name, "separate")
+        for name in (
+            "training epoch",
+            "MSE",
+            "MRR",
+            "one epoch, start to exit",
+            "200 epochs, start to exit*",
+            "peak memory",
+        )
+    ]
+    assert list(tmp_path.iterdir()) == []
