@@ -7,6 +7,7 @@ The data set is described in F. M. Harper and J. A. Konstan, "The MovieLens Data
 Transactions on Interactive Intelligent Systems 5(4), 2015. Its licence forbids passing it on, so it is fetched.
 """
 
+import contextlib
 import hashlib
 import io
 import sys
@@ -197,7 +198,7 @@ class Archive(NamedTuple):
 def _grouplens_titles(member: bytes) -> dict[int, str]:
     """u.item, described in the archive's README: Latin-1, id|title (year)|…"""
     rows = (line.split("|") for line in member.decode("latin-1").split("\n") if line.strip())
-    return {int(row[0]): row[1] for row in rows}
+    return {int(row[0]): row[1].strip() for row in rows}
 
 
 def _recbole_titles(member: bytes) -> dict[int, str]:
@@ -245,31 +246,38 @@ def load(data_dir: Path | str = "data") -> Interactions:
 
     Raises:
         FileNotFoundError: no source works. The message says why, source by source, and what to do.
-        NotADirectoryError: ``data_dir`` is a file.
+        OSError: there is no data in ``data_dir``, and none can be put there.
     """
     folder = Path(data_dir)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"data directory {folder} is a file: expected a folder, or nothing yet")
-    sources: dict[str, Callable[[], Interactions]] = {
+    here: dict[str, Callable[[], Interactions]] = {
         str(folder / "ml-100k"): lambda: _read_folder(folder / "ml-100k"),
         str(folder / GROUPLENS.filename): lambda: _read_archive(GROUPLENS, (folder / GROUPLENS.filename).read_bytes()),
         str(folder / RECBOLE.filename): lambda: _read_archive(RECBOLE, (folder / RECBOLE.filename).read_bytes()),
+    }
+    elsewhere: dict[str, Callable[[], Interactions]] = {
         GROUPLENS_URL: lambda: _keep(GROUPLENS, download.from_url(GROUPLENS_URL, GROUPLENS.size), folder),
         "pip download recbole==1.2.1": lambda: _keep(
-            RECBOLE, download.from_package_index("recbole==1.2.1", RECBOLE.filename, RECBOLE.size), folder
+            RECBOLE,
+            download.from_package_index("recbole==1.2.1", RECBOLE.filename, RECBOLE.size, RECBOLE.sha256),
+            folder,
         ),
     }
-    failures = []
-    for name, read in sources.items():
+    failures: list[str] = []
+    for name, read in {**here, **elsewhere}.items():
+        if name == GROUPLENS_URL:
+            download.check_folder(folder)
         try:
             interactions = read()
-        except FileNotFoundError:
-            failures.append(f"{name}: not there")
         except (OSError, ValueError) as error:
-            failures.append(f"{name}: {error}")
-            print(f"MovieLens 100K: not used: {failures[-1]}", file=sys.stderr)
+            reason = "not there" if name in here and isinstance(error, FileNotFoundError) else error
+            failures.append(f"{name}: {' '.join(str(reason).split()) or type(error).__name__}")
         else:
+            for failure in failures:
+                if not failure.endswith(": not there"):
+                    print(f"MovieLens 100K: passed over {failure}", file=sys.stderr)
             return interactions
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # if it is empty, it was made for what did not come
     raise FileNotFoundError(
         "\n  ".join(["MovieLens 100K was not found. Tried:", *failures])
         + f"\nTo place it by hand, put {GROUPLENS_URL} at {folder / GROUPLENS.filename}"
@@ -303,7 +311,6 @@ def _interactions(archive: Archive, ratings: bytes, titles: bytes) -> Interactio
         raise ValueError(f"{len(rows):,} ratings that are not the 100,000 of MovieLens 100K")
     source_users, user_ids = np.unique(rows[:, 0], return_inverse=True)
     source_items, item_ids = np.unique(rows[:, 1], return_inverse=True)
-    title_of = archive.read_titles(titles)
     return Interactions(
         torch.from_numpy(user_ids),
         torch.from_numpy(item_ids),
@@ -312,8 +319,18 @@ def _interactions(archive: Archive, ratings: bytes, titles: bytes) -> Interactio
         len(source_items),
         torch.from_numpy(source_users),
         torch.from_numpy(source_items),
-        tuple(title_of[item] for item in source_items.tolist()) if title_of else (),
+        _titles(archive, titles, source_items.tolist()),
     )
+
+
+def _titles(archive: Archive, member: bytes, source_items: list[int]) -> tuple[str, ...]:
+    """The title of each item, or () with a warning: ratings are not given up for them."""
+    try:
+        title_of = archive.read_titles(member) if member else {}
+        return tuple(title_of[item] for item in source_items) if title_of else ()
+    except (ValueError, LookupError) as error:
+        print(f"MovieLens 100K: no titles, because {archive.titles} is damaged: {error!r}", file=sys.stderr)
+        return ()
 
 
 def _keep(archive: Archive, payload: bytes, folder: Path) -> Interactions:

@@ -4,6 +4,7 @@ Both sources give the whole file in memory, or raise OSError after at most ``PAT
 Nothing is on disk until the caller has checked what came and calls ``store``.
 """
 
+import contextlib
 import os
 import queue
 import secrets
@@ -18,8 +19,10 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-PATIENCE = 8.0  # seconds
+PATIENCE = 8.0  # seconds without an answer
+SLOWEST = 2**13  # bytes a second; a source that stays below this is no answer either
 CHUNK = 2**16  # bytes
+STALE = 600  # seconds after which an unfinished file was left behind
 
 
 def from_url(url: str, size: int) -> bytes:
@@ -43,13 +46,15 @@ def from_url(url: str, size: int) -> bytes:
     threading.Thread(target=read, daemon=True).start()
     payload = bytearray()
     with _progress_bar(url.rpartition("/")[2], size) as bar:
+        started = time.monotonic()
         while len(payload) <= size:
+            left = PATIENCE + len(payload) / SLOWEST - (time.monotonic() - started)
             try:
-                chunk = chunks.get(timeout=PATIENCE)
+                chunk = chunks.get(timeout=max(0.0, min(left, PATIENCE)))
             except queue.Empty:
-                raise TimeoutError(f"no answer for {PATIENCE:g} s") from None
+                raise TimeoutError(f"no answer for {PATIENCE:g} s, or a trickle") from None
             if isinstance(chunk, Exception):
-                raise OSError(str(getattr(chunk, "reason", chunk))) from chunk
+                raise OSError(str(chunk) or type(chunk).__name__) from chunk
             if not chunk:
                 break
             payload += chunk
@@ -57,13 +62,14 @@ def from_url(url: str, size: int) -> bytes:
     return bytes(payload)
 
 
-def from_package_index(requirement: str, filename: str, size: int) -> bytes:
+def from_package_index(requirement: str, filename: str, size: int, sha256: str) -> bytes:
     """Have pip fetch one wheel from the index it is configured for; nothing is installed.
 
     Args:
         requirement: what to ask for, as ``name==version``.
         filename: the wheel's name.
         size: its bytes, for the progress bar.
+        sha256: its digest, which pip checks too.
 
     Raises:
         OSError: pip is missing, failed (the message is its last line), or made no progress for PATIENCE.
@@ -71,10 +77,11 @@ def from_package_index(requirement: str, filename: str, size: int) -> bytes:
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--retries=0"]
     with tempfile.TemporaryDirectory() as name, _progress_bar(filename, size) as bar:
         folder = Path(name)
-        command = [sys.executable, "-m", "pip", "download", *options, f"--timeout={PATIENCE:g}", f"--dest={folder}"]
+        (folder / "wanted").write_text(f"{requirement} --hash=sha256:{sha256}\n")
+        options += [f"--timeout={PATIENCE:g}", f"--dest={folder}", f"--requirement={folder / 'wanted'}"]
         with (folder / "log").open("wb") as log:
             pip = subprocess.Popen(
-                [*command, requirement],
+                [sys.executable, "-m", "pip", "download", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -99,9 +106,25 @@ def from_package_index(requirement: str, filename: str, size: int) -> bytes:
         return (folder / filename).read_bytes()
 
 
+def check_folder(folder: Path) -> None:
+    """Make a folder, and raise OSError if files cannot be made in it."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: expected a folder, or nothing yet")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"folder {folder} cannot be written: {error.strerror}") from error
+
+
 def store(payload: bytes, path: Path) -> None:
     """Write a file that has its name only once all of it is on disk, whoever else writes it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed in here
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - stale.stat().st_mtime > STALE:
+                stale.unlink()
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with partial.open("xb") as file:

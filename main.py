@@ -10,7 +10,6 @@ The data is fetched on the first run. Same seed and same machine: the same numbe
 import argparse
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 import data
+import download
 import train
 from models import MultiTaskNet
 
@@ -75,7 +75,9 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
     # tenth a step, until after some 800 steps they are denormal numbers, on which processors can be many times slower.
     torch.set_flush_denormal(True)
     device = pick_device(options.device)
-    check_writable(options.logdir)
+    with torch.device("meta"):  # takes no memory
+        MultiTaskNet(1, 1, options.embedding_dim, options.layer_sizes)  # checks the sizes
+    download.check_folder(options.logdir)
     # Three streams, so that neither the split nor the weights move when the other draws more.
     split_seed, model_seed, trainer_seed = np.random.SeedSequence(options.seed).generate_state(3, np.uint64).tolist()
     interactions = data.load(options.data_dir)
@@ -83,42 +85,35 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
         interactions, options.test_fraction, torch.Generator().manual_seed(split_seed)
     )
     torch.manual_seed(model_seed)
-    model = MultiTaskNet(
-        interactions.num_users,
-        interactions.num_items,
-        options.embedding_dim,
-        options.layer_sizes,
-        options.shared_embeddings,
-    )
-    return train.Trainer(model.to(device), training_side, settings, trainer_seed, options.eager), test_side
+    try:
+        model = MultiTaskNet(
+            interactions.num_users,
+            interactions.num_items,
+            options.embedding_dim,
+            options.layer_sizes,
+            options.shared_embeddings,
+        ).to(device)
+    except RuntimeError as error:
+        raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
+    return train.Trainer(model, training_side, settings, trainer_seed, options.eager), test_side
 
 
 def pick_device(name: str) -> torch.device:
     """The device of that name; for ``auto`` the first of cuda, mps and cpu that this machine has."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cuda", "mps", "cpu"):
+        raise ValueError(f"device {name} cannot be used: expected cuda, mps, cpu or auto")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name} cannot be used: {str(error).splitlines()[0]}") from error
-    if device.type not in ("cuda", "mps", "cpu"):
-        raise ValueError(f"device {name} cannot be used: expected cuda, mps, cpu or auto")
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with fixed buffers
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return device
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder, or raise OSError if files cannot be made in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"log directory {folder} cannot be written: {error.strerror}") from error
 
 
 def summary(history: list[train.Figures]) -> str:
@@ -167,7 +162,12 @@ def fail(error: Exception) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()
+        sys.exit(status)
     except KeyboardInterrupt:
         print("main.py: interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

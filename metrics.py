@@ -3,8 +3,8 @@
     mse_score(model, test)           mean of (r̂_ij − r_ij)² over the test ratings
     mrr_score(model, test, train)    mean over users of the mean over their test items of 1 / rank
 
-No Python loop runs over users or items: users are ranked in blocks, each small enough to stay in the processor's
-cache.
+No Python loop runs over users or items: users are ranked in blocks, and a block's test items in chunks, so that memory
+is bounded whatever the data, and small enough for a processor's cache.
 """
 
 from typing import Protocol
@@ -16,15 +16,16 @@ BLOCK_SCORES = 2**20  # float32 scores held at a time, of which there are three 
 BLOCK_PAIRS = 2**16
 
 
-class Model(Protocol):
-    """The two heads of a network."""
+class TwoHeads(Protocol):
+    """What is scored: a network's two heads, or anything that has them."""
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor, /) -> Tensor: ...
 
-    def predict_all_items(self, user_ids: Tensor, /) -> Tensor: ...
+    def predict_all_items(self, user_ids: Tensor, /) -> Tensor:
+        """(users,) → (users, items), a new tensor, which is written into."""
 
 
-class ByUser(Protocol):
+class Grouped(Protocol):
     """Interactions sorted by user: user i's are at [offsets[i], offsets[i + 1])."""
 
     @property
@@ -37,7 +38,7 @@ class ByUser(Protocol):
     def offsets(self) -> list[int]: ...
 
 
-class Interactions(Protocol):
+class Rated(Protocol):
     """Aligned (n,) tensors of ids and ratings, on the model's device."""
 
     @property
@@ -56,11 +57,11 @@ class Interactions(Protocol):
     def num_items(self) -> int: ...
 
     @property
-    def by_user(self) -> ByUser: ...
+    def by_user(self) -> Grouped: ...
 
 
 @torch.no_grad()
-def mse_score(model: Model, test: Interactions) -> float:
+def mse_score(model: TwoHeads, test: Rated) -> float:
     """Mean squared error of the predicted ratings, equation 5 over all of ``test``.
 
     Args:
@@ -87,7 +88,7 @@ def mse_score(model: Model, test: Interactions) -> float:
 
 
 @torch.no_grad()
-def mrr_score(model: Model, test: Interactions, train: Interactions | None = None) -> float:
+def mrr_score(model: TwoHeads, test: Rated, train: Rated | None = None) -> float:
     """Mean reciprocal rank of the test items among all items (Voorhees, 1999), averaged user by user.
 
     For each user with test ratings all items are ranked by p_ij (equation 1), the user's training items last. Equal
@@ -100,12 +101,17 @@ def mrr_score(model: Model, test: Interactions, train: Interactions | None = Non
         train: interactions whose items are put last; they too share their average rank.
 
     Returns:
-        mean over users with test ratings of the mean of 1 / rank, in (0, 1]; NaN where a score is.
+        mean over users with test ratings of the mean of 1 / rank, in (0, 1]; NaN where a score of such a user is.
 
     Raises:
-        ValueError: there are no test ratings.
+        ValueError: there are no test ratings, or the sides have other numbers of users or items.
     """
     _check_not_empty(test)
+    if train is not None and (train.num_users, train.num_items) != (test.num_users, test.num_items):
+        raise ValueError(
+            f"the test side has {test.num_users} users and {test.num_items} items, "
+            f"but the training side has {train.num_users} and {train.num_items}"
+        )
     item_ids, offsets = test.by_user.item_ids, test.by_user.offsets
     tested = torch.tensor(offsets).diff()
     num_users_tested = int((tested > 0).sum())
@@ -113,49 +119,53 @@ def mrr_score(model: Model, test: Interactions, train: Interactions | None = Non
     weights = (1.0 / (tested.repeat_interleave(tested) * num_users_tested)).to(item_ids.device)
     rows = torch.arange(len(tested)).repeat_interleave(tested).to(item_ids.device)
 
-    blocks = _user_blocks(tested, test.num_items)
-    most = max(offsets[last] - offsets[first] for first, last in blocks)
-    buffers = torch.empty(2, most, test.num_items, device=item_ids.device)  # new memory for each block costs more
+    chunk = max(1, BLOCK_SCORES // test.num_items)
+    buffers = None
     parts = []
-    for first, last in blocks:
-        pairs = slice(offsets[first], offsets[last])
+    for first, last in _user_blocks(tested, test.num_items):
         scores = model.predict_all_items(torch.arange(first, last, device=item_ids.device))
-        undefined = scores.amax().isnan()
+        if buffers is None:  # made once, because new memory for each block costs more than what is done in it
+            buffers = scores.new_empty(chunk, test.num_items), torch.empty(chunk, test.num_items, device=scores.device)
+        defined = scores.amax(1).isnan().logical_not_()
         if train is not None:
             seen = slice(train.by_user.offsets[first], train.by_user.offsets[last])
             scores[train.by_user.user_ids[seen] - first, train.by_user.item_ids[seen]] = -torch.inf
-        reciprocal = 1.0 / _ranks(scores, rows[pairs] - first, item_ids[pairs], buffers)
-        parts.append(torch.where(undefined, torch.nan, reciprocal) @ weights[pairs])
+        for start in range(offsets[first], offsets[last], chunk):
+            pairs = slice(start, min(start + chunk, offsets[last]))
+            own = rows[pairs] - first
+            reciprocal = 1.0 / _ranks(scores, own, item_ids[pairs], *buffers)
+            parts.append(torch.where(defined[own], reciprocal, torch.nan) @ weights[pairs])
     return torch.stack(parts).sum().item()
 
 
-def _ranks(scores: Tensor, rows: Tensor, items: Tensor, buffers: Tensor) -> Tensor:
+def _ranks(scores: Tensor, rows: Tensor, items: Tensor, compared: Tensor, flags: Tensor) -> Tensor:
     """Rank of one item in its row, from 1 for the largest and averaged over ties.
 
     Args:
         scores: (users, items).
         rows, items: (pairs,) which of them.
-        buffers: (2, at least pairs, items) memory to work in.
+        compared, flags: (at least pairs, items) memory to work in, of the scores' type and float32.
 
     Returns:
-        (pairs,) whole and half numbers.
+        (pairs,) float32 whole and half numbers.
     """
-    compared = torch.index_select(scores, 0, rows, out=buffers[0, : len(rows)])
+    compared, flags = compared[: len(rows)], flags[: len(rows)]
+    torch.index_select(scores, 0, rows, out=compared)
     target = scores[rows, items].unsqueeze(1)
     # Comparisons are written as floats: summing bools is several times slower. Counts are exact up to 2²⁴ items.
-    at_least = torch.ge(compared, target, out=buffers[1, : len(rows)]).sum(1)
-    above = compared.gt_(target).sum(1)
+    at_least = torch.ge(compared, target, out=flags).sum(1)
+    above = torch.gt(compared, target, out=flags).sum(1)
     return (above + at_least + 1) / 2
 
 
 def _user_blocks(tested: Tensor, num_items: int) -> list[tuple[int, int]]:
-    """Cut the users into runs [first, last) whose rows of scores, one a user and one a test item, fit a block."""
+    """Cut the users into runs [first, last) whose rows of scores, one a user and one a test item, fill a block."""
     block = (tested + 1).cumsum(0) * num_items // BLOCK_SCORES
     lengths = torch.unique_consecutive(block, return_counts=True)[1]
     ends = lengths.cumsum(0).tolist()
     return [(first, last) for first, last in zip([0, *ends], ends, strict=False) if int(tested[first:last].sum()) > 0]
 
 
-def _check_not_empty(test: Interactions) -> None:
+def _check_not_empty(test: Rated) -> None:
     if len(test.ratings) == 0:
         raise ValueError("there are no test ratings to score: expected at least one")

@@ -160,14 +160,18 @@ class MultiTaskNet(nn.Module):
 
     def forward_with_embedding_sharing(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """``forward``, looking each id up once for both tasks."""
-        self._check_off_cpu(user_ids, item_ids)
+        self._check_ids_on_gpu(user_ids, item_ids)
         u, q = _rows(self.U, user_ids, "user"), _rows(self.Q, item_ids, "item")
         return self._interaction(u, q, item_ids), self._rating(u, q)
 
     def forward_without_embedding_sharing(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """``forward``, with each task's own tables."""
-        self._check_off_cpu(user_ids, item_ids)
-        return self.predict_interactions(user_ids, item_ids), self.predict_ratings(user_ids, item_ids)
+        self._check_ids_on_gpu(user_ids, item_ids)
+        u_fact, q_fact = _rows(self.U_fact, user_ids, "user"), _rows(self.Q_fact, item_ids, "item")
+        u_reg, q_reg = _rows(self.U_reg, user_ids, "user"), _rows(self.Q_reg, item_ids, "item")
+        return self._interaction(u_fact, q_fact, item_ids), self._rating(u_reg, q_reg)
+
+    # One task at a time, for training and ranking. On a GPU these leave ids out of range to torch's own assertion.
 
     def predict_interactions(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Interaction logits p_ij alone, equation 1: (batch,) ids of users and items → (batch,)."""
@@ -192,9 +196,9 @@ class MultiTaskNet(nn.Module):
         score: Tensor = self.mlp_layers(torch.cat([u, q, u * q], dim=-1))
         return score.squeeze(-1)
 
-    def _check_off_cpu(self, user_ids: Tensor, item_ids: Tensor) -> None:
-        """Look at the ids first where a lookup would not: a GPU kernel cannot raise, and may read what lies beyond."""
-        if user_ids.device.type != "cpu":
+    def _check_ids_on_gpu(self, user_ids: Tensor, item_ids: Tensor) -> None:
+        """Look at the ids before the look-up: on a CPU it raises by itself, but a GPU's cannot."""
+        if user_ids.device.type in ("cuda", "mps"):
             users, items = self.factorization_tables
             _check_range(users, user_ids, "user")
             _check_range(items, item_ids, "item")

@@ -1,7 +1,7 @@
 """Training: the λ-weighted loss of two tasks, one epoch, and the loop over epochs that TensorBoard watches.
 
     trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01), seed=0)
-    history = fit(trainer, test, logdir="run/mine")
+    history = fit(trainer, test, epochs=200, logdir=Path("run/mine"))
 
 One step takes a batch of observed (user, item, rating) triples and, for each, one item drawn uniformly from all of
 them. It minimizes
@@ -124,6 +124,7 @@ class Trainer:
         self.model = model
         self.train = train.to(self.device)
         self.settings = settings
+        self.batch_size = min(settings.batch_size, len(train))
         self.epoch = 0
         self.adam = start_adam(flatten(model), settings.learning_rate)
         weights = Weights(settings.factorization_weight, settings.regression_weight)
@@ -145,10 +146,10 @@ class Trainer:
         # One gather for the epoch: a step's batch is then a slice, which copies nothing. The losses stay on the
         # device until all steps are done, because reading one would wait for its step.
         triples = Triples(self.train.user_ids[order], self.train.item_ids[order], negatives, self.train.ratings[order])
-        losses = self.step.run(triples, self.settings.batch_size)
+        losses = self.step.run(triples, self.batch_size)
         self._check_finite(losses)
-        sizes = torch.full((len(losses),), float(self.settings.batch_size), device=self.device)
-        sizes[-1] = n - self.settings.batch_size * (len(losses) - 1)
+        sizes = torch.full((len(losses),), float(self.batch_size), device=self.device)
+        sizes[-1] = n - self.batch_size * (len(losses) - 1)
         factorization, regression = ((sizes @ losses) / n).tolist()
         self.epoch += 1
         return Losses(
@@ -157,6 +158,16 @@ class Trainer:
             self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
         )
 
+    @property
+    def suspects(self) -> str:
+        """What most likely made a loss infinite."""
+        rate, *weights = (
+            self.settings.learning_rate,
+            self.settings.factorization_weight,
+            self.settings.regression_weight,
+        )
+        return f"learning_rate {rate:g} or one of the weights {weights[0]:g} and {weights[1]:g} is probably too large"
+
     def _check_finite(self, losses: Tensor) -> None:
         """Name the first step and task whose loss is not finite. losses: (steps, 2)."""
         wrong = (~losses.isfinite()).nonzero()
@@ -164,7 +175,7 @@ class Trainer:
             step, task = wrong[0].tolist()
             raise FloatingPointError(
                 f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {Losses._fields[task]} loss became "
-                f"{losses[step, task].item()}; learning_rate {self.settings.learning_rate:g} is probably too large"
+                f"{losses[step, task].item()}; {self.suspects}"
             )
 
 
@@ -181,7 +192,7 @@ def threads_for(trainer: Trainer) -> Iterator[None]:
     """
     before = torch.get_num_threads()
     layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
-    work = 3 * trainer.settings.batch_size * sum(layer.weight.numel() for layer in layers)
+    work = 3 * trainer.batch_size * sum(layer.weight.numel() for layer in layers)
     torch.set_num_threads(1 if work < MANY_THREADS_WORK else before)
     try:
         yield
@@ -219,10 +230,7 @@ def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list
             for tag, value in zip(TAGS, figures, strict=True):
                 writer.add_scalar(tag, value, epoch)
                 if not math.isfinite(value):
-                    raise FloatingPointError(
-                        f"epoch {epoch}: {tag} is {value} after the last step; "
-                        f"learning_rate {trainer.settings.learning_rate:g} is probably too large"
-                    )
+                    raise FloatingPointError(f"epoch {epoch}: {tag} is {value} after the last step; {trainer.suspects}")
             writer.flush()
             history.append(figures)
             bar.set_postfix_str(

@@ -58,16 +58,25 @@ def test_a_whole_file_arrives(serve: Callable[..., str]) -> None:
     assert download.from_url(serve(answer), len(BODY)) == BODY
 
 
-def test_a_trickle_is_an_answer(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bytes_a_second", [100, 100_000])
+def test_a_slow_answer_is_waited_for_and_a_trickle_is_not(
+    bytes_a_second: int, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "PATIENCE", 0.5)
+    monkeypatch.setattr(download, "SLOWEST", 10_000)
+    body = b"x" * bytes_a_second
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        head(request, 8)
-        for byte in b"trickled":
-            request.wfile.write(bytes([byte]))
+        head(request, len(body))
+        for tenth in range(10):
+            request.wfile.write(body[tenth::10])
             time.sleep(0.1)
 
-    assert download.from_url(serve(answer), 8) == b"trickled"
+    if bytes_a_second > download.SLOWEST:
+        assert download.from_url(serve(answer), len(body)) == body
+    else:
+        with pytest.raises(OSError, match=r"no answer for 0\.5 s, or a trickle"):
+            download.from_url(serve(answer), len(body))
 
 
 @pytest.mark.parametrize("silence", ["before the head", "after the head", "in the body"])
@@ -146,7 +155,7 @@ def test_a_silent_package_index_costs_patience(serve: Callable[..., str], monkey
     only_index(serve(lambda _: over.wait(30) and None), monkeypatch)
     started = time.monotonic()
     with pytest.raises(OSError, match=r"no answer for 3 s|No matching distribution|timed out"):
-        download.from_package_index("recbole==1.2.1", "x.whl", 100)
+        download.from_package_index("recbole==1.2.1", "x.whl", 100, "0" * 64)
     assert time.monotonic() - started < 9
     over.set()
 
@@ -156,7 +165,7 @@ def test_an_index_without_the_package_is_reported_in_pips_words(
 ) -> None:
     only_index(serve(lambda request: head(request, 0, status=404)), monkeypatch)
     with pytest.raises(OSError, match=r"No matching distribution found for recbole==1\.2\.1"):
-        download.from_package_index("recbole==1.2.1", "x.whl", 100)
+        download.from_package_index("recbole==1.2.1", "x.whl", 100, "0" * 64)
 
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,15 +183,12 @@ def test_writers_that_meet_leave_one_whole_file(tmp_path: Path) -> None:
     writers = [threading.Thread(target=download.store, args=(bytes([k]) * 300_000, path)) for k in range(8)]
     for writer in writers:
         writer.start()
-    seen = 0
-    while any(writer.is_alive() for writer in writers) or seen == 0:
+    while any(writer.is_alive() for writer in writers):
         if path.exists():
             content = path.read_bytes()
             assert len(content) == 300_000
             assert len(set(content)) == 1
-            seen += 1
-    for writer in writers:
-        writer.join()
+    assert len(set(path.read_bytes())) == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
@@ -200,3 +206,36 @@ def test_a_killed_writer_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     writer.wait()
     writer.stdout.close()
     assert not (tmp_path / "file").exists()
+    (unfinished,) = tmp_path.iterdir()
+    download.store(b"whole", tmp_path / "file")
+    assert unfinished.exists()  # for all that is known, its writer may still be at it
+    os.utime(unfinished, (0, 0))
+    download.store(b"whole", tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file is a file: expected a folder"):
+        download.check_folder(tmp_path / "file")
+    with pytest.raises(OSError, match="cannot be written: Not a directory"):
+        download.check_folder(tmp_path / "file" / "below")
+    download.check_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_pip_is_asked_for_one_checked_wheel_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def popen(command: list[str], **_: object) -> None:
+        wanted = next(option for option in command if option.startswith("--requirement="))
+        asked.append([*command[1:], Path(wanted.partition("=")[2]).read_text()])
+        raise OSError("not run")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(OSError, match="not run"):
+        download.from_package_index("recbole==1.2.1", "x.whl", 100, "ab" * 32)
+    (command,) = asked
+    assert command[:3] == ["-m", "pip", "download"]
+    assert {"--no-deps", "--only-binary=:all:", "--retries=0"} <= set(command)
+    assert command[-1] == f"recbole==1.2.1 --hash=sha256:{'ab' * 32}\n"

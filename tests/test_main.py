@@ -98,6 +98,29 @@ def test_defaults_are_the_first_experiment_and_runs_repeat_to_the_bit(folder: Pa
     assert all(default[tag] != other[tag] for tag in TAGS)
 
 
+def test_the_documented_defaults() -> None:
+    assert vars(main.parse_arguments([])) == {
+        "factorization_weight": 0.99,
+        "regression_weight": 0.01,
+        "shared_embeddings": True,
+        "logdir": Path("run/shared=True_LF=0.99_LR=0.01"),
+        "test_fraction": 0.05,
+        "epochs": 200,
+        "embedding_dim": 32,
+        "layer_sizes": [96, 64],
+        "batch_size": 256,
+        "learning_rate": 1e-3,
+        "seed": 0,
+        "device": "auto",
+        "eager": False,
+        "data_dir": Path("data"),
+    }
+
+
+def test_a_batch_may_be_larger_than_the_data(folder: Path) -> None:
+    assert run(folder, "--epochs", 1, "--batch_size", 10**20).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "widths"),
     [
@@ -204,9 +227,11 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
         ("--device cuda:99", "device cuda:99 cannot be used"),
         ("--device abacus", "device abacus cannot be used"),
         ("--device meta", "device meta cannot be used: expected cuda, mps, cpu or auto"),
-        ("--logdir data/file/run", "log directory data/file/run cannot be written: Not a directory"),
-        ("--data_dir data/file", "data directory data/file is a file"),
-        ("--learning_rate 1e30", "learning_rate 1e+30 is probably too large"),
+        ("--logdir data/file/run", "folder data/file/run cannot be written: Not a directory"),
+        ("--data_dir data/file", "data/file is a file: expected a folder"),
+        ("--embedding_dim 300000000", "the network does not fit into memory"),
+        ("--factorization_weight 1e39", "one of the weights 1e+39 and 0.01 is probably too large"),
+        ("--learning_rate 1e30", "learning_rate 1e+30 or one of the weights"),
         ("--epoch 3", "unrecognized arguments: --epoch 3"),
     ],
 )

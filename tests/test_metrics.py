@@ -1,9 +1,8 @@
 """metrics.py against plain float64 loops over users and items."""
 
-import dataclasses
-
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import metrics
 from data import Interactions, synthetic
@@ -115,6 +114,28 @@ def test_scores_that_are_not_numbers_give_no_number() -> None:
     assert torch.tensor(metrics.mse_score(Table(scores), interactions([(1, 2)], 2, 3))).isnan()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_other_types(dtype: torch.dtype, split: tuple[Interactions, Interactions]) -> None:
+    train, test = split
+    torch.manual_seed(3)
+    net = MultiTaskNet(train.num_users, train.num_items).to(dtype)
+    with torch.no_grad():
+        scores = net.predict_all_items(torch.arange(train.num_users))
+    assert metrics.mrr_score(net, test, train) == pytest.approx(plain_mrr(scores, test, train), rel=1e-5)
+    assert metrics.mse_score(net, test) > 0
+
+
+def test_only_users_with_test_items_count_even_where_others_have_no_numbers() -> None:
+    scores = torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])
+    assert metrics.mrr_score(Table(scores), interactions([(0, 0)], 2, 2)) == 0.5
+
+
+def test_sides_of_different_sizes_are_refused() -> None:
+    test, train = interactions([(0, 0)], 2, 2), interactions([(0, 0)], 1, 2)
+    with pytest.raises(ValueError, match="the test side has 2 users and 2 items, but the training side has 1 and 2"):
+        metrics.mrr_score(Table(torch.zeros(2, 2)), test, train)
+
+
 def test_an_empty_test_side_is_refused(split: tuple[Interactions, Interactions]) -> None:
     train, test = split
     empty = test.select(torch.arange(0))
@@ -125,16 +146,26 @@ def test_an_empty_test_side_is_refused(split: tuple[Interactions, Interactions])
         metrics.mse_score(net, empty)
 
 
-def test_mrr_memory_is_bounded_by_a_block() -> None:
-    """A block never holds more rows of scores than fit, however many users there are."""
+def test_mrr_memory_is_bounded_by_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither many users nor a user with many test items make any tensor larger than a block, or a user's own row."""
+    monkeypatch.setattr(metrics, "BLOCK_SCORES", 9000)
     wide = synthetic(num_users=500, num_items=3000, num_interactions=4000, seed=0)
+    one_user = interactions([(0, item) for item in range(2000)], 1, 3000)
     largest = 0
 
-    class Watched(Table):
-        def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             nonlocal largest
-            largest = max(largest, len(user_ids) * wide.num_items)
-            return torch.zeros(len(user_ids), wide.num_items)
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.is_floating_point():
+                largest = max(largest, result.numel())
+            return result
 
-    metrics.mrr_score(Watched(torch.empty(0)), wide, dataclasses.replace(wide))
-    assert 0 < largest <= metrics.BLOCK_SCORES
+    class Equal(Table):
+        def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(user_ids), 3000)
+
+    for data in (wide, one_user):
+        with Watched():
+            assert 0 < metrics.mrr_score(Equal(torch.empty(0)), data, data) < 1
+    assert 3000 <= largest <= 9000
