@@ -30,13 +30,15 @@ from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from steps import Triples, Weights, flatten, start_adam
 
+LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
+
 
 @dataclass(frozen=True)
 class Settings:
     """What training depends on besides the network, the data and the seed.
 
     Attributes:
-        factorization_weight, regression_weight: λ_F and λ_R, not negative and not both zero.
+        factorization_weight, regression_weight: λ_F and λ_R, from 0 to LARGEST_WEIGHT and not both zero.
         batch_size: observed triples a step; the last batch of an epoch may be smaller.
         learning_rate: Adam's, positive.
 
@@ -52,8 +54,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("factorization_weight", "regression_weight"):
             weight = getattr(self, name)
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"{name} is {weight}: expected a number of at least 0")
+            if not 0 <= weight <= LARGEST_WEIGHT:
+                raise ValueError(f"{name} is {weight}: expected a number from 0 to {LARGEST_WEIGHT:g}")
         if self.factorization_weight == self.regression_weight == 0:
             raise ValueError("factorization_weight and regression_weight are both 0: there is nothing to learn from")
         if self.batch_size < 1:

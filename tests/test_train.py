@@ -135,7 +135,7 @@ def test_a_loss_that_stops_being_finite_ends_training(split: Split, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"factorization_weight": -0.5}, "factorization_weight is -0.5: expected a number of at least 0"),
+    ({"factorization_weight": -0.5}, "factorization_weight is -0.5: expected a number from 0 to"),
     ({"regression_weight": math.nan}, "regression_weight is nan"),
     ({"regression_weight": math.inf}, "regression_weight is inf"),
     ({"factorization_weight": 0.0, "regression_weight": 0.0}, "are both 0"),
