@@ -8,7 +8,9 @@ The data is fetched on the first run. Same seed and same machine: the same numbe
 """
 
 import argparse
+import contextlib
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 
 import data
 import download
+import runs
 import train
 from models import MultiTaskNet
 
@@ -46,6 +49,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--batch_size", type=int, default=256, help="ratings a step (%(default)s)")
     flag("--learning_rate", type=float, default=1e-3, help="Adam's (%(default)s)")
     flag("--seed", type=int, default=0, help="of the split, the weights, the shuffles and the negatives (%(default)s)")
+    flag("--resume", action="store_true", help="go on with the run in the log directory from its checkpoint")
     flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
     flag("--eager", action="store_true", help="train with the plain step, by autograd: the same numbers, slower")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
@@ -71,6 +75,7 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
         if getattr(options, name) < least:
             raise ValueError(f"{name} is {getattr(options, name)}: expected at least {least}")
     data.check_test_fraction(options.test_fraction)
+    torch.set_num_threads(1)  # see train.threads_for, which decides for the training
     # A ReLU unit that no rating activates any more has no gradient: Adam's first moments of its weights shrink by a
     # tenth a step, until after some 800 steps they are denormal numbers, on which processors can be many times slower.
     torch.set_flush_denormal(True)
@@ -132,26 +137,81 @@ def summary(history: list[train.Figures]) -> str:
     return "\n".join(rows)
 
 
+# What a run's figures depend on; a run can only be resumed with the same.
+SETTINGS = (
+    "factorization_weight",
+    "regression_weight",
+    "shared_embeddings",
+    "test_fraction",
+    "embedding_dim",
+    "layer_sizes",
+    "batch_size",
+    "learning_rate",
+    "seed",
+)
+
+
+def open_run(options: argparse.Namespace, folder: runs.Folder, data_fingerprint: str) -> runs.Checkpoint | None:
+    """Find what to resume in a locked folder, or make room for a new run, and say which.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or of a run with other settings or data.
+    """
+    checkpoint = runs.load(folder.path) if options.resume else None
+    if checkpoint is not None:
+        settings = {name: getattr(options, name) for name in SETTINGS}
+        if differing := runs.differences(checkpoint, settings, data_fingerprint):
+            raise ValueError(f"{folder.path} holds a run with other settings: {'; '.join(differing)}")
+        epochs = len(checkpoint.history)
+        ended = f"; it has the {options.epochs} epochs asked for" if epochs >= options.epochs else ""
+        print(f"resuming {folder.path} after epoch {epochs - 1}{ended}", file=sys.stderr)
+        return checkpoint
+    if options.resume:
+        print(f"nothing to resume in {folder.path}: starting", file=sys.stderr)
+    if runs.holds_run(folder.path):
+        print(f"{folder.path} holds a run: moved to {folder.move_aside()}", file=sys.stderr)
+    return None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Set up, train and report; returns the exit status."""
+    started = time.perf_counter()
+    try:
+        trainer, test = set_up(options)
+        folder = runs.Folder(options.logdir)
+    except (ValueError, OSError) as error:
+        return fail(error)
+    with contextlib.closing(folder):
+        try:
+            checkpoint = open_run(options, folder, train.data_of(trainer, test))
+        except (ValueError, OSError) as error:
+            return fail(error)
+        settings = {name: getattr(options, name) for name in SETTINGS}
+        try:
+            history = train.fit(trainer, test, options.epochs, options.logdir, settings, checkpoint)
+        except (FloatingPointError, OSError) as error:
+            return fail(error)
+    print(summary(history))
+    done = len(history) - (len(checkpoint.history) if checkpoint else 0)
+    print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {trainer.device}; logs in {options.logdir}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0, or 2 after one line on stderr that says what to change.
+        Exit status: 0; 2 after one line on stderr that says what to change; 130 or 143 after Ctrl-C or SIGTERM.
     """
-    started = time.perf_counter()
     options = parse_arguments(arguments)
     try:
-        trainer, test = set_up(options)
-    except (ValueError, OSError) as error:
-        return fail(error)
-    try:
-        history = train.fit(trainer, test, options.epochs, options.logdir)
-    except (FloatingPointError, OSError) as error:
-        return fail(error)
-    print(summary(history))
-    seconds = time.perf_counter() - started
-    print(f"{options.epochs} epochs in {seconds:.1f} s on {trainer.device}; logs in {options.logdir}")
-    return 0
+        with runs.stoppable():
+            return run(options)
+    except runs.Stopped as stopped:
+        kept = (options.logdir / runs.CHECKPOINT).exists()
+        again = shlex.join(["python", *sys.argv, *["--resume"] * (not options.resume)])
+        print(f"stopped; {f'go on with: {again}' if kept else 'there is nothing to resume yet'}", file=sys.stderr)
+        return 128 + stopped.signal_number
 
 
 def fail(error: Exception) -> int:
@@ -164,10 +224,7 @@ if __name__ == "__main__":
     try:
         status = main()
         sys.stdout.flush()
-        sys.exit(status)
-    except KeyboardInterrupt:
-        print("main.py: interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # whoever read our output has had enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        status = 1
+    sys.exit(status)

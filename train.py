@@ -14,20 +14,21 @@ with Adam. The negative items need no rating and so never pass through the MLP.
 import contextlib
 import math
 import shutil
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data import Interactions
 from fused import make_step
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
+from runs import Checkpoint, EventFile, Stopped, fingerprint
 from steps import Triples, Weights, flatten, start_adam
 
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
@@ -91,6 +92,8 @@ TAGS = (
     "eval/MSE",
 )
 
+CHECKPOINT_SECONDS = 2.0
+ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 # Short enough that the figures fit into 80 columns.
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
@@ -131,6 +134,7 @@ class Trainer:
         self.adam = start_adam(flatten(model), settings.learning_rate)
         weights = Weights(settings.factorization_weight, settings.regression_weight)
         self.step = make_step(model, self.adam, weights, eager)
+        self.seed = seed
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
     def run_epoch(self) -> Losses:
@@ -160,6 +164,34 @@ class Trainer:
             self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
         )
 
+    def checkpoint(self, settings: dict[str, Any], data: str, history: list[Figures], times: list[float]) -> Checkpoint:
+        """A copy of everything that training goes on from."""
+        tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
+        tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
+        tensors["generator"] = self.generator.get_state()
+        return Checkpoint(
+            settings,
+            data,
+            self.device.type,
+            list(Figures._fields),
+            [list(figures) for figures in history],
+            list(times),
+            {name: tensor.detach().clone() for name, tensor in tensors.items()},
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back, or on, to a checkpoint of a trainer that was made as this one was."""
+        tensors = checkpoint.tensors
+        network = {name.removeprefix("network."): x for name, x in tensors.items() if name.startswith("network.")}
+        self.model.load_state_dict(network)  # copies into the vector that the steps train
+        for name in ADAM_STATE:
+            getattr(self.adam, name).copy_(tensors[f"adam.{name}"])
+        self.epoch = len(checkpoint.history)
+        if checkpoint.device == self.device.type:
+            self.generator.set_state(tensors["generator"])
+        else:  # each kind of device has random numbers of its own, so that the run can only go on with others
+            self.generator.manual_seed((self.seed + self.epoch) % 2**64)
+
     @property
     def suspects(self) -> str:
         """What most likely made a loss infinite."""
@@ -183,6 +215,7 @@ class Trainer:
 
 # Multiply-adds in the MLP of one step from which on more threads than one make it faster (measured on two cores).
 MANY_THREADS_WORK = 2**26
+ALL_THREADS = torch.get_num_threads()  # before anyone lowers it
 
 
 @contextlib.contextmanager
@@ -195,48 +228,90 @@ def threads_for(trainer: Trainer) -> Iterator[None]:
     before = torch.get_num_threads()
     layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
     work = 3 * trainer.batch_size * sum(layer.weight.numel() for layer in layers)
-    torch.set_num_threads(1 if work < MANY_THREADS_WORK else before)
+    torch.set_num_threads(1 if work < MANY_THREADS_WORK else ALL_THREADS)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
-def fit(trainer: Trainer, test: Interactions, epochs: int, logdir: Path) -> list[Figures]:
-    """Train for some epochs; after each, score the test side and write the five figures for TensorBoard.
+def fit(
+    trainer: Trainer,
+    test: Interactions,
+    epochs: int,
+    logdir: Path,
+    settings: dict[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> list[Figures]:
+    """Train up to a number of epochs; after each, score the test side and write the five figures for TensorBoard.
+
+    The run's state is written as ``checkpoint.pt`` after the first epoch, then every CHECKPOINT_SECONDS, at the end,
+    and when the run is stopped or its losses go astray: always as it was at the end of the last good epoch.
 
     Args:
         trainer: what to train.
         test: at least one held-out rating.
-        epochs: how many.
-        logdir: folder for the event file; each epoch's figures can be read there as soon as it is over.
+        epochs: how many in all, those before the checkpoint included.
+        logdir: an existing folder for the checkpoint and the event file; each epoch's figures can be read there as
+            soon as it is over.
+        settings: what to note in the checkpoint about how this run was set up; by default the trainer's settings.
+        checkpoint: go on from here, with a trainer made as the checkpoint's was.
 
     Returns:
-        The figures of each epoch.
+        The figures of each epoch, those before the checkpoint included.
 
     Raises:
         FloatingPointError: a loss or a metric stopped being finite.
+        Stopped: a signal asked for it; see ``runs.stoppable``.
+        OSError: something cannot be written.
     """
     test = test.to(trainer.device)
-    history = []
+    settings, data = settings or asdict(trainer.settings), data_of(trainer, test)
+    history = [Figures(*figures) for figures in checkpoint.history] if checkpoint else []
+    times = list(checkpoint.times) if checkpoint else []
+    if checkpoint:
+        trainer.restore(checkpoint)
+    latest, saved, saved_at = checkpoint, checkpoint, -math.inf
     # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
     columns, lines = shutil.get_terminal_size()
     with (
         threads_for(trainer),
-        SummaryWriter(str(logdir)) as writer,
-        tqdm(range(epochs), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
+        EventFile(logdir, TAGS) as events,
+        tqdm(total=epochs, initial=len(history), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
     ):
-        for epoch in bar:
-            losses = trainer.run_epoch()
-            figures = Figures(*losses, mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test))
-            for tag, value in zip(TAGS, figures, strict=True):
-                writer.add_scalar(tag, value, epoch)
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"epoch {epoch}: {tag} is {value} after the last step; {trainer.suspects}")
-            writer.flush()
-            history.append(figures)
-            bar.set_postfix_str(
-                f"BPR {figures.factorization_loss:.3f}, MSE {figures.training_mse:.3f}; "
-                f"test MSE {figures.test_mse:.3f}, MRR {figures.test_mrr:.4f}"
-            )
+        for epoch, (figures, at) in enumerate(zip(history, times, strict=True)):
+            events.add(epoch, figures, at)
+        events.replace_older()
+        try:
+            for epoch in range(len(history), epochs):
+                losses = trainer.run_epoch()
+                figures = Figures(
+                    *losses, mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test)
+                )
+                for tag, value in zip(TAGS, figures, strict=True):
+                    if not math.isfinite(value):
+                        raise FloatingPointError(
+                            f"epoch {epoch}: {tag} is {value} after the last step; {trainer.suspects}"
+                        )
+                history.append(figures)
+                times.append(time.time())
+                latest = trainer.checkpoint(settings, data, history, times)
+                events.add(epoch, figures, times[-1])
+                if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
+                    latest.save(logdir)
+                    saved, saved_at = latest, time.monotonic()
+                bar.set_postfix_str(
+                    f"BPR {figures.factorization_loss:.3f}, MSE {figures.training_mse:.3f}; "
+                    f"test MSE {figures.test_mse:.3f}, MRR {figures.test_mrr:.4f}"
+                )
+                bar.update()
+        except (Stopped, FloatingPointError):
+            if latest is not None and latest is not saved:
+                latest.save(logdir)
+            raise
     return history
+
+
+def data_of(trainer: Trainer, test: Interactions) -> str:
+    """Fingerprint of the ratings and their split."""
+    return fingerprint([x for side in (trainer.train, test) for x in (side.user_ids, side.item_ids, side.ratings)])

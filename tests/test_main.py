@@ -113,6 +113,7 @@ def test_the_documented_defaults() -> None:
         "seed": 0,
         "device": "auto",
         "eager": False,
+        "resume": False,
         "data_dir": Path("data"),
     }
 
@@ -236,28 +237,34 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
     ],
 )
 def test_what_a_person_gets_wrong_is_one_line_and_status_2(
-    arguments: str, message: str, tmp_path: Path, data_dir: Path
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    data_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Within this process; the process as a whole has a test of its own."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("")
     for copy in data_dir.iterdir():
         (tmp_path / "data" / copy.name).symlink_to(copy)
-    done = run(tmp_path, "--epochs", 1, *arguments.split())
-    assert done.returncode == 2
-    assert done.stdout == ""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    status: object
+    try:
+        status = main.main(["--epochs", "1", *arguments.split()])
+    except SystemExit as stop:
+        status = stop.code
+    output, errors = capsys.readouterr()
+    assert (status, output) == (2, "")
+    assert re.fullmatch(r"main\.py: error: [^\n]+\n", errors), errors
+    assert message in errors
+
+
+@pytest.mark.parametrize("arguments", ["--epochs many", "--seed -1", "--logdir data/none/file", "--learning_rate 1e30"])
+def test_a_process_that_cannot_go_on_has_one_line_and_status_2(arguments: str, folder: Path) -> None:
+    (folder / "run").write_text("")
+    done = run(folder, *arguments.replace("data/none/file", "run/below").split())
+    assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"main\.py: error: [^\n]+\n", done.stderr), done.stderr
-    assert message in done.stderr
-
-
-def test_an_interruption_is_one_line(folder: Path) -> None:
-    with subprocess.Popen(
-        command("--logdir", "stopped"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not list(folder.glob("stopped/events*")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(1)
-        process.send_signal(2)
-        _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert errors == "main.py: interrupted\n"

@@ -1,0 +1,263 @@
+"""A run's folder: who may write there, and what it keeps through whatever happens.
+
+    LOGDIR/checkpoint.pt         all that the run needs to go on, to the bit, from the end of an epoch
+    LOGDIR/metrics.csv           the figures of each epoch so far
+    LOGDIR/events.out.tfevents…  the same for TensorBoard
+    LOGDIR/.lock                 locked by the process that writes here; the system unlocks it when the process dies
+
+A checkpoint gets its name only once all of it is on disk, so that there is a whole one at every moment. It is read
+without executing anything, and refused unless a digest of all it holds agrees.
+"""
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch import Tensor
+
+from download import store
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+FORMAT = 1
+CHECKPOINT, METRICS, EVENTS = "checkpoint.pt", "metrics.csv", "events.out.tfevents."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at the end of an epoch.
+
+    Attributes:
+        settings: what the run's figures depend on, by name; a run can only go on with the same.
+        data: fingerprint of the ratings and their split.
+        device: the type of the device whose generator's state this is.
+        columns: the names of the figures.
+        history: the figures of each epoch.
+        times: when each epoch ended, in seconds since 1970.
+        tensors: the network's, Adam's and the generator's state, by name.
+    """
+
+    settings: dict[str, Any]
+    data: str
+    device: str
+    columns: list[str]
+    history: list[list[float]]
+    times: list[float]
+    tensors: dict[str, Tensor]
+
+    def digest(self) -> str:
+        """SHA-256 of everything in here."""
+        sha256 = hashlib.sha256(repr([self.settings, self.data, self.device, self.columns]).encode())
+        sha256.update(repr([self.history, self.times]).encode())
+        for name, tensor in self.tensors.items():
+            sha256.update(repr([name, tensor.dtype, tuple(tensor.shape)]).encode())
+            sha256.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return sha256.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write ``checkpoint.pt`` and, from it, ``metrics.csv``."""
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, "digest": self.digest(), **vars(self)}, buffer)
+        store(buffer.getvalue(), folder / CHECKPOINT)
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["epoch", *self.columns])
+        rows.writerows([epoch, *figures] for epoch, figures in enumerate(self.history))
+        store(table.getvalue().encode(), folder / METRICS)
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """The checkpoint in a folder, or None where there is none.
+
+    Raises:
+        ValueError: there is a file of that name, but not a whole checkpoint of this version.
+    """
+    path = folder / CHECKPOINT
+    try:
+        payload = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes of the reader
+        raise ValueError(f"{path} is damaged or not a checkpoint: {_one_line(error)}") from None
+    if not isinstance(content, dict) or "format" not in content:
+        raise ValueError(f"{path} is a file of torch, but not a checkpoint of this program")
+    if content.pop("format") != FORMAT:
+        raise ValueError(f"{path} was written by another version of this program: start again without --resume")
+    try:
+        digest = content.pop("digest")
+        checkpoint = Checkpoint(**content)
+        whole = checkpoint.digest() == digest
+    except Exception as error:
+        raise ValueError(f"{path} is damaged: {_one_line(error)}") from None
+    if not whole:
+        raise ValueError(f"{path} is damaged: its content does not agree with its digest")
+    return checkpoint
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+
+
+def differences(checkpoint: Checkpoint, settings: dict[str, Any], data: str) -> list[str]:
+    """In what a checkpoint's run differs from one with these settings and this data, in words."""
+    then = checkpoint.settings
+    differing = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
+    return differing + ["the ratings were others"] * (checkpoint.data != data)
+
+
+def fingerprint(tensors: Sequence[Tensor]) -> str:
+    """SHA-256 of some tensors' values."""
+    sha256 = hashlib.sha256()
+    for tensor in tensors:
+        sha256.update(tensor.cpu().numpy().tobytes())
+    return sha256.hexdigest()
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run wrote here; other files, and folders of other runs, do not count."""
+    return any((folder / name).exists() for name in (CHECKPOINT, METRICS)) or any(folder.glob(f"{EVENTS}*"))
+
+
+class Folder:
+    """A run's folder, this process's own until it is closed or the process ends.
+
+    Raises:
+        BlockingIOError: another process that is alive has it.
+        OSError: it cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+        self._acquire()
+
+    def close(self) -> None:
+        """Let others have it."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _acquire(self) -> None:
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+            try:
+                if sys.platform == "win32":
+                    msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+                else:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                raise BlockingIOError(f"another run is writing to {self.path}: choose another folder") from None
+            # While we waited for nothing, the folder may have been moved aside, and this lock with it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / ".lock")):
+                    self._lock = lock
+                    for unfinished in (CHECKPOINT, METRICS):  # of a process that was killed while it wrote
+                        for path in self.path.glob(f".{unfinished}.*"):
+                            path.unlink()
+                    return
+            lock.close()
+
+    def move_aside(self) -> Path:
+        """Rename the folder to the first of ``PATH.1``, ``PATH.2``, … that is free, and start an empty one."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        old, self._lock = self._lock, None
+        try:
+            self._acquire()
+        finally:
+            if old is not None:
+                old.close()
+        return aside
+
+
+class EventFile:
+    """A TensorBoard event file, written as it goes: what ``add`` was given can be read when it returns.
+
+    It replaces the event files that the folder has: those repeat epochs, or miss some, of a run that was broken off.
+    The format is TFRecords of Event messages; TensorBoard drops what it has already shown from the step of a START on.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+        self.columns = columns
+        self._older = list(folder.glob(f"{EVENTS}*"))
+        name = f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._write(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
+
+    def __enter__(self) -> "EventFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # the same that made us leave, when the disk is full
+            self._file.close()
+
+    def _write(self, event: Event) -> None:
+        self._records.write(event.SerializeToString())
+
+    def _flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise OSError(f"{self._file.name} cannot be written: {error.strerror}") from error
+
+    def add(self, epoch: int, figures: Sequence[float], at: float) -> None:
+        """The figures of an epoch that ended at a time."""
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in zip(self.columns, figures, strict=True)]
+        self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
+        self._flush()
+
+    def replace_older(self) -> None:
+        """Remove the event files that were there before, now that this one has all of theirs that counts."""
+        self._flush()
+        for path in self._older:
+            path.unlink(missing_ok=True)
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into ``Stopped``; a second one ends the process on the spot."""
+
+    def stop(number: int, _: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            if signal.getsignal(each) is stop:
+                signal.signal(each, handler)
