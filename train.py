@@ -252,7 +252,7 @@ def fit(
         trainer: what to train.
         test: at least one held-out rating.
         epochs: how many in all, those before the checkpoint included.
-        logdir: an existing folder for the checkpoint and the event file; each epoch's figures can be read there as
+        logdir: folder for the checkpoint and the event file; each epoch's figures can be read there as
             soon as it is over.
         settings: what to note in the checkpoint about how this run was set up; by default the trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
@@ -265,6 +265,7 @@ def fit(
         Stopped: a signal asked for it; see ``runs.stoppable``.
         OSError: something cannot be written.
     """
+    logdir.mkdir(parents=True, exist_ok=True)
     test = test.to(trainer.device)
     settings, data = settings or asdict(trainer.settings), data_of(trainer, test)
     history = [Figures(*figures) for figures in checkpoint.history] if checkpoint else []
