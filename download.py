@@ -119,8 +119,11 @@ def check_folder(folder: Path) -> None:
 
 
 def store(payload: bytes, path: Path) -> None:
-    """Write a file that has its name only once all of it is on disk, whoever else writes it at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file that has its name only once all of it is on disk, whoever else writes it at the same time.
+
+    Raises:
+        OSError: it cannot be written; what had the name before is still there.
+    """
     for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed in here
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stale.stat().st_mtime > STALE:
@@ -135,7 +138,8 @@ def store(payload: bytes, path: Path) -> None:
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the error above says more
+            partial.unlink(missing_ok=True)
 
 
 def _progress_bar(name: str, size: int) -> "tqdm[NoReturn]":

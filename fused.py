@@ -264,11 +264,9 @@ class GraphStep(FusedStep):
         captured, done = self.captured, 0
         while self.graph is not None and _shapes(batches[done : done + len(captured)]) == _shapes(captured):
             given = batches[done : done + len(captured)]
-            torch._foreach_copy_([x for batch in captured for x in batch], [x for batch in given for x in batch])
+            _copy(given, captured)
             self.graph.replay()
-            torch._foreach_copy_(
-                [x for batch in given for x in batch[3:]], [x for batch in captured for x in batch[3:]]
-            )
+            _copy([batch[3:] for batch in captured], [batch[3:] for batch in given])
             done += len(captured)
         super()._steps(batches[done:])
 

@@ -8,13 +8,24 @@ The data is fetched on the first run. Same seed and same machine: the same numbe
 """
 
 import argparse
-import contextlib
 import os
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import NoReturn
+
+
+def stop_at_once(number: int, _: object) -> None:
+    """Until the training can be stopped in an orderly way, there is nothing to keep."""
+    os.write(2, b"stopped before the training began\n")
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":  # before the imports that take a second
+    signal.signal(signal.SIGINT, stop_at_once)
+    signal.signal(signal.SIGTERM, stop_at_once)
 
 import numpy as np
 import torch
@@ -23,7 +34,7 @@ import data
 import download
 import runs
 import train
-from models import MultiTaskNet
+from models import MultiTaskNet, check_sizes
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,7 +68,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if options.layer_sizes is None:
         options.layer_sizes = [3 * options.embedding_dim, 64]
     if options.logdir is None:
-        weights = f"LF={options.factorization_weight:g}_LR={options.regression_weight:g}"
+        weights = f"LF={options.factorization_weight}_LR={options.regression_weight}"
         options.logdir = Path("run") / f"shared={options.shared_embeddings}_{weights}"
     return options
 
@@ -80,8 +91,7 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
     # tenth a step, until after some 800 steps they are denormal numbers, on which processors can be many times slower.
     torch.set_flush_denormal(True)
     device = pick_device(options.device)
-    with torch.device("meta"):  # takes no memory
-        MultiTaskNet(1, 1, options.embedding_dim, options.layer_sizes)  # checks the sizes
+    check_sizes(options.embedding_dim, options.layer_sizes)
     download.check_folder(options.logdir)
     # Three streams, so that neither the split nor the weights move when the other draws more.
     split_seed, model_seed, trainer_seed = np.random.SeedSequence(options.seed).generate_state(3, np.uint64).tolist()
@@ -151,20 +161,26 @@ SETTINGS = (
 )
 
 
-def open_run(options: argparse.Namespace, folder: runs.Folder, data_fingerprint: str) -> runs.Checkpoint | None:
-    """Find what to resume in a locked folder, or make room for a new run, and say which.
+def open_run(
+    options: argparse.Namespace, folder: runs.Folder, trainer: train.Trainer, fingerprint: str
+) -> runs.Checkpoint | None:
+    """Go back to the checkpoint in a locked folder, or make room there for a new run, and say which.
 
     Raises:
         ValueError: the checkpoint is damaged, or of a run with other settings or data.
+        OSError: the old run cannot be moved aside.
     """
     checkpoint = runs.load(folder.path) if options.resume else None
     if checkpoint is not None:
         settings = {name: getattr(options, name) for name in SETTINGS}
-        if differing := runs.differences(checkpoint, settings, data_fingerprint):
+        if differing := runs.differences(checkpoint, settings, fingerprint):
             raise ValueError(f"{folder.path} holds a run with other settings: {'; '.join(differing)}")
+        trainer.restore(checkpoint)
         epochs = len(checkpoint.history)
         ended = f"; it has the {options.epochs} epochs asked for" if epochs >= options.epochs else ""
-        print(f"resuming {folder.path} after epoch {epochs - 1}{ended}", file=sys.stderr)
+        same = (checkpoint.device, checkpoint.settings.get("eager")) == (trainer.device.type, options.eager)
+        bits = "" if same else "; not to the bit, because the device or the kind of step is another one"
+        print(f"resuming {folder.path} after epoch {epochs - 1}{ended}{bits}", file=sys.stderr)
         return checkpoint
     if options.resume:
         print(f"nothing to resume in {folder.path}: starting", file=sys.stderr)
@@ -181,16 +197,21 @@ def run(options: argparse.Namespace) -> int:
         folder = runs.Folder(options.logdir)
     except (ValueError, OSError) as error:
         return fail(error)
-    with contextlib.closing(folder):
+    with folder:
         try:
-            checkpoint = open_run(options, folder, train.data_of(trainer, test))
+            checkpoint = open_run(options, folder, trainer, train.data_of(trainer, test))
         except (ValueError, OSError) as error:
             return fail(error)
-        settings = {name: getattr(options, name) for name in SETTINGS}
+        settings = {name: getattr(options, name) for name in (*SETTINGS, "eager")}
         try:
-            history = train.fit(trainer, test, options.epochs, options.logdir, settings, checkpoint)
+            history = train.fit(trainer, test, options.epochs, folder, settings, checkpoint)
         except (FloatingPointError, OSError) as error:
             return fail(error)
+        except runs.Stopped as stopped:
+            again = shlex.join(["python", *sys.argv, *["--resume"] * (not options.resume)])
+            kept = (options.logdir / runs.CHECKPOINT).exists()
+            print(f"stopped; {f'go on with: {again}' if kept else 'no epoch was over yet'}", file=sys.stderr)
+            return 128 + stopped.signal_number
     print(summary(history))
     done = len(history) - (len(checkpoint.history) if checkpoint else 0)
     print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {trainer.device}; logs in {options.logdir}")
@@ -208,9 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         with runs.stoppable():
             return run(options)
     except runs.Stopped as stopped:
-        kept = (options.logdir / runs.CHECKPOINT).exists()
-        again = shlex.join(["python", *sys.argv, *["--resume"] * (not options.resume)])
-        print(f"stopped; {f'go on with: {again}' if kept else 'there is nothing to resume yet'}", file=sys.stderr)
+        print("stopped before the training began", file=sys.stderr)
         return 128 + stopped.signal_number
 
 

@@ -72,8 +72,9 @@ class MultiTaskNet(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in {"num_users": num_users, "num_items": num_items, "embedding_dim": embedding_dim}.items():
+        for name, size in {"num_users": num_users, "num_items": num_items}.items():
             _check_positive(name, size)
+        check_sizes(embedding_dim, layer_sizes)
         self.embedding_dim = embedding_dim
         self.embedding_sharing = embedding_sharing
 
@@ -89,11 +90,6 @@ class MultiTaskNet(nn.Module):
                 table.sparse = sparse
 
         self.mlp_layers = self.init_mlp_layers(layer_sizes)
-        if layer_sizes[0] != 3 * embedding_dim:
-            raise ValueError(
-                f"layer_sizes starts with {layer_sizes[0]}, but the MLP reads [u, q, u ∗ q]: "
-                f"expected 3·embedding_dim = {3 * embedding_dim}"
-            )
 
     # The init_* methods depend on their arguments alone: graders call them on the class, with any object as self.
 
@@ -121,10 +117,7 @@ class MultiTaskNet(nn.Module):
         Raises:
             ValueError: layer_sizes is empty or has a size below 1.
         """
-        if len(layer_sizes) == 0:
-            raise ValueError("layer_sizes is empty: expected at least the input width, 3·embedding_dim")
-        for size in layer_sizes:
-            _check_positive("every one of layer_sizes", size)
+        _check_layer_sizes(layer_sizes)
         layers: list[nn.Module] = []
         for width, next_width in zip(layer_sizes, [*layer_sizes[1:], 1], strict=True):
             layers += [nn.Linear(width, next_width), nn.ReLU()]
@@ -202,6 +195,24 @@ class MultiTaskNet(nn.Module):
             users, items = self.factorization_tables
             _check_range(users, user_ids, "user")
             _check_range(items, item_ids, "item")
+
+
+def check_sizes(embedding_dim: int, layer_sizes: Sequence[int]) -> None:
+    """Raise ValueError unless ``MultiTaskNet`` can be made with these."""
+    _check_positive("embedding_dim", embedding_dim)
+    _check_layer_sizes(layer_sizes)
+    if layer_sizes[0] != 3 * embedding_dim:
+        raise ValueError(
+            f"layer_sizes starts with {layer_sizes[0]}, but the MLP reads [u, q, u ∗ q]: "
+            f"expected 3·embedding_dim = {3 * embedding_dim}"
+        )
+
+
+def _check_layer_sizes(layer_sizes: Sequence[int]) -> None:
+    if len(layer_sizes) == 0:
+        raise ValueError("layer_sizes is empty: expected at least the input width, 3·embedding_dim")
+    for size in layer_sizes:
+        _check_positive("every one of layer_sizes", size)
 
 
 def _rows(table: nn.Embedding, ids: Tensor, kind: str) -> Tensor:

@@ -76,6 +76,10 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "digest": self.digest(), **vars(self)}, buffer)
         store(buffer.getvalue(), folder / CHECKPOINT)
+        self.save_metrics(folder)
+
+    def save_metrics(self, folder: Path) -> None:
+        """Write ``metrics.csv`` alone."""
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["epoch", *self.columns])
@@ -106,6 +110,8 @@ def load(folder: Path) -> Checkpoint | None:
         digest = content.pop("digest")
         checkpoint = Checkpoint(**content)
         whole = checkpoint.digest() == digest
+        shaped = isinstance(checkpoint.settings, dict) and len(checkpoint.times) == len(checkpoint.history) > 0
+        whole = whole and shaped and {len(figures) for figures in checkpoint.history} == {len(checkpoint.columns)}
     except Exception as error:
         raise ValueError(f"{path} is damaged: {_one_line(error)}") from None
     if not whole:
@@ -150,59 +156,87 @@ class Folder:
         self._lock: IO[str] | None = None
         self._acquire()
 
-    def close(self) -> None:
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Let others have it."""
         if self._lock is not None:
             self._lock.close()
 
     def _acquire(self) -> None:
-        while True:
-            self.path.mkdir(parents=True, exist_ok=True)
+        while self._lock is None:
+            self.path.resolve().mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
             try:
-                if sys.platform == "win32":
-                    msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-                else:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                _lock(lock)
+            except (BlockingIOError, PermissionError):
                 lock.close()
                 raise BlockingIOError(f"another run is writing to {self.path}: choose another folder") from None
-            # While we waited for nothing, the folder may have been moved aside, and this lock with it.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / ".lock")):
-                    self._lock = lock
-                    for unfinished in (CHECKPOINT, METRICS):  # of a process that was killed while it wrote
-                        for path in self.path.glob(f".{unfinished}.*"):
-                            path.unlink()
-                    return
-            lock.close()
+            self._lock = lock
+            # Between the opening and the locking the folder may have been moved aside, and this lock with it.
+            if not self._is_at_path():
+                lock.close()
+                self._lock = None
+        for unfinished in (CHECKPOINT, METRICS):  # of a process that was killed while it wrote
+            for path in self.path.glob(f".{unfinished}.*"):
+                path.unlink()
+
+    def _is_at_path(self) -> bool:
+        assert self._lock is not None
+        try:
+            return os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / ".lock"))
+        except FileNotFoundError:
+            return False
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint here, unless somebody moved the folder: another run may be where it was."""
+        if not self._is_at_path():
+            raise OSError(f"{self.path} was moved or removed while this run was writing to it")
+        checkpoint.save(self.path)
 
     def move_aside(self) -> Path:
-        """Rename the folder to the first of ``PATH.1``, ``PATH.2``, … that is free, and start an empty one."""
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+        """Rename the folder to the first of ``PATH.1``, ``PATH.2``, … that is free, and start an empty one.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        place, number = self.path.resolve(), 1
+        if place == Path.cwd():
+            raise OSError(f"{self.path} holds a run and is the working directory: choose another folder")
+        while (aside := place.with_name(f"{place.name}.{number}")).exists():
             number += 1
-        self.path.rename(aside)
         old, self._lock = self._lock, None
+        assert old is not None
+        if sys.platform == "win32":  # where what is open cannot be renamed
+            old.close()
+        place.rename(aside)
         try:
             self._acquire()
         finally:
-            if old is not None:
-                old.close()
-        return aside
+            old.close()
+        return self.path.with_name(aside.name) if self.path.name == place.name else aside
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file for this process, or raise BlockingIOError (PermissionError on Windows) where another one has it."""
+    if sys.platform == "win32":
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class EventFile:
     """A TensorBoard event file, written as it goes: what ``add`` was given can be read when it returns.
 
-    It replaces the event files that the folder has: those repeat epochs, or miss some, of a run that was broken off.
-    The format is TFRecords of Event messages; TensorBoard drops what it has already shown from the step of a START on.
+    It replaces those that were written here before in this way: they repeat epochs, or miss some, of a run that was
+    broken off. The format is TFRecords of Event messages; TensorBoard drops what it has shown already from a START on.
     """
 
     def __init__(self, folder: Path, columns: Sequence[str]) -> None:
         self.columns = columns
-        self._older = list(folder.glob(f"{EVENTS}*"))
-        name = f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self._older = list(folder.glob(f"{EVENTS}*.figures"))
+        name = f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.figures"
         self._file = (folder / name).open("xb")
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -247,14 +281,16 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into ``Stopped``; a second one ends the process on the spot."""
+    """Turn the first Ctrl-C or SIGTERM into ``Stopped``; a second Ctrl-C ends the process on the spot."""
 
     def stop(number: int, _: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Stopped(number)
 
-    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    # What the process was started to ignore (a script's background jobs ignore Ctrl-C) stays ignored.
+    heeded = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, stop) for each in heeded}
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
 """Training: the λ-weighted loss of two tasks, one epoch, and the loop over epochs that TensorBoard watches.
 
     trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01), seed=0)
-    history = fit(trainer, test, epochs=200, logdir=Path("run/mine"))
+    with runs.Folder(Path("run/mine")) as folder:
+        history = fit(trainer, test, epochs=200, folder=folder)
 
 One step takes a batch of observed (user, item, rating) triples and, for each, one item drawn uniformly from all of
 them. It minimizes
@@ -17,7 +18,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ from data import Interactions
 from fused import make_step
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from runs import Checkpoint, EventFile, Stopped, fingerprint
+from runs import Checkpoint, EventFile, Folder, Stopped, fingerprint, holds_run
 from steps import Triples, Weights, flatten, start_adam
 
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
@@ -180,8 +180,16 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back, or on, to a checkpoint of a trainer that was made as this one was."""
-        tensors = checkpoint.tensors
+        """Go back, or on, to a checkpoint of a trainer that was made as this one was.
+
+        Raises:
+            ValueError: it holds other tensors than this trainer.
+        """
+        tensors, own = checkpoint.tensors, self.checkpoint({}, "", [], []).tensors
+        if checkpoint.device != self.device.type:
+            own["generator"] = tensors.get("generator", own["generator"])
+        if {name: (x.shape, x.dtype) for name, x in tensors.items()} != {n: (x.shape, x.dtype) for n, x in own.items()}:
+            raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
         network = {name.removeprefix("network."): x for name, x in tensors.items() if name.startswith("network.")}
         self.model.load_state_dict(network)  # copies into the vector that the steps train
         for name in ADAM_STATE:
@@ -239,7 +247,7 @@ def fit(
     trainer: Trainer,
     test: Interactions,
     epochs: int,
-    logdir: Path,
+    folder: Folder,
     settings: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Figures]:
@@ -252,8 +260,8 @@ def fit(
         trainer: what to train.
         test: at least one held-out rating.
         epochs: how many in all, those before the checkpoint included.
-        logdir: folder for the checkpoint and the event file; each epoch's figures can be read there as
-            soon as it is over.
+        folder: for the checkpoint and the event file, where each epoch's figures can be read as soon as it is over.
+            Without a checkpoint to go on from, it must not hold a run yet.
         settings: what to note in the checkpoint about how this run was set up; by default the trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
 
@@ -261,23 +269,26 @@ def fit(
         The figures of each epoch, those before the checkpoint included.
 
     Raises:
+        ValueError: the folder holds a run that this one would write over.
         FloatingPointError: a loss or a metric stopped being finite.
         Stopped: a signal asked for it; see ``runs.stoppable``.
         OSError: something cannot be written.
     """
-    logdir.mkdir(parents=True, exist_ok=True)
+    if checkpoint is None and holds_run(folder.path):
+        raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
     settings, data = settings or asdict(trainer.settings), data_of(trainer, test)
     history = [Figures(*figures) for figures in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
     if checkpoint:
         trainer.restore(checkpoint)
+        checkpoint.save_metrics(folder.path)  # a kill may have come between the two files
     latest, saved, saved_at = checkpoint, checkpoint, -math.inf
     # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
     columns, lines = shutil.get_terminal_size()
     with (
         threads_for(trainer),
-        EventFile(logdir, TAGS) as events,
+        EventFile(folder.path, TAGS) as events,
         tqdm(total=epochs, initial=len(history), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
     ):
         for epoch, (figures, at) in enumerate(zip(history, times, strict=True)):
@@ -299,7 +310,7 @@ def fit(
                 latest = trainer.checkpoint(settings, data, history, times)
                 events.add(epoch, figures, times[-1])
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
-                    latest.save(logdir)
+                    folder.save(latest)
                     saved, saved_at = latest, time.monotonic()
                 bar.set_postfix_str(
                     f"BPR {figures.factorization_loss:.3f}, MSE {figures.training_mse:.3f}; "
@@ -308,7 +319,7 @@ def fit(
                 bar.update()
         except (Stopped, FloatingPointError):
             if latest is not None and latest is not saved:
-                latest.save(logdir)
+                folder.save(latest)
             raise
     return history
 

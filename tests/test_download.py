@@ -174,8 +174,11 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        download.store(BODY, tmp_path / "new" / "file")
-    assert list((tmp_path / "new").iterdir()) == []
+        download.store(BODY, tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="file cannot be written: No such file or directory"):
+        download.store(BODY, tmp_path / "none" / "file")
 
 
 def test_writers_that_meet_leave_one_whole_file(tmp_path: Path) -> None:

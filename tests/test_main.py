@@ -173,6 +173,20 @@ def test_the_summary_has_the_last_and_the_best() -> None:
     ]
 
 
+def test_a_run_starts_without_what_it_does_not_need(folder: Path) -> None:
+    """torch's compiler takes a second to import, and several innocent calls import it."""
+    program = "import sys, main; main.main(['--epochs', '1']); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_event_files_can_be_read_while_the_run_goes_on(folder: Path) -> None:
     with subprocess.Popen(command("--logdir", "live"), cwd=folder, stdout=subprocess.DEVNULL) as process:
         try:

@@ -28,7 +28,7 @@ import runs
 import train
 from data import Interactions
 from models import MultiTaskNet
-from runs import Checkpoint
+from runs import Checkpoint, Folder
 
 ROOT = Path(__file__).parent.parent
 Split = tuple[Interactions, Interactions]
@@ -159,10 +159,11 @@ def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(eager: bool, split: Sp
     data, test = split
 
     def fit(epochs: int, logdir: Path, checkpoint: Checkpoint | None = None, seed: int = 0) -> Checkpoint:
-        logdir.mkdir(exist_ok=True)
         torch.manual_seed(seed)
         net = MultiTaskNet(data.num_users, data.num_items, embedding_sharing=False)
-        train.fit(train.Trainer(net, data, train.Settings(), 7, eager), test, epochs, logdir, None, checkpoint)
+        trainer = train.Trainer(net, data, train.Settings(), 7, eager)
+        with Folder(logdir) as folder:
+            train.fit(trainer, test, epochs, folder, None, checkpoint)
         loaded = runs.load(logdir)
         assert loaded is not None
         return loaded
@@ -240,9 +241,80 @@ def test_a_folder_has_one_owner_while_it_lives(tmp_path: Path) -> None:
     assert owner.move_aside() == tmp_path / "a.1"
     with pytest.raises(BlockingIOError):  # the new folder is its own as well
         runs.Folder(tmp_path / "a")
-    owner.close()
-    runs.Folder(tmp_path / "a").close()
-    runs.Folder(tmp_path / "a.1").close()
+    owner.__exit__()
+    with runs.Folder(tmp_path / "a"), runs.Folder(tmp_path / "a.1"):
+        pass
+
+
+def test_a_folder_that_was_moved_is_written_to_no_more(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with Folder(tmp_path / "a") as one:
+        one.save(checkpoint)
+        (tmp_path / "a").rename(tmp_path / "moved")
+        with pytest.raises(OSError, match="a was moved or removed"):
+            one.save(checkpoint)
+        assert not (tmp_path / "a").exists()
+        with Folder(tmp_path / "a"), pytest.raises(OSError, match="a was moved or removed"):
+            one.save(checkpoint)
+        assert not runs.holds_run(tmp_path / "a")
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk" / "run").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
+    (tmp_path / "link" / "metrics.csv").write_text("")
+    with Folder(tmp_path / "link") as folder:
+        assert folder.move_aside() == tmp_path / "disk" / "run.1"
+        assert not runs.holds_run(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    monkeypatch.chdir(tmp_path / "disk" / "run.1")
+    with Folder(Path()) as folder, pytest.raises(OSError, match="is the working directory: choose another folder"):
+        folder.move_aside()
+
+
+def test_fit_does_not_write_over_a_run(trainer: train.Trainer, split: Split, tmp_path: Path) -> None:
+    (tmp_path / "events.out.tfevents.1").write_text("somebody's")
+    with Folder(tmp_path) as folder, pytest.raises(ValueError, match="holds a run already"):
+        train.fit(trainer, split[1], 1, folder)
+
+
+def test_what_is_missing_of_the_metrics_comes_back(folder: Path) -> None:
+    assert run(folder, "--epochs", 2, "--logdir", "a").returncode == 0
+    whole = (folder / "a" / "metrics.csv").read_text()
+    (folder / "a" / "metrics.csv").write_text(whole[: whole.index("\n1,")])
+    (folder / "a" / "events.out.tfevents.1.other").write_text("somebody's")
+    assert run(folder, "--epochs", 2, "--logdir", "a", "--resume").returncode == 0
+    assert (folder / "a" / "metrics.csv").read_text() == whole
+    assert (folder / "a" / "events.out.tfevents.1.other").exists()
+
+
+@pytest.mark.parametrize("change", ["no generator", "another shape", "another type", "no times", "no history"])
+def test_a_crafted_checkpoint_is_one_line(change: str, folder: Path) -> None:
+    assert run(folder, "--epochs", 1, "--logdir", "a").returncode == 0
+    right = runs.load(folder / "a")
+    assert right is not None
+    tensors = dict(right.tensors)
+    if change == "no generator":
+        del tensors["generator"]
+    elif change == "another shape":
+        tensors["network.B.weight"] = tensors["network.B.weight"].T
+    elif change == "another type":
+        tensors["adam.first_moment"] = tensors["adam.first_moment"].double()
+    crafted = dataclasses.replace(right, tensors=tensors)
+    if change == "no times":
+        crafted = dataclasses.replace(crafted, times=[])
+    elif change == "no history":
+        crafted = dataclasses.replace(crafted, history=[], times=[])
+    crafted.save(folder / "a")
+    done = run(folder, "--epochs", 2, "--logdir", "a", "--resume")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"main\.py: error: [^\n]*checkpoint[^\n]*\n", done.stderr)
+
+
+def test_another_kind_of_step_goes_on_and_says_so(folder: Path) -> None:
+    assert run(folder, "--epochs", 1, "--logdir", "a", "--eager").returncode == 0
+    done = run(folder, "--epochs", 2, "--logdir", "a", "--resume")
+    assert done.returncode == 0
+    assert "not to the bit, because the device or the kind of step is another one" in done.stderr
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
@@ -309,7 +381,7 @@ def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
                 shown += os.read(leader, 4096)
             except OSError:
                 break
-        assert process.wait(timeout=10) in (130, -signal.SIGINT)
+        assert process.wait(timeout=10) in (130, -signal.SIGINT)  # the second may come before or after the end
     os.close(leader)
     assert runs.load(folder / "a") is not None
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
@@ -322,7 +394,20 @@ def test_a_signal_before_training_is_one_line(folder: Path) -> None:
         [sys.executable, "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (143, "stopped; there is nothing to resume yet\n")
+    assert (done.returncode, done.stderr) == (143, "stopped before the training began\n")
+
+
+def test_a_signal_during_the_imports_is_one_line(folder: Path) -> None:
+    with subprocess.Popen(command("--logdir", "a"), cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        if not maps.exists():
+            pytest.skip("sees how far the imports are in Linux's /proc")
+        deadline = time.monotonic() + 60
+        while "libtorch" not in maps.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "stopped before the training began\n")
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(folder: Path) -> None:
@@ -361,8 +446,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
         return healthy()
 
     monkeypatch.setattr(trainer, "run_epoch", run_epoch)
-    with pytest.raises(FloatingPointError, match="epoch 3, step 1 of 4"):
-        train.fit(trainer, test, 9, tmp_path)
+    with Folder(tmp_path) as folder, pytest.raises(FloatingPointError, match="epoch 3, step 1 of 4"):
+        train.fit(trainer, test, 9, folder)
     checkpoint = runs.load(tmp_path)
     assert checkpoint is not None
     assert len(checkpoint.history) == 3
