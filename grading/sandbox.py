@@ -4,10 +4,10 @@
         session.ask("load")
         weights = session.ask("bias").array("weights")
 
-A session is one worker process (``worker.py``), which starts with nothing of an earlier one. Its memory, time, number of
-processes and size of files are bounded; its working directory is empty and its own; what it prints is collected, and
-cut. When the session ends all that it started is ended, also what has left its process group or outlived its parent
-(on Linux; elsewhere its process group).
+A session is one worker process, which starts with nothing of an earlier one. Its memory, time, number of processes and
+size of files are bounded; its working directory is empty and its own; what it prints is collected, and cut. When the
+session ends all that it started is ended, also what has left its process group or outlived its parent (on Linux;
+elsewhere its process group).
 
 This keeps mistakes, and tricks played on Python, from doing harm or gaining points. It is no container: a submission
 runs as the user who grades. It can read that user's files, the data set and this project among them, if it finds them;
@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -34,9 +35,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-import worker
+from grading.messages import LENGTHS, NO_ANSWER, Answer, Unanswered, lengths, pack, unpack
 
 MEMORY = 4 * 2**30  # bytes, of all processes of a session together
 PROCESSES = 8
@@ -44,64 +44,7 @@ PIPE = 2**20  # bytes
 PRINTED = 2**14  # bytes that are kept of what a submission prints
 PATIENCE = 5.0  # seconds for what the warden does in milliseconds
 START = 120.0  # seconds for it to load torch
-
-
-class Unanswered(Exception):
-    """The submission gave no usable answer; says why, to its author."""
-
-
-class Answer:
-    """An answer from a process that nobody has to trust: each accessor checks what it gives."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def _get(self, name: str) -> Any:
-        if not isinstance(self._value, dict) or name not in self._value:
-            raise Unanswered("the answer from the submission's process has another form than its question asks for")
-        return self._value[name]
-
-    def _checked(self, value: Any, kind: type) -> Any:
-        if not isinstance(value, kind):
-            raise Unanswered("the answer from the submission's process has another form than its question asks for")
-        return value
-
-    def __contains__(self, name: str) -> bool:
-        return isinstance(self._value, dict) and name in self._value
-
-    def array(self, name: str) -> NDArray[np.float64]:
-        """An array, in double precision."""
-        return self._array(self._get(name))
-
-    def arrays(self, name: str) -> list[NDArray[np.float64]]:
-        """A list of arrays."""
-        return [self._array(each) for each in self._checked(self._get(name), list)]
-
-    def named_arrays(self, name: str | None = None) -> dict[str, NDArray[np.float64]]:
-        """Arrays by name; the whole answer without one."""
-        value = self._checked(self._value if name is None else self._get(name), dict)
-        return {key: self._array(each) for key, each in value.items()}
-
-    def texts(self, name: str) -> list[str]:
-        """A list of strings."""
-        return [self._checked(each, str) for each in self._checked(self._get(name), list)]
-
-    def text_lists(self, name: str) -> list[list[str]]:
-        """A list of lists of strings."""
-        lists = self._checked(self._get(name), list)
-        return [[self._checked(text, str) for text in self._checked(each, list)] for each in lists]
-
-    def integers(self, name: str) -> list[int]:
-        """A list of integers."""
-        return [self._checked(each, int) for each in self._checked(self._get(name), list)]
-
-    def shapes(self, name: str) -> list[tuple[int, ...]]:
-        """A list of shapes."""
-        lists = self._checked(self._get(name), list)
-        return [tuple(self._checked(size, int) for size in self._checked(each, list)) for each in lists]
-
-    def _array(self, value: Any) -> NDArray[np.float64]:
-        return np.asarray(self._checked(value, np.ndarray), dtype=np.float64)
+PROGRAM = "import sys; sys.path[:] = [sys.argv[2], *sys.path, *sys.argv[3:]]; from grading import warden; warden.main()"
 
 
 class Session:
@@ -123,7 +66,7 @@ class Session:
         text = readable(self._printed.decode(errors="replace")).strip()
         return text + (f"\n[{self._dropped:,} more bytes]" if self._dropped else "")
 
-    def ask(self, question: str, **arguments: Any) -> Answer:
+    def ask(self, question: str, /, **arguments: Any) -> Answer:
         """One of the methods of ``worker.Submission``.
 
         Raises:
@@ -131,32 +74,33 @@ class Session:
         """
         if self._ended is not None:
             raise self._ended
+        token = secrets.token_hex(8)  # what was written before the question came cannot be its answer
         try:
-            reply = self._exchange(worker.pack([question, arguments]))
+            reply = self._exchange(pack([token, question, arguments]))
+            if not isinstance(reply, dict) or reply.get("token") != token or not {"answer", "error"} & reply.keys():
+                raise Unanswered(NO_ANSWER)
         except Unanswered as error:
             self._ended = error
             raise
-        if isinstance(reply, dict) and isinstance(reply.get("error"), str):
-            raise Unanswered(readable(reply["error"]))
-        if not isinstance(reply, dict) or "answer" not in reply:
-            raise Unanswered("something that is no answer came from the submission's process")
+        if "error" in reply:
+            raise Unanswered(readable(str(reply["error"])))
         return Answer(reply["answer"])
 
     def _exchange(self, message: bytes) -> Any:
         """Send a message, and receive one, never waiting for the other side beyond the deadline."""
         to_send, received = memoryview(message), bytearray()
         wanted: int | None = None
-        while wanted is None or len(received) < wanted:
+        while True:
             if (left := self._deadline - time.monotonic()) <= 0:
                 raise Unanswered(f"no answer within {self._seconds:g} seconds: an endless loop, or waiting for input?")
             readers = [fd for fd in (self._answers, self._output) if fd is not None]
-            readable, writable, _ = select.select(readers, [self._answers] if to_send else [], [], left)
-            if self._output in readable:
+            ready, writable, _ = select.select(readers, [self._answers] if to_send else [], [], left)
+            if self._output in ready:
                 self._read_output()
             try:
                 if writable:
                     to_send = to_send[self._answers.send(to_send) :]
-                part = self._answers.recv(2**20) if self._answers in readable else None
+                part = self._answers.recv(2**20) if self._answers in ready else None
             except BlockingIOError:
                 continue
             except OSError:  # the other side is gone
@@ -164,17 +108,14 @@ class Session:
             if part == b"":
                 raise Unanswered(self._end())
             received += part or b""
-            if wanted is None and len(received) >= worker.LENGTHS.size:
-                try:
-                    wanted = worker.LENGTHS.size + sum(worker.lengths(received[: worker.LENGTHS.size]))
-                except ValueError:
-                    raise Unanswered("something that is no answer came from the submission's process") from None
-        try:
-            text, payload = worker.lengths(received[: worker.LENGTHS.size])
-            start = worker.LENGTHS.size
-            return worker.unpack(bytes(received[start : start + text]), bytes(received[start + text : wanted]))
-        except ValueError:
-            raise Unanswered("something that is no answer came from the submission's process") from None
+            try:
+                if wanted is None and len(received) >= LENGTHS.size:
+                    text, payload = lengths(bytes(received[: LENGTHS.size]))
+                    start, wanted = LENGTHS.size + text, LENGTHS.size + text + payload
+                if wanted is not None and len(received) >= wanted:
+                    return unpack(bytes(received[LENGTHS.size : start]), bytes(received[start:wanted]))
+            except ValueError:
+                raise Unanswered(NO_ANSWER) from None
 
     def _read_output(self) -> None:
         assert self._output is not None
@@ -300,9 +241,11 @@ class Sandbox:
         if self._control is not None and self._warden is not None and self._warden.poll() is None:
             return self._control
         self._stop()
-        # A copy, lest a submission learn from its traceback where this project and its data are.
-        program = self._root / "worker.py"
-        shutil.copyfile(worker.__file__, program)
+        # A copy, lest a submission learn from a traceback where this project and its data are.
+        here = Path(__file__).parent
+        (self._root / here.name).mkdir(exist_ok=True)
+        for name in ("__init__.py", "messages.py", "worker.py", "warden.py"):
+            shutil.copyfile(here / name, self._root / here.name / name)
         packages = {str(Path(str(package.__file__)).parent.parent) for package in (torch, np)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         name, value = self._mark.split("=")
@@ -316,7 +259,7 @@ class Sandbox:
             **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         }
         self._warden = subprocess.Popen(
-            [sys.executable, "-I", str(program), str(theirs.fileno()), *sorted(packages)],
+            [sys.executable, "-I", "-B", "-c", PROGRAM, str(theirs.fileno()), str(self._root), *sorted(packages)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],

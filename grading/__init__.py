@@ -1,0 +1,1 @@
+"""The parts of ``grader.py``: the rubric, and the processes in which submissions run."""

@@ -1,0 +1,371 @@
+"""What the lines of the rubric have in common: asking a submission's process, and comparing what it answers.
+
+A check raises ``Wrong`` where the submission does not do what is asked. Random numbers come from fixed seeds, and from
+one for each purpose: two submissions that name their parameters alike are asked the same.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+import data
+from grading.messages import Answer
+from grading.oracle import (
+    Array,
+    Ids,
+    Wrong,
+    bpr_loss,
+    close,
+    difference,
+    look_up,
+    mlp,
+    mlp_input_width,
+    mse_loss,
+)
+from metrics import mrr_score, mse_score
+
+NUM_USERS, NUM_ITEMS, DIM, LAYER_SIZES, BATCH = 944, 1683, 32, [96, 64], 256  # the homework's, with ids from 0
+EPOCHS = 5
+
+SHARED = ("U", "Q")
+SEPARATE = ("U_reg", "Q_reg", "U_fact", "Q_fact")
+WITH = {SHARED: "with shared embeddings", SEPARATE: "with separate embeddings"}
+OUTPUTS = {"predictions": "equation 1, u · q + b", "score": "equation 4, the MLP of [u, q, u ∗ q]"}
+
+DIRECTIONS, STEP = 4, 1e-3  # of the numerical gradients
+
+
+class Ask(Protocol):
+    """A way to ask a submission's process: ``sandbox.Session.ask``."""
+
+    def __call__(self, question: str, /, **arguments: Any) -> Answer: ...
+
+
+class Split(NamedTuple):
+    """The two sides of MovieLens 100K."""
+
+    train: data.Interactions
+    test: data.Interactions
+
+
+class Band(NamedTuple):
+    """What a figure may be: center ± width."""
+
+    center: float
+    width: float
+
+    def __contains__(self, figure: object) -> bool:
+        return isinstance(figure, float) and abs(figure - self.center) <= self.width
+
+
+def load(ask: Ask) -> None:
+    """Before any other question: have models.py imported."""
+    ask("load", num_users=NUM_USERS, num_items=NUM_ITEMS, embedding_dim=DIM, layer_sizes=LAYER_SIZES)
+
+
+def check_tables(ask: Ask, names: tuple[str, ...]) -> None:
+    """As many ScaledEmbeddings as names, of the users' and the items' size in turn, none of which is another."""
+    tables = ask("tables", names=names)
+    weights, classes, memory = tables.arrays("weights"), tables.text_lists("classes"), tables.integers("memory")
+    if len(weights) != len(names):
+        raise Wrong(f"{len(weights)} embeddings: expected {len(names)}, {', '.join(names)}")
+    for place, (name, weight, bases) in enumerate(zip(names, weights, classes, strict=True)):
+        users, items = (NUM_USERS, DIM), (NUM_ITEMS, DIM)
+        shape, other = (users, items) if name.startswith("U") else (items, users)
+        order = f"another order than {', '.join(names)}"
+        expect_shape(name, weight, shape, {other: order, shape[::-1]: "transposed"})
+        if "ScaledEmbedding" not in bases:
+            raise Wrong(f"{name} is of class {', '.join(bases[:1])}: expected a ScaledEmbedding")
+        # Of 30,000 normal numbers the mean and the standard deviation are known to half a percent.
+        if not (abs(weight.mean()) < 0.1 / DIM and 0.9 / DIM < weight.std() < 1.1 / DIM):
+            raise Wrong(
+                f"{name} has mean {weight.mean():.4f} and standard deviation {weight.std():.4f}: expected 0 and "
+                f"1/{DIM} = {1 / DIM:.4f}, a ScaledEmbedding as it comes"
+            )
+        if memory[place] in memory[:place]:
+            raise Wrong(f"{names[memory.index(memory[place])]} and {name} are the same embedding: expected two")
+
+
+def check_mlp(ask: Ask, layer_sizes: list[int]) -> None:
+    """Linear, ReLU, …, Linear of these input widths and output width 1, and that is what it computes."""
+    inputs = random(f"inputs of {layer_sizes}").standard_normal((64, layer_sizes[0])).astype(np.float32)
+    answer = ask("mlp", layer_sizes=layer_sizes, inputs=inputs)
+    asked = f"init_mlp_layers({layer_sizes})"
+    layers, parameters = answer.texts("layers"), answer.named_arrays("parameters")
+    expected = ["Linear", "ReLU"] * (len(layer_sizes) - 1) + ["Linear"]
+    if layers and layers != expected:
+        cause = ""
+        if layers == [*expected, "ReLU"]:
+            cause = ". Likely cause: a ReLU after the last layer too"
+        elif layers in (expected[:-2], expected[:-1]):
+            cause = ". Likely cause: the last layer, of output width 1, is missing"
+        elif "ReLU" not in layers:
+            cause = ". Likely cause: the ReLUs are missing, or applied in forward instead of being layers"
+        raise Wrong(f"{asked} has the layers {', '.join(layers)}: expected {', '.join(expected)}{cause}")
+    widths = [weight.shape[::-1] for name, weight in parameters.items() if name.endswith("weight")]
+    widths_expected = list(zip(layer_sizes, [*layer_sizes[1:], 1], strict=True))
+    if sorted(widths) != sorted(widths_expected) or (layers and widths != widths_expected):
+        raise Wrong(f"{asked} has linear layers of input and output width {widths}: expected {widths_expected}")
+    if not close(answer.array("outputs").reshape(-1), mlp(inputs.astype(np.float64), parameters)):
+        raise Wrong(f"{asked} computes something else than its linear layers with ReLUs between them")
+
+
+def check_shapes(ask: Ask, names: tuple[str, ...]) -> None:
+    """forward of a batch gives two vectors of finite numbers."""
+    ask("network", names=names, seed=0)
+    users, items = some_pairs(BATCH, "shapes")
+    forward(ask, users, items)
+
+
+def check_training(ask: Ask, split: Split | None, names: tuple[str, ...], mrr_band: Band, mse_band: Band) -> None:
+    """Trained on the training side, the network ranks and rates the test side as well as it should."""
+    assert split is not None
+    mrr, mse = train_and_score(ask, split, names)
+    causes = []
+    if mrr not in mrr_band:
+        chance = "; it is as low as by chance" if mrr < 0.01 else ""
+        causes.append(f"Likely cause: the MRR comes from the predictions, equation 1, and how they learn{chance}")
+    if mse not in mse_band:
+        chance = "; one number for all ratings would do as well" if mse > 1.15 else ""
+        causes.append(f"Likely cause: the MSE comes from the score, equation 4, and how it learns{chance}")
+    if causes:
+        got = f"after {EPOCHS} epochs the test MRR is {mrr:.4f} and the test MSE {mse:.4f}"
+        wanted = f"expected MRR {mrr_band[0]} ± {mrr_band[1]} and MSE {mse_band[0]:.2f} ± {mse_band[1]}"
+        raise Wrong("\n".join([f"{got}: {wanted}", *causes]))
+
+
+def train_and_score(ask: Ask, split: Split, names: tuple[str, ...], seed: int = 0) -> tuple[float, float]:
+    """Test MRR and MSE of a network after 5 epochs with equal weights.
+
+    Args:
+        ask: asks the submission's process, which trains.
+        split: the training side is handed over; of the test side the process learns nothing.
+        names: of the tables.
+        seed: of the initial weights, the shuffles and the negative items.
+
+    Raises:
+        Wrong: outputs have another shape, or are not finite.
+    """
+    train, n = split.train, len(split.train)
+    ask("network", names=names, seed=seed)
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.stack([torch.randperm(n, generator=draw) for _ in range(EPOCHS)])
+    trained = ask(
+        "train",
+        user_ids=train.user_ids[order].numpy().astype(np.int32),
+        item_ids=train.item_ids[order].numpy().astype(np.int32),
+        negative_ids=torch.randint(train.num_items, order.shape, generator=draw).numpy().astype(np.int32),
+        ratings=train.ratings[order].numpy(),
+        batch_size=BATCH,
+    )
+    if "got" in trained:
+        for name, shape in zip(OUTPUTS, trained.shapes("got"), strict=True):
+            check_vector(name, shape, *trained.integers("expected"))
+    everything = ask("all_pairs", num_users=train.num_users, num_items=train.num_items)
+    predictions, score = (everything.array(name) for name in OUTPUTS)
+    for name, array in (("predictions", predictions), ("score", score)):
+        expect_shape(name, array, (train.num_users, train.num_items), {})
+        check_finite(f"after {EPOCHS} epochs: {name}", array)
+    scored = AllPairs(torch.tensor(predictions, dtype=torch.float32), torch.tensor(score, dtype=torch.float32))
+    return mrr_score(scored, split.test, train), mse_score(scored, split.test)
+
+
+@dataclass(frozen=True)
+class AllPairs:
+    """What a submission predicts for every user and item, in the form that ``metrics`` scores."""
+
+    predictions: torch.Tensor
+    score: torch.Tensor
+
+    def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+        return self.predictions[user_ids]
+
+    def predict_ratings(self, user_ids: torch.Tensor, item_ids: torch.Tensor) -> torch.Tensor:
+        return self.score[user_ids, item_ids]
+
+
+def check_equations(ask: Ask, names: tuple[str, ...]) -> None:
+    """With random numbers in all parameters, predictions are equation 1's and score is equation 4's."""
+    parameters = randomize(ask, names)
+    users, items = some_pairs(BATCH, "equations")
+    predictions, score = forward(ask, users, items)
+    pairs = look_up(parameters, names, users, items, DIM)
+    p, r = pairs.interactions(), pairs.ratings()
+    if not close(predictions, p):
+        mistakes = pairs.mistaken_interactions()
+        raise Wrong(difference("predictions are not those", OUTPUTS["predictions"], predictions, p, mistakes))
+    if np.isnan(r).any():
+        width = mlp_input_width(parameters)
+        cause = ". Likely cause: the product u ∗ q is missing" if width == 2 * DIM else ""
+        raise Wrong(
+            f"mlp_layers, which starts with {width} inputs, cannot read [u, q, u ∗ q]: expected {3 * DIM}{cause}"
+        )
+    if not close(score, r):
+        raise Wrong(difference("score is not that", OUTPUTS["score"], score, r, pairs.mistaken_ratings()))
+
+
+def check_batches(ask: Ask, names: tuple[str, ...]) -> None:
+    """Each pair's outputs do not depend on the others in its batch, on their order, or on there being others."""
+    randomize(ask, names)
+    users, items = some_pairs(BATCH, "batches")
+    whole = forward(ask, users, items)
+    for what, places in (
+        ("in a batch of 1", np.array([0])),
+        ("in a batch of 1", np.array([17])),
+        ("in another order", random("order").permutation(BATCH)),
+        ("in a batch that repeats pairs", np.concatenate([np.repeat(np.arange(3), 20), np.arange(3)])),
+        ("in a batch of 100", np.arange(100)),
+    ):
+        where = f"{WITH[names]}, {what}: "
+        part = forward(ask, users[places], items[places], where)
+        for name, now, before in zip(OUTPUTS, part, whole, strict=True):
+            if not close(now, before[places]):
+                raise Wrong(
+                    f"{where}{name} of the same pairs are other numbers than before: expected each to depend on its "
+                    "own user and item only. Likely cause: an operation across the batch, or a random one (dropout)"
+                )
+
+
+def check_gradients(
+    ask: Ask, names: tuple[str, ...], bpr_teaches: tuple[str, ...], mse_teaches: tuple[str, ...]
+) -> None:
+    """Each loss teaches what it should, nothing else, and by the gradient of what the network computes."""
+    parameters = randomize(ask, names)
+    users, items = some_pairs(BATCH, "gradients")
+    negatives = random("negatives").integers(0, NUM_ITEMS, BATCH)
+    ratings = random("ratings").integers(1, 6, BATCH).astype(np.float64)
+    answer = ask(
+        "gradients", user_ids=users, item_ids=items, negative_ids=negatives, ratings=ratings.astype(np.float32)
+    )
+
+    def bpr() -> float:
+        positive, negative = (ask("forward", user_ids=users, item_ids=ids) for ids in (items, negatives))
+        return bpr_loss(positive.array("predictions"), negative.array("predictions"))
+
+    def mse() -> float:
+        return mse_loss(ask("forward", user_ids=users, item_ids=items).array("score"), ratings)
+
+    for key, loss, title, taught in (("bpr", bpr, "the BPR loss", bpr_teaches), ("mse", mse, "the MSE", mse_teaches)):
+        found = answer.named_arrays(key)
+        gradients = {each: found[each] for each in parameters if not each.startswith("other.")}
+        for name, gradient in gradients.items():
+            part = name.partition(".")[0]
+            if part not in taught and gradient.any():
+                raise Wrong(f"{WITH[names]}, {title} changes {name}: expected it to learn from the other loss only")
+            if part in taught and part in names and not gradient.any():
+                raise Wrong(
+                    f"{WITH[names]}, {name} learns nothing from {title}: its gradient is 0. "
+                    "Likely cause: a detach or no_grad, or another table in its place"
+                )
+        for part in taught:
+            own = {name: gradient for name, gradient in gradients.items() if name.partition(".")[0] == part}
+            told, measured = changes_along(ask, loss, parameters, own)
+            # A gradient that is cut off somewhere tells of other changes than come about.
+            tolerance = 0.1 * np.sqrt((told**2).mean()) + 1e-6 * max(1.0, abs(loss()))
+            if not (np.abs(measured - told) <= tolerance).all():
+                worst = int(np.argmax(np.abs(measured - told)))
+                raise Wrong(
+                    f"{WITH[names]}, {part} does not learn from {title} by its gradient: along one direction the loss "
+                    f"changes by {measured[worst]:.2g}, but the gradient says {told[worst]:.2g}. "
+                    "Likely cause: a detach or no_grad on the way"
+                )
+
+
+def changes_along(
+    ask: Ask, loss: Callable[[], float], parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> tuple[Array, Array]:
+    """How a loss changes along random directions in some of the parameters: as their gradients say, and measured.
+
+    Returns:
+        told, measured: (DIRECTIONS,) differences of the loss between both ends of a step.
+    """
+    told, measured = np.zeros(DIRECTIONS), np.zeros(DIRECTIONS)
+    for direction in range(DIRECTIONS):
+        steps = {
+            name: STEP * random(f"{name} {direction}").standard_normal(gradient.shape)
+            for name, gradient in gradients.items()
+        }
+        for sign in (1, -1):
+            assign(ask, {name: parameters[name] + sign * step for name, step in steps.items()})
+            measured[direction] += sign * loss()
+        told[direction] = 2 * sum(float((gradients[name] * step).sum()) for name, step in steps.items())
+    assign(ask, {name: parameters[name] for name in gradients})
+    return told, measured
+
+
+def randomize(ask: Ask, names: tuple[str, ...]) -> dict[str, Array]:
+    """Make a network and put random numbers into all its parameters, so that each of them counts.
+
+    Returns:
+        The parameters as they then are, by the names of ``worker.Submission.parameters``.
+    """
+    before = ask("network", names=names, seed=0).named_arrays()
+    for name in (*names, "B"):
+        if name not in before:
+            raise Wrong(f"the network has no attribute {name}: expected an embedding of that name")
+    if "mlp.0.weight" not in before:
+        raise Wrong("the network has no linear layers in an attribute mlp_layers: expected those of init_mlp_layers")
+    values = {}
+    for name, now in before.items():
+        scale = 1.5 / np.sqrt(now.shape[1]) if name.startswith("mlp") and name.endswith("weight") else 0.5
+        values[name] = scale * random(name).standard_normal(now.shape)
+    assign(ask, values)
+    after = ask("parameters").named_arrays()
+    for name in before:
+        # Tables that are one keep what the last of them was given.
+        if name not in after or not any(close(after[name], value) for value in values.values()):
+            raise Wrong(f"{name.removeprefix('other.')} does not keep the numbers that are put into it")
+    return after
+
+
+def assign(ask: Ask, values: Mapping[str, Array]) -> None:
+    ask("assign", values={name: value.astype(np.float32) for name, value in values.items()})
+
+
+def forward(ask: Ask, users: Ids, items: Ids, where: str = "") -> tuple[Array, Array]:
+    """Predictions and score of some pairs: one finite number for each, or ``Wrong``."""
+    outputs = ask("forward", user_ids=users, item_ids=items)
+    for name in OUTPUTS:
+        check_vector(f"{where}{name}", outputs.array(name).shape, len(users))
+        check_finite(f"{where}{name}", outputs.array(name))
+    return outputs.array("predictions"), outputs.array("score")
+
+
+def check_vector(name: str, shape: tuple[int, ...], length: int) -> None:
+    """An output of a batch has one number for each pair."""
+    causes = {
+        (length, length): "every user's with every item's: the product has to be row by row, (u * q).sum(1)",
+        (length, 1): "a missing squeeze of the last dimension",
+        (1, length): "a transposed result",
+        (length, DIM): "the product u * q without its sum",
+        (): "a squeeze() without a dimension, which takes away that of the batch too, or a mean over the batch",
+    }
+    if shape != (length,):
+        cause = f". Likely cause: {causes[shape]}" if shape in causes else ""
+        raise Wrong(f"{name} of shape {shape}: expected {(length,)}{cause}")
+
+
+def check_finite(name: str, array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise Wrong(f"{name}: NaN or infinite numbers; expected finite ones")
+
+
+def expect_shape(name: str, array: Array, shape: tuple[int, ...], causes: dict[tuple[int, ...], str]) -> None:
+    if array.shape != shape:
+        cause = f". Likely cause: {causes[array.shape]}" if array.shape in causes else ""
+        raise Wrong(f"{name} has shape {array.shape}: expected {shape}{cause}")
+
+
+def some_pairs(count: int, purpose: str) -> tuple[Ids, Ids]:
+    """Ids of users and items."""
+    draw = random(purpose)
+    return draw.integers(0, NUM_USERS, count), draw.integers(0, NUM_ITEMS, count)
+
+
+def random(purpose: str) -> np.random.Generator:
+    """Random numbers that are the same for the same purpose, whatever else is drawn."""
+    return np.random.default_rng(zlib.crc32(purpose.encode()))
