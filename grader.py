@@ -21,6 +21,7 @@ import io
 import json
 import os
 import queue
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+if sys.platform == "win32":
+    sys.exit("grader.py: error: submissions are kept apart by means that Windows lacks: use Linux, WSL or macOS")
 
 import torch
 from tqdm import tqdm
@@ -39,12 +43,14 @@ from grading.checks import Split, load
 from grading.messages import Unanswered
 from grading.oracle import Wrong
 from grading.rubric import RUBRIC, Check
-from grading.sandbox import Sandbox
+from grading.sandbox import Sandbox, readable
 
 HERE = Path(__file__).parent
 SPLIT_SEED = 5  # one whose test side is of middling difficulty: its figures are near the middle of the bands
 TEST_FRACTION = 0.05
 SHOWN_OUTPUT = 2000  # characters of what a submission printed
+SHOWN_MESSAGE = 4000  # characters of why a check was not passed
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -96,16 +102,20 @@ class Pool:
 
     def __init__(self, jobs: int, patience: float = 1.0) -> None:
         self.patience = patience
-        self._free: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
         self._stack = contextlib.ExitStack()
-        for _ in range(jobs):
-            self._free.put(self._stack.enter_context(Sandbox()))
-        self._threads = self._stack.enter_context(ThreadPoolExecutor(jobs))
+        self._sandboxes = [self._stack.enter_context(Sandbox()) for _ in range(jobs)]
+        self._free: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
+        for sandbox in self._sandboxes:
+            self._free.put(sandbox)
+        self._threads = ThreadPoolExecutor(jobs)
 
     def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # Ctrl-C, for instance: nobody waits for the checks that are running
+            for sandbox in self._sandboxes:
+                sandbox.cancel()
         self._threads.shutdown(cancel_futures=True)
         self._stack.close()
 
@@ -124,6 +134,10 @@ class Pool:
                     check.run(session.ask, split)
                 except (Wrong, Unanswered) as error:
                     message = str(error) or type(error).__name__
+                except (ValueError, LookupError, ArithmeticError) as error:
+                    # Answers can be of the right form and still make no sense together.
+                    message = f"the answers of the submission's process do not fit together ({error!r})"
+            message = shortened(readable(message), SHOWN_MESSAGE)
             return Result(check, not message, time.perf_counter() - started, message, session.printed)
         finally:
             self._free.put(sandbox)
@@ -155,7 +169,7 @@ def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) 
     return Grade(str(path), tuple(results[check.id].result() for check in checks))
 
 
-LOADS = Check("load", 0, "models.py can be loaded", lambda ask, _: None)
+LOADS = Check("load", 0, "models.py can be loaded", lambda ask, split: None)
 
 
 def course_split(data_dir: Path) -> Split:
@@ -171,11 +185,13 @@ def course_split(data_dir: Path) -> Split:
 def report(graded: Grade) -> str:
     """Each check with its points, time, and why it was not passed; the last line is the sum."""
     lines = []
+    before: list[str] = []
     for result in graded.results:
         check = result.check
         lines.append(f"{check.id:12} {result.points}/{check.points} {result.seconds:6.1f} s  {check.title}")
-        lines += [f"    {line}" for line in result.message.splitlines()]
-        lines += [f"    | {line}" for line in shortened(result.printed).splitlines()]
+        details = [*result.message.splitlines(), *(f"| {line}" for line in shortened(result.printed).splitlines())]
+        lines += [f"    {line}" for line in (["as above"] if details and details == before else details)]
+        before = details
     return "\n".join([*lines, total(graded)])
 
 
@@ -184,10 +200,10 @@ def total(graded: Grade) -> str:
     return f"{graded.points} / {graded.most} points"
 
 
-def shortened(printed: str) -> str:
-    """The beginning of what a submission printed."""
-    more = len(printed) - SHOWN_OUTPUT
-    return printed if more <= 0 else f"{printed[:SHOWN_OUTPUT]}\n[{more} more characters]"
+def shortened(text: str, longest: int = SHOWN_OUTPUT) -> str:
+    """The beginning of what a submission said."""
+    more = len(text) - longest
+    return text if more <= 0 else f"{text[:longest]}\n[{more:,} more characters]"
 
 
 def gradescope(graded: Grade, seconds: float) -> dict[str, Any]:
@@ -227,7 +243,7 @@ def rows(grades: Sequence[Grade], checks: Sequence[Check]) -> Iterator[list[str]
     """A table of several submissions: a header, then a row each."""
     yield ["submission", *(check.id for check in checks), "points"]
     for graded in grades:
-        yield [graded.name, *(str(result.points) for result in graded.results), str(graded.points)]
+        yield [readable(graded.name), *(str(result.points) for result in graded.results), str(graded.points)]
 
 
 def table(grades: Sequence[Grade], checks: Sequence[Check]) -> str:
@@ -259,7 +275,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     flag("--submission", type=Path, nargs="+", action="extend", metavar="PATH", help="a models.py, or a folder or zip")
     flag("--csv", type=Path, metavar="FILE", help="write the points here, a row a submission")
     flag("--json", type=Path, metavar="FILE", help="write the results of one submission here, as Gradescope wants them")
-    flag("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="checks at a time (%(default)s)")
+    flag("--jobs", type=int, default=CORES, help="checks at a time (%(default)s)")
     flag("--patience", type=float, default=1.0, help="factor of the time limits, for slow machines (%(default)s)")
     flag("--data_dir", type=Path, default=HERE / "data", help="folder for the data (data, beside the grader)")
     return parser.parse_args(arguments)
@@ -314,7 +330,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0 when all points were reached; 1 when not; 2 after one line on stderr that says what to change.
+        Exit status: 0 when all points were reached; 1 when not; 2 after one line on stderr that says what to change;
+        130 or 143 after Ctrl-C or SIGTERM.
     """
     options = parse_arguments(arguments)
     try:
@@ -322,7 +339,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"grader.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -44,6 +44,7 @@ PIPE = 2**20  # bytes
 PRINTED = 2**14  # bytes that are kept of what a submission prints
 PATIENCE = 5.0  # seconds for what the warden does in milliseconds
 START = 120.0  # seconds for it to load torch
+PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 PROGRAM = "import sys; sys.path[:] = [sys.argv[2], *sys.path, *sys.argv[3:]]; from grading import warden; warden.main()"
 
 
@@ -158,7 +159,11 @@ class Session:
 
 
 class Sandbox:
-    """A warden process, which has loaded torch once, and can run one session at a time."""
+    """A warden process, which has loaded torch once, and can run one session at a time.
+
+    Raises:
+        OSError: from ``session``: the warden cannot be started, or files cannot be written for it.
+    """
 
     def __init__(self) -> None:
         self._root = Path(tempfile.mkdtemp(prefix="grader-"))
@@ -182,17 +187,18 @@ class Sandbox:
             files: the contents of models.py and of what lies beside it, by their paths in the submission.
             seconds: from now on until its last answer.
         """
+        control = self._start()
         folder = Path(tempfile.mkdtemp(dir=self._root))
         code, empty = folder / "code", folder / "empty"
         empty.mkdir()
         for name, content in files.items():
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             (code / name).write_bytes(content)
-        control = self._start()
         ours, theirs = socket.socketpair()
         output, their_output = os.pipe()
         if sys.platform == "linux":
-            fcntl.fcntl(their_output, fcntl.F_SETPIPE_SZ, PIPE)  # a gigabyte of print() is over in a second
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(their_output, fcntl.F_SETPIPE_SZ, PIPE)  # a gigabyte of print() is over in a second
         job = {
             "code": str(code),
             "folder": str(empty),
@@ -214,6 +220,12 @@ class Sandbox:
         finally:
             session.close()
             remove(folder)
+
+    def cancel(self) -> None:
+        """From another thread: have everything ended, so that the session's next answer is that there is none."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
 
     def end_worker(self) -> tuple[int | None, str]:
         """End the running worker and all that it started.
@@ -243,11 +255,11 @@ class Sandbox:
         self._stop()
         # A copy, lest a submission learn from a traceback where this project and its data are.
         here = Path(__file__).parent
-        (self._root / here.name).mkdir(exist_ok=True)
+        (self._root / here.name).mkdir(parents=True, exist_ok=True)
         for name in ("__init__.py", "messages.py", "worker.py", "warden.py"):
             shutil.copyfile(here / name, self._root / here.name / name)
         packages = {str(Path(str(package.__file__)).parent.parent) for package in (torch, np)}
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
         name, value = self._mark.split("=")
         environment = {
             "PATH": os.defpath,
@@ -276,7 +288,7 @@ class Sandbox:
             started = False
         if not started:
             self._stop()
-            raise RuntimeError("the process for submissions did not start")
+            raise OSError("the process in which submissions run did not start")
         return ours
 
     def _stop(self) -> None:
@@ -303,15 +315,8 @@ def readable(text: str) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder, also where a submission has taken away its own permissions."""
-
-    def allow(_: Any, path: str, __: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
-            if os.path.isdir(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
-
-    shutil.rmtree(folder, onerror=allow)
+    """Delete a folder, however deep, also where a submission has taken away its own permissions."""
+    delete = ["rm", "-rf", "--", str(folder)]
+    if subprocess.run(delete, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        subprocess.run(["chmod", "-R", "u+rwx", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(delete, check=False)

@@ -3,86 +3,88 @@
 Nothing is unpacked: what is needed is read into memory, within limits.
 """
 
+import lzma
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 FILE = "models.py"
-BESIDE = ("", "submission")  # the folders of a submission in which it is looked for
+FIRST = (".", "submission")  # the folders of a submission in which it is looked for first
+DEEPEST = 3  # packages within packages beside models.py
 LARGEST_FILE = 2**20  # bytes
 LARGEST_SOURCES = 2**24
 LARGEST_ZIP = 2**30  # bytes that a zip would unpack to
 MOST_ENTRIES = 20_000
+LONGEST_NAME = 200  # bytes, of a file or a folder
 
 
 class Unreadable(ValueError):
     """The submission cannot be used; says why, to its author."""
 
 
-class Missing(Unreadable):
-    """It holds no models.py."""
-
-
 def read(path: Path) -> dict[str, bytes]:
     """The Python files of a submission.
 
     Args:
-        path: a Python file of any name, which is graded as models.py; or a folder or a zip that holds models.py at its
-            top or under submission/, or has a single folder in which that is so.
+        path: a Python file of any name, which is graded as models.py, alone; or a folder or a zip that holds models.py
+            at its top, under submission/, or in one other folder.
 
     Returns:
         models.py, and what lies beside it and below, by their paths relative to models.py's folder.
 
     Raises:
         FileNotFoundError: there is nothing at path.
-        Missing: there is no models.py.
-        Unreadable: it is too large, damaged, or a zip with paths that lead out of it.
+        Unreadable: there is no models.py; it is too large, damaged, a link or a zip with paths that lead out of it.
     """
     if path.is_dir():
-        return _read_folder(path)
-    if not path.is_file():
+        files = _read_folder(path)
+    elif not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: expected a models.py, a folder or a zip")
-    if zipfile.is_zipfile(path):
-        return _read_zip(path)
-    return {FILE: _read_file(path)}
+    elif zipfile.is_zipfile(path):
+        files = _read_zip(path)
+    else:
+        files = {FILE: _read_file(path)}
+    if b"\0" in files[FILE]:
+        raise Unreadable(f"{path.name} is neither Python source nor a zip")
+    return files
 
 
 def _home(names: Iterable[str]) -> str:
-    """The folder of models.py among files, "" for the top.
+    """The folder of models.py among files, "." for the top.
 
     Raises:
-        Missing: there is none.
+        Unreadable: there is none, or it is not clear which one is meant.
     """
-    files = {name for name in names if not name.startswith("__MACOSX/")}
-    tops = {name.partition("/")[0] for name in files}
-    single = [tops.pop()] if len(tops) == 1 else []
-    for folder in [*BESIDE, *("/".join(filter(None, (top, each))) for top in single for each in BESIDE)]:
-        if (f"{folder}/{FILE}" if folder else FILE) in files:
-            return folder
-    raise Missing(f"there is no {FILE}: expected it at the top or under submission/")
+    found = [PurePosixPath(name) for name in names]
+    places = sorted(
+        {
+            each.parent.as_posix()
+            for each in found
+            if each.name == FILE and not each.parts[0].startswith((".", "__MACOSX"))
+        }
+    )
+    for place in [*FIRST, *(places if len(places) == 1 else [])]:
+        if place in places:
+            return place
+    several = f"several, in {', '.join(places[:3])}{' and more' if len(places) > 3 else ''}"
+    raise Unreadable(f"there is {several if places else 'none'}: expected one {FILE}, at the top or under submission/")
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
-    entries = {each.name: each for each in folder.iterdir()}
-    names = [FILE] if FILE in entries else []
-    visible = [each for name, each in entries.items() if not name.startswith((".", "__"))]
-    for inner in [folder / "submission", *(visible if len(visible) == 1 else [])]:
-        names += [
-            (inner / place / FILE).relative_to(folder).as_posix()
-            for place in BESIDE
-            if (inner / place / FILE).is_file()
-        ]
-    home = folder / _home(names)
+    patterns = (FILE, f"*/{FILE}", f"*/submission/{FILE}")
+    home = folder / _home(path.relative_to(folder).as_posix() for each in patterns for path in folder.glob(each))
     files: dict[str, bytes] = {}
     for path in _python_files(home):
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise Unreadable(f"{path.name} is a link that leads out of the submission")
         files[path.relative_to(home).as_posix()] = _read_file(path)
         _check_total(files)
     return files
 
 
-def _python_files(folder: Path, depth: int = 3) -> Iterable[Path]:
+def _python_files(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
     """Python files in a folder and in packages below it; links to folders are not followed."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix == ".py":
@@ -122,17 +124,27 @@ def _read_zip(path: Path) -> dict[str, bytes]:
                         raise Unreadable(f"{name} is larger than {LARGEST_FILE:,} bytes")
                     files[place.relative_to(home).as_posix()] = content
                     _check_total(files)
-            return files
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except Unreadable:
+        raise
+    except (
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError
+    ) as error:  # fmt: skip
         raise Unreadable(f"the zip cannot be read: {error}") from error
+    for name in files:
+        if any(parent.as_posix() in files for parent in PurePosixPath(name).parents):
+            raise Unreadable(f"the zip holds a file and a folder of one name, above {name}")
+    return files
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
-    parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-    if entry.filename.startswith(("/", "\\")) or ".." in parts or ":" in entry.filename.partition("/")[0]:
-        raise Unreadable(f"the zip holds the path {entry.filename!r}, which leads out of it")
+    name = entry.filename
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if name.startswith(("/", "\\")) or ".." in parts or ":" in name.partition("/")[0]:
+        raise Unreadable(f"the zip holds the path {name!r}, which leads out of it")
+    if not name.isprintable() or max((len(part.encode()) for part in parts), default=0) > LONGEST_NAME:
+        raise Unreadable(f"the zip holds a path of odd characters or too many of them, {name[:LONGEST_NAME]!r}")
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise Unreadable(f"the zip holds a link, {entry.filename!r}")
+        raise Unreadable(f"the zip holds a link, {name!r}")
 
 
 def _check_total(files: dict[str, bytes]) -> None:

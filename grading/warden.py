@@ -15,6 +15,7 @@ import resource
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -154,7 +155,7 @@ def supervise(control: socket.socket, job: dict[str, Any], answers: int, output:
 
 def main() -> None:
     """Be the warden: a job a message, with the two file descriptors for its worker."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control, root = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
     prctl(BECOME_SUBREAPER, 1)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -167,4 +168,5 @@ def main() -> None:
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
         if not message or not supervise(control, json.loads(message), *descriptors):
-            return
+            break
+    subprocess.run(["rm", "-rf", "--", root], stderr=subprocess.DEVNULL, check=False)  # the grader may have been killed

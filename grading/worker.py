@@ -322,7 +322,7 @@ def _plain(output: Any, what: str, dtype: torch.dtype = torch.float32) -> Tensor
 def _numpy(values: Tensor) -> NDArray[Any]:
     """The numbers of a plain tensor or parameter."""
     with without_overrides():
-        return to_numpy(to(detach(values), torch.float32))  # type: ignore[no-any-return]
+        return to_numpy(to(detach(values), torch.float32))
 
 
 def _kind(value: Any) -> str:
