@@ -166,8 +166,8 @@ class Sandbox:
     """
 
     def __init__(self) -> None:
-        self._root = Path(tempfile.mkdtemp(prefix="grader-"))
-        self._mark = f"GRADER_SANDBOX={os.urandom(8).hex()}"
+        self._root = Path(tempfile.gettempdir()) / f"grader-{secrets.token_hex(8)}"  # made when it is needed
+        self._mark = f"GRADER_SANDBOX={secrets.token_hex(8)}"
         self._warden: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._working = False
@@ -255,7 +255,8 @@ class Sandbox:
         self._stop()
         # A copy, lest a submission learn from a traceback where this project and its data are.
         here = Path(__file__).parent
-        (self._root / here.name).mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, exist_ok=True)
+        (self._root / here.name).mkdir(exist_ok=True)
         for name in ("__init__.py", "messages.py", "worker.py", "warden.py"):
             shutil.copyfile(here / name, self._root / here.name / name)
         packages = {str(Path(str(package.__file__)).parent.parent) for package in (torch, np)}

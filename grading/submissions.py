@@ -68,7 +68,7 @@ def _home(names: Iterable[str]) -> str:
     for place in [*FIRST, *(places if len(places) == 1 else [])]:
         if place in places:
             return place
-    several = f"several, in {', '.join(places[:3])}{' and more' if len(places) > 3 else ''}"
+    several = f"more than one, in {', '.join(places[:3])}{' and more' if len(places) > 3 else ''}"
     raise Unreadable(f"there is {several if places else 'none'}: expected one {FILE}, at the top or under submission/")
 
 

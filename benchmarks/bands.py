@@ -1,0 +1,61 @@
+"""How far inside the grader's bands a right solution stays: checks 2-2 and 2-3 over many initializations.
+
+    python benchmarks/bands.py                       # models.py, 20 seeds of weights, shuffles and negative items
+
+The grader uses one of these seeds, the same for everyone; but a submission that creates its layers in another order
+starts from other weights.
+"""
+
+import argparse
+import statistics
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+import grader
+from grading import submissions
+from grading.checks import SEPARATE, SHARED, Split, load, train_and_score
+from grading.sandbox import Sandbox
+
+PATIENCE = 120.0  # seconds for one training
+
+
+def figures(names: tuple[str, ...], seeds: range, split: Split, path: Path) -> list[tuple[float, float]]:
+    """Test MRR and MSE of each seed."""
+    with Sandbox() as sandbox:
+        found = []
+        for seed in seeds:
+            with sandbox.session(submissions.read(path), PATIENCE) as session:
+                load(session.ask)
+                found.append(train_and_score(session.ask, split, names, seed))
+        return found
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description="Checks 2-2 and 2-3 over many initializations.")
+    parser.add_argument("--seeds", type=int, default=20, help="how many (%(default)s)")
+    parser.add_argument("--submission", type=Path, default=ROOT / "models.py", help="whose (models.py)")
+    options = parser.parse_args()
+    split = grader.course_split(ROOT / "data")
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(2) as threads:
+        shared, separate = threads.map(
+            lambda names: figures(names, range(options.seeds), split, options.submission), (SHARED, SEPARATE)
+        )
+    print(f"| {options.seeds} initializations | test MRR | smallest–largest | test MSE | smallest–largest |")
+    print("| --- | --- | --- | --- | --- |")
+    for title, found in (("shared", shared), ("separate", separate)):
+        cells = [
+            f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} | {min(values):.3f}–{max(values):.3f}"
+            for values in zip(*found, strict=True)
+        ]
+        print(f"| {title} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""grader.py as a student, an instructor and Gradescope use it: a process, its output, its files, its exit status."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from grading.rubric import RUBRIC
+
+ROOT = Path(__file__).parent.parent
+BASIC = [check.id for check in RUBRIC if not check.hidden]
+MODELS = (ROOT / "models.py").read_text()
+NO_BIAS = MODELS.replace("return (u * q).sum(-1) + b.squeeze(-1)", "return (u * q).sum(-1) + 0 * b.squeeze(-1)")
+OTHER_ORDER = MODELS.replace("torch.cat([u, q, u * q]", "torch.cat([q, u, u * q]")
+assert MODELS not in (NO_BIAS, OTHER_ORDER)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "grader.py"), *map(str, arguments)]
+
+
+def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def zipped(path: Path, files: dict[str, str]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def test_the_rubric_has_the_courses_points() -> None:
+    assert [check.points for check in RUBRIC] == [1] * 12 + [2]
+    assert sum(check.points for check in RUBRIC if not check.hidden) == 8
+    assert [check.id for check in RUBRIC if check.needs_data] == ["2-2-basic", "2-3-basic"]
+
+
+def test_all_points_of_this_projects_network_from_any_folder(data_dir: Path, tmp_path: Path) -> None:
+    done = run("--data_dir", data_dir, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    *lines, last = done.stdout.splitlines()
+    assert last == "8 / 8 points"
+    assert [line.split()[0] for line in lines] == BASIC
+    assert all(re.fullmatch(r"\S+ +1/1 +\d+\.\d s  .+", line) for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -> None:
+    """Through the script that Gradescope runs, in a folder laid out as Gradescope's."""
+    (tmp_path / "submission").mkdir()
+    (tmp_path / "submission" / "models.py").write_text(f"{OTHER_ORDER}\nprint('hi')\n")
+    (tmp_path / "source").mkdir()
+    for path in (*ROOT.glob("*.py"), ROOT / "grading", data_dir):
+        (tmp_path / "source" / path.name).symlink_to(path)
+    environment = {**os.environ, "AUTOGRADER": str(tmp_path), "PYTHON": sys.executable}
+    done = subprocess.run(
+        [ROOT / "gradescope" / "run_autograder"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "12 / 14 points"
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert (results["score"], results["max_score"]) == (12, 14)
+    assert results["execution_time"] > 0
+    assert results["output"] == "8 / 8 points in the visible checks"
+    tests = results["tests"]
+    assert [test["number"] for test in tests] == [check.id for check in RUBRIC]
+    assert {test["number"] for test in tests if test["status"] == "failed"} == {"2-4-hidden", "2-5-hidden"}
+    for test, check in zip(tests, RUBRIC, strict=True):
+        assert set(test) == {"name", "number", "score", "max_score", "status", "output", "visibility"}
+        assert test["visibility"] == ("after_published" if check.hidden else "visible")
+        assert test["max_score"] == check.points
+        assert test["score"] == (check.points if test["status"] == "passed" else 0)
+        assert "Your code printed:\nhi" in test["output"]
+    assert "Likely cause: the MLP reads [q, u, u ∗ q] instead of [u, q, u ∗ q]" in tests[9]["output"]
+
+
+def test_one_check_and_a_wrong_answer_that_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "student.py").write_text(NO_BIAS)
+    done = run("2-4-hidden", "--submission", tmp_path / "student.py")
+    assert (done.returncode, done.stderr) == (1, "")
+    first, message, last = done.stdout.splitlines()
+    assert re.match(r"2-4-hidden +0/1 ", first)
+    assert re.fullmatch(
+        r"    predictions are not those of equation 1, u · q \+ b: \S+ for a pair, expected \S+\. "
+        r"Likely cause: the item bias is missing",
+        message,
+    )
+    assert last == "0 / 1 points"
+    done = run("1a-0-basic", "2-4-hidden", "1b-1-hidden")
+    assert done.stdout.splitlines()[-1] == "3 / 3 points"
+
+
+def test_errors_are_shown_by_the_students_own_lines(tmp_path: Path) -> None:
+    code = MODELS.replace("        return (u * q).sum(-1) + b", "        print('before')\n        return undefined + b")
+    (tmp_path / "models.py").write_text(code)
+    done = run("2-0-basic", "2-1-basic", "--submission", tmp_path)
+    assert done.returncode == 1
+    line = code.splitlines().index("        return undefined + b.squeeze(-1)") + 1
+    assert f"    models.py, line {line}, in _interaction: return undefined + b.squeeze(-1)\n" in done.stdout
+    assert "    NameError: name 'undefined' is not defined\n    | before\n" in done.stdout
+    assert "worker" not in done.stdout
+    assert str(ROOT) not in done.stdout
+
+
+def test_a_class(tmp_path: Path) -> None:
+    """Files, folders and zips of several students: a table, a CSV; one that cannot be read does not stop the others."""
+    (tmp_path / "right.py").write_text(MODELS)
+    (tmp_path / "folder" / "submission").mkdir(parents=True)
+    (tmp_path / "folder" / "submission" / "models.py").write_text("from helper import MultiTaskNet\n")
+    (tmp_path / "folder" / "submission" / "helper.py").write_text(NO_BIAS)
+    zipped(tmp_path / "zip.zip", {"models.py": MODELS})
+    zipped(tmp_path / "inner.zip", {"homework/submission/models.py": MODELS, "__MACOSX/homework/models.py": ""})
+    zipped(tmp_path / "out.zip", {"models.py": MODELS, "../models.py": MODELS})
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "notes.zip").write_bytes(b"Rar!\x00")
+    names = ("right.py", "folder", "zip.zip", "inner.zip", "out.zip", "nothing", "notes.zip")
+    submissions = [tmp_path / name for name in names]
+    checks = ("1a-2-basic", "2-4-hidden")
+    done = run(*checks, "--submission", *submissions, "--csv", tmp_path / "grades.csv")
+    assert (done.returncode, done.stderr) == (1, "")
+    header, *rows, last = done.stdout.splitlines()
+    assert header.split() == ["submission", "1a-2", "2-4", "points"]
+    points = ["1 1 2", "1 0 1", "1 1 2", "1 1 2", "0 0 0", "0 0 0", "0 0 0"]
+    assert [row.split() for row in rows] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
+    assert last == "3 of 7 submissions have all 2 points"
+    with (tmp_path / "grades.csv").open() as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["submission", *checks, "points"]
+    assert table[1:] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
+    assert run("2-4-hidden", "--submission", submissions[0], submissions[2]).returncode == 0
+
+
+def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    done = run("1a-2-basic", "--submission", tmp_path / "nothing")
+    assert done.returncode == 1
+    assert "    there is none: expected one models.py, at the top or under submission/\n0 / 1 points\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("2-9-basic", "there is no check 2-9-basic: expected one of 1a-0-basic, "),
+        ("--submission nowhere.py", "nowhere.py does not exist: expected a models.py, or a folder or zip"),
+        ("--submission models.py nowhere", "nowhere does not exist"),
+        ("--submission models.py data.py --json out.json", "--json takes one submission, not 2"),
+        ("--json nowhere/out.json", "nowhere/out.json cannot be written: expected a file in a folder that exists"),
+        ("--csv tests", "tests cannot be written"),
+        ("--jobs 0", "jobs is 0"),
+        ("--patience nan", "patience nan"),
+        ("--data_dir models.py", "models.py is a file: expected a folder"),
+        ("--hiden", "unrecognized arguments: --hiden"),
+    ],
+)
+def test_when_the_grader_cannot_run_it_says_so_in_one_line(arguments: str, message: str) -> None:
+    done = run(*arguments.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"grader\.py: error: [^\n]+\n", done.stderr), done.stderr
+    assert message in done.stderr
+
+
+def sandboxes(below: Path) -> tuple[list[str], list[Path]]:
+    """The processes of sandboxes whose folders are below one, and these folders."""
+    processes = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            processes += [line for line in [path.read_text()] if str(below) in line]
+        except OSError:
+            continue
+    return processes, list(below.glob("grader-*"))
+
+
+def wait_for(condition: object, seconds: float = 20.0) -> bool:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(condition())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_a_grader_that_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text("import os, time\nos.fork() or os.setsid()\ntime.sleep(100)\n")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command("--submission", tmp_path, "1a-2-basic"),
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as grader:  # fmt: skip
+        # The grader, the warden, a worker, and what the worker forked.
+        assert wait_for(lambda: len(sandboxes(tmp_path)[0]) >= 4)
+        grader.send_signal(number)
+        output, errors = grader.communicate(timeout=20)
+    assert grader.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert (output, errors) == ("", "stopped\n" if number == signal.SIGINT else "")
+    assert wait_for(lambda: sandboxes(tmp_path) == ([], []))
+    shutil.rmtree(tmp_path)
