@@ -111,7 +111,9 @@ class EagerStep:
 
     def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
         self.model, self.weights = model, weights
-        self.optimizer = torch.optim.Adam([adam.flat], adam.learning_rate, BETAS, EPSILON, fused=True)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+            [adam.flat], adam.learning_rate, BETAS, EPSILON, fused=True
+        )
         self.optimizer.state[adam.flat] = {
             "step": adam.steps_taken,
             "exp_avg": adam.first_moment,

@@ -1,0 +1,238 @@
+"""The explanations of docs/writeup.md put to the test: the experiments again, each with one thing changed.
+
+    python probes.py                          # 3 seeds of each, some twenty minutes on two cores; run/probes.md
+    python probes.py --epochs 5 --seeds 1     # a look
+
+What is changed: which loss reaches the shared tables, the weights, and the optimizer. Beside the figures stands how
+much of the gradient that reaches the shared tables comes from the ratings.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import data
+import download
+import main as command_line
+from metrics import mrr_score, mse_score
+from models import MultiTaskNet
+from steps import AdamState, EagerStep, Weights, bpr_loss, regression_loss
+from train import Figures, Trainer, threads_for
+
+
+class OnlyInteractionsTeachTables(MultiTaskNet):
+    """The MSE trains the MLP, but its gradient ends there: the tables learn from BPR alone."""
+
+    def _rating(self, u: Tensor, q: Tensor) -> Tensor:
+        return super()._rating(u.detach(), q.detach())
+
+
+class OnlyRatingsTeachTables(MultiTaskNet):
+    """BPR trains the item bias, but its gradient ends there: the tables learn from the MSE alone."""
+
+    def _interaction(self, u: Tensor, q: Tensor, item_ids: Tensor) -> Tensor:
+        return super()._interaction(u.detach(), q.detach(), item_ids)
+
+
+class SGDStep(EagerStep):
+    """The eager step with plain stochastic gradient descent in Adam's place."""
+
+    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights, rate: float) -> None:
+        super().__init__(model, adam, weights)
+        self.optimizer = torch.optim.SGD([adam.flat], lr=rate)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An experiment in which something is changed.
+
+    Attributes:
+        name: what.
+        flags: main.py's.
+        network: in place of MultiTaskNet.
+        sgd_rate: train by plain SGD with this learning rate, in place of Adam.
+    """
+
+    name: str
+    flags: str
+    network: type[MultiTaskNet] = MultiTaskNet
+    sgd_rate: float | None = None
+
+
+SHARED, SEPARATE = "--shared_embeddings", "--no_shared_embeddings"
+SGD_RATE = 1.0  # three times as much, and the MSE grows without bounds at 0.5
+
+
+def weighted(factorization: float, regression: float) -> str:
+    return f"--factorization_weight {factorization} --regression_weight {regression}"
+
+
+PROBES = (
+    Probe("shared, 0.999 / 0.001", f"{SHARED} {weighted(0.999, 0.001)}"),
+    Probe("shared, 0.99 / 0.01", f"{SHARED} {weighted(0.99, 0.01)}"),
+    Probe("shared, 0.9 / 0.1", f"{SHARED} {weighted(0.9, 0.1)}"),
+    Probe("shared, 0.5 / 0.5", f"{SHARED} {weighted(0.5, 0.5)}"),
+    Probe("shared, 0.99 / 0.01, MSE cut off from the tables", f"{SHARED} {weighted(0.99, 0.01)}",
+          OnlyInteractionsTeachTables),
+    Probe("shared, 0.5 / 0.5, MSE cut off from the tables", f"{SHARED} {weighted(0.5, 0.5)}",
+          OnlyInteractionsTeachTables),
+    Probe("shared, 0.5 / 0.5, BPR cut off from the tables", f"{SHARED} {weighted(0.5, 0.5)}", OnlyRatingsTeachTables),
+    Probe("separate, 0.99 / 0.01, SGD", f"{SEPARATE} {weighted(0.99, 0.01)}", sgd_rate=SGD_RATE),
+    Probe("separate, 0.5 / 0.5, SGD", f"{SEPARATE} {weighted(0.5, 0.5)}", sgd_rate=SGD_RATE),
+)  # fmt: skip
+
+SHARE_TRIPLES = 2**12  # over which gradients are averaged when they are compared
+SHARE_EPOCHS = (0, 1, 5, 20, 50, 200)  # epochs trained before that
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A probe with one seed.
+
+    Attributes:
+        history: the figures of each epoch.
+        shares: epochs trained → ‖λ_R ∇L_R‖ / (‖λ_R ∇L_R‖ + ‖λ_F ∇L_F‖) over the shared tables; empty where they are
+            separate, or one loss does not reach them.
+    """
+
+    history: list[Figures]
+    shares: dict[int, float]
+
+
+def run(probe: Probe, seed: int, epochs: int, data_dir: Path) -> Outcome:
+    """Train as main.py would, but for what the probe changes; nothing is written."""
+    folders = ["--data_dir", str(data_dir), "--logdir", str(data_dir)]  # nothing is written to either
+    options = command_line.parse_arguments([*probe.flags.split(), "--seed", str(seed), "--device", "cpu", *folders])
+    trainer, test = set_up(probe, options)
+    history: list[Figures] = []
+    shares = {}
+    with threads_for(trainer):
+        for epoch in range(epochs + 1):
+            if probe.network is MultiTaskNet and trainer.model.embedding_sharing and epoch in SHARE_EPOCHS:
+                shares[epoch] = regression_share(trainer)
+            if epoch < epochs:
+                losses = trainer.run_epoch()
+                scores = mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test)
+                history.append(Figures(*losses, *scores))
+    return Outcome(history, shares)
+
+
+def set_up(probe: Probe, options: argparse.Namespace) -> tuple[Trainer, data.Interactions]:
+    """The trainer and the test side of main.py, with the probe's network, from the same weights, and its optimizer."""
+    trainer, test = command_line.set_up(options)
+    if probe.network is not MultiTaskNet:
+        network = probe.network(
+            test.num_users, test.num_items, options.embedding_dim, options.layer_sizes, options.shared_embeddings
+        )
+        network.load_state_dict(trainer.model.state_dict())
+        trainer = Trainer(network, trainer.train, trainer.settings, trainer.seed, eager=True)
+    if probe.sgd_rate is not None:
+        settings = trainer.settings
+        weights = Weights(settings.factorization_weight, settings.regression_weight)
+        trainer.step = SGDStep(trainer.model, trainer.adam, weights, probe.sgd_rate)
+    return trainer, test
+
+
+def regression_share(trainer: Trainer) -> float:
+    """The part of the MSE in the gradients that reach the shared tables, of the first triples of the training side."""
+    draw = torch.Generator().manual_seed(0)
+    side, net = trainer.train, trainer.model
+    users, items, ratings = (column[:SHARE_TRIPLES] for column in (side.user_ids, side.item_ids, side.ratings))
+    negatives = torch.randint(side.num_items, (len(users),), generator=draw)
+    positive, negative = net.predict_interactions(users, torch.stack([items, negatives]))
+    losses = (
+        trainer.settings.factorization_weight * bpr_loss(positive, negative),
+        trainer.settings.regression_weight * regression_loss(net.predict_ratings(users, items), ratings),
+    )
+    tables = [net.U.weight, net.Q.weight]
+    factorization, regression = (
+        torch.cat([each.reshape(-1) for each in torch.autograd.grad(loss, tables)]).norm().item() for loss in losses
+    )
+    return float(regression / (regression + factorization))
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def tables(outcomes: dict[Probe, list[Outcome]]) -> str:
+    """Two tables in Markdown: the figures, and the share of the MSE in the gradients of shared tables."""
+    rows = [
+        "| | BPR loss | training MSE | test MSE | lowest test MSE | test MRR | highest test MRR |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for probe, found in outcomes.items():
+        last = [outcome.history[-1] for outcome in found]
+        cells = [
+            spread([figures.factorization_loss for figures in last], 4),
+            spread([figures.training_mse for figures in last], 3),
+            spread([figures.test_mse for figures in last], 3),
+            spread([min(figures.test_mse for figures in outcome.history) for outcome in found], 3),
+            spread([figures.test_mrr for figures in last], 4),
+            spread([max(figures.test_mrr for figures in outcome.history) for outcome in found], 4),
+        ]
+        rows.append(f"| {probe.name} | {' | '.join(cells)} |")
+    with_shares = {probe: found for probe, found in outcomes.items() if found[0].shares}
+    epochs = list(next(iter(with_shares.values()))[0].shares)
+    rows += [
+        "",
+        f"| share of the MSE in the tables' gradient, after | {' | '.join(f'{each} epochs' for each in epochs)} |",
+        f"| --- |{' --- |' * len(epochs)}",
+    ]
+    for probe, found in with_shares.items():
+        cells = [spread([outcome.shares[epoch] for outcome in found], 3) for epoch in epochs]
+        rows.append(f"| {probe.name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Run all probes, several at a time, and print and store their tables."""
+    parser = command_line.Parser(description="Put the explanations of docs/writeup.md to the test.", allow_abbrev=False)
+    flag = parser.add_argument
+    flag("--epochs", type=int, default=200, help="passes over the training ratings (%(default)s)")
+    flag("--seeds", type=int, default=3, help="how many seeds, from 0 (%(default)s)")
+    flag("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time (%(default)s)")
+    flag("--logdir", type=Path, default=Path("run"), help="folder for probes.md (%(default)s)")
+    flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
+    options = parser.parse_args()
+    try:
+        for name in ("epochs", "seeds", "jobs"):
+            if getattr(options, name) < 1:
+                raise ValueError(f"{name} is {getattr(options, name)}: expected at least 1")
+        download.check_folder(options.logdir)
+        data.load(options.data_dir)
+    except (ValueError, OSError) as error:
+        print(f"probes.py: error: {error}", file=sys.stderr)
+        return 2
+    outcomes: dict[Probe, list[Outcome]] = {probe: [] for probe in PROBES}
+    with (
+        ProcessPoolExecutor(options.jobs) as pool,
+        tqdm(total=len(PROBES) * options.seeds, disable=None, unit="run") as bar,
+    ):
+        started = {
+            pool.submit(run, probe, seed, options.epochs, options.data_dir): probe
+            for seed in range(options.seeds)
+            for probe in PROBES
+        }
+        for ended in as_completed(started):
+            outcomes[started[ended]].append(ended.result())
+            bar.update()
+    text = tables(outcomes)
+    print(text)
+    download.store(f"{text}\n".encode(), options.logdir / "probes.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
