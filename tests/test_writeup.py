@@ -85,7 +85,7 @@ def test_a_user_bias_changes_neither_the_bpr_loss_nor_any_ranking_and_has_no_gra
 
 
 def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
-    """From zero, as biases start; but for rounding, since Adam's vector is longer and its last numbers lie elsewhere."""
+    """From zero, as biases start; but for rounding, since Adam's vector has another length."""
     data, _ = split
     torch.manual_seed(0)
     without = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7))
