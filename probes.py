@@ -51,6 +51,14 @@ class SGDStep(EagerStep):
         self.optimizer = torch.optim.SGD([adam.flat], lr=rate)
 
 
+class SmallEpsilonStep(EagerStep):
+    """The eager step with an ε so small that Adam's steps do not depend on the gradients' scale."""
+
+    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
+        super().__init__(model, adam, weights)
+        self.optimizer.param_groups[0]["eps"] = SMALL_EPSILON
+
+
 @dataclass(frozen=True)
 class Probe:
     """An experiment in which something is changed.
@@ -60,15 +68,18 @@ class Probe:
         flags: main.py's.
         network: in place of MultiTaskNet.
         sgd_rate: train by plain SGD with this learning rate, in place of Adam.
+        small_epsilon: train by Adam with SMALL_EPSILON.
     """
 
     name: str
     flags: str
     network: type[MultiTaskNet] = MultiTaskNet
     sgd_rate: float | None = None
+    small_epsilon: bool = False
 
 
 SHARED, SEPARATE = "--shared_embeddings", "--no_shared_embeddings"
+SMALL_EPSILON = 1e-15  # Adam's is 1e-8
 SGD_RATE = 1.0  # three times as much, and the MSE grows without bounds at 0.5
 
 
@@ -83,9 +94,11 @@ PROBES = (
     Probe("shared, 0.5 / 0.5", f"{SHARED} {weighted(0.5, 0.5)}"),
     Probe("shared, 0.99 / 0.01, MSE cut off from the tables", f"{SHARED} {weighted(0.99, 0.01)}",
           OnlyInteractionsTeachTables),
-    Probe("shared, 0.5 / 0.5, MSE cut off from the tables", f"{SHARED} {weighted(0.5, 0.5)}",
-          OnlyInteractionsTeachTables),
     Probe("shared, 0.5 / 0.5, BPR cut off from the tables", f"{SHARED} {weighted(0.5, 0.5)}", OnlyRatingsTeachTables),
+    Probe("separate, 0.99 / 0.01", f"{SEPARATE} {weighted(0.99, 0.01)}"),
+    Probe("separate, 0.5 / 0.5", f"{SEPARATE} {weighted(0.5, 0.5)}"),
+    Probe("separate, 0.99 / 0.01, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.99, 0.01)}", small_epsilon=True),
+    Probe("separate, 0.5 / 0.5, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.5, 0.5)}", small_epsilon=True),
     Probe("separate, 0.99 / 0.01, SGD", f"{SEPARATE} {weighted(0.99, 0.01)}", sgd_rate=SGD_RATE),
     Probe("separate, 0.5 / 0.5, SGD", f"{SEPARATE} {weighted(0.5, 0.5)}", sgd_rate=SGD_RATE),
 )  # fmt: skip
@@ -135,10 +148,11 @@ def set_up(probe: Probe, options: argparse.Namespace) -> tuple[Trainer, data.Int
         )
         network.load_state_dict(trainer.model.state_dict())
         trainer = Trainer(network, trainer.train, trainer.settings, trainer.seed, eager=True)
+    weights = Weights(trainer.settings.factorization_weight, trainer.settings.regression_weight)
     if probe.sgd_rate is not None:
-        settings = trainer.settings
-        weights = Weights(settings.factorization_weight, settings.regression_weight)
         trainer.step = SGDStep(trainer.model, trainer.adam, weights, probe.sgd_rate)
+    elif probe.small_epsilon:
+        trainer.step = SmallEpsilonStep(trainer.model, trainer.adam, weights)
     return trainer, test
 
 
