@@ -107,7 +107,7 @@ def _layout(charts: Mapping[str, Sequence[str]]) -> Summary:
     layout = layout_pb2.Layout(
         category=[
             layout_pb2.Category(
-                title="together",
+                title="training beside test",
                 chart=[
                     layout_pb2.Chart(
                         title=title,

@@ -145,12 +145,7 @@ def summary(history: list[train.Figures]) -> str:
     """A table of the figures after the last epoch and at their best, with the epochs."""
     last = len(history) - 1
     rows = [f"{'':13}{f'last (epoch {last})':18}best"]
-    for title, name, best_of in (
-        ("BPR loss", "factorization_loss", min),
-        ("training MSE", "training_mse", min),
-        ("test MSE", "test_mse", min),
-        ("test MRR", "test_mrr", max),
-    ):
+    for title, name, best_of in train.JUDGED:
         values = [getattr(figures, name) for figures in history]
         best = values.index(best_of(values))
         rows.append(f"{title:13}{f'{values[last]:.4f}':18}{values[best]:.4f} (epoch {best})")

@@ -16,7 +16,7 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -83,6 +83,21 @@ class Figures(NamedTuple):
     test_mrr: float
     test_mse: float
 
+
+class Judged(NamedTuple):
+    """A figure that a run is summed up by."""
+
+    title: str
+    figure: str  # its name in Figures
+    best_of: Callable[[list[float]], float]
+
+
+JUDGED = (
+    Judged("BPR loss", "factorization_loss", min),
+    Judged("training MSE", "training_mse", min),
+    Judged("test MSE", "test_mse", min),
+    Judged("test MRR", "test_mrr", max),
+)
 
 # In the order of Figures; the names are the course's, so that its runs and these overlay.
 TAGS = (
