@@ -30,7 +30,7 @@ def draw(histories: Histories, yardsticks: Mapping[int, Sequence[Yardstick]]) ->
         ImportError: there is no matplotlib.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     picture = Figure(figsize=(10, 7), layout="constrained")
     panels = picture.subplots(2, 2, sharex=True).flat
@@ -55,9 +55,15 @@ def draw(histories: Histories, yardsticks: Mapping[int, Sequence[Yardstick]]) ->
                 level = statistics.fmean(each.value for each in same)
                 panel.axhline(level, color="0.3", linewidth=0.9, linestyle=(0, (6, 4)))
                 panel.annotate(
-                    same[0].name, (1, level), (-4, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-                    horizontalalignment="right", verticalalignment="bottom", color="0.3", fontsize=9,
+                    same[0].name, (1, level), (-4, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                    horizontalalignment="right", verticalalignment="top", color="0.3", fontsize=9,
                 )  # fmt: skip
+        if figure == "training_mse":  # its first epoch is six times what comes after it
+            panel.set_yscale("log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("")
+            title = f"{title} (logarithmic)"
         panel.set_title(title, loc="left", fontsize=11)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(color="0.9")
