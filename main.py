@@ -93,12 +93,9 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
     device = pick_device(options.device)
     check_sizes(options.embedding_dim, options.layer_sizes)
     download.check_folder(options.logdir)
-    # Three streams, so that neither the split nor the weights move when the other draws more.
-    split_seed, model_seed, trainer_seed = np.random.SeedSequence(options.seed).generate_state(3, np.uint64).tolist()
     interactions = data.load(options.data_dir)
-    training_side, test_side = data.random_train_test_split(
-        interactions, options.test_fraction, torch.Generator().manual_seed(split_seed)
-    )
+    training_side, test_side = split(interactions, options.test_fraction, options.seed)
+    _, model_seed, trainer_seed = streams(options.seed)
     torch.manual_seed(model_seed)
     try:
         model = MultiTaskNet(
@@ -111,6 +108,19 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
     except RuntimeError as error:
         raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
     return train.Trainer(model, training_side, settings, trainer_seed, options.eager), test_side
+
+
+def streams(seed: int) -> tuple[int, int, int]:
+    """Seeds of the split, the weights and the training, so that none of them moves when another draws more."""
+    split_seed, model_seed, trainer_seed = np.random.SeedSequence(seed).generate_state(3, np.uint64).tolist()
+    return split_seed, model_seed, trainer_seed
+
+
+def split(
+    interactions: data.Interactions, test_fraction: float, seed: int
+) -> tuple[data.Interactions, data.Interactions]:
+    """The training and the test side of a run with this seed."""
+    return data.random_train_test_split(interactions, test_fraction, torch.Generator().manual_seed(streams(seed)[0]))
 
 
 def pick_device(name: str) -> torch.device:
@@ -135,12 +145,7 @@ def summary(history: list[train.Figures]) -> str:
     """A table of the figures after the last epoch and at their best, with the epochs."""
     last = len(history) - 1
     rows = [f"{'':13}{f'last (epoch {last})':18}best"]
-    for title, name, best_of in (
-        ("BPR loss", "factorization_loss", min),
-        ("training MSE", "training_mse", min),
-        ("test MSE", "test_mse", min),
-        ("test MRR", "test_mrr", max),
-    ):
+    for title, name, best_of in train.JUDGED:
         values = [getattr(figures, name) for figures in history]
         best = values.index(best_of(values))
         rows.append(f"{title:13}{f'{values[last]:.4f}':18}{values[best]:.4f} (epoch {best})")
@@ -199,7 +204,7 @@ def run(options: argparse.Namespace) -> int:
         return fail(error)
     with folder:
         try:
-            checkpoint = open_run(options, folder, trainer, train.data_of(trainer, test))
+            checkpoint = open_run(options, folder, trainer, train.data_of(trainer.train, test))
         except (ValueError, OSError) as error:
             return fail(error)
         settings = {name: getattr(options, name) for name in (*SETTINGS, "eager")}

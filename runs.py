@@ -2,7 +2,7 @@
 
     LOGDIR/checkpoint.pt         all that the run needs to go on, to the bit, from the end of an epoch
     LOGDIR/metrics.csv           the figures of each epoch so far
-    LOGDIR/events.out.tfevents…  the same for TensorBoard
+    LOGDIR/events.out.tfevents…  the same for TensorBoard, see events.py
     LOGDIR/.lock                 locked by the process that writes here; the system unlocks it when the process dies
 
 A checkpoint gets its name only once all of it is on disk, so that there is a whole one at every moment. It is read
@@ -15,18 +15,13 @@ import hashlib
 import io
 import os
 import signal
-import socket
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
 from download import store
@@ -224,51 +219,6 @@ def _lock(file: IO[str]) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-class EventFile:
-    """A TensorBoard event file, written as it goes: what ``add`` was given can be read when it returns.
-
-    It replaces those that were written here before in this way: they repeat epochs, or miss some, of a run that was
-    broken off. The format is TFRecords of Event messages; TensorBoard drops what it has shown already from a START on.
-    """
-
-    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
-        self.columns = columns
-        self._older = list(folder.glob(f"{EVENTS}*.figures"))
-        name = f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.figures"
-        self._file = (folder / name).open("xb")
-        self._records = RecordWriter(self._file)
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._write(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
-
-    def __enter__(self) -> "EventFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # the same that made us leave, when the disk is full
-            self._file.close()
-
-    def _write(self, event: Event) -> None:
-        self._records.write(event.SerializeToString())
-
-    def _flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise OSError(f"{self._file.name} cannot be written: {error.strerror}") from error
-
-    def add(self, epoch: int, figures: Sequence[float], at: float) -> None:
-        """The figures of an epoch that ended at a time."""
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in zip(self.columns, figures, strict=True)]
-        self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
-        self._flush()
-
-    def replace_older(self) -> None:
-        """Remove the event files that were there before, now that this one has all of theirs that counts."""
-        self._flush()
-        for path in self._older:
-            path.unlink(missing_ok=True)
 
 
 class Stopped(BaseException):

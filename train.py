@@ -16,7 +16,7 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data import Interactions
+from events import EventFile
 from fused import make_step
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from runs import Checkpoint, EventFile, Folder, Stopped, fingerprint, holds_run
+from runs import Checkpoint, Folder, Stopped, fingerprint, holds_run
 from steps import Triples, Weights, flatten, start_adam
 
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
@@ -83,6 +84,21 @@ class Figures(NamedTuple):
     test_mse: float
 
 
+class Judged(NamedTuple):
+    """A figure that a run is summed up by."""
+
+    title: str
+    figure: str  # its name in Figures
+    best_of: Callable[[list[float]], float]
+
+
+JUDGED = (
+    Judged("BPR loss", "factorization_loss", min),
+    Judged("training MSE", "training_mse", min),
+    Judged("test MSE", "test_mse", min),
+    Judged("test MRR", "test_mrr", max),
+)
+
 # In the order of Figures; the names are the course's, so that its runs and these overlay.
 TAGS = (
     "training/Factorization Loss",
@@ -91,6 +107,11 @@ TAGS = (
     "eval/Mean Reciprocal Rank",
     "eval/MSE",
 )
+# What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.
+CHARTS = {
+    "MSE: training and test": ("training/MSE", "eval/MSE"),
+    "Ranking: BPR loss and test MRR": ("training/Factorization Loss", "eval/Mean Reciprocal Rank"),
+}
 
 CHECKPOINT_SECONDS = 2.0
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
@@ -262,7 +283,8 @@ def fit(
         epochs: how many in all, those before the checkpoint included.
         folder: for the checkpoint and the event file, where each epoch's figures can be read as soon as it is over.
             Without a checkpoint to go on from, it must not hold a run yet.
-        settings: what to note in the checkpoint about how this run was set up; by default the trainer's settings.
+        settings: what to note in the checkpoint, and for TensorBoard, about how this run was set up; by default the
+            trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
 
     Returns:
@@ -277,7 +299,7 @@ def fit(
     if checkpoint is None and holds_run(folder.path):
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
-    settings, data = settings or asdict(trainer.settings), data_of(trainer, test)
+    settings, data = settings or asdict(trainer.settings), data_of(trainer.train, test)
     history = [Figures(*figures) for figures in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
     if checkpoint:
@@ -288,7 +310,7 @@ def fit(
     columns, lines = shutil.get_terminal_size()
     with (
         threads_for(trainer),
-        EventFile(folder.path, TAGS) as events,
+        EventFile(folder.path, TAGS, settings, CHARTS) as events,
         tqdm(total=epochs, initial=len(history), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
     ):
         for epoch, (figures, at) in enumerate(zip(history, times, strict=True)):
@@ -324,6 +346,6 @@ def fit(
     return history
 
 
-def data_of(trainer: Trainer, test: Interactions) -> str:
+def data_of(train: Interactions, test: Interactions) -> str:
     """Fingerprint of the ratings and their split."""
-    return fingerprint([x for side in (trainer.train, test) for x in (side.user_ids, side.item_ids, side.ratings)])
+    return fingerprint([x for side in (train, test) for x in (side.user_ids, side.item_ids, side.ratings)])

@@ -1,6 +1,9 @@
 """What the tests share: real ratings where a source can be reached, synthetic ones everywhere."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -31,3 +34,19 @@ def split() -> tuple[Interactions, Interactions]:
     """Synthetic ratings, small, whose number is no multiple of a batch."""
     interactions = data.synthetic(num_users=60, num_items=90, num_interactions=1000, seed=1)
     return data.random_train_test_split(interactions, 0.1, torch.Generator().manual_seed(1))
+
+
+class Experiments(NamedTuple):
+    """A small run of experiments.py: its folder and what it said."""
+
+    logdir: Path
+    done: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="session")
+def experiments(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Experiments:
+    """Four experiments, two seeds, four epochs. Made once; to be copied before anything in it is changed."""
+    logdir = tmp_path_factory.mktemp("experiments") / "run"
+    flags = ["--epochs=4", "--seeds=2", "--jobs=2", f"--logdir={logdir}", f"--data_dir={data_dir}"]
+    command = [sys.executable, str(ROOT / "experiments.py"), *flags]
+    return Experiments(logdir, subprocess.run(command, capture_output=True, text=True, timeout=120, check=False))

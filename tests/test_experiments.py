@@ -1,0 +1,348 @@
+"""experiments.py as a user types it: what it runs, skips, resumes and reports."""
+
+import csv
+import functools
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import kill
+import pytest
+from conftest import ROOT, Experiments
+
+import data
+import experiments as module
+import runs
+import summary
+
+FOLDERS = (
+    "shared=True_LF=0.99_LR=0.01",
+    "shared=True_LF=0.5_LR=0.5",
+    "shared=False_LF=0.5_LR=0.5",
+    "shared=False_LF=0.99_LR=0.01",
+)
+
+
+def command(logdir: Path, data_dir: Path, *flags: str) -> list[str]:
+    shared = ["--epochs=4", "--seeds=2", "--jobs=2", f"--logdir={logdir}", f"--data_dir={data_dir}"]
+    return [sys.executable, str(ROOT / "experiments.py"), *shared, *flags]
+
+
+def run(
+    logdir: Path, data_dir: Path, *flags: str, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(logdir, data_dir, *flags), capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
+
+
+def rows(logdir: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    with (logdir / "summary.csv").open() as file:
+        return {(row["kind"], row["name"], row["figure"], row["at"]): row for row in csv.DictReader(file)}
+
+
+def state(logdir: Path) -> dict[Path, tuple[int, int]]:
+    """Inode and time of change of everything that runs write."""
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in logdir.glob("*/*/*")}
+
+
+@pytest.fixture
+def copy(experiments: Experiments, tmp_path: Path) -> Path:
+    assert experiments.done.returncode == 0, experiments.done.stderr
+    return Path(shutil.copytree(experiments.logdir, tmp_path / "run"))
+
+
+def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
+    logdir, done = experiments
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.parent.name for path in logdir.glob("*/*/")} == set(FOLDERS)
+    for name in FOLDERS:
+        for seed in (0, 1):
+            checkpoint = runs.load(logdir / name / f"seed={seed}")
+            assert checkpoint is not None
+            assert len(checkpoint.history) == 4
+            settings = checkpoint.settings
+            weights = f"LF={settings['factorization_weight']}_LR={settings['regression_weight']}"
+            assert f"shared={settings['shared_embeddings']}_{weights}" == name
+            assert settings["seed"] == seed
+    tables = (logdir / "summary.md").read_text()
+    assert done.stdout.startswith(tables)
+    assert done.stdout[len(tables) :].strip() == (
+        f"summary.md, summary.csv and summary.png are in {logdir}; the curves: tensorboard --logdir {logdir}"
+    )
+    assert (logdir / "summary.png").read_bytes().startswith(b"\x89PNG")
+    # A run's own metrics.csv agrees with what is said of it.
+    lines = [(logdir / FOLDERS[0] / f"seed={seed}" / "metrics.csv").read_text().splitlines() for seed in (0, 1)]
+    last = [float(line[-1].split(",")[lines[0][0].split(",").index("test_mrr")]) for line in lines]
+    row = rows(logdir)["experiment", "shared, 0.99 / 0.01", "test_mrr", "last"]
+    assert float(row["mean"]) == pytest.approx(sum(last) / 2, rel=1e-12)
+    assert (row["epoch"], row["seeds"]) == ("3.0", "2")
+
+
+@pytest.mark.parametrize("epochs", [4, 2])
+def test_what_is_finished_is_skipped_and_only_the_epochs_asked_for_count(
+    epochs: int, copy: Path, data_dir: Path
+) -> None:
+    before = state(copy)
+    done = run(copy, data_dir, f"--epochs={epochs}")
+    assert (done.returncode, done.stderr) == (0, "8 of 8 runs are finished already\n")
+    assert state(copy) == before
+    found = rows(copy)
+    assert {row["epoch"] for key, row in found.items() if key[-1] == "last" and row["epoch"]} == {f"{epochs - 1}.0"}
+    histories = [runs.load(copy / FOLDERS[1] / f"seed={seed}") for seed in (0, 1)]
+    mse = [history.history[epochs - 1][1] for history in histories if history]
+    mean = float(found["experiment", "shared, 0.5 / 0.5", "training_mse", "last"]["mean"])
+    assert mean == pytest.approx(sum(mse) / 2, rel=1e-12)
+
+
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def more_than(checkpoints: int, logdir: Path) -> bool:
+    return len(list(logdir.glob("*/*/checkpoint.pt"))) > checkpoints
+
+
+def none_runs(logdir: Path) -> bool:
+    """Whether no process holds a run's folder."""
+    try:
+        for path in logdir.glob("*/*/"):
+            runs.Folder(path).__exit__()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_killed_then_stopped_then_finished_to_the_same_bits(
+    experiments: Experiments, tmp_path: Path, data_dir: Path
+) -> None:
+    logdir = tmp_path / "run"
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        if number == signal.SIGKILL and sys.platform != "linux":
+            continue  # where a run outlives the parent, and ends by itself
+        before = len(list(logdir.glob("*/*/checkpoint.pt")))
+        with subprocess.Popen(
+            command(logdir, data_dir, "--seeds=1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_until(functools.partial(more_than, before, logdir), process)
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=20)
+        assert output == ""
+        if number == signal.SIGKILL:
+            wait_until(lambda: none_runs(logdir))
+        else:
+            assert process.returncode == 128 + number
+            assert re.search(r"^stopped; go on with: python \S*experiments\.py [^\n]*--seeds=1\n\Z", errors, re.M)
+            assert none_runs(logdir)
+        checkpoints = [runs.load(path.parent) for path in logdir.glob("*/*/checkpoint.pt")]
+        assert any(checkpoint and len(checkpoint.history) < 4 for checkpoint in checkpoints)
+        assert not (logdir / "summary.md").exists()
+    assert run(logdir, data_dir, "--seeds=1").returncode == 0
+    for name in FOLDERS:
+        assert [path.name for path in (logdir / name).iterdir()] == ["seed=0"]
+        assert kill.same_result(logdir / name / "seed=0", experiments.logdir / name / "seed=0")
+
+
+def test_runs_that_fail_are_reported_and_the_others_finish(
+    experiments: Experiments, copy: Path, data_dir: Path
+) -> None:
+    damaged, other, locked, absent = (copy / name / f"seed={i % 2}" for i, name in enumerate(FOLDERS))
+    (damaged / "checkpoint.pt").write_bytes(b"damaged")
+    shutil.rmtree(other)
+    shutil.copytree(copy / FOLDERS[1] / "seed=0", other)
+    (locked / "checkpoint.pt").unlink()
+    shutil.rmtree(absent)
+    before = {path: path.read_bytes() for folder in (damaged, other, locked) for path in folder.iterdir()}
+    with runs.Folder(locked):
+        done = run(copy, data_dir)
+    assert done.returncode == 1
+    first, heading, *lines = done.stderr.splitlines()
+    assert (first, heading) == ("4 of 8 runs are finished already", "3 of 8 runs failed:")
+    for folder, reason in (
+        (damaged, "checkpoint.pt is damaged or not a checkpoint: "),
+        (other, "holds a run with other settings: seed was 0, now 1; the ratings were others"),
+        (locked, "another run is writing to "),
+    ):
+        assert sum(line.startswith(f"  {folder}: ") and reason in line for line in lines) == 1
+    assert len(lines) == 3
+    assert {path: path.read_bytes() for folder in (damaged, other, locked) for path in folder.iterdir()} == before
+    assert kill.same_result(absent, experiments.logdir / absent.parent.name / absent.name)
+    found = rows(copy)
+    seeds = {key[1]: int(row["seeds"]) for key, row in found.items() if key[2:] == ("test_mse", "last")}
+    assert seeds == {
+        "shared, 0.99 / 0.01": 1,
+        "shared, 0.5 / 0.5": 1,
+        "separate, 0.5 / 0.5": 1,
+        "separate, 0.99 / 0.01": 2,
+        "shared minus separate, 0.99 / 0.01": 1,  # seed 1
+        "0.99 / 0.01 minus 0.5 / 0.5, separate": 1,
+        # "shared minus separate, 0.5 / 0.5" has seed 0 on one side only, and so has the one of shared embeddings
+    }
+    assert all(row["sd"] == row["ci_low"] == row["ci_high"] == "" for row in found.values() if row["seeds"] == "1")
+    assert "nan" not in done.stdout
+
+
+class Pretender:
+    """In place of a run's process: ends when it was looked at three times, or, as a failure, at once."""
+
+    alive, most = 0, 0
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.process, self.looks, self.fails = self, 0, any("seed=2" in each for each in arguments)
+        Pretender.alive += 1
+        Pretender.most = max(Pretender.most, Pretender.alive)
+
+    def poll(self) -> int | None:
+        self.looks += 1
+        if self.looks < 3 and not self.fails:
+            return None
+        Pretender.alive -= 1
+        return 0
+
+    def failure(self) -> str | None:
+        return "failed" if self.fails else None
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 100])
+def test_as_many_at_a_time_as_jobs(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Child", Pretender)
+    monkeypatch.setattr(module, "LOOK", 0.0)
+    Pretender.alive = Pretender.most = 0
+    options = module.parse_arguments([f"--jobs={jobs}"])
+    every = [module.Run(summary.EXPERIMENTS[0], seed, tmp_path / f"seed={seed}") for seed in range(7)]
+    assert module.run_all(every, options, 20) == {every[2]: "failed"}
+    assert (Pretender.alive, Pretender.most) == (0, min(jobs, 7))
+
+
+def test_by_default_there_are_as_many_jobs_as_cores_that_may_be_used() -> None:
+    options = module.parse_arguments([])
+    assert options.jobs == (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+    del options.jobs
+    assert vars(options) == {"epochs": 200, "seeds": 5, "logdir": Path("run"), "data_dir": Path("data")}
+
+
+def test_where_all_fail_there_is_no_summary(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "run_all", lambda unfinished, *_: dict.fromkeys(unfinished, "no luck"))
+    assert module.command_line([f"--logdir={tmp_path}", f"--data_dir={data_dir}", "--seeds=1"]) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.splitlines() == [
+        "4 of 4 runs failed:", *(f"  {tmp_path / name / 'seed=0'}: no luck" for name in FOLDERS)
+    ]  # fmt: skip
+    assert not list(tmp_path.glob("summary*"))
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(sys, "argv", ["experiments.py", "--logdir", "a b"])
+    assert module.command_line([f"--logdir={tmp_path}", f"--data_dir={data_dir}"]) == 130
+    assert capsys.readouterr().err == "stopped; go on with: python experiments.py --logdir 'a b'\n"
+
+
+def test_a_run_has_a_session_of_its_own_and_how_it_died_is_told(tmp_path: Path) -> None:
+    child = module.Child([f"--logdir={tmp_path / 'a'}"])
+    assert os.getsid(child.process.pid) != os.getsid(0)
+    child.process.kill()
+    child.process.wait()
+    assert child.failure() == "killed by SIGKILL"
+    child = module.Child(["--epochs=0"])
+    assert child.process.wait() == 2
+    assert child.failure() == "epochs is 0: expected at least 1"
+
+
+def test_a_terminal_gets_one_bar_for_all(copy: Path, data_dir: Path) -> None:
+    shutil.rmtree(copy / FOLDERS[2] / "seed=1")
+    leader, follower = pty.openpty()
+    with subprocess.Popen(command(copy, data_dir), stdout=subprocess.DEVNULL, stderr=follower) as process:
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 4096)
+            except OSError:  # how Linux says that the other side was closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(leader)
+    assert process.returncode == 0
+    assert b"28/32" in shown
+    assert re.search(rb"100%\|.*\| 32/32 \[.*8 of 8 runs done\]", shown)
+    assert b"test MSE" not in shown  # of a run's own bar
+
+
+def test_without_matplotlib_only_the_picture_is_missing(copy: Path, data_dir: Path, tmp_path: Path) -> None:
+    (copy / "summary.png").unlink()
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError")
+    done = run(copy, data_dir, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[1:] == [
+        "summary.png needs matplotlib: pip install -r requirements-dev.txt, then run this again"
+    ]
+    assert f"\nsummary.md and summary.csv are in {copy}; " in done.stdout
+    assert not (copy / "summary.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--epochs 0", "epochs is 0: expected at least 1"),
+        ("--seeds 0", "seeds is 0: expected at least 1"),
+        ("--jobs -1", "jobs is -1: expected at least 1"),
+        ("--jobs many", "argument --jobs: invalid int value: 'many'"),
+        ("--seed 3", "unrecognized arguments: --seed 3"),
+        ("--logdir file/below", "folder file/below cannot be written: Not a directory"),
+        ("--data_dir file", "MovieLens 100K was not found. Tried: "),
+    ],
+)
+def test_what_a_person_gets_wrong_is_one_line_and_status_2(
+    flags: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(folder: Path) -> data.Interactions:
+        raise FileNotFoundError(f"MovieLens 100K was not found. Tried:\n  {folder}")
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["experiments.py"])
+    monkeypatch.setattr(data, "load", absent)
+    status: object
+    try:
+        status = module.command_line(flags.split())
+    except SystemExit as stop:
+        status = stop.code
+    output, errors = capsys.readouterr()
+    assert (status, output) == (2, "")
+    assert re.fullmatch(r"experiments\.py: error: [^\n]+\n", errors), errors
+    assert message in errors
+
+
+def test_a_signal_during_the_imports_is_one_line(tmp_path: Path, data_dir: Path) -> None:
+    with subprocess.Popen(command(tmp_path, data_dir), stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        if not maps.exists():
+            pytest.skip("sees how far the imports are in Linux's /proc")
+        wait_until(lambda: "libtorch" in maps.read_text(), process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "stopped before the first run began\n")
