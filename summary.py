@@ -3,8 +3,8 @@
     rows = summarize(histories, yardsticks)
     print(markdown(rows))
 
-A figure is taken after the last epoch and, apart from that, at its own best epoch. Runs of the same seed have the same
-split, so that experiments are compared seed by seed.
+A figure is taken after the last epoch, at its own best epoch, and where one would stop early for the ratings' sake: at
+the run's lowest test MSE. Runs of the same seed have the same split, so that experiments are compared seed by seed.
 """
 
 import csv
@@ -18,6 +18,11 @@ from baselines import Yardstick
 from train import JUDGED, Figures
 
 COVERAGE = 0.95  # of the intervals
+AT = {
+    "last": "after the last epoch",
+    "best": "each figure at its best epoch",
+    "stopped": "all at the epoch of the lowest test MSE",
+}
 DIGITS = {"factorization_loss": 4, "training_mse": 3, "test_mse": 3, "test_mrr": 4}
 TITLES = {judged.figure: judged.title for judged in JUDGED}
 
@@ -70,7 +75,7 @@ class Row(NamedTuple):
         kind: experiment, difference or yardstick.
         name: of the experiment, the difference or the yardstick.
         figure: named as in ``train.Figures``.
-        at: last or best epoch; empty for a yardstick.
+        at: which epoch, one of AT; empty for a yardstick.
         epoch: which one that was, the mean over the seeds; None for differences and yardsticks.
         mean, sd: over the seeds, the latter with n − 1 in the denominator.
         ci_low, ci_high: Student's interval of the mean.
@@ -102,22 +107,27 @@ def summarize(histories: Histories, yardsticks: Mapping[int, Sequence[Yardstick]
     rows = []
     values: dict[tuple[Experiment, str, str], dict[int, float]] = {}
     for experiment in EXPERIMENTS:
+        lowest_test_mse = {
+            seed: min((figures.test_mse, epoch) for epoch, figures in enumerate(history))[1]
+            for seed, history in histories.get(experiment, {}).items()
+        }
         for _, figure, best_of in JUDGED:
             curves = {
                 seed: [getattr(figures, figure) for figures in history]
                 for seed, history in histories.get(experiment, {}).items()
             }
-            for at in ("last", "best"):
-                epochs = {
-                    seed: len(curve) - 1 if at == "last" else curve.index(best_of(curve))
-                    for seed, curve in curves.items()
-                }
+            epochs_of = {
+                "last": {seed: len(curve) - 1 for seed, curve in curves.items()},
+                "best": {seed: curve.index(best_of(curve)) for seed, curve in curves.items()},
+                "stopped": lowest_test_mse,
+            }
+            for at, epochs in epochs_of.items():
                 chosen = {seed: curve[epochs[seed]] for seed, curve in curves.items()}
                 values[experiment, figure, at] = chosen
                 rows += _row("experiment", str(experiment), figure, at, chosen.values(), epochs.values())
     for name, (one, other) in DIFFERENCES.items():
         for _, figure, _ in JUDGED:
-            for at in ("last", "best"):
+            for at in AT:
                 ones, others = values[one, figure, at], values[other, figure, at]
                 differences = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]
                 rows += _row("difference", name, figure, at, differences)
@@ -180,18 +190,21 @@ def markdown(rows: Sequence[Row]) -> str:
     found = {(row.name, row.figure, row.at): row for row in rows}
     yardsticks = list(dict.fromkeys(row.name for row in rows if row.kind == "yardstick"))
     lines = ["Mean ± standard deviation over seeds.", ""]
-    for at, title in (("last", "after the last epoch"), ("best", "each figure at its best epoch")):
+    for at, title in AT.items():
         lines += _head(title)
         for name in [*map(str, EXPERIMENTS), *yardsticks]:
             cells = [found.get((name, figure, at)) or found.get((name, figure, "")) for figure in TITLES]
             lines.append(_line(name, cells, _spread))
         lines.append("")
     lines += [f"Differences, seed by seed: mean and {COVERAGE:.0%} interval (Student's t).", ""]
-    for at, title in (("last", "after the last epoch"), ("best", "each figure at its best epoch")):
+    for at, title in AT.items():
         lines += _head(title)
         lines += [_line(name, [found.get((name, figure, at)) for figure in TITLES], _interval) for name in DIFFERENCES]
         lines.append("")
-    intervals = sum(row.kind == "difference" and row.ci_low is not None for row in rows)
+    repeated = ("test_mse", "stopped")  # the lowest test MSE is the best one
+    intervals = sum(
+        row.kind == "difference" and row.ci_low is not None and (row.figure, row.at) != repeated for row in rows
+    )
     lines += [
         "A best epoch is chosen by the figure itself, the test figures' by the test ratings: what is best there is a "
         "little better than what a choice made beforehand would get.",
@@ -214,7 +227,7 @@ def _line(name: str, cells: Sequence[Row | None], show: Callable[[Row], str]) ->
 def _spread(row: Row) -> str:
     digits = DIGITS[row.figure]
     spread = "–" if row.sd is None else f"{row.sd:.{digits}f}"
-    epoch = f" (epoch {row.epoch:.0f})" if row.at == "best" and row.epoch is not None else ""
+    epoch = f" (epoch {row.epoch:.0f})" if row.at in ("best", "stopped") and row.epoch is not None else ""
     return f"{row.mean:.{digits}f} ± {spread}{epoch}"
 
 
