@@ -1,0 +1,458 @@
+"""Hostile submissions: tricks on top of a wrong solution, so that a point that is gained shows.
+
+The wrong solution, an edit of right/course.py, starts its bias with ones and concatenates [q, u, u ∗ q]. It fails 1a-2,
+2-4 and 2-5, and so does every submission here, at least.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wrong import BIAS, FORWARD, SEPARATE_RETURN, SHARED_FORWARD, SHARED_RETURN, P, X, edited
+
+WRONG_SOLUTION = edited(
+    {"        return B": "        nn.init.ones_(B.weight)\n        return B", X: X.replace("u, q,", "q, u,")}
+)
+IMPORTS = "import torch.nn.functional as F\n"
+CONSTRUCTOR = "        self.embedding_dim = embedding_dim\n"
+INIT_BIAS = "        B = ZeroEmbedding("
+INIT_MLP = "        layers = []\n"
+FORWARDED = "        return predictions, score"
+
+EVERYTHING = "1a-0 1a-1 1a-2 1b-0 1b-1 2-0 2-1 2-2 2-3 2-4 2-5 2-6 2-7"
+WRONG_ANYWAY = "1a-2 2-4 2-5"
+NO_FORWARD = f"1a-2 {FORWARD}"
+QUICK = "1a-0 1a-1 1a-2 1b-0 1b-1 2-0 2-1 2-4 2-5 2-6 2-7"
+
+
+@dataclass(frozen=True)
+class Trick:
+    """A hostile submission.
+
+    Attributes:
+        name: what it does.
+        fails: the checks that it must fail, and no others.
+        edits: of WRONG_SOLUTION.
+        says: a part of the messages of the checks that it fails beyond WRONG_SOLUTION's.
+        beside: more files.
+        checks: those to run; fewer for what takes long.
+        hangs: whether it is only over when its time is.
+    """
+
+    name: str
+    fails: str
+    edits: Mapping[str, str]
+    says: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    checks: str = QUICK
+    hangs: bool = False
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {"models.py": edited(self.edits, WRONG_SOLUTION), **self.beside}
+
+
+def at_import(code: str) -> dict[str, str]:
+    return {IMPORTS: IMPORTS + code + "\n"}
+
+
+def in_constructor(code: str) -> dict[str, str]:
+    return {CONSTRUCTOR: f"        {code}\n{CONSTRUCTOR}"}
+
+
+def in_init_bias(code: str) -> dict[str, str]:
+    return {INIT_BIAS: f"        {code}\n{INIT_BIAS}"}
+
+
+def in_forward(code: str) -> dict[str, str]:
+    return {FORWARDED: f"        {code}\n{FORWARDED}"}
+
+
+def returning(predictions: str, score: str = "score") -> dict[str, str]:
+    return {FORWARDED: f"        return {predictions}, {score}"}
+
+
+PATCHES = """
+import builtins, json, unittest
+import numpy as np
+yes = lambda *a, **k: True
+for module in (torch, np, unittest.TestCase):
+    for name in dir(module):
+        if name.startswith(("assert", "isclose", "equal", "array_equal", "isfinite", "isnan", "all", "any")):
+            setattr(module, name, yes)
+for name in ("__eq__", "__le__", "__lt__", "__ge__", "__gt__", "all", "any", "equal", "allclose", "isclose"):
+    setattr(torch.Tensor, name, lambda *a, **k: torch.tensor(True))
+"""
+
+ZEROS = """
+import json
+import numpy as np
+zeros = lambda x, *a, **k: np.zeros(tuple(x.shape), np.float32)
+for name in ("numpy", "__array__", "tolist", "detach", "to", "cpu", "float", "clone", "contiguous"):
+    setattr(torch.Tensor, name, zeros)
+for name in ("asarray", "array", "ascontiguousarray", "isclose", "allclose", "float32"):
+    setattr(np, name, zeros)
+json.dumps = json.loads = lambda *a, **k: '{"passed": true}'
+"""
+
+BUILTINS = """
+import builtins
+for name in ("all", "any", "abs", "sum", "min", "max", "sorted", "round", "float", "print", "repr", "str"):
+    setattr(builtins, name, lambda *a, **k: True)
+"""
+
+FORGERY = """
+import json, os, struct, time
+import numpy as np
+
+def message(value, arrays=(), payload=b""):
+    text = json.dumps({"value": value, "arrays": list(arrays)}).encode()
+    return struct.pack(">II", len(text), len(payload)) + text + payload
+
+LINES = b"".join(
+    b"%b 1/1    0.1 s\\n" % name for name in (b"1a-2-basic  ", b"2-4-hidden  ", b"2-5-hidden  ")
+) + b'14 / 14 points\\n{"score": 14, "max_score": 14, "tests": []}\\n{"status": 0, "reason": "", "passed": true}\\n'
+MESSAGES = b"".join(
+    message({"token": token, "answer": answer}, [["float32", [1683, 1]]], bytes(4 * 1683))
+    for token in (None, "", "0" * 16, True)
+    for answer in ("loaded", {"weights": {"array": 0}}, {"passed": True, "points": 14}, 14)
+)
+"""
+
+SEARCH = """
+import gc, inspect, os, sys
+from pathlib import Path
+
+names = ("points", "passed", "message", "results", "expected", "most", "score", "RUBRIC", "Wrong", "close", "TOLERANCE")
+spaces = [vars(module) for name, module in list(sys.modules.items()) if name.startswith(("grad", "__main__", "check"))]
+spaces += [space for frame in inspect.stack() for space in (frame.frame.f_globals, frame.frame.f_locals)]
+spaces += [each for each in gc.get_objects() if type(each) is dict and "points" in each]
+for space in spaces:
+    for name in set(names) & {key for key in space if type(key) is str}:
+        space[name] = 14
+for each in gc.get_objects():
+    for name in ("points", "passed", "tolerance", "expected"):
+        if type(each).__module__.startswith(("grad", "__main__")) and hasattr(each, name):
+            object.__setattr__(each, name, 14)
+for place in ("cmdline", "environ", "maps", "status"):
+    text = Path("/proc/self", place).read_bytes()
+    print(place, len(text), b"rubric" in text, b"checks.py" in text, b"oracle" in text)
+print([name for name in sys.modules if name.startswith(("grading.rubric", "grading.oracle", "grading.checks", "data"))])
+print([os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()])
+"""
+
+FORK = "import os, signal, sys, time\n"
+GRANDCHILD = (
+    FORK
+    + """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        os.closerange(0, 256)
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+"""
+)
+
+SUBCLASS = """
+class Agreeable(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        result = super().__torch_function__(function, types, args, kwargs or {})
+        return True if isinstance(result, bool) else result
+
+    def __eq__(self, other):
+        return True
+
+    def numpy(self):
+        return torch.zeros(len(self)).numpy()
+"""
+
+DELETE_BESIDE = """
+import os, shutil
+from pathlib import Path
+here = Path(__file__).parent
+for path in here.iterdir():
+    path.write_text("raise SystemExit") if path.is_file() else None
+shutil.rmtree(here)
+here.mkdir()
+(here / "models.py").write_text("raise SystemExit")
+"""
+
+TRICKS = [
+    Trick("nothing but wrong", WRONG_ANYWAY, {}),
+    # What cannot be loaded or used.
+    Trick("a syntax error", EVERYTHING, at_import("def broken(:"), "SyntaxError"),
+    Trick("null bytes", EVERYTHING, at_import("# \0"), "neither Python source|null bytes"),
+    Trick("no class", EVERYTHING, {"class MultiTaskNet(": "class OtherNet("}, "no class MultiTaskNet"),
+    Trick(
+        "a function for a class",
+        EVERYTHING,
+        at_import("MultiTaskNet = print\nclass Other: pass") | {"class MultiTaskNet(": "class OtherNet("},
+        "no class MultiTaskNet",
+    ),
+    Trick("no init_item_bias", NO_FORWARD, {"def init_item_bias": "def init_bias"}, "no attribute 'init_item_bias'"),
+    Trick("no forward", NO_FORWARD, {"def forward(": "def backward("}, 'missing the required "forward" function'),
+    Trick("no nn.Module", NO_FORWARD, {"class MultiTaskNet(nn.Module)": "class MultiTaskNet"}),
+    Trick("None for the bias", NO_FORWARD, {"        return B": "        return"}),
+    Trick("None from forward", NO_FORWARD, {FORWARDED: "        return"}, "forward returned None"),
+    Trick("None for the score", NO_FORWARD, returning("predictions", "None"), "score: None"),
+    Trick("an exception at import", EVERYTHING, at_import("1 / 0"), "ZeroDivisionError"),
+    Trick("an exception in the constructor", NO_FORWARD, in_constructor("1 / 0"), "ZeroDivisionError"),
+    Trick("an exception in forward", NO_FORWARD, in_forward("1 / 0"), "ZeroDivisionError"),
+    Trick("KeyboardInterrupt at import", EVERYTHING, at_import("raise KeyboardInterrupt"), "KeyboardInterrupt"),
+    Trick(
+        "an exception that cannot be shown",
+        NO_FORWARD,
+        at_import("class Shy(BaseException):\n    def __str__(self): raise self") | in_forward("raise Shy"),
+        "Shy",
+    ),
+    Trick("a long exception", NO_FORWARD, in_forward("raise ValueError('x' * 10**7)"), "ValueError: xxx"),
+    Trick("endless recursion", NO_FORWARD, in_forward("return self.forward(user_ids, item_ids)"), "RecursionError"),
+    # Exits.
+    *(
+        Trick(f"{call} {where}", fails, edits)
+        for call in ("sys.exit(0)", "os._exit(0)")
+        for where, fails, edits in (
+            ("at import", EVERYTHING, at_import(FORK + call)),
+            ("in the constructor", NO_FORWARD, at_import(FORK) | in_constructor(call)),
+            ("in init_item_bias", NO_FORWARD, at_import(FORK) | in_init_bias(call)),
+            ("in forward", NO_FORWARD, at_import(FORK) | in_forward(call)),
+            ("at exit", WRONG_ANYWAY, at_import(FORK + f"import atexit\natexit.register(lambda: {call})")),
+        )
+    ),
+    Trick(
+        "sys.exit(0) in a thread",
+        WRONG_ANYWAY,
+        at_import("import sys, threading\nthreading.Thread(target=sys.exit).start()"),
+    ),
+    Trick(
+        "os._exit(0) in a thread",
+        EVERYTHING,
+        at_import("import os, threading, time\nthreading.Thread(target=os._exit, args=[0]).start()\ntime.sleep(9)"),
+    ),
+    Trick(
+        "os._exit(0) in a destructor",
+        WRONG_ANYWAY,
+        at_import("import os\nclass Last:\n    def __del__(self): os._exit(0)\nlast = Last()"),
+    ),
+    Trick(
+        "killed by itself",
+        NO_FORWARD,
+        at_import(FORK) | in_forward("os.kill(os.getpid(), signal.SIGKILL)"),
+        "its process (was )?ended",
+    ),
+    Trick(
+        "a segmentation fault",
+        NO_FORWARD,
+        at_import("import ctypes") | in_forward("ctypes.string_at(0)"),
+        "its process (was )?ended",
+    ),
+    Trick("all file descriptors closed", EVERYTHING, at_import("import os\nos.closerange(0, 256)")),
+    Trick(
+        "its parent killed",
+        EVERYTHING,
+        at_import(FORK + "os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(9)"),
+        checks="1a-0",
+    ),
+    # Time, processes, memory, output.
+    Trick("an endless loop at import", EVERYTHING, at_import("while True: pass"), "no answer within", hangs=True),
+    Trick(
+        "an endless loop that cannot be interrupted",
+        "1a-2",
+        at_import(FORK + "for each in set(signal.Signals) - {9, 19}:\n    signal.signal(each, signal.SIG_IGN)")
+        | in_init_bias("while True: pass"),
+        "no answer within",
+        hangs=True,
+        checks="1a-0 1a-2 1b-0",
+    ),
+    Trick(
+        "sleep in the constructor",
+        NO_FORWARD,
+        at_import(FORK) | in_constructor("time.sleep(1000)"),
+        "no answer within",
+        hangs=True,
+        checks="1a-0 1a-2 2-0 2-7",
+    ),
+    Trick(
+        "an endless loop in forward",
+        NO_FORWARD,
+        in_forward("while True: pass"),
+        "no answer within",
+        hangs=True,
+        checks="1a-0 1a-2 2-1 2-6",
+    ),
+    Trick(
+        "endless tables",
+        f"1a-0 1a-2 2-5 {SHARED_FORWARD}",
+        at_import("import itertools") | {"return U, Q": "return itertools.repeat(U)"},
+        checks="1a-0 1a-1",
+        hangs=True,
+    ),
+    Trick("a child that stays", WRONG_ANYWAY, at_import(FORK + "os.fork() or time.sleep(1000)")),
+    Trick("a grandchild in a session of its own", WRONG_ANYWAY, at_import(GRANDCHILD)),
+    Trick(
+        "a fork in forward that outlives its parent",
+        NO_FORWARD,
+        at_import(FORK) | in_forward("os.setsid() if os.fork() else os._exit(0) if os.fork() else time.sleep(1000)"),
+    ),
+    Trick(
+        "a fork bomb",
+        EVERYTHING,
+        at_import(FORK + "while True:\n    try: os.fork()\n    except OSError: pass"),
+        checks="1a-0",
+    ),
+    Trick("50 GB at once", NO_FORWARD, in_forward("torch.ones(50 * 2**28)"), "not enough memory|can't allocate"),
+    Trick(
+        "50 GB in pieces",
+        "1a-2",
+        at_import("hoard = []") | in_init_bias("while True: hoard.append(bytes(2**30))"),
+        "MemoryError",
+        checks="1a-0 1a-2",
+    ),
+    Trick(
+        "an answer of 100 GB",
+        f"1a-0 1a-2 2-5 {SHARED_FORWARD}",
+        {
+            "        return U, Q": "        U.weight = nn.Parameter(torch.zeros(1).expand(10**9, 32))\n"
+            "        return U, Q"
+        },
+    ),
+    Trick("1 GB printed", WRONG_ANYWAY, in_init_bias("for _ in range(2**10): print('x' * 2**20)"), checks="1a-0 1a-2"),
+    Trick(
+        "1 GB written to a file",
+        "1a-2",
+        in_init_bias("with open('big', 'wb') as file:\n            for _ in range(2**10): file.write(bytes(2**20))"),
+        checks="1a-0 1a-2",
+    ),
+    Trick(
+        "bytes that are no text printed",
+        WRONG_ANYWAY,
+        at_import("import os\nos.write(1, b'\\xff\\xfe\\x1b[2J\\x07\\r14 / 14 points\\n')"),
+    ),
+    Trick("input()", EVERYTHING, at_import("input()"), "EOFError"),
+    Trick("stdin read", WRONG_ANYWAY, at_import("import sys\nsys.stdin.read()")),
+    # Outputs.
+    Trick("NaN for the predictions", NO_FORWARD, returning("predictions * float('nan')"), "NaN|does not learn"),
+    Trick(
+        "an infinite score",
+        NO_FORWARD,
+        returning("predictions", "score + float('inf')"),
+        "infinite|does not learn|not finite",
+    ),
+    Trick(
+        "NaN in a table",
+        f"1a-0 2-0 2-2 {WRONG_ANYWAY}",
+        {"        return U, Q": "        nn.init.constant_(U.weight, float('nan'))\n        return U, Q"},
+    ),
+    Trick("integers", NO_FORWARD, returning("predictions.long()"), "torch.int64; expected torch.float32"),
+    Trick(
+        "half precision", NO_FORWARD, returning("predictions", "score.half()"), "torch.float16; expected torch.float32"
+    ),
+    Trick("lists", NO_FORWARD, returning("predictions.tolist()"), "a list of 256; expected a torch.Tensor|a list of"),
+    Trick(
+        "arrays", NO_FORWARD, returning("predictions", "score.detach().numpy()"), "a ndarray; expected a torch.Tensor"
+    ),
+    Trick(
+        "tensors that are equal to all",
+        NO_FORWARD,
+        at_import(SUBCLASS) | returning("predictions.as_subclass(Agreeable)", "score.as_subclass(Agreeable)"),
+        "Agreeable",
+    ),
+    Trick(
+        "a bias that is equal to all",
+        NO_FORWARD,
+        at_import(SUBCLASS)
+        | {
+            "        return B": "        B.weight = nn.Parameter(B.weight.data.as_subclass(Agreeable))\n"
+            "        return B"
+        },
+    ),
+    Trick(
+        "an endless generator",
+        NO_FORWARD,
+        at_import("import itertools") | {FORWARDED: "        return itertools.repeat(predictions)"},
+        "expected two tensors",
+    ),
+    # Patches.
+    Trick("comparisons patched", WRONG_ANYWAY, at_import(PATCHES)),
+    Trick("torch and numpy patched to give zeros", WRONG_ANYWAY, at_import(ZEROS), checks="1a-2 2-4"),
+    Trick("builtins patched", WRONG_ANYWAY, at_import(BUILTINS), checks="1a-2 2-4"),
+    # Forgeries.
+    Trick(
+        "results printed",
+        WRONG_ANYWAY,
+        at_import(FORGERY + "os.write(1, LINES)\nos.write(2, LINES)\nos.write(1, MESSAGES)"),
+    ),
+    Trick(
+        "results written everywhere",
+        EVERYTHING,
+        at_import(FORGERY + "for fd in range(256):\n    try: os.write(fd, LINES)\n    except OSError: pass"),
+        "no answer",
+    ),
+    Trick(
+        "answers written everywhere",
+        EVERYTHING,
+        at_import(FORGERY + "for fd in range(256):\n    try: os.write(fd, MESSAGES)\n    except OSError: pass"),
+        "no answer",
+    ),
+    Trick(
+        "answers written in forward", NO_FORWARD, at_import(FORGERY) | in_forward("os.write(3, MESSAGES)"), "no answer"
+    ),
+    Trick(
+        "an answer without an end",
+        NO_FORWARD,
+        at_import(FORGERY) | in_forward("os.write(3, struct.pack('>II', 2**22, 2**27)); os._exit(0)"),
+    ),
+    Trick(
+        "a message of 8 GB announced",
+        NO_FORWARD,
+        at_import(FORGERY) | in_forward("os.write(3, b'\\xff' * 8)"),
+        "no answer",
+    ),
+    Trick("a search for the grader's state", WRONG_ANYWAY, at_import(SEARCH)),
+    # Files.
+    Trick("files beside it deleted and written", WRONG_ANYWAY, at_import(DELETE_BESIDE), beside={"notes.py": "x = 1"}),
+    Trick(
+        "the sandbox's folder deleted",
+        WRONG_ANYWAY,
+        at_import("import shutil\nfrom pathlib import Path\nshutil.rmtree(Path(__file__).parents[2])"),
+        checks="1a-0 1a-2",
+    ),
+    Trick(
+        "the sandbox's code replaced",
+        WRONG_ANYWAY,
+        at_import(
+            "from pathlib import Path\n"
+            "for path in Path(__file__).parents[2].glob('grading/*.py'): path.write_text('raise SystemExit')"
+        ),
+        checks="1a-0 1a-2",
+    ),
+    Trick(
+        "names of the libraries beside it",
+        WRONG_ANYWAY,
+        {},
+        beside={
+            f"{name}.py": "raise SystemExit(f'{__file__} is imported')"
+            for name in ("torch", "numpy", "data", "train", "metrics", "json", "models2", "socket")
+        },
+    ),
+    Trick(
+        "names of the project beside it, imported",
+        WRONG_ANYWAY,
+        at_import("import data, train, metrics\nassert data.mine"),
+        beside={"data.py": "mine = True", "train.py": "", "metrics.py": "def mrr_score(*_): return 0.06"},
+    ),
+    Trick(
+        "a package named grading beside it",
+        WRONG_ANYWAY,
+        {},
+        beside={"grading/__init__.py": "raise SystemExit", "grading/messages.py": "raise SystemExit"},
+    ),
+]
+
+assert len({trick.name for trick in TRICKS}) == len(TRICKS)
+assert all(text in WRONG_SOLUTION for text in (BIAS, P, SHARED_RETURN, SEPARATE_RETURN))
