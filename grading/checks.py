@@ -191,6 +191,7 @@ class AllPairs:
 def check_equations(ask: Ask, names: tuple[str, ...]) -> None:
     """With random numbers in all parameters, predictions are equation 1's and score is equation 4's."""
     parameters = randomize(ask, names)
+    check_names(parameters, names)
     users, items = some_pairs(BATCH, "equations")
     predictions, score = forward(ask, users, items)
     pairs = look_up(parameters, names, users, items, DIM)
@@ -235,6 +236,7 @@ def check_gradients(
 ) -> None:
     """Each loss teaches what it should, nothing else, and by the gradient of what the network computes."""
     parameters = randomize(ask, names)
+    check_names(parameters, names)
     users, items = some_pairs(BATCH, "gradients")
     negatives = random("negatives").integers(0, NUM_ITEMS, BATCH)
     ratings = random("ratings").integers(1, 6, BATCH).astype(np.float64)
@@ -304,11 +306,6 @@ def randomize(ask: Ask, names: tuple[str, ...]) -> dict[str, Array]:
         The parameters as they then are, by the names of ``worker.Submission.parameters``.
     """
     before = ask("network", names=names, seed=0).named_arrays()
-    for name in (*names, "B"):
-        if name not in before:
-            raise Wrong(f"the network has no attribute {name}: expected an embedding of that name")
-    if "mlp.0.weight" not in before:
-        raise Wrong("the network has no linear layers in an attribute mlp_layers: expected those of init_mlp_layers")
     values = {}
     for name, now in before.items():
         scale = 1.5 / np.sqrt(now.shape[1]) if name.startswith("mlp") and name.endswith("weight") else 0.5
@@ -320,6 +317,15 @@ def randomize(ask: Ask, names: tuple[str, ...]) -> dict[str, Array]:
         if name not in after or not any(close(after[name], value) for value in values.values()):
             raise Wrong(f"{name.removeprefix('other.')} does not keep the numbers that are put into it")
     return after
+
+
+def check_names(parameters: Mapping[str, Array], names: tuple[str, ...]) -> None:
+    """The parameters of both equations are where they can be told from each other."""
+    for name in (*names, "B"):
+        if name not in parameters:
+            raise Wrong(f"the network has no attribute {name}: expected an embedding of that name")
+    if "mlp.0.weight" not in parameters:
+        raise Wrong("the network has no linear layers in an attribute mlp_layers: expected those of init_mlp_layers")
 
 
 def assign(ask: Ask, values: Mapping[str, Array]) -> None:

@@ -44,6 +44,7 @@ PIPE = 2**20  # bytes
 PRINTED = 2**14  # bytes that are kept of what a submission prints
 PATIENCE = 5.0  # seconds for what the warden does in milliseconds
 START = 120.0  # seconds for it to load torch
+CODE, EMPTY = "code", "empty"
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 PROGRAM = "import sys; sys.path[:] = [sys.argv[2], *sys.path, *sys.argv[3:]]; from grading import warden; warden.main()"
 
@@ -166,7 +167,7 @@ class Sandbox:
     """
 
     def __init__(self) -> None:
-        self._root = Path(tempfile.gettempdir()) / f"grader-{secrets.token_hex(8)}"  # made when it is needed
+        self._root: Path | None = None  # the warden's folder: a new one for each
         self._mark = f"GRADER_SANDBOX={secrets.token_hex(8)}"
         self._warden: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -177,7 +178,6 @@ class Sandbox:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
-        remove(self._root)
 
     @contextlib.contextmanager
     def session(self, files: Mapping[str, bytes], seconds: float) -> Iterator[Session]:
@@ -188,20 +188,20 @@ class Sandbox:
             seconds: from now on until its last answer.
         """
         control = self._start()
-        folder = Path(tempfile.mkdtemp(dir=self._root))
-        code, empty = folder / "code", folder / "empty"
-        empty.mkdir()
-        for name, content in files.items():
-            (code / name).parent.mkdir(parents=True, exist_ok=True)
-            (code / name).write_bytes(content)
+        try:
+            folder = self._unpack(files)
+        except OSError:  # an earlier submission has deleted what it could find
+            self._stop()
+            control = self._start()
+            folder = self._unpack(files)
         ours, theirs = socket.socketpair()
         output, their_output = os.pipe()
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 fcntl.fcntl(their_output, fcntl.F_SETPIPE_SZ, PIPE)  # a gigabyte of print() is over in a second
         job = {
-            "code": str(code),
-            "folder": str(empty),
+            "code": str(folder / CODE),
+            "folder": str(folder / EMPTY),
             "memory": MEMORY,
             "processes": PROCESSES,
             "seconds": seconds,
@@ -220,6 +220,16 @@ class Sandbox:
         finally:
             session.close()
             remove(folder)
+
+    def _unpack(self, files: Mapping[str, bytes]) -> Path:
+        """A new folder with a submission's files in one inner folder, and an empty one."""
+        folder = Path(tempfile.mkdtemp(dir=self._root))
+        (folder / EMPTY).mkdir()
+        for name, content in files.items():
+            path = folder / CODE / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return folder
 
     def cancel(self) -> None:
         """From another thread: have everything ended, so that the session's next answer is that there is none."""
@@ -254,30 +264,30 @@ class Sandbox:
             return self._control
         self._stop()
         # A copy, lest a submission learn from a traceback where this project and its data are.
-        here = Path(__file__).parent
-        self._root.mkdir(mode=0o700, exist_ok=True)
-        (self._root / here.name).mkdir(exist_ok=True)
+        here, root = Path(__file__).parent, Path(tempfile.mkdtemp(prefix="grader-"))
+        self._root = root
+        (root / here.name).mkdir()
         for name in ("__init__.py", "messages.py", "worker.py", "warden.py"):
-            shutil.copyfile(here / name, self._root / here.name / name)
+            shutil.copyfile(here / name, root / here.name / name)
         packages = {str(Path(str(package.__file__)).parent.parent) for package in (torch, np)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
         name, value = self._mark.split("=")
         environment = {
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
-            "HOME": str(self._root),
+            "HOME": str(root),
             "CUDA_VISIBLE_DEVICES": "",
             name: value,
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")},
             **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         }
         self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", PROGRAM, str(theirs.fileno()), str(self._root), *sorted(packages)],
+            [sys.executable, "-I", "-B", "-c", PROGRAM, str(theirs.fileno()), str(root), *sorted(packages)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             env=environment,
-            cwd=self._root,
+            cwd=root,
             start_new_session=True,  # Ctrl-C is for the grader, which then ends this
         )
         theirs.close()
@@ -308,6 +318,9 @@ class Sandbox:
             with contextlib.suppress(OSError):
                 if self._mark.encode() in environment.read_bytes():
                     os.kill(int(environment.parent.name), signal.SIGKILL)
+        if self._root is not None:
+            remove(self._root)
+            self._root = None
 
 
 def readable(text: str) -> str:

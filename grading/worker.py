@@ -29,7 +29,7 @@ detach, to, to_numpy, data_ptr = Tensor.detach, Tensor.to, Tensor.numpy, Tensor.
 without_overrides = torch._C.DisableTorchFunction
 Adam, sigmoid, tensor, cat, manual_seed = torch.optim.Adam, torch.sigmoid, torch.tensor, torch.cat, torch.manual_seed
 
-BLOCK_PAIRS = 2**13  # pairs of ids at a time when all are asked for: what fits into a processor's cache
+BLOCK_PAIRS = 2**10  # pairs of ids at a time when all are asked for; some take the diagonal of a square of them
 SHOWN_FRAMES, SHOWN_CHARACTERS = 5, 4000  # of an error
 
 
@@ -109,12 +109,13 @@ class Submission:
                 f"init_mlp_layers returned {_kind(mlp)}: expected an nn.Sequential or nn.ModuleList, whose parameters "
                 "are the network's"
             )
-        outputs: Any = tensor(inputs)
+        dtype = next((parameter.dtype for parameter in mlp.parameters()), torch.float32)
+        outputs: Any = tensor(inputs, dtype=dtype)
         for layer in mlp if type(mlp) is ModuleList else [mlp]:
             outputs = layer(outputs)
         layers = [_layer_name(layer) for layer in _in_order(mlp) or ()]
         parameters = {name: _numpy(parameter) for name, parameter in _mlp_parameters(mlp).items()}
-        return {"layers": layers, "parameters": parameters, "outputs": _numpy(_plain(outputs, "the output"))}
+        return {"layers": layers, "parameters": parameters, "outputs": _numpy(_plain(outputs, "the output", dtype))}
 
     def network(self, names: list[str], seed: int) -> dict[str, Any]:
         """Make the network of all further questions, with tables of these names; returns ``parameters()``."""
