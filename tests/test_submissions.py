@@ -29,7 +29,7 @@ CHECKS = {check.id.rpartition("-")[0]: check for check in RUBRIC}
 QUICK = [check for check in RUBRIC if not check.needs_data]
 TRAINING = [check for check in RUBRIC if check.needs_data]
 HASTE = 0.15  # patience with what hangs
-FEW = "1a-0 1a-2 1b-1 2-1 2-4 2-7"  # a check of each part, for the hostile ones
+FEW = "1a-0 1a-2 1b-1 2-4 2-6"  # a check of each part, for the hostile ones
 
 WHOLE = [ROOT / "models.py", *sorted(path for path in RIGHT.iterdir() if not path.name.startswith("__"))]
 NETWORK = "class MultiTaskNet(nn.Module):"
@@ -42,8 +42,8 @@ VARIANTS = {
     "a user bias that is not used": {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"},
     "linear layers without biases": {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"},
 }
-TRAINED_RIGHT = ["own_mlp.py", "reads_self.py", "row_by_row.py", "starter.py"]
-TRAINED_WRONG = ["p not squeezed", "a sigmoid on the score", "p detached"]
+TRAINED_RIGHT = ["reads_self.py", "starter.py"]
+TRAINED_WRONG = ["p not squeezed", "a sigmoid on the score"]
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def pool(folder: Path) -> Iterator[Pool]:
     with Pool(jobs=2) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="module")
-def hasty_pool(folder: Path) -> Iterator[Pool]:
-    with Pool(jobs=2, patience=HASTE) as pool:
         yield pool
 
 
@@ -168,14 +162,14 @@ def assert_gains_nothing(trick: Trick, names: str, pool: Pool, folder: Path, sub
     for check in set(messages) - {"1a-2", "2-4", "2-5"}:
         assert re.search(trick.says, messages[check]), messages[check]
     assert contents(submission) == before
-    assert len(processes_below(folder)) <= 4, "more than the wardens of two pools"
+    assert len(processes_below(folder)) <= 2, "more than the wardens"
     assert [path for path in folder.glob("*/*") if path.name != "grading"] == []
-    assert failed(grader.grade(pool, RIGHT / "course.py", [CHECKS["1a-2"]], None)) == {}
+    assert pool.submit(CHECKS["1a-2"], {"models.py": COURSE.encode()}, None).result().passed
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=name_of)
-def test_hostile(trick: Trick, folder: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    pool: Pool = request.getfixturevalue("hasty_pool" if trick.hangs else "pool")
+def test_hostile(trick: Trick, folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pool, "patience", HASTE if trick.hangs else 1.0)
     assert_gains_nothing(trick, FEW if trick.checks == QUICK_NAMES else trick.checks, pool, folder, tmp_path)
 
 
@@ -234,6 +228,8 @@ def test_wrong_in_full(mistake: Mistake, pool: Pool, course_split: Split, tmp_pa
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("trick", [each for each in TRICKS if each.checks == QUICK_NAMES], ids=name_of)
-def test_hostile_in_full(trick: Trick, folder: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    pool: Pool = request.getfixturevalue("hasty_pool" if trick.hangs else "pool")
+def test_hostile_in_full(
+    trick: Trick, folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pool, "patience", HASTE if trick.hangs else 1.0)
     assert_gains_nothing(trick, QUICK_NAMES, pool, folder, tmp_path)
