@@ -89,19 +89,19 @@ WRONG = [
     ),
     Mistake(
         "separate tables that alias",
-        "1a-1 2-3 2-5 2-7",
+        "1a-1 2-3 2-7",
         {"return U_reg, Q_reg, U_fact, Q_fact": "return U_reg, Q_reg, U_reg, Q_reg"},
         {"1a-1": "U_reg and U_fact are the same embedding", "2-7": "the BPR loss changes U_reg"},
     ),
     Mistake(
         "separate item tables that alias",
-        "1a-1 2-3 2-5 2-7",
+        "1a-1 2-3 2-7",
         {"return U_reg, Q_reg, U_fact, Q_fact": "return U_reg, Q_fact, U_fact, Q_fact"},
         {"1a-1": "Q_reg and Q_fact are the same embedding"},
     ),
     Mistake(
         "separate tables that alias by their weights",
-        "1a-1 2-3 2-5 2-7",
+        "1a-1 2-3 2-7",
         {
             "        return U_reg, Q_reg, U_fact": "        U_fact.weight, Q_fact.weight = U_reg.weight, Q_reg.weight\n"
             "        return U_reg, Q_reg, U_fact"
@@ -109,7 +109,7 @@ WRONG = [
     ),
     Mistake(
         "separate tables that alias from the constructor on",
-        "2-3 2-5 2-7",
+        "2-3 2-7",
         {
             INIT: INIT
             + "        if not embedding_sharing:\n            self.U_reg, self.Q_reg = self.U_fact, self.Q_fact\n"
