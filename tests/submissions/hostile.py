@@ -118,6 +118,12 @@ MESSAGES = b"".join(
 )
 """
 
+TIMELY = """
+for answer in ("loaded", {"weights": {"array": 0}}, {}):
+    os.write(3, message({"token": "0" * 16, "answer": answer}, [["float32", [1683, 1]]], bytes(4 * 1683)))
+    time.sleep(0.1)
+"""
+
 SEARCH = """
 import gc, inspect, os, sys
 from pathlib import Path
@@ -214,8 +220,8 @@ TRICKS = [
     Trick("endless recursion", NO_FORWARD, in_forward("return self.forward(user_ids, item_ids)"), "RecursionError"),
     # Exits.
     *(
-        Trick(f"{call} {where}", fails, edits)
-        for call in ("sys.exit(0)", "os._exit(0)")
+        Trick(f"{call} {where}", fails, edits, says)
+        for call, says in (("sys.exit(0)", "SystemExit: 0"), ("os._exit(0)", "its process ended"))
         for where, fails, edits in (
             ("at import", EVERYTHING, at_import(FORK + call)),
             ("in the constructor", NO_FORWARD, at_import(FORK) | in_constructor(call)),
@@ -380,6 +386,7 @@ TRICKS = [
     # Patches.
     Trick("comparisons patched", WRONG_ANYWAY, at_import(PATCHES)),
     Trick("torch and numpy patched to give zeros", WRONG_ANYWAY, at_import(ZEROS), checks="1a-2 2-4"),
+    Trick("detach patched to give zeros", WRONG_ANYWAY, at_import("torch.Tensor.detach = lambda self: self.data * 0")),
     Trick("builtins patched", WRONG_ANYWAY, at_import(BUILTINS), checks="1a-2 2-4"),
     # Forgeries.
     Trick(
@@ -402,6 +409,7 @@ TRICKS = [
     Trick(
         "answers written in forward", NO_FORWARD, at_import(FORGERY) | in_forward("os.write(3, MESSAGES)"), "no answer"
     ),
+    Trick("answers written when they are due", EVERYTHING, at_import(FORGERY + TIMELY), "no answer"),
     Trick(
         "an answer without an end",
         NO_FORWARD,
@@ -439,6 +447,12 @@ TRICKS = [
             f"{name}.py": "raise SystemExit(f'{__file__} is imported')"
             for name in ("torch", "numpy", "data", "train", "metrics", "json", "models2", "socket")
         },
+    ),
+    Trick(
+        "a name of the standard library beside it",
+        WRONG_ANYWAY,
+        at_import("import fileinput\nfileinput.FileInput"),
+        beside={"fileinput.py": ""},
     ),
     Trick(
         "names of the project beside it, imported",
