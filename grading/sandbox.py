@@ -13,6 +13,9 @@ This keeps mistakes, and tricks played on Python, from doing harm or gaining poi
 runs as the user who grades. It can read that user's files, the data set and this project among them, if it finds them;
 it can use the network, fill the disk with many files, and send signals to the user's other processes. Where that
 matters, run the grader itself in a container, as Gradescope does.
+
+Nor can it tell who computed an answer. Code that was written with ``worker.py`` at hand can put its own methods in place
+of those, and hand over arrays that its network does not hold: zeros for a bias that has none, for instance.
 """
 
 import contextlib
@@ -43,6 +46,7 @@ PROCESSES = 8
 PIPE = 2**20  # bytes
 PRINTED = 2**14  # bytes that are kept of what a submission prints
 PATIENCE = 5.0  # seconds for what the warden does in milliseconds
+DYING = 0.2  # seconds in which a process that has closed its channel is over, and its exit status known
 START = 120.0  # seconds for it to load torch
 CODE, EMPTY = "code", "empty"
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
@@ -134,6 +138,7 @@ class Session:
 
     def _end(self) -> str:
         """End the worker; returns how it had ended by itself."""
+        time.sleep(DYING)
         status, reason = self._sandbox.end_worker()
         if reason == "memory":
             return f"it used more than {MEMORY // 2**30} GiB of memory and was ended"

@@ -26,7 +26,7 @@ from grading.messages import pack, receive
 # A submission can replace what is in builtins and torch. What its answers are made with is bound here, before that.
 globals()["__builtins__"] = dict(vars(builtins))
 detach, to, to_numpy, data_ptr = Tensor.detach, Tensor.to, Tensor.numpy, Tensor.data_ptr
-without_overrides = torch._C.DisableTorchFunction
+without_overrides, set_num_threads = torch._C.DisableTorchFunction, torch.set_num_threads
 Adam, sigmoid, tensor, manual_seed = torch.optim.Adam, torch.sigmoid, torch.tensor, torch.manual_seed
 
 BLOCK_PAIRS = 2**10  # pairs of ids at a time when all are asked for; some take the diagonal of a square of them
@@ -122,6 +122,7 @@ class Submission:
         manual_seed(seed)
         self.names = [*names, "B"]
         self.net = self._construct(sharing="U" in names)
+        set_num_threads(1)  # as the warden had it: more would wait for cores that other checks have
         return self.parameters()
 
     def parameters(self) -> dict[str, Any]:
