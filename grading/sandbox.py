@@ -14,8 +14,8 @@ runs as the user who grades. It can read that user's files, the data set and thi
 it can use the network, fill the disk with many files, and send signals to the user's other processes. Where that
 matters, run the grader itself in a container, as Gradescope does.
 
-Nor can it tell who computed an answer. Code that was written with ``worker.py`` at hand can put its own methods in place
-of those, and hand over arrays that its network does not hold: zeros for a bias that has none, for instance.
+Nor can it tell who computed an answer. Code that was written with ``worker.py`` at hand can put its own methods in
+place of those, and hand over arrays that its network does not hold: zeros for a bias that has none, for instance.
 """
 
 import contextlib
