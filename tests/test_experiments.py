@@ -249,7 +249,10 @@ def test_where_all_fail_there_is_no_summary(
 def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    def stopped(*_: object) -> dict[module.Run, str]:
+        raise runs.Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(module, "run_all", stopped)
     monkeypatch.setattr(sys, "argv", ["experiments.py", "--logdir", "a b"])
     assert module.command_line([f"--logdir={tmp_path}", f"--data_dir={data_dir}"]) == 130
     assert capsys.readouterr().err == "stopped; go on with: python experiments.py --logdir 'a b'\n"
