@@ -111,7 +111,7 @@ class Submission:
             )
         dtype = next((parameter.dtype for parameter in mlp.parameters()), torch.float32)
         outputs: Any = tensor(inputs, dtype=dtype)
-        for layer in mlp if type(mlp) is ModuleList else [mlp]:
+        for layer in _parts(mlp) or [mlp]:
             outputs = layer(outputs)
         layers = [_layer_name(layer) for layer in _in_order(mlp) or ()]
         parameters = {name: _numpy(parameter) for name, parameter in _mlp_parameters(mlp).items()}
@@ -237,11 +237,12 @@ class Submission:
         """A network, whatever the order of the constructor's parameters."""
         assert self.module is not None
         network = self.module.MultiTaskNet
-        named = dict(zip(("num_users", "num_items", "embedding_dim", "layer_sizes"), self.sizes, strict=True))
+        sizes = (*self.sizes[:3], list(self.sizes[3]))  # a copy: some take the sizes out of the list
+        named = dict(zip(("num_users", "num_items", "embedding_dim", "layer_sizes"), sizes, strict=True))
         ways: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
             ((), named | {"embedding_sharing": sharing}),
-            (self.sizes, {"embedding_sharing": sharing}),
-            ((*self.sizes, sharing), {}),
+            (sizes, {"embedding_sharing": sharing}),
+            ((*sizes, sharing), {}),
         ]
         signature = inspect.signature(network)
         for positional, keywords in ways:
@@ -282,10 +283,17 @@ class Submission:
 
 def _in_order(module: Any) -> list[Module] | None:
     """The layers of nested nn.Sequentials and nn.ModuleLists in order; None where another container is in it."""
-    if type(module) not in (Sequential, ModuleList):
+    if (parts := _parts(module)) is None:
         return None if any(True for _ in module.children()) else [module]
-    inner = [_in_order(child) for child in module]  # children() would leave out one that is used twice
+    inner = [_in_order(part) for part in parts]
     return None if None in inner else [layer for layers in inner for layer in layers or ()]
+
+
+def _parts(module: Any) -> list[Module] | None:
+    """What a container applies one after the other, one used twice included; None where that is not known."""
+    if type(module) is Sequential or (isinstance(module, ModuleList) and type(module).forward is Module.forward):
+        return list(module)
+    return None
 
 
 def _layer_name(layer: Module) -> str:
