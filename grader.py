@@ -136,9 +136,9 @@ class Pool:
                         check.run(session.ask, split)
                 except (Wrong, Unanswered) as error:
                     message = str(error) or type(error).__name__
-                except (ValueError, LookupError, ArithmeticError) as error:
-                    # Answers can be of the right form and still make no sense together.
-                    message = f"the answers of the submission's process do not fit together ({error!r})"
+                except Exception as error:
+                    # Answers can be of the right form and still make no sense together: in size or in number, too.
+                    message = f"the answers of the submission's process do not fit together ({error!r:.200})"
             message = shortened(readable(message), SHOWN_MESSAGE)
             return Result(check, not message, time.perf_counter() - started, message, session.printed)
         finally:
@@ -159,7 +159,7 @@ def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) 
     """
     try:
         files = submissions.read(path)
-    except (submissions.Unreadable, OSError) as error:
+    except (submissions.Unreadable, OSError, RecursionError) as error:
         return Grade(str(path), tuple(Result(check, False, 0.0, str(error)) for check in checks))
     # What hangs when it is loaded would otherwise do so once for each check.
     loads = pool.submit(LOADS, files, None).result()

@@ -163,8 +163,9 @@ def train_and_score(ask: Ask, split: Split, names: tuple[str, ...], seed: int = 
         batch_size=BATCH,
     )
     if "got" in trained:
+        (length,) = trained.integers("expected")
         for name, shape in zip(OUTPUTS, trained.shapes("got"), strict=True):
-            check_vector(name, shape, *trained.integers("expected"))
+            check_vector(name, shape, length)
     everything = ask("all_pairs", num_users=train.num_users, num_items=train.num_items)
     predictions, score = (everything.array(name) for name in OUTPUTS)
     for name, array in (("predictions", predictions), ("score", score)):
@@ -201,6 +202,8 @@ def check_equations(ask: Ask, names: tuple[str, ...]) -> None:
         raise Wrong(difference("predictions are not those", OUTPUTS["predictions"], predictions, p, mistakes))
     if np.isnan(r).any():
         width = mlp_input_width(parameters)
+        if width == 3 * DIM:
+            raise Wrong("the linear layers of mlp_layers do not lead from [u, q, u ∗ q] to one output")
         cause = ". Likely cause: the product u ∗ q is missing" if width == 2 * DIM else ""
         raise Wrong(
             f"mlp_layers, which starts with {width} inputs, cannot read [u, q, u ∗ q]: expected {3 * DIM}{cause}"
@@ -253,6 +256,9 @@ def check_gradients(
 
     for key, loss, title, taught in (("bpr", bpr, "the BPR loss", bpr_teaches), ("mse", mse, "the MSE", mse_teaches)):
         found = answer.named_arrays(key)
+        for name in parameters:
+            if name not in found or found[name].shape != parameters[name].shape:
+                raise Wrong(f"{name.removeprefix('other.')} has a gradient of another shape than its own")
         gradients = {each: found[each] for each in parameters if not each.startswith("other.")}
         for name, gradient in gradients.items():
             part = name.partition(".")[0]

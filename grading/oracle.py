@@ -132,10 +132,14 @@ def mlp(inputs: Array, parameters: Mapping[str, Array], between: Callable[[Array
             return np.full(len(inputs), np.nan)
         places.remove(fitting[0])
         layer = f"mlp.{fitting[0]}"
-        hidden = hidden @ parameters[f"{layer}.weight"].T + parameters.get(f"{layer}.bias", 0)
+        weight = parameters[f"{layer}.weight"]
+        bias = parameters.get(f"{layer}.bias", np.zeros(len(weight)))
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise Wrong(f"a linear layer has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
+        hidden = hidden @ weight.T + bias
         if places:
             hidden = np.maximum(hidden, 0) if between is None else between(hidden)
-    return hidden[:, 0]
+    return hidden[:, 0] if hidden.shape[1] == 1 else np.full(len(inputs), np.nan)
 
 
 def mlp_input_width(parameters: Mapping[str, Array]) -> int:

@@ -74,7 +74,9 @@ def _home(names: Iterable[str]) -> str:
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
     patterns = (FILE, f"*/{FILE}", f"*/submission/{FILE}")
-    home = folder / _home(path.relative_to(folder).as_posix() for each in patterns for path in folder.glob(each))
+    home = folder / _home(
+        path.relative_to(folder).as_posix() for each in patterns for path in folder.glob(each) if path.is_file()
+    )
     files: dict[str, bytes] = {}
     for path in _python_files(home):
         if not path.resolve().is_relative_to(folder.resolve()):

@@ -20,6 +20,17 @@ ROOT = Path(__file__).parent.parent
 BASIC = [check.id for check in RUBRIC if not check.hidden]
 MODELS = (ROOT / "models.py").read_text()
 NO_BIAS = MODELS.replace("return (u * q).sum(-1) + b.squeeze(-1)", "return (u * q).sum(-1) + 0 * b.squeeze(-1)")
+ODD_GRADIENTS = """
+import sys
+import numpy
+answers = sys.modules["grading.worker"].Submission
+right = answers.gradients
+def gradients(self, **arguments):
+    answer = right(self, **arguments)
+    answer["bpr"]["B"] = numpy.ones((1, 20_000_000), "float32")
+    return answer
+answers.gradients = gradients
+"""
 OTHER_ORDER = MODELS.replace("torch.cat([u, q, u * q]", "torch.cat([q, u, u * q]")
 assert MODELS not in (NO_BIAS, OTHER_ORDER)
 
@@ -120,23 +131,25 @@ def test_a_class(tmp_path: Path) -> None:
     zipped(tmp_path / "zip.zip", {"models.py": MODELS})
     zipped(tmp_path / "inner.zip", {"homework/submission/models.py": MODELS, "__MACOSX/homework/models.py": ""})
     zipped(tmp_path / "out.zip", {"models.py": MODELS, "../models.py": MODELS})
-    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "models.py").mkdir(parents=True)
     (tmp_path / "notes.zip").write_bytes(b"Rar!\x00")
-    names = ("right.py", "folder", "zip.zip", "inner.zip", "out.zip", "nothing", "notes.zip")
+    # Answers whose shapes would make the grader take gigabytes, and ones that do not fit their question.
+    (tmp_path / "large.py").write_text(f"{OTHER_ORDER}\n{ODD_GRADIENTS}")
+    names = ("right.py", "large.py", "folder", "zip.zip", "inner.zip", "out.zip", "nothing", "notes.zip")
     submissions = [tmp_path / name for name in names]
-    checks = ("1a-2-basic", "2-4-hidden")
+    checks = ("1a-2-basic", "2-4-hidden", "2-7-hidden")
     done = run(*checks, "--submission", *submissions, "--csv", tmp_path / "grades.csv")
     assert (done.returncode, done.stderr) == (1, "")
     header, *rows, last = done.stdout.splitlines()
-    assert header.split() == ["submission", "1a-2", "2-4", "points"]
-    points = ["1 1 2", "1 0 1", "1 1 2", "1 1 2", "0 0 0", "0 0 0", "0 0 0"]
+    assert header.split() == ["submission", "1a-2", "2-4", "2-7", "points"]
+    points = ["1 1 2 4", "1 0 0 1", "1 0 2 3", "1 1 2 4", "1 1 2 4", *["0 0 0 0"] * 3]
     assert [row.split() for row in rows] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
-    assert last == "3 of 7 submissions have all 2 points"
+    assert last == "3 of 8 submissions have all 4 points"
     with (tmp_path / "grades.csv").open() as file:
         table = list(csv.reader(file))
     assert table[0] == ["submission", *checks, "points"]
     assert table[1:] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
-    assert run("2-4-hidden", "--submission", submissions[0], submissions[2]).returncode == 0
+    assert run("2-4-hidden", "--submission", submissions[0], submissions[3]).returncode == 0
 
 
 def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:

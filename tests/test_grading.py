@@ -12,7 +12,7 @@ import torch
 
 from grading import submissions
 from grading.messages import LENGTHS, Answer, Unanswered, pack, receive, unpack
-from grading.oracle import Wrong, close, look_up
+from grading.oracle import Wrong, close, look_up, mlp
 from grading.sandbox import Sandbox, remove
 from models import MultiTaskNet
 
@@ -116,6 +116,16 @@ def test_the_oracle_is_the_equations(sharing: bool) -> None:
         assert all(other_task in name for name in same)
     with pytest.raises(Wrong, match=f"{tables[-1]} has shape"):
         look_up(parameters | {tables[-1]: np.zeros((30, 3))}, tables, users, items, 4)
+
+
+def test_layers_of_odd_shapes_are_not_computed_with() -> None:
+    ones = np.ones((5, 12))
+    parameters = {"mlp.0.weight": np.ones((1, 12)), "mlp.0.bias": np.zeros(1)}
+    np.testing.assert_array_equal(mlp(ones, parameters), np.full(5, 12.0))
+    assert np.isnan(mlp(ones, {"mlp.0.weight": np.ones((2, 12))})).all()
+    assert np.isnan(mlp(ones, {"mlp.0.weight": np.ones((1, 12, 1))})).all()
+    with pytest.raises(Wrong, match="a linear layer has a weight of shape"):
+        mlp(ones, parameters | {"mlp.0.bias": np.zeros((60_000, 1, 1))})
 
 
 def test_an_answer_that_was_written_before_its_question_does_not_count() -> None:
