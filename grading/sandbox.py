@@ -30,6 +30,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ import numpy as np
 import torch
 
 from grading.messages import LENGTHS, NO_ANSWER, Answer, Unanswered, lengths, pack, unpack
+from grading.warden import BECOME_SUBREAPER, descendants, parents, prctl
 
 MEMORY = 4 * 2**30  # bytes, of all processes of a session together
 PROCESSES = 8
@@ -173,7 +175,6 @@ class Sandbox:
 
     def __init__(self) -> None:
         self._root: Path | None = None  # the warden's folder: a new one for each
-        self._mark = f"GRADER_SANDBOX={secrets.token_hex(8)}"
         self._warden: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._working = False
@@ -276,25 +277,26 @@ class Sandbox:
             shutil.copyfile(here / name, root / here.name / name)
         packages = {str(Path(str(package.__file__)).parent.parent) for package in (torch, np)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
-        name, value = self._mark.split("=")
         environment = {
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
             "HOME": str(root),
             "CUDA_VISIBLE_DEVICES": "",
-            name: value,
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")},
             **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         }
-        self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", PROGRAM, str(theirs.fileno()), str(root), *sorted(packages)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            cwd=root,
-            start_new_session=True,  # Ctrl-C is for the grader, which then ends this
-        )
+        prctl(BECOME_SUBREAPER, 1)  # what a warden leaves that was killed comes to this process, not to init
+        with _lock:
+            self._warden = subprocess.Popen(
+                [sys.executable, "-I", "-B", "-c", PROGRAM, str(theirs.fileno()), str(root), *sorted(packages)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd=root,
+                start_new_session=True,  # Ctrl-C is for the grader, which then ends this
+            )
+            _wardens.add(self._warden.pid)
         theirs.close()
         self._control = ours
         ours.settimeout(START)
@@ -308,7 +310,7 @@ class Sandbox:
         return ours
 
     def _stop(self) -> None:
-        """End the warden; it takes what it has started with it, and what it cannot any more is found by its mark."""
+        """End the warden; it takes what it has started with it, or, if it was killed, leaves that to this process."""
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -318,14 +320,42 @@ class Sandbox:
             except subprocess.TimeoutExpired:
                 self._warden.kill()
                 self._warden.wait()
+            killed = self._warden.returncode != 0
+            with _lock:
+                _wardens.discard(self._warden.pid)
+                if killed:
+                    end_orphans()
             self._warden = None
-        for environment in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if self._mark.encode() in environment.read_bytes():
-                    os.kill(int(environment.parent.name), signal.SIGKILL)
         if self._root is not None:
             remove(self._root)
             self._root = None
+
+
+# Of all sandboxes in this process: the wardens that live. The lock is held while one starts, or orphans are looked for.
+_wardens: set[int] = set()
+_lock = threading.Lock()
+
+
+def end_orphans() -> None:
+    """End what a killed warden has left: it has come to this process, but is neither of its session nor a warden."""
+    while orphans := [
+        process
+        for process, parent in parents()
+        if parent == os.getpid() and process not in _wardens and _session_of(process) not in (os.getsid(0), None)
+    ]:
+        for process in orphans:
+            for each in [*descendants(process), process]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process, 0)
+
+
+def _session_of(process: int) -> int | None:
+    try:
+        return os.getsid(process)
+    except ProcessLookupError:
+        return None
 
 
 def readable(text: str) -> str:

@@ -149,6 +149,21 @@ def test_an_answer_that_was_written_before_its_question_does_not_count() -> None
             session.ask("bias")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_nothing_outlives_a_sandbox_whose_warden_was_killed() -> None:
+    """Not even what has left the session, and has an environment by which nobody would know it."""
+    code = (
+        b"import os, signal, subprocess\nsubprocess.Popen(['/bin/sleep', '4242.5'], env={}, start_new_session=True)\n"
+    )
+    with Sandbox() as sandbox:
+        files = {"models.py": code + b"os.kill(os.getppid(), signal.SIGKILL)\n"}
+        with sandbox.session(files, 20) as session, pytest.raises(Unanswered):
+            session.ask("load", num_users=944, num_items=1683, embedding_dim=32, layer_sizes=[96, 64])
+        assert not any(b"4242.5" in path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
+        with sandbox.session({"models.py": MODELS}, 20) as session:
+            session.ask("load", num_users=944, num_items=1683, embedding_dim=32, layer_sizes=[96, 64])
+
+
 def test_a_folder_is_removed_however_deep_and_closed_it_is(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o500)
