@@ -311,18 +311,12 @@ def run(options: argparse.Namespace) -> int:
     for file in filter(None, (options.csv, options.json)):
         if not file.parent.is_dir() or file.is_dir():
             raise ValueError(f"{file} cannot be written: expected a file in a folder that exists")
+        download.check_folder(file.parent)
     split = course_split(options.data_dir) if any(check.needs_data for check in checks) else None
     torch.set_num_threads(1)
     with Pool(options.jobs, options.patience) as pool:
         bar = tqdm(paths, disable=None if len(paths) > 1 else True, unit="submission")
         grades = [grade(pool, path, checks, split) for path in bar]
-    if options.csv:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows(grades, checks))
-        download.store(text.getvalue().encode(), options.csv)
-    if options.json:
-        results = gradescope(grades[0], time.perf_counter() - started)
-        download.store(json.dumps(results, indent=2).encode(), options.json)
     most = sum(check.points for check in checks)
     full = sum(graded.points == most for graded in grades)
     if len(grades) == 1:
@@ -330,6 +324,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(table(grades, checks))
         print(f"{full} of {len(grades)} submissions have all {most} points")
+    if options.csv:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows(grades, checks))
+        download.store(text.getvalue().encode(), options.csv)
+    if options.json:
+        results = gradescope(grades[0], time.perf_counter() - started)
+        download.store(json.dumps(results, indent=2).encode(), options.json)
     return 0 if full == len(grades) else 1
 
 
@@ -352,5 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names and messages can hold anything
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -191,7 +191,13 @@ class AllPairs:
 
 def check_equations(ask: Ask, names: tuple[str, ...]) -> None:
     """With random numbers in all parameters, predictions are equation 1's and score is equation 4's."""
-    parameters = randomize(ask, names)
+    for scale in (0.5, 2.0):  # large ones too, at which a bounded output shows
+        check_equations_at(ask, names, scale)
+
+
+def check_equations_at(ask: Ask, names: tuple[str, ...], scale: float) -> None:
+    """With tables and biases of this standard deviation."""
+    parameters = randomize(ask, names, scale)
     check_names(parameters, names)
     users, items = some_pairs(BATCH, "equations")
     predictions, score = forward(ask, users, items)
@@ -256,6 +262,7 @@ def check_gradients(
 
     for key, loss, title, taught in (("bpr", bpr, "the BPR loss", bpr_teaches), ("mse", mse, "the MSE", mse_teaches)):
         found = answer.named_arrays(key)
+        loss_items = np.concatenate([items, negatives]) if key == "bpr" else items
         for name in parameters:
             if name not in found or found[name].shape != parameters[name].shape:
                 raise Wrong(f"{name.removeprefix('other.')} has a gradient of another shape than its own")
@@ -271,7 +278,7 @@ def check_gradients(
                 )
         for part in taught:
             own = {name: gradient for name, gradient in gradients.items() if name.partition(".")[0] == part}
-            told, measured = changes_along(ask, loss, parameters, own)
+            told, measured = changes_along(ask, loss, parameters, own, users if part.startswith("U") else loss_items)
             # A gradient that is cut off somewhere tells of other changes than come about.
             tolerance = 0.1 * np.sqrt((told**2).mean()) + 2e-7 * max(1.0, abs(loss()))
             if not (np.abs(measured - told) <= tolerance).all():
@@ -284,17 +291,20 @@ def check_gradients(
 
 
 def changes_along(
-    ask: Ask, loss: Callable[[], float], parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+    ask: Ask, loss: Callable[[], float], parameters: Mapping[str, Array], gradients: Mapping[str, Array], ids: Ids
 ) -> tuple[Array, Array]:
     """How a loss changes along random directions in some of the parameters: as their gradients say, and measured.
+
+    ids are those that were looked up in them, where they are a table.
 
     Returns:
         told, measured: (DIRECTIONS,) differences of the loss between both ends of a step.
     """
     told, measured = np.zeros(DIRECTIONS), np.zeros(DIRECTIONS)
+    moves = {name: without_padding(gradient, ids) for name, gradient in gradients.items()}
     for direction in range(DIRECTIONS):
         steps = {
-            name: STEP * random(f"{name} {direction}").standard_normal(gradient.shape)
+            name: STEP * random(f"{name} {direction}").standard_normal(gradient.shape) * moves[name]
             for name, gradient in gradients.items()
         }
         for sign in (1, -1):
@@ -305,7 +315,17 @@ def changes_along(
     return told, measured
 
 
-def randomize(ask: Ask, names: tuple[str, ...]) -> dict[str, Array]:
+def without_padding(gradient: Array, ids: Ids) -> Array:
+    """1 for each row that learns: all but a single one that was looked up and has no gradient, a padding row."""
+    moves = np.ones((len(gradient), *[1] * (gradient.ndim - 1)))
+    if len(gradient) in (NUM_USERS, NUM_ITEMS):
+        silent = [row for row in np.unique(ids) if not gradient[row].any()]
+        if len(silent) == 1:
+            moves[silent] = 0
+    return moves
+
+
+def randomize(ask: Ask, names: tuple[str, ...], scale: float = 0.5) -> dict[str, Array]:
     """Make a network and put random numbers into all its parameters, so that each of them counts.
 
     Returns:
@@ -314,8 +334,8 @@ def randomize(ask: Ask, names: tuple[str, ...]) -> dict[str, Array]:
     before = ask("network", names=names, seed=0).named_arrays()
     values = {}
     for name, now in before.items():
-        scale = 1.5 / np.sqrt(now.shape[1]) if name.startswith("mlp") and name.endswith("weight") else 0.5
-        values[name] = scale * random(name).standard_normal(now.shape)
+        is_layer = name.startswith("mlp") and name.endswith("weight")
+        values[name] = (1.5 / np.sqrt(now.shape[1]) if is_layer else scale) * random(name).standard_normal(now.shape)
     assign(ask, values)
     after = ask("parameters").named_arrays()
     for name in before:

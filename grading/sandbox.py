@@ -282,6 +282,7 @@ class Sandbox:
             "LANG": "C.UTF-8",
             "HOME": str(root),
             "CUDA_VISIBLE_DEVICES": "",
+            "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than a check, and processes
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")},
             **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         }

@@ -19,14 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Linear, Module, ModuleList, Parameter, ReLU, Sequential
+from torch.nn import Linear, Module, ModuleDict, ModuleList, Parameter, ReLU, Sequential
+from torch.nn.parameter import UninitializedParameter
 
 from grading.messages import pack, receive
 
 # A submission can replace what is in builtins and torch. What its answers are made with is bound here, before that.
 globals()["__builtins__"] = dict(vars(builtins))
 detach, to, to_numpy, data_ptr = Tensor.detach, Tensor.to, Tensor.numpy, Tensor.data_ptr
-without_overrides, set_num_threads = torch._C.DisableTorchFunction, torch.set_num_threads
+without_overrides, without_dispatch = torch._C.DisableTorchFunction, torch._C._DisableTorchDispatch
+set_num_threads, set_profile, set_trace = torch.set_num_threads, sys.setprofile, sys.settrace
 Adam, sigmoid, tensor, manual_seed = torch.optim.Adam, torch.sigmoid, torch.tensor, torch.manual_seed
 
 BLOCK_PAIRS = 2**10  # pairs of ids at a time when all are asked for; some take the diagonal of a square of them
@@ -122,6 +124,8 @@ class Submission:
         manual_seed(seed)
         self.names = [*names, "B"]
         self.net = self._construct(sharing="U" in names)
+        if any(isinstance(parameter, UninitializedParameter) for parameter in self.net.parameters()):
+            self._forward(torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))  # lazy layers
         set_num_threads(1)  # as the warden had it: more would wait for cores that other checks have
         return self.parameters()
 
@@ -293,6 +297,8 @@ def _parts(module: Any) -> list[Module] | None:
     """What a container applies one after the other, one used twice included; None where that is not known."""
     if type(module) is Sequential or (isinstance(module, ModuleList) and type(module).forward is Module.forward):
         return list(module)
+    if isinstance(module, ModuleDict) and type(module).forward is Module.forward:
+        return list(module.values())
     return None
 
 
@@ -330,8 +336,10 @@ def _plain(output: Any, what: str, dtype: torch.dtype = torch.float32) -> Tensor
 
 
 def _numpy(values: Tensor) -> NDArray[Any]:
-    """The numbers of a plain tensor or parameter."""
-    with without_overrides():
+    """The numbers of a plain tensor or parameter, with nobody listening."""
+    set_profile(None)
+    set_trace(None)
+    with without_overrides(), without_dispatch():
         return to_numpy(to(detach(values), torch.float32))
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hostile import QUICK as QUICK_NAMES
 from hostile import TRICKS, Trick
-from wrong import BIAS, COURSE, INIT, RIGHT, WRONG, Mistake, edited
+from wrong import BIAS, COURSE, INIT, RIGHT, SCORE, WRONG, Mistake, edited
 
 import grader
 from grader import Grade, Pool
@@ -32,6 +32,7 @@ HASTE = 0.15  # patience with what hangs
 FEW = "1a-0 1a-2 1b-1 2-4 2-6"  # a check of each part, for the hostile ones
 
 WHOLE = [ROOT / "models.py", *sorted(path for path in RIGHT.iterdir() if not path.name.startswith("__"))]
+NORMAL = "self.weight.data.normal_(0, 1.0 / self.embedding_dim)"
 NETWORK = "class MultiTaskNet(nn.Module):"
 TAKEN = "self.U_reg, self.Q_reg, self.U_fact, self.Q_fact = self"
 VARIANTS = {
@@ -40,6 +41,17 @@ VARIANTS = {
     "made double": {INIT: f"{INIT}        self.double()\n"},
     "a bias squeezed without a dimension": {BIAS: "b = self.B(item_ids).squeeze()"},
     "a user bias that is not used": {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"},
+    "another padding row": {NORMAL: f"self.padding_idx = 1\n        {NORMAL}"},
+    "lazy layers": {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"},
+    "layers in an nn.ModuleDict": {
+        "return nn.Sequential(*layers)": "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
+        SCORE: "for layer in self.mlp_layers.values():\n            x = layer(x)\n        score = x.squeeze(1)",
+    },
+    "layers in a kind of nn.ModuleList": {
+        "return nn.Sequential(*layers)": "return type('Layers', (nn.ModuleList,), {})(layers)",
+        SCORE: "for layer in self.mlp_layers:\n            x = layer(x)\n        score = x.squeeze(1)",
+    },
+    "a compiled forward": {"    def forward(self, user_ids": "    @torch.compile\n    def forward(self, user_ids"},
     "linear layers without biases": {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"},
 }
 TRAINED_RIGHT = ["reads_self.py", "starter.py"]

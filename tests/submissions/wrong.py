@@ -394,6 +394,8 @@ WRONG = [
     Mistake(
         "no ReLU", "1b-0 1b-1 2-4 2-5", {RELU: ""}, {"1b-0": "the ReLUs are missing", "2-4": "the ReLUs are missing"}
     ),
+    Mistake("ReLU6 for ReLU", "1b-0 1b-1 2-4 2-5", {RELU: RELU.replace("ReLU()", "ReLU6()")}),
+    Mistake("score cut to −5 to 5", "2-4 2-5", {SCORE: SCORE + ".clamp(-5, 5)"}),
     Mistake("ReLUs doubled", "1b-0 1b-1", {RELU: RELU + RELU}, {"1b-0": "has the layers Linear, ReLU, ReLU, Linear"}),
     Mistake(
         "a ReLU after the last layer",
