@@ -8,7 +8,8 @@ much of the gradient that reaches the shared tables comes from the ratings.
 """
 
 import argparse
-import os
+import multiprocessing
+import signal
 import statistics
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from tqdm import tqdm
 import data
 import download
 import main as command_line
+from experiments import cores
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from steps import AdamState, EagerStep, Weights, bpr_loss, regression_loss
@@ -216,7 +218,7 @@ def main() -> int:
     flag = parser.add_argument
     flag("--epochs", type=int, default=200, help="passes over the training ratings (%(default)s)")
     flag("--seeds", type=int, default=3, help="how many seeds, from 0 (%(default)s)")
-    flag("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time (%(default)s)")
+    flag("--jobs", type=int, default=cores(), help="how many at a time (%(default)s)")
     flag("--logdir", type=Path, default=Path("run"), help="folder for probes.md (%(default)s)")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
     options = parser.parse_args()
@@ -231,7 +233,7 @@ def main() -> int:
         return 2
     outcomes: dict[Probe, list[Outcome]] = {probe: [] for probe in PROBES}
     with (
-        ProcessPoolExecutor(options.jobs) as pool,
+        ProcessPoolExecutor(options.jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool,
         tqdm(total=len(PROBES) * options.seeds, disable=None, unit="run") as bar,
     ):
         started = {
@@ -239,9 +241,16 @@ def main() -> int:
             for seed in range(options.seeds)
             for probe in PROBES
         }
-        for ended in as_completed(started):
-            outcomes[started[ended]].append(ended.result())
-            bar.update()
+        try:
+            for ended in as_completed(started):
+                outcomes[started[ended]].append(ended.result())
+                bar.update()
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            print("stopped; nothing is kept", file=sys.stderr)
+            return 130
     text = tables(outcomes)
     print(text)
     download.store(f"{text}\n".encode(), options.logdir / "probes.md")

@@ -1,7 +1,8 @@
 """The homework's rubric: 14 points in 13 checks, of which 8 are shown to students and 5 (6 points) are hidden.
 
 Each check asks a submission's process for plain arrays and compares them with what the homework's equations give
-(``checks.py``, ``oracle.py``). Everything is drawn from fixed seeds: a submission gets the same points each time.
+(``checks.py``, ``gradients.py``, ``oracle.py``). Everything is drawn from fixed seeds: a submission gets the same
+points each time.
 """
 
 from collections.abc import Callable
@@ -18,13 +19,13 @@ from grading.checks import (
     Split,
     check_batches,
     check_equations,
-    check_gradients,
     check_mlp,
     check_shapes,
     check_tables,
     check_training,
     expect_shape,
 )
+from grading.gradients import check_gradients
 from grading.oracle import Wrong
 
 

@@ -64,3 +64,12 @@ def test_the_speed_benchmark_prints_its_table_without_real_data(tmp_path: Path) 
         )
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_graders_bands_are_printed(data_dir: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "bands.py"), "--seeds", "2"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].startswith("| 2 initializations | test MRR |")
+    mrr = [float(line.split(" | ")[1].split(" ± ")[0]) for line in lines[2:]]
+    assert 0.04 <= mrr[0] <= 0.08
+    assert 0.06 <= mrr[1] <= 0.10

@@ -1,5 +1,11 @@
 """Those claims of docs/writeup.md that a computation can refute; ``probes.py`` is for those about training."""
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +14,14 @@ from torch import Tensor
 
 import steps
 from data import Interactions
+from grading.warden import descendants
 from metrics import mrr_score
 from models import MultiTaskNet, ZeroEmbedding
-from probes import SGDStep
+from probes import PROBES, OnlyInteractionsTeachTables, OnlyRatingsTeachTables, SGDStep
 from steps import EagerStep, Weights, bpr_loss, flatten, start_adam
 from train import Settings, Trainer
 
+ROOT = Path(__file__).parent.parent
 Split = tuple[Interactions, Interactions]
 Matrix = NDArray[np.float64]
 
@@ -84,6 +92,19 @@ def test_a_user_bias_changes_neither_the_bpr_loss_nor_any_ranking_and_has_no_gra
     assert mrr_score(net, test, data) == pytest.approx(ranked, rel=1e-6)
 
 
+def test_a_logistic_loss_would_see_a_user_bias_and_the_ratings_do_not(split: Split) -> None:
+    data, _ = split
+    torch.manual_seed(0)
+    net = WithUserBias(data.num_users, data.num_items)
+    ratings = net.predict_ratings(data.user_ids, data.item_ids)
+    logits = net.predict_interactions(data.user_ids, data.item_ids)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+    (gradient,) = torch.autograd.grad(loss, net.A.weight)
+    assert float(gradient[data.user_ids].max()) < 0
+    torch.nn.init.normal_(net.A.weight)
+    assert torch.equal(net.predict_ratings(data.user_ids, data.item_ids), ratings)
+
+
 def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
     """From zero, as biases start; but for rounding, since Adam's vector has another length."""
     data, _ = split
@@ -115,6 +136,49 @@ def trained(
         "factorization": {name: value for name, value in state.items() if name.startswith(factorization)},
         "regression": {name: value for name, value in state.items() if not name.startswith(factorization)},
     }
+
+
+@pytest.mark.parametrize("network", [OnlyInteractionsTeachTables, OnlyRatingsTeachTables])
+def test_the_probes_cut_off_one_loss_and_change_nothing_else(network: type[MultiTaskNet]) -> None:
+    torch.manual_seed(0)
+    whole, cut = MultiTaskNet(5, 6, 4, (12, 7)), network(5, 6, 4, (12, 7))
+    cut.load_state_dict(whole.state_dict())
+    users, items = torch.arange(5), torch.arange(5)
+    assert all(torch.equal(one, other) for one, other in zip(whole(users, items), cut(users, items), strict=True))
+    interactions, ratings = (
+        torch.autograd.grad(output.sum(), [cut.U.weight, cut.Q.weight], allow_unused=True)
+        for output in cut(users, items)
+    )
+    reaches = [all(each is not None for each in gradients) for gradients in (interactions, ratings)]
+    assert reaches == ([True, False] if network is OnlyInteractionsTeachTables else [False, True])
+
+
+def test_the_probes_from_end_to_end(data_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "probes.py"), "--epochs", "1", "--seeds", "1", "--logdir", str(tmp_path)]
+    command += ["--data_dir", str(data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (tmp_path / "probes.md").read_text() == done.stdout
+    figures, shares = done.stdout.strip().split("\n\n")
+    assert [row.split(" | ")[0].removeprefix("| ") for row in figures.splitlines()[2:]] == [p.name for p in PROBES]
+    shared = [float(row.split(" | ")[1]) for row in shares.splitlines()[2:]]
+    assert shared == sorted(shared)  # with λ_R grows what the ratings have of the tables' gradient
+    assert shared[0] < 0.1 < 0.9 < shared[-1]
+    done = subprocess.run([*command, "--seeds", "0"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "probes.py: error: seeds is 0: expected at least 1\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_probes_that_are_stopped_leave_no_process_and_one_line(data_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "probes.py"), "--logdir", str(tmp_path), "--data_dir", str(data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as probes:
+        until = time.monotonic() + 60
+        while not descendants(probes.pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(1)  # in the midst of it
+        assert probes.poll() is None
+        probes.send_signal(signal.SIGINT)
+        output, errors = probes.communicate(timeout=30)  # ends when nobody has its output open any more
+    assert (probes.returncode, output, errors) == (130, "", "stopped; nothing is kept\n")
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
