@@ -339,17 +339,20 @@ _lock = threading.Lock()
 
 def end_orphans() -> None:
     """End what a killed warden has left: it has come to this process, but is neither of its session nor a warden."""
-    while orphans := [
-        process
-        for process, parent in parents()
-        if parent == os.getpid() and process not in _wardens and _session_of(process) not in (os.getsid(0), None)
-    ]:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and (
+        orphans := [
+            process
+            for process, parent in parents()
+            if parent == os.getpid() and process not in _wardens and _session_of(process) not in (os.getsid(0), None)
+        ]
+    ):
         for process in orphans:
             for each in [*descendants(process), process]:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(each, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(process, 0)
+                os.waitpid(process, os.WNOHANG)
 
 
 def _session_of(process: int) -> int | None:
