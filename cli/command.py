@@ -30,8 +30,12 @@ def begin(when_stopped: str | None = None) -> None:
 
 def end(main: Callable[[], int]) -> NoReturn:
     """Run a command and exit with the status that it returns, or with 1 when its output is no longer read."""
+    status: str | int | None
     try:
-        status = main()
+        try:
+            status = main()
+        except SystemExit as stop:  # --help and wrong flags
+            status = stop.code
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the interpreter flushes at exit
