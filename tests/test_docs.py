@@ -1,7 +1,7 @@
 """Every command that README.md and docs/ show is run: as it stands, shortened by flags, or by the test that is named.
 
-The commands are those in code blocks, and those in the text that begin with ``python``. One that is new in a page has to
-be given a line here.
+The commands are those in code blocks, but for blocks marked as ``text``, and those in the text that begin with
+``python``. One that is new in a page has to be given a line here.
 """
 
 import os
@@ -42,19 +42,19 @@ SHORTENED = {
     "python grader.py --hidden --submission alice.zip": ONE_CHECK,
     "python grader.py --hidden --submission class/*.zip --csv grades.csv": ONE_CHECK,
     "python grader.py --hidden --submission alice.zip --json results.json": ONE_CHECK,
-    "python benchmarks/kill.py --kills 100": " --kills 1",
     "python benchmarks/peers.py": f" --seeds 1{ONE_EPOCH} --peers",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
 }
 # What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
 ELSEWHERE = {
-    "pip install -r requirements.txt && python main.py": (".ci/run", "install --quiet -r requirements.txt\npython main.py"),
+    "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
     "python -m pytest": (".ci/run", "python -m pytest"),
     "python -m study.probes": ("tests/study/test_writeup.py", '"-m", "study.probes", "--epochs", "1"'),
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
     "python benchmarks/speed.py --epochs 5": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
+    "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
     "python benchmarks/bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "bands.py"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
         "tests/test_grader.py", "run_autograder",
@@ -68,7 +68,8 @@ def shown() -> list[str]:
     """The commands of all pages, without their comments, each once."""
     found = []
     for page in PAGES:
-        blocks = re.split(r"^```\w*\n", page.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^```text\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        blocks = re.split(r"^```\n", text, flags=re.MULTILINE)
         for place, block in enumerate(blocks):
             if place % 2:
                 found += [re.sub(r"\s+#.*", "", line).strip() for line in block.replace("\\\n", "").splitlines()]
