@@ -19,7 +19,6 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 ONE_EPOCH, ONE_CHECK = " --epochs 1", " 1a-2-basic"
 # What is added to a command so that it is over soon.
 SHORTENED = {
-    "python main.py": ONE_EPOCH,
     "python main.py --help": "",
     "python main.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/shared=True_LF=0.99_LR=0.01": (
         ONE_EPOCH
@@ -50,7 +49,6 @@ ELSEWHERE = {
     "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
-    "python -m pytest": (".ci/run", "python -m pytest"),
     "python -m study.probes": ("tests/study/test_writeup.py", '"-m", "study.probes", "--epochs", "1"'),
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
     "python benchmarks/speed.py --epochs 5": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
