@@ -42,12 +42,10 @@ CONTENDERS = ("plain", "eager", "shipped")
 FULL = 200  # epochs of an experiment
 
 
-def interactions(data_dir: Path) -> tuple[data.Interactions, str]:
-    """The ratings to measure with, and what they are. Only looks; fetches nothing."""
+def synthetic_ratings(data_dir: Path, asked: int | None) -> int | None:
+    """How many synthetic ratings to measure with; None for MovieLens 100K. Only looks; fetches nothing."""
     there = [data_dir / name for name in ("ml-100k", GROUPLENS.filename, RECBOLE.filename)]
-    if any(path.exists() for path in there):
-        return data.load(data_dir), "MovieLens 100K"
-    return data.synthetic(), "synthetic ratings of MovieLens 100K's shape"
+    return asked or (None if any(path.exists() for path in there) else 100_000)
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -58,7 +56,8 @@ def timed(function: Callable[[], object]) -> float:
 
 def measure_inside(options: argparse.Namespace, sharing: bool) -> dict[str, dict[str, list[float]]]:
     """Seconds of an epoch, of MSE and of MRR, each contender in turn: row → contender → rounds."""
-    ratings, _ = interactions(options.data_dir)
+    made = options.synthetic
+    ratings = data.synthetic(num_interactions=made) if made else data.load(options.data_dir)
     train_side, test = data.random_train_test_split(ratings, 0.05, torch.Generator().manual_seed(0))
     flush_denormals()
 
@@ -88,18 +87,21 @@ def measure_inside(options: argparse.Namespace, sharing: bool) -> dict[str, dict
     return rows
 
 
-def run_process(contender: str, sharing: bool, epochs: int, threads: int, data_dir: Path) -> tuple[float, float]:
+def run_process(
+    contender: str, sharing: bool, epochs: int, threads: int, options: argparse.Namespace
+) -> tuple[float, float]:
     """A whole experiment as a process: seconds from start to exit, and its peak memory in MiB."""
     script = ROOT / ("benchmarks/plain.py" if contender == "plain" else "main.py")
     with tempfile.TemporaryDirectory() as logdir:
-        arguments = [f"--epochs={epochs}", f"--logdir={logdir}/run", f"--data_dir={data_dir}", "--device=cpu"]
+        arguments = [f"--epochs={epochs}", f"--logdir={logdir}/run", f"--data_dir={options.data_dir}", "--device=cpu"]
         arguments += ["--no_shared_embeddings"] * (not sharing) + ["--eager"] * (contender == "eager")
         command = [sys.executable, str(script), *arguments]
-        if interactions(data_dir)[1] != "MovieLens 100K":
+        if options.synthetic:
             # The same script, its data replaced before it starts.
             prelude = (
                 f"import sys, runpy; sys.path[:0] = {[str(ROOT), str(script.parent)]!r}; import data; "
-                f"data.load = lambda _: data.synthetic(); sys.argv = {[str(script), *arguments]!r}; "
+                f"data.load = lambda _: data.synthetic(num_interactions={options.synthetic}); "
+                f"sys.argv = {[str(script), *arguments]!r}; "
                 f"runpy.run_path({str(script)!r}, run_name='__main__')"
             )
             command = [sys.executable, "-c", prelude]
@@ -123,8 +125,8 @@ def measure_processes(options: argparse.Namespace, sharing: bool, threads: int) 
     rows: dict[str, dict[str, list[float]]] = {}
     for _ in range(options.rounds):
         for contender in CONTENDERS:
-            first, _ = run_process(contender, sharing, 1, threads, options.data_dir)
-            some, memory = run_process(contender, sharing, options.epochs, threads, options.data_dir)
+            first, _ = run_process(contender, sharing, 1, threads, options)
+            some, memory = run_process(contender, sharing, options.epochs, threads, options)
             whole = first + (some - first) * (FULL - 1) / (options.epochs - 1)
             for row, value in (("one epoch, start to exit", first), (f"{FULL} epochs, start to exit*", whole)):
                 rows.setdefault(row, {}).setdefault(contender, []).append(value)
@@ -155,6 +157,7 @@ def command_line() -> int:
     modes = ["shared", "separate"]
     parser.add_argument("--embeddings", nargs="+", choices=modes, default=modes, help="which of the two modes (both)")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="folder for the data (%(default)s)")
+    parser.add_argument("--synthetic", type=int, metavar="N", help="measure with so many synthetic ratings")
     parser.add_argument("--inside", choices=modes, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rounds < 1 or options.epochs < 2 or min(options.threads) < 1:
@@ -163,7 +166,8 @@ def command_line() -> int:
         print(json.dumps(measure_inside(options, options.inside == "shared")))
         return 0
 
-    _, source = interactions(options.data_dir)
+    options.synthetic = synthetic_ratings(options.data_dir, options.synthetic)
+    source = f"synthetic ratings, {options.synthetic:,}" if options.synthetic else "MovieLens 100K"
     print(
         f"{source}; {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {options.rounds} rounds\n"
     )
@@ -173,6 +177,7 @@ def command_line() -> int:
         for mode in options.embeddings:
             sharing = mode == "shared"
             inside = ["--inside", mode, "--rounds", str(options.rounds)]
+            inside += ["--synthetic", str(options.synthetic)] if options.synthetic else []
             done = subprocess.run(
                 [sys.executable, __file__, *inside, "--data_dir", str(options.data_dir)],
                 stdout=subprocess.PIPE,

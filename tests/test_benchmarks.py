@@ -44,7 +44,7 @@ def test_plain_ranks_share_ties(split: tuple[Interactions, Interactions]) -> Non
 
 
 def test_the_speed_benchmark_prints_its_table_without_real_data(tmp_path: Path) -> None:
-    arguments = ["--rounds", "1", "--epochs", "2", "--threads", "1", "--embeddings", "separate"]
+    arguments = ["--rounds", "1", "--epochs", "2", "--threads", "1", "--embeddings", "separate", "--synthetic", "5000"]
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "speed.py", *arguments, "--data_dir", tmp_path],
         capture_output=True,
