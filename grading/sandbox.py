@@ -4,18 +4,13 @@
         session.ask("load")
         weights = session.ask("bias").array("weights")
 
-A session is one worker process, which starts with nothing of an earlier one. Its memory, time, number of processes and
-size of files are bounded; its working directory is empty and its own; what it prints is collected, and cut. When the
-session ends all that it started is ended, also what has left its process group or outlived its parent (on Linux;
-elsewhere its process group).
+A session is one worker process, which starts with nothing of an earlier one. It reads Python, torch and its own files,
+writes into one empty folder of bounded size, and reaches no network and no other process; its memory, time and number
+of processes are bounded (``confinement.py`` has the walls). What it prints is collected, and cut. When the session
+ends, so does all that it has started.
 
-This keeps mistakes, and tricks played on Python, from doing harm or gaining points. It is no container: a submission
-runs as the user who grades. It can read that user's files, the data set and this project among them, if it finds them;
-it can use the network, fill the disk with many files, and send signals to the user's other processes. Where that
-matters, run the grader itself in a container, as Gradescope does.
-
-Nor can it tell who computed an answer. Code that was written with ``worker.py`` at hand can put its own methods in
-place of those, and hand over arrays that its network does not hold: zeros for a bias that has none, for instance.
+Nobody can tell who computed an answer: code that was written with ``worker.py`` at hand can put its own methods in
+place of those, and hand over arrays that its network does not hold. ``checks.py`` says what little that gains.
 """
 
 import contextlib
@@ -30,9 +25,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,19 +34,37 @@ from typing import Any
 import numpy as np
 import torch
 
+from grading.confinement import SCRATCH_BYTES, SCRATCH_FILES, WALLS, Confinement
+from grading.guard import PROCESSES
 from grading.messages import LENGTHS, NO_ANSWER, Answer, Unanswered, lengths, pack, unpack
-from grading.warden import BECOME_SUBREAPER, descendants, parents, prctl
 
 MEMORY = 4 * 2**30  # bytes, of all processes of a session together
-PROCESSES = 8
 PIPE = 2**20  # bytes
+PASSABLE = 0o711  # of a folder: others pass through it to what they know the name of
 PRINTED = 2**14  # bytes that are kept of what a submission prints
 PATIENCE = 5.0  # seconds for what the warden does in milliseconds
 DYING = 0.2  # seconds in which a process that has closed its channel is over, and its exit status known
 START = 120.0  # seconds for it to load torch
-CODE, EMPTY = "code", "empty"
+CODE, SCRATCH = "code", "scratch"
+INSIDE = (
+    "__init__",
+    "confinement",
+    "guard",
+    "kernel",
+    "landlock",
+    "messages",
+    "namespaces",
+    "seccomp",
+    "survey",
+    "warden",
+    "worker",
+)
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
-PROGRAM = "import sys; sys.path[:] = [sys.argv[2], *sys.path, *sys.argv[3:]]; from grading import warden; warden.main()"
+PROGRAM = (
+    "import json, sys; settings = json.loads(sys.argv[1]); "
+    "sys.path[:] = [settings['root'], *sys.path, *settings['packages']]; "
+    "from grading import warden; warden.main(settings)"
+)
 
 
 class Session:
@@ -146,6 +158,8 @@ class Session:
             return f"it used more than {MEMORY // 2**30} GiB of memory and was ended"
         if reason == "processes":
             return f"it started more than {PROCESSES} processes and was ended"
+        if reason == "disk":
+            return f"it wrote more than {SCRATCH_BYTES // 2**20} MiB or {SCRATCH_FILES} files and was ended"
         if status is None:
             return "its process ended without an answer"
         if status < 0:
@@ -166,14 +180,26 @@ class Session:
             self._output = None
 
 
+class Unconfined(ValueError):
+    """This machine cannot close off what a submission must not reach; says what."""
+
+
 class Sandbox:
     """A warden process, which has loaded torch once, and can run one session at a time.
 
+    Args:
+        walls: those to put up, of those that the machine has.
+        unconfined: accept that some of what must be closed is open.
+
     Raises:
-        OSError: from ``session``: the warden cannot be started, or files cannot be written for it.
+        OSError: from ``session``: the warden cannot be started, walls that it had found do not hold any more, or files
+            cannot be written for it.
+        Unconfined: from ``session`` and ``start``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, walls: Collection[str] = WALLS, unconfined: bool = False) -> None:
+        self.confinement = Confinement()
+        self._walls, self._unconfined = walls, unconfined
         self._root: Path | None = None  # the warden's folder: a new one for each
         self._warden: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -193,13 +219,8 @@ class Sandbox:
             files: the contents of models.py and of what lies beside it, by their paths in the submission.
             seconds: from now on until its last answer.
         """
-        control = self._start()
-        try:
-            folder = self._unpack(files)
-        except OSError:  # an earlier submission has deleted what it could find
-            self._stop()
-            control = self._start()
-            folder = self._unpack(files)
+        control = self.start()
+        folder = self._unpack(files)
         ours, theirs = socket.socketpair()
         output, their_output = os.pipe()
         if sys.platform == "linux":
@@ -207,9 +228,8 @@ class Sandbox:
                 fcntl.fcntl(their_output, fcntl.F_SETPIPE_SZ, PIPE)  # a gigabyte of print() is over in a second
         job = {
             "code": str(folder / CODE),
-            "folder": str(folder / EMPTY),
+            "scratch": str(folder / SCRATCH),
             "memory": MEMORY,
-            "processes": PROCESSES,
             "seconds": seconds,
         }
         try:
@@ -230,11 +250,15 @@ class Sandbox:
     def _unpack(self, files: Mapping[str, bytes]) -> Path:
         """A new folder with a submission's files in one inner folder, and an empty one."""
         folder = Path(tempfile.mkdtemp(dir=self._root))
-        (folder / EMPTY).mkdir()
+        folder.chmod(PASSABLE)
+        (folder / SCRATCH).mkdir(mode=0o700)
         for name, content in files.items():
             path = folder / CODE / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+            path.chmod(0o644)
+        for path in (folder / CODE, *(folder / CODE).rglob("*/")):
+            path.chmod(0o755)
         return folder
 
     def cancel(self) -> None:
@@ -257,26 +281,35 @@ class Sandbox:
             self._control.send(b"end")
             self._control.settimeout(PATIENCE)
             report = json.loads(self._control.recv(4096))
-            return report["status"], report["reason"]
-        except (OSError, ValueError):  # the submission has killed the warden, or stopped it
-            if self._warden is not None:
-                self._warden.kill()
+        except (OSError, ValueError):  # the grader is being stopped
             self._stop()
             return None, ""
+        if "wall" in report:
+            raise OSError(f"a wall around submissions does not stand any more: {report['wall']}: {report['reason']}")
+        if not report["gone"]:
+            raise OSError("a submission has left processes that cannot be ended")
+        return report["status"], report["reason"]
 
-    def _start(self) -> socket.socket:
-        """The warden's socket; of a new one where there is none."""
+    def start(self) -> socket.socket:
+        """Have a warden that lives; returns the socket by which it is spoken to."""
         if self._control is not None and self._warden is not None and self._warden.poll() is None:
             return self._control
         self._stop()
         # A copy, lest a submission learn from a traceback where this project and its data are.
         here, root = Path(__file__).parent, Path(tempfile.mkdtemp(prefix="grader-"))
+        root.chmod(PASSABLE)
         self._root = root
         (root / here.name).mkdir()
-        for name in ("__init__.py", "messages.py", "worker.py", "warden.py"):
-            shutil.copyfile(here / name, root / here.name / name)
-        packages = {str(Path(str(package.__file__)).parent.parent) for package in (torch, np)}
+        for name in INSIDE:
+            shutil.copyfile(here / f"{name}.py", root / here.name / f"{name}.py")
         ours, theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
+        settings = {
+            "control": theirs.fileno(),
+            "root": str(root),
+            "packages": sorted({str(Path(str(package.__file__)).parent.parent) for package in (torch, np)}),
+            "walls": [*self._walls],
+            "outside": [str(path) for path in (here / "checks.py", here.parent / "models.py", Path("/etc/passwd"))],
+        }
         environment = {
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
@@ -286,32 +319,30 @@ class Sandbox:
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")},
             **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         }
-        prctl(BECOME_SUBREAPER, 1)  # what a warden leaves that was killed comes to this process, not to init
-        with _lock:
-            self._warden = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-c", PROGRAM, str(theirs.fileno()), str(root), *sorted(packages)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                cwd=root,
-                start_new_session=True,  # Ctrl-C is for the grader, which then ends this
-            )
-            _wardens.add(self._warden.pid)
+        self._warden = subprocess.Popen(
+            [sys.executable, "-I", "-B", "-c", PROGRAM, json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            cwd=root,
+            start_new_session=True,  # Ctrl-C is for the grader, which then ends this
+        )
         theirs.close()
         self._control = ours
         ours.settimeout(START)
         try:
-            started = ours.recv(64) == b"ready"
-        except OSError:
-            started = False
-        if not started:
+            self.confinement = Confinement(**json.loads(ours.recv(2**16)))
+        except (OSError, ValueError):
             self._stop()
-            raise OSError("the process in which submissions run did not start")
+            raise OSError("the process in which submissions run did not start") from None
+        if self.confinement.gaps and not self._unconfined:
+            self._stop()
+            raise Unconfined(self.confinement.refusal())
         return ours
 
     def _stop(self) -> None:
-        """End the warden; it takes what it has started with it, or, if it was killed, leaves that to this process."""
+        """End the warden, which takes what it has started with it."""
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -321,45 +352,10 @@ class Sandbox:
             except subprocess.TimeoutExpired:
                 self._warden.kill()
                 self._warden.wait()
-            killed = self._warden.returncode != 0
-            with _lock:
-                _wardens.discard(self._warden.pid)
-                if killed:
-                    end_orphans()
             self._warden = None
         if self._root is not None:
             remove(self._root)
             self._root = None
-
-
-# Of all sandboxes in this process: the wardens that live. The lock is held while one starts, or orphans are looked for.
-_wardens: set[int] = set()
-_lock = threading.Lock()
-
-
-def end_orphans() -> None:
-    """End what a killed warden has left: it has come to this process, but is neither of its session nor a warden."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and (
-        orphans := [
-            process
-            for process, parent in parents()
-            if parent == os.getpid() and process not in _wardens and _session_of(process) not in (os.getsid(0), None)
-        ]
-    ):
-        for process in orphans:
-            for each in [*descendants(process), process]:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(each, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(process, os.WNOHANG)
-
-
-def _session_of(process: int) -> int | None:
-    try:
-        return os.getsid(process)
-    except ProcessLookupError:
-        return None
 
 
 def readable(text: str) -> str:
