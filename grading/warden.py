@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -38,7 +39,7 @@ def answer(code: str, scratch: str) -> Callable[[int], None]:
         os.close(report)
         assert isinstance(sys.stdout, io.TextIOWrapper)
         sys.stdout.reconfigure(line_buffering=True)  # what was printed last is not lost with the process
-        os.environ["HOME"] = os.environ["TMPDIR"] = scratch
+        os.environ["HOME"] = os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = scratch
         os.chdir(scratch)
         answer_questions(socket.socket(fileno=3), Submission(code))
 
@@ -88,6 +89,7 @@ def main(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], fused=True)  # its imports take a second
+    (torch.zeros(8, 8).half() @ torch.zeros(8, 8).half()).float()  # looks at /proc/cpuinfo, which workers cannot
     sys.path.pop(0)  # this package's: what is there already stays, and a submission's modules find nothing here
     del sys.argv[1:]
     readable = installation()
