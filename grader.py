@@ -14,12 +14,16 @@ arrays; the points are given here. They never see the ratings of the test side o
 withstands accidents and most malice, but it is no container: see ``sandbox.py`` for what it does not do.
 """
 
+from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped before the grading began")
+
 import argparse
 import contextlib
 import csv
 import io
 import json
-import os
 import queue
 import signal
 import sys
@@ -28,7 +32,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 if sys.platform == "win32":
     sys.exit("grader.py: error: submissions are kept apart by means that Windows lacks: use Linux, WSL or macOS")
@@ -38,7 +42,8 @@ import torch
 from tqdm import tqdm
 
 import data
-import download
+from cli.arguments import Parser, available_cores
+from cli.files import check_folder, write_whole
 from grading import submissions
 from grading.checks import Split, load
 from grading.messages import Unanswered
@@ -51,7 +56,6 @@ SPLIT_SEED = 5  # one whose test side is of middling difficulty: its figures are
 TEST_FRACTION = 0.05
 SHOWN_OUTPUT = 2000  # characters of what a submission printed
 SHOWN_MESSAGE = 4000  # characters of why a check was not passed
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -260,16 +264,9 @@ def table(grades: Sequence[Grade], checks: Sequence[Check]) -> str:
     )
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
-
-
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = Parser(description="Grade a models.py against the homework's rubric.", allow_abbrev=False)
+    parser = Parser(description="Grade a models.py against the homework's rubric.")
     ids = ", ".join(check.id for check in RUBRIC)
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"run only these: {ids}")
     flag = parser.add_argument
@@ -277,7 +274,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     flag("--submission", type=Path, nargs="+", action="extend", metavar="PATH", help="a models.py, or a folder or zip")
     flag("--csv", type=Path, metavar="FILE", help="write the points here, a row a submission")
     flag("--json", type=Path, metavar="FILE", help="write the results of one submission here, as Gradescope wants them")
-    flag("--jobs", type=int, default=CORES, help="checks at a time (%(default)s)")
+    flag("--jobs", type=int, default=available_cores(), help="checks at a time (%(default)s)")
     flag("--patience", type=float, default=1.0, help="factor of the time limits, for slow machines (%(default)s)")
     flag("--data_dir", type=Path, default=HERE / "data", help="folder for the data (data, beside the grader)")
     options = parser.parse_args(arguments)
@@ -311,7 +308,7 @@ def run(options: argparse.Namespace) -> int:
     for file in filter(None, (options.csv, options.json)):
         if not file.parent.is_dir() or file.is_dir():
             raise ValueError(f"{file} cannot be written: expected a file in a folder that exists")
-        download.check_folder(file.parent)
+        check_folder(file.parent)
     split = course_split(options.data_dir) if any(check.needs_data for check in checks) else None
     torch.set_num_threads(1)
     with Pool(options.jobs, options.patience) as pool:
@@ -327,10 +324,10 @@ def run(options: argparse.Namespace) -> int:
     if options.csv:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows(grades, checks))
-        download.store(text.getvalue().encode(), options.csv)
+        write_whole(text.getvalue().encode(), options.csv)
     if options.json:
         results = gradescope(grades[0], time.perf_counter() - started)
-        download.store(json.dumps(results, indent=2).encode(), options.json)
+        write_whole(json.dumps(results, indent=2).encode(), options.json)
     return 0 if full == len(grades) else 1
 
 
@@ -345,15 +342,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(options)
     except (ValueError, OSError) as error:
-        print(f"grader.py: error: {error}", file=sys.stderr)
-        return 2
+        return command.fail("grader.py", error)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names and messages can hold anything
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    sys.exit(main())
+    command.end(main)

@@ -7,46 +7,49 @@
 The data is fetched on the first run. Same seed and same machine: the same numbers, bit for bit.
 """
 
+from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped before the training began")
+
 import argparse
-import os
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
 
-
-def stop_at_once(number: int, _: object) -> None:
-    """Until the training can be stopped in an orderly way, there is nothing to keep."""
-    os.write(2, b"stopped before the training began\n")
-    os._exit(128 + number)
-
-
-if __name__ == "__main__":  # before the imports that take a second
-    signal.signal(signal.SIGINT, stop_at_once)
-    signal.signal(signal.SIGTERM, stop_at_once)
-
-import numpy as np
 import torch
 
 import data
-import download
-import runs
 import train
+from cli.arguments import Parser, check_at_least
+from cli.files import check_folder
+from cli.signals import Stopped, stoppable
 from models import MultiTaskNet, check_sizes
+from tracking import resuming
+from tracking.checkpoint import CHECKPOINT, Checkpoint
+from tracking.folder import RunFolder
+from tracking.history import closing_table
+from training import devices, seeds
+from training.settings import Settings
 
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+# The flags that a run's metrics depend on; a run can only be resumed with the same.
+SETTINGS = (
+    "factorization_weight",
+    "regression_weight",
+    "shared_embeddings",
+    "test_fraction",
+    "embedding_dim",
+    "layer_sizes",
+    "batch_size",
+    "learning_rate",
+    "seed",
+)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the flags, and fill in those whose default depends on others."""
-    parser = Parser(description="Train MultiTaskNet on MovieLens 100K.", allow_abbrev=False)
+    parser = Parser(description="Train MultiTaskNet on MovieLens 100K.")
     flag = parser.add_argument
     flag("--factorization_weight", type=float, default=0.99, help="λ_F, weight of the BPR loss (%(default)s)")
     flag("--regression_weight", type=float, default=0.01, help="λ_R, weight of the MSE (%(default)s)")
@@ -77,28 +80,42 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
     """Check everything that can be wrong, then make what training needs: the trainer and the test side.
 
     Raises:
-        ValueError, OSError: an option, the data or the log directory cannot be used.
+        ValueError, OSError: a flag, the data or the log directory cannot be used.
     """
-    settings = train.Settings(
+    settings = Settings(
         options.factorization_weight, options.regression_weight, options.batch_size, options.learning_rate
     )
-    for name, least in {"epochs": 1, "embedding_dim": 1, "seed": 0}.items():
-        if getattr(options, name) < least:
-            raise ValueError(f"{name} is {getattr(options, name)}: expected at least {least}")
-    data.check_test_fraction(options.test_fraction)
-    torch.set_num_threads(1)  # see train.threads_for, which decides for the training
-    # A ReLU unit that no rating activates any more has no gradient: Adam's first moments of its weights shrink by a
-    # tenth a step, until after some 800 steps they are denormal numbers, on which processors can be many times slower.
-    torch.set_flush_denormal(True)
-    device = pick_device(options.device)
+    check_at_least(options, epochs=1, embedding_dim=1, seed=0)
     check_sizes(options.embedding_dim, options.layer_sizes)
-    download.check_folder(options.logdir)
+    data.check_test_fraction(options.test_fraction)
+    device = devices.pick_device(options.device)
+    check_folder(options.logdir)
+
+    devices.use_one_thread()
+    devices.flush_denormals()
     interactions = data.load(options.data_dir)
     training_side, test_side = split(interactions, options.test_fraction, options.seed)
-    _, model_seed, trainer_seed = streams(options.seed)
-    torch.manual_seed(model_seed)
+    model = make_network(options, interactions, device)
+    return train.Trainer(model, training_side, settings, seeds.spawn(options.seed).trainer, options.eager), test_side
+
+
+def split(
+    interactions: data.Interactions, test_fraction: float, seed: int
+) -> tuple[data.Interactions, data.Interactions]:
+    """The training and the test side of a run with this seed."""
+    generator = torch.Generator().manual_seed(seeds.spawn(seed).split)
+    return data.random_train_test_split(interactions, test_fraction, generator)
+
+
+def make_network(options: argparse.Namespace, interactions: data.Interactions, device: torch.device) -> MultiTaskNet:
+    """The network of the flags for these ratings, its initial weights drawn from the seed.
+
+    Raises:
+        ValueError: it does not fit into memory.
+    """
+    torch.manual_seed(seeds.spawn(options.seed).model)
     try:
-        model = MultiTaskNet(
+        return MultiTaskNet(
             interactions.num_users,
             interactions.num_items,
             options.embedding_dim,
@@ -107,91 +124,27 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
         ).to(device)
     except RuntimeError as error:
         raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
-    return train.Trainer(model, training_side, settings, trainer_seed, options.eager), test_side
-
-
-def streams(seed: int) -> tuple[int, int, int]:
-    """Seeds of the split, the weights and the training, so that none of them moves when another draws more."""
-    split_seed, model_seed, trainer_seed = np.random.SeedSequence(seed).generate_state(3, np.uint64).tolist()
-    return split_seed, model_seed, trainer_seed
-
-
-def split(
-    interactions: data.Interactions, test_fraction: float, seed: int
-) -> tuple[data.Interactions, data.Interactions]:
-    """The training and the test side of a run with this seed."""
-    return data.random_train_test_split(interactions, test_fraction, torch.Generator().manual_seed(streams(seed)[0]))
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; for ``auto`` the first of cuda, mps and cpu that this machine has."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.partition(":")[0] not in ("cuda", "mps", "cpu"):
-        raise ValueError(f"device {name} cannot be used: expected cuda, mps, cpu or auto")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name} cannot be used: {str(error).splitlines()[0]}") from error
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with fixed buffers
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return device
-
-
-def summary(history: list[train.Figures]) -> str:
-    """A table of the figures after the last epoch and at their best, with the epochs."""
-    last = len(history) - 1
-    rows = [f"{'':13}{f'last (epoch {last})':18}best"]
-    for title, name, best_of in train.JUDGED:
-        values = [getattr(figures, name) for figures in history]
-        best = values.index(best_of(values))
-        rows.append(f"{title:13}{f'{values[last]:.4f}':18}{values[best]:.4f} (epoch {best})")
-    return "\n".join(rows)
-
-
-# What a run's figures depend on; a run can only be resumed with the same.
-SETTINGS = (
-    "factorization_weight",
-    "regression_weight",
-    "shared_embeddings",
-    "test_fraction",
-    "embedding_dim",
-    "layer_sizes",
-    "batch_size",
-    "learning_rate",
-    "seed",
-)
 
 
 def open_run(
-    options: argparse.Namespace, folder: runs.Folder, trainer: train.Trainer, fingerprint: str
-) -> runs.Checkpoint | None:
-    """Go back to the checkpoint in a locked folder, or make room there for a new run, and say which.
+    options: argparse.Namespace, folder: RunFolder, trainer: train.Trainer, test: data.Interactions
+) -> Checkpoint | None:
+    """Take the trainer to the checkpoint in the folder if that was asked for, or make room there for a new run.
 
     Raises:
-        ValueError: the checkpoint is damaged, or of a run with other settings or data.
-        OSError: the old run cannot be moved aside.
+        ValueError, OSError: the checkpoint cannot be resumed, or the old run cannot be moved aside.
     """
-    checkpoint = runs.load(folder.path) if options.resume else None
-    if checkpoint is not None:
-        settings = {name: getattr(options, name) for name in SETTINGS}
-        if differing := runs.differences(checkpoint, settings, fingerprint):
-            raise ValueError(f"{folder.path} holds a run with other settings: {'; '.join(differing)}")
-        trainer.restore(checkpoint)
-        epochs = len(checkpoint.history)
-        ended = f"; it has the {options.epochs} epochs asked for" if epochs >= options.epochs else ""
-        same = (checkpoint.device, checkpoint.settings.get("eager")) == (trainer.device.type, options.eager)
-        bits = "" if same else "; not to the bit, because the device or the kind of step is another one"
-        print(f"resuming {folder.path} after epoch {epochs - 1}{ended}{bits}", file=sys.stderr)
-        return checkpoint
+    checkpoint = None
     if options.resume:
-        print(f"nothing to resume in {folder.path}: starting", file=sys.stderr)
-    if runs.holds_run(folder.path):
-        print(f"{folder.path} holds a run: moved to {folder.move_aside()}", file=sys.stderr)
-    return None
+        settings = {name: getattr(options, name) for name in SETTINGS}
+        fingerprint = data.fingerprint(trainer.train, test)
+        plan = resuming.Plan(settings, fingerprint, options.epochs, options.eager, trainer.device.type)
+        if (checkpoint := resuming.find(folder, plan)) is not None:
+            trainer.restore(checkpoint)
+        resuming.announce(folder, plan, checkpoint)
+    if checkpoint is None:
+        resuming.make_room(folder)
+    return checkpoint
 
 
 def run(options: argparse.Namespace) -> int:
@@ -199,26 +152,26 @@ def run(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     try:
         trainer, test = set_up(options)
-        folder = runs.Folder(options.logdir)
+        folder = RunFolder(options.logdir)
     except (ValueError, OSError) as error:
-        return fail(error)
+        return command.fail("main.py", error)
     with folder:
         try:
-            checkpoint = open_run(options, folder, trainer, train.data_of(trainer.train, test))
+            checkpoint = open_run(options, folder, trainer, test)
         except (ValueError, OSError) as error:
-            return fail(error)
+            return command.fail("main.py", error)
         settings = {name: getattr(options, name) for name in (*SETTINGS, "eager")}
         try:
             history = train.fit(trainer, test, options.epochs, folder, settings, checkpoint)
         except (FloatingPointError, OSError) as error:
-            return fail(error)
-        except runs.Stopped as stopped:
+            return command.fail("main.py", error)
+        except Stopped as stopped:
             again = shlex.join(["python", *sys.argv, *["--resume"] * (not options.resume)])
-            kept = (options.logdir / runs.CHECKPOINT).exists()
+            kept = (options.logdir / CHECKPOINT).exists()
             print(f"stopped; {f'go on with: {again}' if kept else 'no epoch was over yet'}", file=sys.stderr)
             return 128 + stopped.signal_number
-    print(summary(history))
     done = len(history) - (len(checkpoint.history) if checkpoint else 0)
+    print(closing_table(history))
     print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {trainer.device}; logs in {options.logdir}")
     return 0
 
@@ -231,24 +184,12 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parse_arguments(arguments)
     try:
-        with runs.stoppable():
+        with stoppable():
             return run(options)
-    except runs.Stopped as stopped:
+    except Stopped as stopped:
         print("stopped before the training began", file=sys.stderr)
         return 128 + stopped.signal_number
 
 
-def fail(error: Exception) -> int:
-    """Report what a person can mend, without a traceback."""
-    print(f"main.py: error: {error}", file=sys.stderr)
-    return 2
-
-
 if __name__ == "__main__":
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has had enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    sys.exit(status)
+    command.end(main)

@@ -16,8 +16,8 @@ BLOCK_SCORES = 2**20  # float32 scores held at a time, of which there are three 
 BLOCK_PAIRS = 2**16
 
 
-class TwoHeads(Protocol):
-    """What is scored: a network's two heads, or anything that has them."""
+class Recommender(Protocol):
+    """What is scored: a network, or anything that predicts ratings and interaction logits as it does."""
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor, /) -> Tensor: ...
 
@@ -25,7 +25,7 @@ class TwoHeads(Protocol):
         """(users,) → (users, items), a new tensor, which is written into."""
 
 
-class Grouped(Protocol):
+class ByUser(Protocol):
     """Interactions sorted by user: user i's are at [offsets[i], offsets[i + 1])."""
 
     @property
@@ -38,7 +38,7 @@ class Grouped(Protocol):
     def offsets(self) -> list[int]: ...
 
 
-class Rated(Protocol):
+class InteractionLog(Protocol):
     """Aligned (n,) tensors of ids and ratings, on the model's device."""
 
     @property
@@ -57,11 +57,11 @@ class Rated(Protocol):
     def num_items(self) -> int: ...
 
     @property
-    def by_user(self) -> Grouped: ...
+    def by_user(self) -> ByUser: ...
 
 
 @torch.no_grad()
-def mse_score(model: TwoHeads, test: Rated) -> float:
+def mse_score(model: Recommender, test: InteractionLog) -> float:
     """Mean squared error of the predicted ratings, equation 5 over all of ``test``.
 
     Args:
@@ -88,7 +88,7 @@ def mse_score(model: TwoHeads, test: Rated) -> float:
 
 
 @torch.no_grad()
-def mrr_score(model: TwoHeads, test: Rated, train: Rated | None = None) -> float:
+def mrr_score(model: Recommender, test: InteractionLog, train: InteractionLog | None = None) -> float:
     """Mean reciprocal rank of the test items among all items (Voorhees, 1999), averaged user by user.
 
     For each user with test ratings all items are ranked by p_ij (equation 1), the user's training items last. Equal
@@ -166,6 +166,6 @@ def _user_blocks(tested: Tensor, num_items: int) -> list[tuple[int, int]]:
     return [(first, last) for first, last in zip([0, *ends], ends, strict=False) if int(tested[first:last].sum()) > 0]
 
 
-def _check_not_empty(test: Rated) -> None:
+def _check_not_empty(test: InteractionLog) -> None:
     if len(test.ratings) == 0:
         raise ValueError("there are no test ratings to score: expected at least one")

@@ -1,7 +1,7 @@
-"""Training: the λ-weighted loss of two tasks, one epoch, and the loop over epochs that TensorBoard watches.
+"""Training: one epoch, and the loop over epochs that TensorBoard watches.
 
     trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01), seed=0)
-    with runs.Folder(Path("run/mine")) as folder:
+    with RunFolder(Path("run/mine")) as folder:
         history = fit(trainer, test, epochs=200, folder=folder)
 
 One step takes a batch of observed (user, item, rating) triples and, for each, one item drawn uniformly from all of
@@ -9,61 +9,38 @@ them. It minimizes
 
     L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
 
-with Adam. The negative items need no rating and so never pass through the MLP.
+with Adam. The negative items need no rating and so never pass through the MLP. How a step is taken is the subject of
+``training/``.
 """
 
-import contextlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from data import Interactions
-from events import EventFile
-from fused import make_step
+from cli.signals import Stopped
+from data import Interactions, fingerprint
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from runs import Checkpoint, Folder, Stopped, fingerprint, holds_run
-from steps import Triples, Weights, flatten, start_adam
+from tracking.checkpoint import Checkpoint
+from tracking.folder import RunFolder, contains_run
+from tracking.history import EpochMetrics
+from tracking.tensorboard import CHARTS, TAGS, EventFile
+from training.adam import flatten, start_adam
+from training.devices import threads_for
+from training.dispatch import make_step
+from training.settings import Settings
+from training.steps import Triples, Weights
 
-LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What training depends on besides the network, the data and the seed.
-
-    Attributes:
-        factorization_weight, regression_weight: λ_F and λ_R, from 0 to LARGEST_WEIGHT and not both zero.
-        batch_size: observed triples a step; the last batch of an epoch may be smaller.
-        learning_rate: Adam's, positive.
-
-    Raises:
-        ValueError: one of them is out of range.
-    """
-
-    factorization_weight: float = 0.99
-    regression_weight: float = 0.01
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for name in ("factorization_weight", "regression_weight"):
-            weight = getattr(self, name)
-            if not 0 <= weight <= LARGEST_WEIGHT:
-                raise ValueError(f"{name} is {weight}: expected a number from 0 to {LARGEST_WEIGHT:g}")
-        if self.factorization_weight == self.regression_weight == 0:
-            raise ValueError("factorization_weight and regression_weight are both 0: there is nothing to learn from")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}: expected at least 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate is {self.learning_rate}: expected a positive number")
+CHECKPOINT_SECONDS = 2.0
+ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
+# Short enough that the metrics fit into 80 columns.
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 class Losses(NamedTuple):
@@ -72,51 +49,6 @@ class Losses(NamedTuple):
     factorization: float
     regression: float
     joint: float
-
-
-class Figures(NamedTuple):
-    """What an epoch is judged by: the means of its training losses, then the metrics after it."""
-
-    factorization_loss: float
-    training_mse: float
-    joint_loss: float
-    test_mrr: float
-    test_mse: float
-
-
-class Judged(NamedTuple):
-    """A figure that a run is summed up by."""
-
-    title: str
-    figure: str  # its name in Figures
-    best_of: Callable[[list[float]], float]
-
-
-JUDGED = (
-    Judged("BPR loss", "factorization_loss", min),
-    Judged("training MSE", "training_mse", min),
-    Judged("test MSE", "test_mse", min),
-    Judged("test MRR", "test_mrr", max),
-)
-
-# In the order of Figures; the names are the course's, so that its runs and these overlay.
-TAGS = (
-    "training/Factorization Loss",
-    "training/MSE",
-    "training/Joint Loss",
-    "eval/Mean Reciprocal Rank",
-    "eval/MSE",
-)
-# What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.
-CHARTS = {
-    "MSE: training and test": ("training/MSE", "eval/MSE"),
-    "Ranking: BPR loss and test MRR": ("training/Factorization Loss", "eval/Mean Reciprocal Rank"),
-}
-
-CHECKPOINT_SECONDS = 2.0
-ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
-# Short enough that the figures fit into 80 columns.
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 class Trainer:
@@ -185,7 +117,9 @@ class Trainer:
             self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
         )
 
-    def checkpoint(self, settings: dict[str, Any], data: str, history: list[Figures], times: list[float]) -> Checkpoint:
+    def checkpoint(
+        self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
+    ) -> Checkpoint:
         """A copy of everything that training goes on from."""
         tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
@@ -194,8 +128,8 @@ class Trainer:
             settings,
             data,
             self.device.type,
-            list(Figures._fields),
-            [list(figures) for figures in history],
+            list(EpochMetrics._fields),
+            [list(metrics) for metrics in history],
             list(times),
             {name: tensor.detach().clone() for name, tensor in tensors.items()},
         )
@@ -222,7 +156,7 @@ class Trainer:
             self.generator.manual_seed((self.seed + self.epoch) % 2**64)
 
     @property
-    def suspects(self) -> str:
+    def likely_cause(self) -> str:
         """What most likely made a loss infinite."""
         rate, *weights = (
             self.settings.learning_rate,
@@ -238,41 +172,19 @@ class Trainer:
             step, task = wrong[0].tolist()
             raise FloatingPointError(
                 f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {Losses._fields[task]} loss became "
-                f"{losses[step, task].item()}; {self.suspects}"
+                f"{losses[step, task].item()}; {self.likely_cause}"
             )
-
-
-# Multiply-adds in the MLP of one step from which on more threads than one make it faster (measured on two cores).
-MANY_THREADS_WORK = 2**26
-ALL_THREADS = torch.get_num_threads()  # before anyone lowers it
-
-
-@contextlib.contextmanager
-def threads_for(trainer: Trainer) -> Iterator[None]:
-    """Train a small network on one thread.
-
-    Threads that meet after every small operation cost more than they save, and where another process needs their
-    cores, another experiment for instance, they wait for each other a hundred times longer than they work.
-    """
-    before = torch.get_num_threads()
-    layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
-    work = 3 * trainer.batch_size * sum(layer.weight.numel() for layer in layers)
-    torch.set_num_threads(1 if work < MANY_THREADS_WORK else ALL_THREADS)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit(
     trainer: Trainer,
     test: Interactions,
     epochs: int,
-    folder: Folder,
+    folder: RunFolder,
     settings: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
-) -> list[Figures]:
-    """Train up to a number of epochs; after each, score the test side and write the five figures for TensorBoard.
+) -> list[EpochMetrics]:
+    """Train up to a number of epochs; after each, score the test side and write the five metrics for TensorBoard.
 
     The run's state is written as ``checkpoint.pt`` after the first epoch, then every CHECKPOINT_SECONDS, at the end,
     and when the run is stopped or its losses go astray: always as it was at the end of the last good epoch.
@@ -281,26 +193,26 @@ def fit(
         trainer: what to train.
         test: at least one held-out rating.
         epochs: how many in all, those before the checkpoint included.
-        folder: for the checkpoint and the event file, where each epoch's figures can be read as soon as it is over.
+        folder: for the checkpoint and the event file, where each epoch's metrics can be read as soon as it is over.
             Without a checkpoint to go on from, it must not hold a run yet.
         settings: what to note in the checkpoint, and for TensorBoard, about how this run was set up; by default the
             trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
 
     Returns:
-        The figures of each epoch, those before the checkpoint included.
+        The metrics of each epoch, those before the checkpoint included.
 
     Raises:
         ValueError: the folder holds a run that this one would write over.
         FloatingPointError: a loss or a metric stopped being finite.
-        Stopped: a signal asked for it; see ``runs.stoppable``.
+        Stopped: a signal asked for it; see ``cli.signals.stoppable``.
         OSError: something cannot be written.
     """
-    if checkpoint is None and holds_run(folder.path):
+    if checkpoint is None and contains_run(folder.path):
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
-    settings, data = settings or asdict(trainer.settings), data_of(trainer.train, test)
-    history = [Figures(*figures) for figures in checkpoint.history] if checkpoint else []
+    settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
+    history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
     if checkpoint:
         trainer.restore(checkpoint)
@@ -309,34 +221,34 @@ def fit(
     # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
     columns, lines = shutil.get_terminal_size()
     with (
-        threads_for(trainer),
+        threads_for(trainer.model, trainer.batch_size),
         EventFile(folder.path, TAGS, settings, CHARTS) as events,
         tqdm(total=epochs, initial=len(history), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
     ):
-        for epoch, (figures, at) in enumerate(zip(history, times, strict=True)):
-            events.add(epoch, figures, at)
+        for epoch, (metrics, at) in enumerate(zip(history, times, strict=True)):
+            events.add(epoch, metrics, at)
         events.replace_older()
         try:
             for epoch in range(len(history), epochs):
                 losses = trainer.run_epoch()
-                figures = Figures(
+                metrics = EpochMetrics(
                     *losses, mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test)
                 )
-                for tag, value in zip(TAGS, figures, strict=True):
+                for tag, value in zip(TAGS, metrics, strict=True):
                     if not math.isfinite(value):
                         raise FloatingPointError(
-                            f"epoch {epoch}: {tag} is {value} after the last step; {trainer.suspects}"
+                            f"epoch {epoch}: {tag} is {value} after the last step; {trainer.likely_cause}"
                         )
-                history.append(figures)
+                history.append(metrics)
                 times.append(time.time())
                 latest = trainer.checkpoint(settings, data, history, times)
-                events.add(epoch, figures, times[-1])
+                events.add(epoch, metrics, times[-1])
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
                     folder.save(latest)
                     saved, saved_at = latest, time.monotonic()
                 bar.set_postfix_str(
-                    f"BPR {figures.factorization_loss:.3f}, MSE {figures.training_mse:.3f}; "
-                    f"test MSE {figures.test_mse:.3f}, MRR {figures.test_mrr:.4f}"
+                    f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
+                    f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
         except (Stopped, FloatingPointError):
@@ -344,8 +256,3 @@ def fit(
                 folder.save(latest)
             raise
     return history
-
-
-def data_of(train: Interactions, test: Interactions) -> str:
-    """Fingerprint of the ratings and their split."""
-    return fingerprint([x for side in (train, test) for x in (side.user_ids, side.item_ids, side.ratings)])

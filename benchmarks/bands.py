@@ -6,7 +6,6 @@ The grader uses one of these seeds, the same for everyone; but a submission that
 starts from other weights.
 """
 
-import argparse
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,8 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import grader
+from cli import command
+from cli.arguments import Parser
 from grading import submissions
 from grading.checks import SEPARATE, SHARED, Split, load, train_and_score
 from grading.sandbox import Sandbox
@@ -35,9 +36,9 @@ def figures(names: tuple[str, ...], seeds: range, split: Split, path: Path) -> l
         return found
 
 
-def main() -> None:
+def main() -> int:
     """Print a table."""
-    parser = argparse.ArgumentParser(description="Checks 2-2 and 2-3 over many initializations.")
+    parser = Parser(description="Checks 2-2 and 2-3 over many initializations.")
     parser.add_argument("--seeds", type=int, default=20, help="how many (%(default)s)")
     parser.add_argument("--submission", type=Path, default=ROOT / "models.py", help="whose (models.py)")
     options = parser.parse_args()
@@ -55,7 +56,9 @@ def main() -> None:
             for values in zip(*found, strict=True)
         ]
         print(f"| {title} | {' | '.join(cells)} |")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    command.begin()
+    command.end(main)

@@ -5,7 +5,7 @@
 A real ``main.py`` is killed with SIGKILL: at random moments, from its start-up on, and every second time as soon as it
 is seen writing a checkpoint. So that the moments fall into every part of its work, it writes a checkpoint after each
 epoch rather than every two seconds, and takes 20 ms longer for each. After each kill the checkpoint must load. A run
-that reaches its end must have the same weights, optimizer, random numbers, figures, ``metrics.csv`` and TensorBoard
+that reaches its end must have the same weights, optimizer, random numbers, metrics, ``metrics.csv`` and TensorBoard
 curves, bit for bit, as the run that was never interrupted.
 """
 
@@ -22,8 +22,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-import main
-import runs
+from cli import command
+from cli.arguments import Parser
+from tracking import checkpoint
+from tracking.checkpoint import CHECKPOINT, METRICS
 
 CHILD = """
 import os, sys, time
@@ -76,20 +78,20 @@ def curves(logdir: Path) -> dict[str, list[tuple[int, float]]]:
 
 def same_result(one: Path, other: Path) -> bool:
     """Whether two finished runs agree in all but when their epochs ended."""
-    a, b = runs.load(one), runs.load(other)
+    a, b = checkpoint.load(one), checkpoint.load(other)
     assert a is not None
     assert b is not None
     return (
         (a.settings, a.data, a.history, list(a.tensors)) == (b.settings, b.data, b.history, list(b.tensors))
         and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
-        and (one / runs.METRICS).read_bytes() == (other / runs.METRICS).read_bytes()
+        and (one / METRICS).read_bytes() == (other / METRICS).read_bytes()
         and curves(one) == curves(other)
     )
 
 
 def writing(logdir: Path) -> set[Path]:
     """The checkpoints in a folder that are not finished."""
-    return set(logdir.glob(f".{runs.CHECKPOINT}.*"))
+    return set(logdir.glob(f".{CHECKPOINT}.*"))
 
 
 def wait_for_a_moment(process: "subprocess.Popen[bytes]", logdir: Path, in_a_checkpoint: bool, seconds: float) -> bool:
@@ -122,7 +124,7 @@ def campaign(kills: int, folder: Path, data_dir: Path, seed: int = 0, epochs: in
                     report.kills += 1
             status = process.wait()
             try:
-                runs.load(logdir)
+                checkpoint.load(logdir)
             except ValueError:
                 report.corrupt += 1
             if status not in (0, -9):
@@ -133,8 +135,8 @@ def campaign(kills: int, folder: Path, data_dir: Path, seed: int = 0, epochs: in
     return report
 
 
-def command_line() -> None:
-    parser = main.Parser(description="Kill, resume, compare.")
+def command_line() -> int:
+    parser = Parser(description="Kill, resume, compare.")
     parser.add_argument("--kills", type=int, default=100, help="how many (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="folder for the data (%(default)s)")
@@ -142,8 +144,9 @@ def command_line() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = campaign(options.kills, Path(folder), options.data_dir.absolute(), options.seed)
     print(report)
-    sys.exit(1 if report.corrupt or report.different else 0)
+    return 1 if report.corrupt or report.different else 0
 
 
 if __name__ == "__main__":
-    command_line()
+    command.begin()
+    command.end(command_line)

@@ -26,10 +26,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import peer_models
 
 import data
-import main
 import metrics
 import train
+from cli import command
+from cli.arguments import Parser
 from models import MultiTaskNet
+from training.devices import flush_denormals, threads_for
+from training.settings import Settings
 
 ENVIRONMENT = ROOT / "benchmarks" / ".peers"
 REQUIREMENTS = ["implicit==0.7.2", "scikit-surprise==1.1.5", "cornac==3.0.1", "pandas<4"]
@@ -86,8 +89,8 @@ def fit_ours(sharing: bool, weight: float, seed: int, interactions: data.Interac
     train_side, test = split_of(interactions, seed)
     torch.manual_seed(seed)
     model = MultiTaskNet(interactions.num_users, interactions.num_items, embedding_sharing=sharing)
-    trainer = train.Trainer(model, train_side, train.Settings(weight, 1 - weight), seed)
-    with train.threads_for(trainer):
+    trainer = train.Trainer(model, train_side, Settings(weight, 1 - weight), seed)
+    with threads_for(model, trainer.batch_size):
         started = time.perf_counter()
         for _ in range(epochs):
             trainer.run_epoch()
@@ -107,14 +110,14 @@ def print_row(name: str, results: list[Result]) -> None:
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def command_line() -> None:
-    parser = main.Parser(description="This project beside its peers.")
+def command_line() -> int:
+    parser = Parser(description="This project beside its peers.")
     parser.add_argument("--seeds", type=int, default=3, help="splits and fits (%(default)s)")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="folder for the data (%(default)s)")
     options = parser.parse_args()
     if options.seeds < 1:
         parser.error("expected at least 1 seed")
-    torch.set_flush_denormal(True)
+    flush_denormals()
     interactions = data.load(options.data_dir)
     print("| | seconds to fit | test MRR | test MSE |\n| --- | --- | --- | --- |")
     for title, sharing, weight, epochs in (
@@ -129,7 +132,9 @@ def command_line() -> None:
             print_row(name, [fit_peer(name, seed, interactions, python) for seed in range(options.seeds)])
         except subprocess.CalledProcessError as error:
             print(f"| {name} | failed: {error.stderr.strip().splitlines()[-1]} | | |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    command_line()
+    command.begin()
+    command.end(command_line)

@@ -1,6 +1,6 @@
 """The plain procedure: the homework's text turned into code, one line at a time, with no thought for speed.
 
-It is the yardstick of ``speed.py`` and an oracle for the tests. A batch goes through both heads, for its positives
+It is the baseline of ``speed.py`` and an oracle for the tests. A batch goes through both heads, for its positives
 and again for its negatives; three losses are read after each step; the mean reciprocal rank is a loop over users that
 sorts each one's scores.
 
@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import main as command_line
+import main as experiment
+from cli import command
 from data import Interactions
 
 
@@ -111,11 +112,11 @@ def plain_mse(net: nn.Module, test: Interactions) -> float:
     return float(((score - test.ratings) ** 2).mean())
 
 
-def main() -> None:
+def main() -> int:
     """An experiment from the command line, with the flags of ``main.py``."""
-    options = command_line.parse_arguments()
+    options = experiment.parse_arguments()
     options.device = "cpu"
-    trainer, test = command_line.set_up(options)
+    trainer, test = experiment.set_up(options)
     plain = PlainTrainer(
         trainer.model,
         trainer.train,
@@ -134,7 +135,9 @@ def main() -> None:
         writer.add_scalar("eval/Mean Reciprocal Rank", plain_mrr(plain.net, test, plain.train), epoch)
         writer.add_scalar("eval/MSE", plain_mse(plain.net, test), epoch)
     writer.close()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    command.begin()
+    command.end(main)

@@ -29,10 +29,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import plain
 
 import data
-import main
 import metrics
 import train
+from cli import command
+from cli.arguments import Parser
+from datasets.movielens import GROUPLENS, RECBOLE
 from models import MultiTaskNet
+from training.devices import flush_denormals, threads_for
+from training.settings import Settings
 
 CONTENDERS = ("plain", "eager", "shipped")
 FULL = 200  # epochs of an experiment
@@ -40,7 +44,7 @@ FULL = 200  # epochs of an experiment
 
 def interactions(data_dir: Path) -> tuple[data.Interactions, str]:
     """The ratings to measure with, and what they are. Only looks; fetches nothing."""
-    there = [data_dir / name for name in ("ml-100k", data.GROUPLENS.filename, data.RECBOLE.filename)]
+    there = [data_dir / name for name in ("ml-100k", GROUPLENS.filename, RECBOLE.filename)]
     if any(path.exists() for path in there):
         return data.load(data_dir), "MovieLens 100K"
     return data.synthetic(), "synthetic ratings of MovieLens 100K's shape"
@@ -56,26 +60,26 @@ def measure_inside(options: argparse.Namespace, sharing: bool) -> dict[str, dict
     """Seconds of an epoch, of MSE and of MRR, each contender in turn: row → contender → rounds."""
     ratings, _ = interactions(options.data_dir)
     train_side, test = data.random_train_test_split(ratings, 0.05, torch.Generator().manual_seed(0))
-    torch.set_flush_denormal(True)
+    flush_denormals()
 
     def network() -> MultiTaskNet:
         torch.manual_seed(0)
         return MultiTaskNet(ratings.num_users, ratings.num_items, embedding_sharing=sharing)
 
-    yardstick = plain.PlainTrainer(network(), train_side, 0.99, 0.01)
-    eager = train.Trainer(network(), train_side, train.Settings(), seed=0, eager=True)
-    shipped = train.Trainer(network(), train_side, train.Settings(), seed=0)
+    baseline = plain.PlainTrainer(network(), train_side, 0.99, 0.01)
+    eager = train.Trainer(network(), train_side, Settings(), seed=0, eager=True)
+    shipped = train.Trainer(network(), train_side, Settings(), seed=0)
     rows: dict[str, dict[str, list[float]]] = {}
 
     def record(row: str, contender: str, function: Callable[[], object]) -> None:
         rows.setdefault(row, {}).setdefault(contender, []).append(timed(function))
 
     for step in range(options.rounds + 1):
-        record("training epoch", "plain", yardstick.fit)
-        record("MSE", "plain", lambda: plain.plain_mse(yardstick.net, test))
-        record("MRR", "plain", lambda: plain.plain_mrr(yardstick.net, test, train_side))
+        record("training epoch", "plain", baseline.fit)
+        record("MSE", "plain", lambda: plain.plain_mse(baseline.net, test))
+        record("MRR", "plain", lambda: plain.plain_mrr(baseline.net, test, train_side))
         for name, trainer in (("eager", eager), ("shipped", shipped)):
-            with train.threads_for(trainer):
+            with threads_for(trainer.model, trainer.batch_size):
                 record("training epoch", name, trainer.run_epoch)
                 record("MSE", name, partial(metrics.mse_score, trainer.model, test))
                 record("MRR", name, partial(metrics.mrr_score, trainer.model, test, train_side))
@@ -143,8 +147,8 @@ def print_rows(rows: dict[str, dict[str, list[float]]], sharing: bool, threads: 
         print(f"| {row} | {mode} | {threads} | {' | '.join(cells)} | {ratio} |", flush=True)
 
 
-def command_line() -> None:
-    parser = main.Parser(description="Ratios of speed and memory within one run.")
+def command_line() -> int:
+    parser = Parser(description="Ratios of speed and memory within one run.")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (%(default)s)")
     parser.add_argument("--epochs", type=int, default=8, help="epochs that 200 are extrapolated from (%(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="OMP_NUM_THREADS to try (%(default)s)")
@@ -157,7 +161,7 @@ def command_line() -> None:
         parser.error("expected at least 1 round, 2 epochs and 1 thread")
     if options.inside:  # a process of its own, because the number of threads is fixed when it starts
         print(json.dumps(measure_inside(options, options.inside == "shared")))
-        return
+        return 0
 
     _, source = interactions(options.data_dir)
     print(
@@ -179,7 +183,9 @@ def command_line() -> None:
             print_rows(json.loads(done.stdout), sharing, threads)
             print_rows(measure_processes(options, sharing, threads), sharing, threads)
     print(f"\n* extrapolated from 1 and {options.epochs} epochs")
+    return 0
 
 
 if __name__ == "__main__":
-    command_line()
+    command.begin()
+    command.end(command_line)

@@ -11,7 +11,8 @@ import torch
 from data import Interactions, random_train_test_split, synthetic
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from train import Settings, Trainer
+from train import Trainer
+from training.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 

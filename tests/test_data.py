@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import data
-import download
 from data import Interactions
+from datasets import download
+from datasets import movielens as releases
 
 
 def same(one: Interactions, other: Interactions) -> bool:
@@ -35,12 +36,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def members(data_dir: Path) -> tuple[bytes, bytes]:
     """u.data and u.item in GroupLens's formats, whichever source filled the folder."""
-    if (data_dir / data.GROUPLENS.filename).exists():
-        with zipfile.ZipFile(data_dir / data.GROUPLENS.filename) as archive:
-            return archive.read(data.GROUPLENS.ratings), archive.read(data.GROUPLENS.titles)
-    with zipfile.ZipFile(data_dir / data.RECBOLE.filename) as archive:
-        ratings = archive.read(data.RECBOLE.ratings).split(b"\n", 1)[1]
-        titles = data.RECBOLE.read_titles(archive.read(data.RECBOLE.titles))
+    if (data_dir / releases.GROUPLENS.filename).exists():
+        with zipfile.ZipFile(data_dir / releases.GROUPLENS.filename) as archive:
+            return archive.read(releases.GROUPLENS.ratings), archive.read(releases.GROUPLENS.titles)
+    with zipfile.ZipFile(data_dir / releases.RECBOLE.filename) as archive:
+        ratings = archive.read(releases.RECBOLE.ratings).split(b"\n", 1)[1]
+        titles = releases.RECBOLE.read_titles(archive.read(releases.RECBOLE.titles))
     lines = "".join(f"{item}|{title}|01-Jan-1995||url|0|1\n" for item, title in titles.items())
     return ratings, lines.encode("latin-1")
 
@@ -71,7 +72,7 @@ def test_the_unzipped_folder_is_read_first(data_dir: Path, movielens: Interactio
     assert without_titles.titles == ()
     (tmp_path / "ml-100k" / "u.item").write_bytes(titles)
     assert data.load(tmp_path).titles == movielens.titles
-    (tmp_path / data.GROUPLENS.filename).write_bytes(b"never opened")
+    (tmp_path / releases.GROUPLENS.filename).write_bytes(b"never opened")
     assert same(data.load(tmp_path), movielens)
 
 
@@ -103,14 +104,16 @@ def test_the_zip_archive_gives_the_same_tensors(
     """The official archive cannot be in the repository: one of the same layout stands in, under its own digest."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, member in zip((data.GROUPLENS.ratings, data.GROUPLENS.titles), members(data_dir), strict=True):
+        for name, member in zip(
+            (releases.GROUPLENS.ratings, releases.GROUPLENS.titles), members(data_dir), strict=True
+        ):
             archive.writestr(name, member)
     payload = buffer.getvalue()
-    (tmp_path / data.GROUPLENS.filename).write_bytes(payload)
+    (tmp_path / releases.GROUPLENS.filename).write_bytes(payload)
     with pytest.raises(FileNotFoundError, match="expected 4,924,029 with 50d2a982c669"):
         data.load(tmp_path)
-    stand_in = data.GROUPLENS._replace(size=len(payload), sha256=hashlib.sha256(payload).hexdigest())
-    monkeypatch.setattr(data, "GROUPLENS", stand_in)
+    stand_in = releases.GROUPLENS._replace(size=len(payload), sha256=hashlib.sha256(payload).hexdigest())
+    monkeypatch.setattr(releases, "GROUPLENS", stand_in)
     loaded = data.load(tmp_path)
     assert same(loaded, movielens)
     assert loaded.titles == movielens.titles
@@ -118,19 +121,19 @@ def test_the_zip_archive_gives_the_same_tensors(
 
 def test_the_official_archive_gives_the_same_tensors(movielens: Interactions) -> None:
     try:
-        payload = download.from_url(data.GROUPLENS_URL, data.GROUPLENS.size)
+        payload = download.from_url(releases.GROUPLENS_URL, releases.GROUPLENS.size)
     except OSError as error:
         pytest.skip(f"GroupLens's server cannot be reached from here: {error}")
-    assert same(data._read_archive(data.GROUPLENS, payload), movielens)
+    assert same(data._with_contiguous_ids(releases._read_archive(releases.GROUPLENS, payload)), movielens)
 
 
 def test_the_package_index_gives_the_same_tensors(movielens: Interactions) -> None:
     try:
-        wheel = data.RECBOLE
+        wheel = releases.RECBOLE
         payload = download.from_package_index("recbole==1.2.1", wheel.filename, wheel.size, wheel.sha256)
     except OSError as error:
         pytest.skip(f"pip's package index cannot be reached from here: {error}")
-    assert same(data._read_archive(data.RECBOLE, payload), movielens)
+    assert same(data._with_contiguous_ids(releases._read_archive(releases.RECBOLE, payload)), movielens)
 
 
 @pytest.mark.usefixtures("offline")
@@ -138,7 +141,7 @@ def test_the_package_index_gives_the_same_tensors(movielens: Interactions) -> No
 def test_a_damaged_archive_is_never_opened(
     damage: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = data.RECBOLE if (data_dir / data.RECBOLE.filename).exists() else data.GROUPLENS
+    archive = releases.RECBOLE if (data_dir / releases.RECBOLE.filename).exists() else releases.GROUPLENS
     payload = (data_dir / archive.filename).read_bytes()
     damaged = {
         "truncated": payload[:-1000],
@@ -169,7 +172,7 @@ def test_a_damaged_folder_is_not_used(damage: str, data_dir: Path, movielens: In
     (tmp_path / "ml-100k" / "u.data").write_bytes(damaged)
     with pytest.raises(FileNotFoundError, match="ml-100k: "):
         data.load(tmp_path)
-    for archive in (data.GROUPLENS, data.RECBOLE):  # the next source is used all the same
+    for archive in (releases.GROUPLENS, releases.RECBOLE):  # the next source is used all the same
         if (data_dir / archive.filename).exists():
             shutil.copy(data_dir / archive.filename, tmp_path)
     assert same(data.load(tmp_path), movielens)
@@ -180,7 +183,13 @@ def test_when_nothing_works_one_message_says_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         data.load(tmp_path / "none")
     message = str(caught.value)
-    for part in ("ml-100k: not there", "ml-100k.zip: not there", "whl: not there", "pip download", data.GROUPLENS_URL):
+    for part in (
+        "ml-100k: not there",
+        "ml-100k.zip: not there",
+        "whl: not there",
+        "pip download",
+        releases.GROUPLENS_URL,
+    ):
         assert part in message
     assert message.count("the network is not part of this test") == 2
     assert "To place it by hand" in message
@@ -197,7 +206,7 @@ def test_what_was_fetched_is_kept_and_a_wrong_answer_is_not(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wheel = data_dir / data.RECBOLE.filename
+    wheel = data_dir / releases.RECBOLE.filename
     if not wheel.exists():
         pytest.skip("the data came from GroupLens's archive, so that there is no wheel to serve")
     monkeypatch.setattr(download, "from_url", lambda *_: b"<html>please sign in</html>")

@@ -19,8 +19,11 @@ from conftest import ROOT, Experiments
 
 import data
 import experiments as module
-import runs
-import summary
+from cli.signals import Stopped
+from study import processes
+from study.grid import EXPERIMENTS, Run
+from tracking.checkpoint import load
+from tracking.folder import RunFolder
 
 FOLDERS = (
     "shared=True_LF=0.99_LR=0.01",
@@ -66,7 +69,7 @@ def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
     assert {path.parent.name for path in logdir.glob("*/*/")} == set(FOLDERS)
     for name in FOLDERS:
         for seed in (0, 1):
-            checkpoint = runs.load(logdir / name / f"seed={seed}")
+            checkpoint = load(logdir / name / f"seed={seed}")
             assert checkpoint is not None
             assert len(checkpoint.history) == 4
             settings = checkpoint.settings
@@ -97,7 +100,7 @@ def test_what_is_finished_is_skipped_and_only_the_epochs_asked_for_count(
     assert state(copy) == before
     found = rows(copy)
     assert {row["epoch"] for key, row in found.items() if key[-1] == "last" and row["epoch"]} == {f"{epochs - 1}.0"}
-    histories = [runs.load(copy / FOLDERS[1] / f"seed={seed}") for seed in (0, 1)]
+    histories = [load(copy / FOLDERS[1] / f"seed={seed}") for seed in (0, 1)]
     mse = [history.history[epochs - 1][1] for history in histories if history]
     mean = float(found["experiment", "shared, 0.5 / 0.5", "training_mse", "last"]["mean"])
     assert mean == pytest.approx(sum(mse) / 2, rel=1e-12)
@@ -119,7 +122,7 @@ def none_runs(logdir: Path) -> bool:
     """Whether no process holds a run's folder."""
     try:
         for path in logdir.glob("*/*/"):
-            runs.Folder(path).__exit__()
+            RunFolder(path).__exit__()
     except BlockingIOError:
         return False
     return True
@@ -146,7 +149,7 @@ def test_killed_then_stopped_then_finished_to_the_same_bits(
             assert process.returncode == 128 + number
             assert re.search(r"^stopped; go on with: python \S*experiments\.py [^\n]*--seeds=1\n\Z", errors, re.M)
             assert none_runs(logdir)
-        checkpoints = [runs.load(path.parent) for path in logdir.glob("*/*/checkpoint.pt")]
+        checkpoints = [load(path.parent) for path in logdir.glob("*/*/checkpoint.pt")]
         assert any(checkpoint and len(checkpoint.history) < 4 for checkpoint in checkpoints)
         assert not (logdir / "summary.md").exists()
     assert run(logdir, data_dir, "--seeds=1").returncode == 0
@@ -165,7 +168,7 @@ def test_runs_that_fail_are_reported_and_the_others_finish(
     (locked / "checkpoint.pt").unlink()
     shutil.rmtree(absent)
     before = {path: path.read_bytes() for folder in (damaged, other, locked) for path in folder.iterdir()}
-    with runs.Folder(locked):
+    with RunFolder(locked):
         done = run(copy, data_dir)
     assert done.returncode == 1
     first, heading, *lines = done.stderr.splitlines()
@@ -217,12 +220,12 @@ class Pretender:
 
 @pytest.mark.parametrize("jobs", [1, 3, 100])
 def test_as_many_at_a_time_as_jobs(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Child", Pretender)
-    monkeypatch.setattr(module, "LOOK", 0.0)
+    monkeypatch.setattr(processes, "Child", Pretender)
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.0)
     Pretender.alive = Pretender.most = 0
     options = module.parse_arguments([f"--jobs={jobs}"])
-    every = [module.Run(summary.EXPERIMENTS[0], seed, tmp_path / f"seed={seed}") for seed in range(7)]
-    assert module.run_all(every, options, 20) == {every[2]: "failed"}
+    every = [Run(EXPERIMENTS[0], seed, tmp_path / f"seed={seed}") for seed in range(7)]
+    assert processes.run_all(every, options, 20) == {every[2]: "failed"}
     assert (Pretender.alive, Pretender.most) == (0, min(jobs, 7))
 
 
@@ -236,7 +239,7 @@ def test_by_default_there_are_as_many_jobs_as_cores_that_may_be_used() -> None:
 def test_where_all_fail_there_is_no_summary(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "run_all", lambda unfinished, *_: dict.fromkeys(unfinished, "no luck"))
+    monkeypatch.setattr(processes, "run_all", lambda unfinished, *_: dict.fromkeys(unfinished, "no luck"))
     assert module.command_line([f"--logdir={tmp_path}", f"--data_dir={data_dir}", "--seeds=1"]) == 1
     output, errors = capsys.readouterr()
     assert output == ""
@@ -249,22 +252,22 @@ def test_where_all_fail_there_is_no_summary(
 def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*_: object) -> dict[module.Run, str]:
-        raise runs.Stopped(signal.SIGINT)
+    def stopped(*_: object) -> dict[Run, str]:
+        raise Stopped(signal.SIGINT)
 
-    monkeypatch.setattr(module, "run_all", stopped)
+    monkeypatch.setattr(processes, "run_all", stopped)
     monkeypatch.setattr(sys, "argv", ["experiments.py", "--logdir", "a b"])
     assert module.command_line([f"--logdir={tmp_path}", f"--data_dir={data_dir}"]) == 130
     assert capsys.readouterr().err == "stopped; go on with: python experiments.py --logdir 'a b'\n"
 
 
 def test_a_run_has_a_session_of_its_own_and_how_it_died_is_told(tmp_path: Path) -> None:
-    child = module.Child([f"--logdir={tmp_path / 'a'}"])
+    child = processes.Child([f"--logdir={tmp_path / 'a'}"])
     assert os.getsid(child.process.pid) != os.getsid(0)
     child.process.kill()
     child.process.wait()
     assert child.failure() == "killed by SIGKILL"
-    child = module.Child(["--epochs=0"])
+    child = processes.Child(["--epochs=0"])
     assert child.process.wait() == 2
     assert child.failure() == "epochs is 0: expected at least 1"
 

@@ -14,9 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import main
-import train
-from fused import FusedStep
-from steps import EagerStep
+from tracking import history
+from training.fused import FusedStep
+from training.settings import Settings
+from training.steps import EagerStep
 
 ROOT = Path(__file__).parent.parent
 TAGS = {
@@ -139,7 +140,7 @@ def test_flags_reach_what_they_are_for(
     assert options.logdir == Path("run/shared=False_LF=0.3_LR=0.6")
     trainer, test = main.set_up(options)
     assert (len(trainer.train), len(test)) == (90_000, 10_000)
-    assert trainer.settings == train.Settings(0.3, 0.6, 99, 0.02)
+    assert trainer.settings == Settings(0.3, 0.6, 99, 0.02)
     assert trainer.model.embedding_sharing is False
     assert trainer.model.U_reg.weight.shape == (943, 5 if "dim" in arguments else 32)
     layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
@@ -164,7 +165,7 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
 
 def test_the_summary_has_the_last_and_the_best() -> None:
     rows = [(0.4, 1.0, 0.5, 0.05, 0.9), (0.2, 1.5, 0.4, 0.09, 0.8), (0.3, 0.7, 0.3, 0.07, 1.1)]
-    assert main.summary([train.Figures(*row) for row in rows]).splitlines() == [
+    assert history.closing_table([history.EpochMetrics(*row) for row in rows]).splitlines() == [
         "             last (epoch 2)    best",
         "BPR loss     0.3000            0.2000 (epoch 1)",
         "training MSE 0.7000            0.7000 (epoch 2)",

@@ -13,9 +13,12 @@ import train
 from data import Interactions, synthetic
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from runs import Folder
-from steps import Triples
-from train import Figures, Settings, Trainer
+from tracking.folder import RunFolder
+from tracking.history import EpochMetrics
+from train import Trainer
+from training import devices
+from training.settings import Settings
+from training.steps import Triples
 
 Array = NDArray[np.float64]
 Split = tuple[Interactions, Interactions]
@@ -71,7 +74,7 @@ def read_events(logdir: Path) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_gets_the_five_figures_of_every_epoch(split: Split, tmp_path: Path) -> None:
     data, test = split
     net = network(data, False)
-    with Folder(tmp_path) as folder:
+    with RunFolder(tmp_path) as folder:
         history = train.fit(Trainer(net, data, Settings(), seed=0), test, 3, folder)
     events = read_events(tmp_path)
     assert list(events) == [
@@ -94,7 +97,7 @@ def test_an_epoch_can_be_read_as_soon_as_it_is_over(split: Split, tmp_path: Path
             return super().run_epoch()
 
     trainer = Reader(network(data, True), data, Settings(), seed=0)
-    with Folder(tmp_path) as folder:
+    with RunFolder(tmp_path) as folder:
         train.fit(trainer, test, 4, folder)
     assert trainer.epoch == 4
 
@@ -105,10 +108,10 @@ def test_a_small_network_is_trained_on_one_thread(split: Split) -> None:
     for layer_sizes, batch_size, threads in (
         ((12, 7), 256, 1),
         ((96, 64), 256, 1),
-        ((384, 4096), 4096, train.ALL_THREADS),
+        ((384, 4096), 4096, devices.ALL_THREADS),
     ):
         trainer = Trainer(network(data, True, layer_sizes), data, Settings(batch_size=batch_size), seed=0)
-        with train.threads_for(trainer):
+        with devices.threads_for(trainer.model, trainer.batch_size):
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == before
 
@@ -120,8 +123,8 @@ def test_training_learns_both_tasks(tmp_path: Path) -> None:
     data, test = made.select(order[:5700]), made.select(order[5700:])
     net = network(data, True, (48, 16))
     settings = Settings(0.5, 0.5, batch_size=64, learning_rate=3e-3)
-    start = Figures(0.5, 13, 7, mrr_score(net, test, data), mse_score(net, test))
-    with Folder(tmp_path) as folder:
+    start = EpochMetrics(0.5, 13, 7, mrr_score(net, test, data), mse_score(net, test))
+    with RunFolder(tmp_path) as folder:
         end = train.fit(Trainer(net, data, settings, seed=0), test, 15, folder)[-1]
     assert end.factorization_loss < 0.42
     assert end.training_mse < 1.2
@@ -137,7 +140,7 @@ def test_a_loss_that_stops_being_finite_ends_training(split: Split, tmp_path: Pa
     ):
         settings = Settings(0.5, 0.5, batch_size, learning_rate=1e30)
         trainer = Trainer(network(data, True), data, settings, seed=0)
-        with Folder(tmp_path / str(batch_size)) as folder, pytest.raises(FloatingPointError, match=message):
+        with RunFolder(tmp_path / str(batch_size)) as folder, pytest.raises(FloatingPointError, match=message):
             train.fit(trainer, test, 5, folder)
 
 

@@ -1,0 +1,10 @@
+"""What every command of this project has in common: how it starts and ends, reads flags, is stopped, and writes.
+
+    command.py     the first and the last line of a command; start reading here
+    arguments.py   flags, whose errors are one line
+    streams.py     standard output and error that cannot stop a command
+    signals.py     Ctrl-C and SIGTERM
+    files.py       folders that can be written, files that are whole
+
+Nothing here imports torch or numpy: a command begins with these modules, before the imports that take a second.
+"""

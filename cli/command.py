@@ -1,0 +1,50 @@
+"""The first and the last line of a command.
+
+from cli import command
+if __name__ == "__main__":
+    command.begin("stopped before the training began")
+import torch  # and whatever else takes a second
+…
+if __name__ == "__main__":
+    command.end(main)
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from cli import signals, streams
+
+
+def begin(when_stopped: str | None = None) -> None:
+    """Make the standard streams safe to write to, and Ctrl-C and SIGTERM end the process with one line.
+
+    Args:
+        when_stopped: that line; it holds until the command handles signals itself. Without it they stay as they are.
+    """
+    streams.protect()
+    if when_stopped is not None:
+        signals.end_process(when_stopped)
+
+
+def end(main: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with the status that it returns, or with 1 when its output is no longer read."""
+    status: str | int | None
+    try:
+        try:
+            status = main()
+        except SystemExit as stop:  # --help and wrong flags
+            status = stop.code
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the interpreter flushes at exit
+        status = 1
+    streams.report_losses()
+    sys.exit(status)
+
+
+def fail(program: str, error: Exception) -> int:
+    """Report what a person can put right as one line on stderr, without a traceback; returns exit status 2."""
+    print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,46 @@
+"""Files and folders that a command writes: checked before the work begins, and whole at every moment."""
+
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from pathlib import Path
+
+STALE_SECONDS = 600  # after which an unfinished file was left behind
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder, and raise OSError if files cannot be made in it."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: expected a folder, or nothing yet")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"folder {folder} cannot be written: {error.strerror}") from error
+
+
+def write_whole(payload: bytes, path: Path) -> None:
+    """Write a file that has its name only once all of it is on disk, whoever else writes it at the same time.
+
+    Raises:
+        OSError: it cannot be written; what had the name before is still there.
+    """
+    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed in here
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - stale.stat().st_mtime > STALE_SECONDS:
+                stale.unlink()
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with partial.open("xb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):  # the error above says more
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""What a trained network has to beat: ranking by popularity, and rating by means.
+
+    for score in baselines.scores(train, test): print(score.name, score.value)
+
+They are fitted to the training ratings alone, in one pass, and scored as the network is.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from data import Interactions
+from metrics import mrr_score, mse_score
+
+ITEM_DAMPING, USER_DAMPING = 25.0, 10.0  # ratings of the mean that each item and each user is given beforehand
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Two heads without a network: p_ij = n_j, how often j was rated, and r̂_ij = μ + a_i + b_j.
+
+    Attributes:
+        popularity: (num_items,) float32 n_j.
+        mean: μ, of all ratings.
+        user_bias, item_bias: (num_users,) and (num_items,) float64 a_i and b_j, in stars.
+    """
+
+    popularity: Tensor
+    mean: float
+    user_bias: Tensor
+    item_bias: Tensor
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        """Everybody's ranking is the same: (users,) → (users, num_items)."""
+        return self.popularity.repeat(len(user_ids), 1)
+
+    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """(batch,) ids of users and items → (batch,) float64."""
+        return self.mean + self.user_bias[user_ids] + self.item_bias[item_ids]
+
+
+def global_mean(train: Interactions) -> Baseline:
+    """Popularity, and the mean of all training ratings for every user and item."""
+    return Baseline(
+        torch.bincount(train.item_ids, minlength=train.num_items).float(),
+        train.ratings.double().mean().item(),
+        torch.zeros(train.num_users, dtype=torch.float64),
+        torch.zeros(train.num_items, dtype=torch.float64),
+    )
+
+
+def user_and_item_means(train: Interactions) -> Baseline:
+    """Popularity, and the baseline predictor of Koren, "Factor in the Neighbors", ACM TKDD 4(1), 2010, section 2.1.
+
+    b_j = Σ (r_ij − μ) / (25 + n_j) over the n_j ratings of item j, then
+    a_i = Σ (r_ij − μ − b_j) / (10 + n_i) over the n_i ratings by user i,
+    with the paper's damping. What nobody rated in training has a bias of 0.
+    """
+    base = global_mean(train)
+    residuals = train.ratings.double() - base.mean
+    item_bias = _damped_means(train.item_ids, residuals, base.item_bias, ITEM_DAMPING)
+    user_bias = _damped_means(train.user_ids, residuals - item_bias[train.item_ids], base.user_bias, USER_DAMPING)
+    return Baseline(base.popularity, base.mean, user_bias, item_bias)
+
+
+def _damped_means(ids: Tensor, values: Tensor, zeros: Tensor, damping: float) -> Tensor:
+    """Sum of each id's values / (damping + their number): (n,) ids and float64 values, (ids,) zeros → (ids,)."""
+    return zeros.index_add(0, ids, values) / (damping + torch.bincount(ids, minlength=len(zeros)))
+
+
+class BaselineScore(NamedTuple):
+    """What a baseline reaches: a metric, named as in ``EpochMetrics``, and its value."""
+
+    name: str  # of the baseline
+    metric: str
+    value: float
+
+
+def scores(train: Interactions, test: Interactions) -> list[BaselineScore]:
+    """The baselines' metrics on one split; both sides on the CPU."""
+    mean, means = global_mean(train), user_and_item_means(train)
+    return [
+        BaselineScore("popularity", "test_mrr", mrr_score(mean, test, train)),
+        BaselineScore("global mean", "test_mse", mse_score(mean, test)),
+        BaselineScore("user and item means", "test_mse", mse_score(means, test)),
+    ]

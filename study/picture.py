@@ -1,0 +1,79 @@
+"""The curves of the four experiments in one picture: four panels, the mean over the seeds and its spread.
+
+matplotlib is only needed here, and is imported when the picture is drawn.
+"""
+
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from study.baselines import BaselineScore
+from study.grid import EXPERIMENTS
+from study.summary import Histories
+from tracking.history import SUMMARY_METRICS
+
+# Of Okabe and Ito's colours, which differ for the colour-blind too; and strokes, because two experiments nearly agree.
+STROKES = dict(
+    zip(EXPERIMENTS, (("#0072B2", "-"), ("#E69F00", "-"), ("#009E73", "-"), ("#CC79A7", (0, (4, 3)))), strict=True)
+)
+
+
+def draw(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]]) -> bytes:
+    """A PNG of the metrics against epochs.
+
+    Args:
+        histories: experiment → seed → the metrics of each epoch, of the runs that finished.
+        baselines: seed → what the baselines reach on its split; their mean is a dashed line.
+
+    Raises:
+        ImportError: there is no matplotlib.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    picture = Figure(figsize=(10, 7), layout="constrained")
+    panels = picture.subplots(2, 2, sharex=True).flat
+    for panel, (title, name, _) in zip(panels, SUMMARY_METRICS, strict=True):
+        for experiment, (colour, stroke) in STROKES.items():
+            if not histories.get(experiment):
+                continue
+            curves = np.array(
+                [[getattr(metrics, name) for metrics in history] for history in histories[experiment].values()]
+            )
+            epochs, mean = np.arange(curves.shape[1]), curves.mean(0)
+            # A single epoch is a point, not a line.
+            marker = "o" if len(epochs) == 1 else ""
+            panel.plot(
+                epochs, mean, color=colour, linestyle=stroke, linewidth=1.8, marker=marker, label=str(experiment)
+            )
+            if len(curves) > 1:
+                sd = curves.std(0, ddof=1)
+                panel.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
+        for same in zip(*baselines.values(), strict=True):
+            if same[0].metric == name:
+                level = statistics.fmean(each.value for each in same)
+                panel.axhline(level, color="0.3", linewidth=0.9, linestyle=(0, (6, 4)))
+                panel.annotate(
+                    same[0].name, (1, level), (-4, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                    horizontalalignment="right", verticalalignment="top", color="0.3", fontsize=9,
+                )  # fmt: skip
+        if name == "training_mse":  # its first epoch is six times what comes after it
+            panel.set_yscale("log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("")
+            title = f"{title} (logarithmic)"
+        panel.set_title(title, loc="left", fontsize=11)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(color="0.9")
+        panel.spines[["top", "right"]].set_visible(False)
+    seeds = {seed for by_seed in histories.values() for seed in by_seed}
+    over = f"mean over {len(seeds)} seeds; band: ± 1 standard deviation" if len(seeds) > 1 else "one seed"
+    picture.supxlabel(f"epoch ({over})", fontsize=10)
+    handles, labels = picture.axes[0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside upper center", ncols=len(EXPERIMENTS), frameon=False)
+    payload = io.BytesIO()
+    picture.savefig(payload, format="png", dpi=110)
+    return payload.getvalue()

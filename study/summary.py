@@ -1,0 +1,199 @@
+"""From the metrics of many runs to tables: means over seeds, differences with their intervals, baselines.
+
+    rows = summarize(histories, baselines)
+    print(markdown(rows))
+
+A metric is taken after the last epoch, at its own best epoch, and where one would stop early for the ratings' sake: at
+the run's lowest test MSE. Runs of the same seed have the same split, so that experiments are compared seed by seed.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from study.baselines import BaselineScore
+from study.grid import DIFFERENCES, EXPERIMENTS, Experiment
+from tracking.history import SUMMARY_METRICS, EpochMetrics
+
+COVERAGE = 0.95  # of the intervals
+AT = {
+    "last": "after the last epoch",
+    "best": "each figure at its best epoch",
+    "stopped": "all at the epoch of the lowest test MSE",
+}
+DIGITS = {"factorization_loss": 4, "training_mse": 3, "test_mse": 3, "test_mrr": 4}
+TITLES = {metric.name: metric.title for metric in SUMMARY_METRICS}
+
+
+Histories = Mapping[Experiment, Mapping[int, Sequence[EpochMetrics]]]  # of each seed, the metrics of each epoch
+
+
+class Row(NamedTuple):
+    """One metric over the seeds, a row of summary.csv; None where it is not defined, as a deviation of one seed.
+
+    Attributes:
+        kind: "experiment", "difference" or, for a baseline, "yardstick".
+        name: of the experiment, the difference or the baseline.
+        figure: which metric, named as in ``EpochMetrics``.
+        at: which epoch, one of AT; empty for a baseline.
+        epoch: which one that was, the mean over the seeds; None for differences and baselines.
+        mean, sd: over the seeds, the latter with n − 1 in the denominator.
+        ci_low, ci_high: Student's interval of the mean.
+        seeds: how many.
+    """
+
+    kind: str
+    name: str
+    figure: str
+    at: str
+    epoch: float | None
+    mean: float
+    sd: float | None
+    ci_low: float | None
+    ci_high: float | None
+    seeds: int
+
+
+def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]]) -> list[Row]:
+    """Rows for all experiments, differences and baselines that have a seed at all.
+
+    Args:
+        histories: experiment → seed → the metrics of each epoch, of the runs that finished.
+        baselines: seed → what the baselines reach on its split, in the same order for each.
+
+    Returns:
+        In the order of EXPERIMENTS, DIFFERENCES and the baselines. A difference is over the seeds that both have.
+    """
+    rows = []
+    values: dict[tuple[Experiment, str, str], dict[int, float]] = {}
+    for experiment in EXPERIMENTS:
+        lowest_test_mse = {
+            seed: min((metrics.test_mse, epoch) for epoch, metrics in enumerate(history))[1]
+            for seed, history in histories.get(experiment, {}).items()
+        }
+        for _, name, best_of in SUMMARY_METRICS:
+            curves = {
+                seed: [getattr(metrics, name) for metrics in history]
+                for seed, history in histories.get(experiment, {}).items()
+            }
+            epochs_of = {
+                "last": {seed: len(curve) - 1 for seed, curve in curves.items()},
+                "best": {seed: curve.index(best_of(curve)) for seed, curve in curves.items()},
+                "stopped": lowest_test_mse,
+            }
+            for at, epochs in epochs_of.items():
+                chosen = {seed: curve[epochs[seed]] for seed, curve in curves.items()}
+                values[experiment, name, at] = chosen
+                rows += _row("experiment", str(experiment), name, at, chosen.values(), epochs.values())
+    for title, (one, other) in DIFFERENCES.items():
+        for _, name, _ in SUMMARY_METRICS:
+            for at in AT:
+                ones, others = values[one, name, at], values[other, name, at]
+                differences = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]
+                rows += _row("difference", title, name, at, differences)
+    for same in zip(*baselines.values(), strict=True):
+        rows += _row("yardstick", same[0].name, same[0].metric, "", [each.value for each in same])
+    return rows
+
+
+def _row(
+    kind: str, name: str, figure: str, at: str, values: Iterable[float], epochs: Iterable[int] | None = None
+) -> list[Row]:
+    """A row of these values, one a seed; none where there are none."""
+    values = list(values)
+    if not values:
+        return []
+    mean, epoch = statistics.fmean(values), None if epochs is None else statistics.fmean(epochs)
+    if len(values) == 1:
+        return [Row(kind, name, figure, at, epoch, mean, None, None, None, 1)]
+    sd = statistics.stdev(values)
+    half = student_t(COVERAGE, len(values) - 1) * sd / math.sqrt(len(values))
+    return [Row(kind, name, figure, at, epoch, mean, sd, mean - half, mean + half, len(values))]
+
+
+def student_t(coverage: float, degrees: int) -> float:
+    """The t between whose negative and itself lies this share of Student's distribution.
+
+    With θ = atan(t / √degrees) the share is a finite sum of powers of cos θ (Abramowitz and Stegun, Handbook of
+    Mathematical Functions, 26.7.3 and 26.7.4), which grows with θ; θ is found by halving.
+
+    Args:
+        coverage: in (0, 1).
+        degrees: of freedom, at least 1.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        theta = (low + high) / 2
+        term = math.cos(theta) if degrees % 2 else 1.0
+        total = 0.0
+        for k in range(1 + degrees % 2, degrees, 2):
+            total += term
+            term *= k / (k + 1) * math.cos(theta) ** 2
+        share = math.sin(theta) * total
+        if degrees % 2:
+            share = (theta + share) * 2 / math.pi
+        low, high = (theta, high) if share < coverage else (low, theta)
+    return math.sqrt(degrees) * math.tan((low + high) / 2)
+
+
+def tidy(rows: Sequence[Row]) -> str:
+    """The rows as CSV; what is not defined is empty."""
+    import pandas as pd  # here, because its import takes a quarter of a second
+
+    return pd.DataFrame(rows, columns=list(Row._fields)).to_csv(index=False, lineterminator="\n")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as four tables and what to know when reading them."""
+    found = {(row.name, row.figure, row.at): row for row in rows}
+    baselines = list(dict.fromkeys(row.name for row in rows if row.kind == "yardstick"))
+    lines = ["Mean ± standard deviation over seeds.", ""]
+    for at, title in AT.items():
+        lines += _head(title)
+        for name in [*map(str, EXPERIMENTS), *baselines]:
+            cells = [found.get((name, figure, at)) or found.get((name, figure, "")) for figure in TITLES]
+            lines.append(_line(name, cells, _spread))
+        lines.append("")
+    lines += [f"Differences, seed by seed: mean and {COVERAGE:.0%} interval (Student's t).", ""]
+    for at, title in AT.items():
+        lines += _head(title)
+        lines += [_line(name, [found.get((name, figure, at)) for figure in TITLES], _interval) for name in DIFFERENCES]
+        lines.append("")
+    repeated = ("test_mse", "stopped")  # the lowest test MSE is the best one
+    intervals = sum(
+        row.kind == "difference" and row.ci_low is not None and (row.figure, row.at) != repeated for row in rows
+    )
+    lines += [
+        "A best epoch is chosen by the figure itself, the test figures' by the test ratings: what is best there is a "
+        "little better than what a choice made beforehand would get.",
+    ]
+    if intervals:
+        expected = intervals * (1 - COVERAGE)
+        lines += [f"Of {intervals} such intervals about {expected:.1f} miss 0 by chance where there is no difference."]
+    return "\n".join(lines) + "\n"
+
+
+def _head(title: str) -> list[str]:
+    return [f"| {title} | {' | '.join(TITLES.values())} | seeds |", "| --- " * (len(TITLES) + 2) + "|"]
+
+
+def _line(name: str, cells: Sequence[Row | None], show: Callable[[Row], str]) -> str:
+    seeds = max((row.seeds for row in cells if row), default=0)
+    return f"| {name} | {' | '.join(show(row) if row else '–' for row in cells)} | {seeds} |"
+
+
+def _spread(row: Row) -> str:
+    digits = DIGITS[row.figure]
+    spread = "–" if row.sd is None else f"{row.sd:.{digits}f}"
+    epoch = f" (epoch {row.epoch:.0f})" if row.at in ("best", "stopped") and row.epoch is not None else ""
+    return f"{row.mean:.{digits}f} ± {spread}{epoch}"
+
+
+def _interval(row: Row) -> str:
+    def signed(value: float) -> str:
+        return f"{round(value, DIGITS[row.figure]) + 0.0:+.{DIGITS[row.figure]}f}"  # + 0.0 makes −0 a 0
+
+    if row.ci_low is None or row.ci_high is None:
+        return f"{signed(row.mean)} (–)"
+    return f"{signed(row.mean)} ({signed(row.ci_low)} to {signed(row.ci_high)})"

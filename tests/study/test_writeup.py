@@ -1,0 +1,211 @@
+"""Those claims of docs/writeup.md that a computation can refute; ``study/probes.py`` is for those about training."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data import Interactions
+from grading.warden import descendants
+from metrics import mrr_score
+from models import MultiTaskNet, ZeroEmbedding
+from study.probes import PROBES, OnlyInteractionsTeachTables, OnlyRatingsTeachTables, SGDStep
+from train import Trainer
+from training import steps
+from training.adam import flatten, start_adam
+from training.settings import Settings
+from training.steps import EagerStep, Weights, bpr_loss
+
+ROOT = Path(__file__).parent.parent.parent
+Split = tuple[Interactions, Interactions]
+Matrix = NDArray[np.float64]
+
+
+class WithUserBias(MultiTaskNet):
+    """Equation 6: p_ij = u_i · q_j + a_i + b_j."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items, 4, (12, 7))
+        self.A = ZeroEmbedding(num_users, 1)
+
+    def predict_interactions(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        bias: Tensor = self.A(user_ids)
+        return super().predict_interactions(user_ids, item_ids) + bias.squeeze(-1)
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        bias: Tensor = self.A(user_ids)
+        return super().predict_all_items(user_ids) + bias
+
+
+def distance_to_equation_1(P: Matrix, d: int) -> float:
+    """From a matrix to the nearest U Qᵀ + 1 bᵀ with d columns: by principal component analysis, where b is the mean."""
+    singular_values = np.linalg.svd(P - P.mean(0), compute_uv=False)
+    return float(np.sqrt((singular_values[d:] ** 2).sum()))
+
+
+def random_factors(d: int) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+    draw = np.random.default_rng(0)
+    return draw.normal(size=(60, d)), draw.normal(size=(90, d)), draw.normal(size=(60, 1)), draw.normal(size=(1, 90))
+
+
+def test_a_user_bias_makes_the_model_class_larger_by_one_rank() -> None:
+    d = 4
+    U, Q, a, b = random_factors(d)
+    without, with_bias = U @ Q.T + b, U @ Q.T + a + b
+    assert np.linalg.matrix_rank(without) == d + 1
+    assert np.linalg.matrix_rank(with_bias) == d + 2
+    assert distance_to_equation_1(without, d) < 1e-10
+    assert distance_to_equation_1(with_bias, d) > 1.0
+
+
+def test_one_more_dimension_holds_a_user_bias() -> None:
+    d = 4
+    U, Q, a, b = random_factors(d)
+    wider = np.hstack([U, a]) @ np.hstack([Q, np.ones((90, 1))]).T + b
+    np.testing.assert_allclose(wider, U @ Q.T + a + b)
+    assert distance_to_equation_1(wider, d + 1) < 1e-10
+
+
+def test_a_user_bias_changes_neither_the_bpr_loss_nor_any_ranking_and_has_no_gradient(split: Split) -> None:
+    data, test = split
+    torch.manual_seed(0)
+    net = WithUserBias(data.num_users, data.num_items)
+    negatives = torch.randint(data.num_items, (len(data),))
+
+    def loss_and_gradients() -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        positive, negative = net.predict_interactions(data.user_ids, torch.stack([data.item_ids, negatives]))
+        loss = bpr_loss(positive, negative)
+        bias, *others = torch.autograd.grad(loss, [net.A.weight, net.U.weight, net.Q.weight, net.B.weight])
+        return loss.detach(), bias, tuple(others)
+
+    before, ranked = loss_and_gradients(), mrr_score(net, test, data)
+    torch.nn.init.normal_(net.A.weight)
+    after = loss_and_gradients()
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-7)
+    # Each triple adds its slope to a_i for the positive item and takes it away for the negative one.
+    assert float(after[1].abs().max()) < 1e-6 * float(after[2][2].abs().max()) * len(data)
+    assert mrr_score(net, test, data) == pytest.approx(ranked, rel=1e-6)
+
+
+def test_a_logistic_loss_would_see_a_user_bias_and_the_ratings_do_not(split: Split) -> None:
+    data, _ = split
+    torch.manual_seed(0)
+    net = WithUserBias(data.num_users, data.num_items)
+    ratings = net.predict_ratings(data.user_ids, data.item_ids)
+    logits = net.predict_interactions(data.user_ids, data.item_ids)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+    (gradient,) = torch.autograd.grad(loss, net.A.weight)
+    assert float(gradient[data.user_ids].max()) < 0
+    torch.nn.init.normal_(net.A.weight)
+    assert torch.equal(net.predict_ratings(data.user_ids, data.item_ids), ratings)
+
+
+def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
+    """From zero, as biases start; but for rounding, since Adam's vector has another length."""
+    data, _ = split
+    torch.manual_seed(0)
+    without = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7))
+    with_bias = WithUserBias(data.num_users, data.num_items)
+    with_bias.load_state_dict(without.state_dict(), strict=False)
+    one, other = (Trainer(net, data, Settings(), seed=0, eager=True) for net in (without, with_bias))
+    assert [one.run_epoch() for _ in range(5)] == [other.run_epoch() for _ in range(5)]
+    assert torch.equal(with_bias.A.weight, torch.zeros(data.num_users, 1))
+    for name, value in without.state_dict().items():
+        torch.testing.assert_close(value, with_bias.state_dict()[name], rtol=1e-5, atol=1e-7)
+
+
+def trained(
+    data: Interactions, sharing: bool, weights: Weights, rate: float, sgd: bool = False
+) -> dict[str, dict[str, Tensor]]:
+    """The parameters of each task after three epochs."""
+    torch.manual_seed(0)
+    net = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7), sharing)
+    trainer = Trainer(net, data, Settings(1, 1, 100), seed=0, eager=True)
+    adam = start_adam(flatten(net), rate)
+    trainer.step = SGDStep(net, adam, weights, rate) if sgd else EagerStep(net, adam, weights)
+    for _ in range(3):
+        trainer.run_epoch()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    factorization = ("U_fact", "Q_fact", "B")
+    return {
+        "factorization": {name: value for name, value in state.items() if name.startswith(factorization)},
+        "regression": {name: value for name, value in state.items() if not name.startswith(factorization)},
+    }
+
+
+@pytest.mark.parametrize("network", [OnlyInteractionsTeachTables, OnlyRatingsTeachTables])
+def test_the_probes_cut_off_one_loss_and_change_nothing_else(network: type[MultiTaskNet]) -> None:
+    torch.manual_seed(0)
+    whole, cut = MultiTaskNet(5, 6, 4, (12, 7)), network(5, 6, 4, (12, 7))
+    cut.load_state_dict(whole.state_dict())
+    users, items = torch.arange(5), torch.arange(5)
+    assert all(torch.equal(one, other) for one, other in zip(whole(users, items), cut(users, items), strict=True))
+    interactions, ratings = (
+        torch.autograd.grad(output.sum(), [cut.U.weight, cut.Q.weight], allow_unused=True)
+        for output in cut(users, items)
+    )
+    reaches = [all(each is not None for each in gradients) for gradients in (interactions, ratings)]
+    assert reaches == ([True, False] if network is OnlyInteractionsTeachTables else [False, True])
+
+
+def test_the_probes_from_end_to_end(data_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "study.probes", "--epochs", "1", "--seeds", "1", "--logdir", str(tmp_path)]
+    command += ["--data_dir", str(data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (tmp_path / "probes.md").read_text() == done.stdout
+    figures, shares = done.stdout.strip().split("\n\n")
+    assert [row.split(" | ")[0].removeprefix("| ") for row in figures.splitlines()[2:]] == [p.name for p in PROBES]
+    shared = [float(row.split(" | ")[1]) for row in shares.splitlines()[2:]]
+    assert shared == sorted(shared)  # with λ_R grows what the ratings have of the tables' gradient
+    assert shared[0] < 0.1 < 0.9 < shared[-1]
+    done = subprocess.run([*command, "--seeds", "0"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "probes.py: error: seeds is 0: expected at least 1\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_probes_that_are_stopped_leave_no_process_and_one_line(data_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "study.probes", "--logdir", str(tmp_path), "--data_dir", str(data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as probes:
+        until = time.monotonic() + 60
+        while not descendants(probes.pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(1)  # in the midst of it
+        assert probes.poll() is None
+        probes.send_signal(signal.SIGINT)
+        output, errors = probes.communicate(timeout=30)  # ends when nobody has its output open any more
+    assert (probes.returncode, output, errors) == (130, "", "stopped; nothing is kept\n")
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_with_separate_tables_adam_does_not_see_the_weights(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, where scaling rounds nothing (powers of two) and Adam's ε is as good as absent; nearly so with it."""
+    data, _ = split
+    one, other = Weights(1.0, 1.0), Weights(0.5, 2.0**-7)
+    with_epsilon = [trained(data, False, weights, 1e-3) for weights in (one, other)]
+    for task in ("factorization", "regression"):
+        for name, value in with_epsilon[0][task].items():
+            torch.testing.assert_close(value, with_epsilon[1][task][name], rtol=0.02, atol=1e-3)
+    monkeypatch.setattr(steps, "EPSILON", 1e-30)
+    separate = [trained(data, False, weights, 1e-3) for weights in (one, other)]
+    assert same(separate[0]["factorization"], separate[1]["factorization"])
+    assert same(separate[0]["regression"], separate[1]["regression"])
+    shared = [trained(data, True, weights, 1e-3) for weights in (one, other)]
+    assert not same(shared[0]["regression"], shared[1]["regression"])
+
+
+def test_with_separate_tables_sgd_turns_the_weights_into_two_learning_rates(split: Split) -> None:
+    data, _ = split
+    weighted = trained(data, False, Weights(0.5, 0.25), rate=0.25, sgd=True)
+    assert same(weighted["factorization"], trained(data, False, Weights(1, 1), 0.125, sgd=True)["factorization"])
+    assert same(weighted["regression"], trained(data, False, Weights(1, 1), 0.0625, sgd=True)["regression"])
+    assert not same(weighted["regression"], trained(data, False, Weights(1, 1), 0.25, sgd=True)["regression"])

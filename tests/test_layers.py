@@ -1,0 +1,96 @@
+"""Imports point downwards only: the rooms have an order, and the drop-in files need nothing of this project."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# From the commands down. A module may import modules of its own room, and of the rooms below it.
+ORDER = (
+    ("benchmarks",),
+    ("experiments", "grader"),
+    ("study", "grading"),
+    ("main",),
+    ("train",),
+    ("tracking", "training"),
+    ("data",),
+    ("datasets",),
+    ("metrics", "models", "cli"),
+)
+LEVEL = {room: level for level, rooms in enumerate(reversed(ORDER)) for room in rooms}
+ALONE = ("metrics", "models")
+MODULES = sorted(
+    path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in LEVEL
+)  # tests may import anything
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> set[str]:
+    """All modules of this project that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import"
+            assert node.module is not None
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    known = {module_of(each) for each in MODULES} | {each.stem for each in (ROOT / "benchmarks").glob("*.py")}
+    return names & known
+
+
+def test_every_python_file_has_a_place_in_the_order() -> None:
+    tops = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert tops - {"tests"} == set(LEVEL) - {"benchmarks"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_imports_point_downwards(path: Path) -> None:
+    room = room_of(path)
+    for name in imported(path):
+        other = "benchmarks" if (ROOT / "benchmarks" / f"{name}.py").exists() else name.partition(".")[0]
+        assert other == room or LEVEL[other] < LEVEL[room], f"{module_of(path)} imports {name}"
+        assert room not in ALONE, f"{module_of(path)} imports {name}, but has to work without"
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    uses = {module_of(path): imported(path) for path in MODULES if room_of(path) != "benchmarks"}
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " → ".join([*way, module])
+        if module not in done:
+            for other in uses.get(module, ()):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in uses:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("room", sorted({room_of(path) for path in MODULES if path.name == "__init__.py"}))
+def test_a_rooms_first_page_names_all_its_files(room: str) -> None:
+    """What it is for, and where to start reading."""
+    page = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
+    assert page is not None
+    assert "start reading here" in page
+    missing = {path.name for path in (ROOT / room).glob("*.py")} - set(page.split()) - {"__init__.py"}
+    assert not missing
+
+
+def test_a_command_starts_without_waiting_for_torch() -> None:
+    """Until signals are handled and the streams are safe, nothing slow is imported."""
+    for path in (ROOT / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert all(name.partition(".")[0] in {"cli", *sys.stdlib_module_names} for name in names), path

@@ -1,0 +1,511 @@
+"""A run's folder: checkpoints that are whole or refused, resuming to the bit, locks, signals, full disks, kills."""
+
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import io
+import os
+import pty
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import termios
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import kill
+import pytest
+import torch
+
+import main
+import train
+from data import Interactions
+from models import MultiTaskNet
+from tracking.checkpoint import FORMAT, Checkpoint, load
+from tracking.folder import RunFolder, contains_run
+from tracking.history import EpochMetrics
+from training.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+Split = tuple[Interactions, Interactions]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "main.py"), "--device", "cpu", *map(str, arguments)]
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: object) -> Done:
+    """The command line within this process, which spares its start-up."""
+    output, errors = io.StringIO(), io.StringIO()
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            status = main.main(["--device", "cpu", *map(str, arguments)])
+    finally:
+        os.chdir(before)
+    return Done(status, output.getvalue(), errors.getvalue())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, data_dir: Path) -> Path:
+    (tmp_path / "data").symlink_to(data_dir)
+    return tmp_path
+
+
+@pytest.fixture
+def trainer(split: Split) -> train.Trainer:
+    data, _ = split
+    torch.manual_seed(0)
+    return train.Trainer(MultiTaskNet(data.num_users, data.num_items, 4, (12, 5)), data, Settings(), seed=0)
+
+
+@pytest.fixture
+def checkpoint(trainer: train.Trainer) -> Checkpoint:
+    history = [EpochMetrics(0.5, 3.0, 1.0, 0.1, 2.0), EpochMetrics(0.25, 1 / 3, 1.0, 0.1, 2.0)]
+    return trainer.checkpoint({"seed": 3, "layer_sizes": [12, 5]}, "data", history, [1.5, 2.5])
+
+
+def equal(one: Checkpoint, other: Checkpoint) -> bool:
+    return one.digest() == other.digest() and all(
+        torch.equal(x, other.tensors[name]) for name, x in one.tensors.items()
+    )
+
+
+def test_a_checkpoint_loads_as_it_was_saved(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    assert load(tmp_path) is None
+    checkpoint.save(tmp_path)
+    loaded = load(tmp_path)
+    assert loaded is not None
+    assert equal(loaded, checkpoint)
+    assert (loaded.settings, loaded.history, loaded.times) == (
+        {"seed": 3, "layer_sizes": [12, 5]}, [[0.5, 3.0, 1.0, 0.1, 2.0], [0.25, 1 / 3, 1.0, 0.1, 2.0]], [1.5, 2.5],
+    )  # fmt: skip
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["epoch", "factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse"]
+    assert [[float(cell) for cell in row] for row in rows[1:]] == [[i, *row] for i, row in enumerate(loaded.history)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.csv"]
+
+
+def test_a_damaged_checkpoint_is_the_same_or_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """150 truncations and 250 flipped bits, in the small parts of the file more often than in the tensors."""
+    checkpoint.save(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    choose = random.Random(0)
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.getinfo(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+    refused: list[str] = []
+    for trial in range(400):
+        damaged = bytearray(whole)
+        if trial < 150:
+            del damaged[choose.randrange(len(whole)) :]
+        else:
+            ranges = [(0, len(whole)), (pickled.header_offset, pickled.file_size), (len(whole) - 2500, 2500)]
+            first, length = ranges[trial % 3]
+            damaged[first + choose.randrange(length)] ^= 1 << choose.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            loaded = load(tmp_path)
+        except ValueError as error:
+            refused.append(str(error))
+        else:
+            assert loaded is not None
+            assert equal(loaded, checkpoint)
+    assert len(refused) > 300
+    assert all(re.fullmatch(r"[^\n]*checkpoint\.pt (is|was) [^\n]*", message) for message in refused)
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_foreign_old_and_malicious_checkpoints_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for content, message in (
+        ([1, 2], "but not a checkpoint of this program"),
+        ({"model": torch.ones(3)}, "but not a checkpoint of this program"),
+        ({"format": 0, **vars(checkpoint)}, "was written by another version of this program"),
+        ({"format": FORMAT, "digest": "0" * 64, **vars(checkpoint)}, "does not agree with its digest"),
+        ({"format": FORMAT, "digest": "0" * 64}, "is damaged: TypeError"),
+        ({"format": FORMAT, "digest": "", "x": Malicious(tmp_path / "done")}, "damaged or not a checkpoint"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
+    assert not (tmp_path / "done").exists()
+    path.write_text("not a checkpoint")
+    with pytest.raises(ValueError, match="damaged or not a checkpoint"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(eager: bool, split: Split, tmp_path: Path) -> None:
+    data, test = split
+
+    def fit(epochs: int, logdir: Path, checkpoint: Checkpoint | None = None, seed: int = 0) -> Checkpoint:
+        torch.manual_seed(seed)
+        net = MultiTaskNet(data.num_users, data.num_items, embedding_sharing=False)
+        trainer = train.Trainer(net, data, Settings(), 7, eager)
+        with RunFolder(logdir) as folder:
+            train.fit(trainer, test, epochs, folder, None, checkpoint)
+        loaded = load(logdir)
+        assert loaded is not None
+        return loaded
+
+    whole = fit(5, tmp_path / "whole")
+    part = fit(2, tmp_path / "part")
+    rest = fit(5, tmp_path / "part", part, seed=1)  # the weights come from the checkpoint, not from the seed
+    assert all(torch.equal(x, rest.tensors[name]) for name, x in whole.tensors.items())
+    assert whole.history == rest.history
+    assert part.times == rest.times[:2]
+    assert kill.same_result(tmp_path / "whole", tmp_path / "part")
+    assert [step for step, _ in kill.curves(tmp_path / "part")["eval/MSE"]] == [0, 1, 2, 3, 4]
+    assert len(list((tmp_path / "part").glob("events*"))) == 1
+
+
+def test_a_run_goes_on_where_more_epochs_are_asked_for(folder: Path) -> None:
+    assert run(folder, "--epochs", 3, "--logdir", "whole").returncode == 0
+    first = run(folder, "--epochs", 1, "--logdir", "part", "--resume")
+    assert first.stderr == "nothing to resume in part: starting\n"
+    second = run(folder, "--epochs", 3, "--logdir", "part", "--resume")
+    assert second.stderr == "resuming part after epoch 0\n"
+    assert second.stdout.splitlines()[-1].startswith("2 epochs in ")
+    third = run(folder, "--epochs", 3, "--logdir", "part", "--resume")
+    assert third.stderr == "resuming part after epoch 2; it has the 3 epochs asked for\n"
+    assert third.returncode == 0
+    assert kill.same_result(folder / "whole", folder / "part")
+
+
+def test_other_settings_are_refused_and_nothing_changes(folder: Path) -> None:
+    assert run(folder, "--epochs", 1, "--logdir", "a").returncode == 0
+    before = {path.name: path.read_bytes() for path in (folder / "a").iterdir()}
+    for flags, difference in (
+        ("--learning_rate 0.01", "learning_rate was 0.001, now 0.01"),
+        ("--seed 1 --batch_size 128", "batch_size was 256, now 128; seed was 0, now 1; the ratings were others"),
+        ("--no_shared_embeddings", "shared_embeddings was True, now False"),
+        ("--layer_sizes 96 32", "layer_sizes was [96, 64], now [96, 32]"),
+    ):
+        done = run(folder, "--epochs", 2, "--logdir", "a", "--resume", *flags.split())
+        assert done.returncode == 2
+        assert done.stderr == f"main.py: error: a holds a run with other settings: {difference}\n"
+        assert {path.name: path.read_bytes() for path in (folder / "a").iterdir()} == before
+
+
+def test_a_damaged_checkpoint_is_one_line_and_stays(folder: Path) -> None:
+    (folder / "a").mkdir()
+    (folder / "a" / "checkpoint.pt").write_text("damaged")
+    done = run(folder, "--epochs", 1, "--logdir", "a", "--resume")
+    assert done.returncode == 2
+    assert re.fullmatch(r"main\.py: error: a/checkpoint\.pt is damaged or not a checkpoint: [^\n]+\n", done.stderr)
+    assert (folder / "a" / "checkpoint.pt").read_text() == "damaged"
+
+
+def test_an_occupied_folder_is_moved_aside(folder: Path) -> None:
+    for expected in ("", "a holds a run: moved to a.1\n", "a holds a run: moved to a.2\n"):
+        done = run(folder, "--epochs", 1, "--logdir", "a")
+        assert (done.returncode, done.stderr) == (0, expected)
+    for logdir in ("a", "a.1", "a.2"):
+        assert len(kill.curves(folder / logdir)["eval/MSE"]) == 1
+        assert load(folder / logdir) is not None
+
+
+def test_a_folder_of_other_things_is_not_moved(tmp_path: Path) -> None:
+    (tmp_path / "run" / "shared").mkdir(parents=True)
+    (tmp_path / "run" / "shared" / "checkpoint.pt").write_text("")
+    (tmp_path / "run" / "notes.txt").write_text("")
+    assert not contains_run(tmp_path / "run")
+    assert contains_run(tmp_path / "run" / "shared")
+
+
+def test_a_folder_has_one_owner_while_it_lives(tmp_path: Path) -> None:
+    owner = RunFolder(tmp_path / "a")
+    with pytest.raises(BlockingIOError, match=r"another run is writing to .*a: choose another folder"):
+        RunFolder(tmp_path / "a")
+    (tmp_path / "a" / "metrics.csv").write_text("")
+    assert owner.move_aside() == tmp_path / "a.1"
+    with pytest.raises(BlockingIOError):  # the new folder is its own as well
+        RunFolder(tmp_path / "a")
+    owner.__exit__()
+    with RunFolder(tmp_path / "a"), RunFolder(tmp_path / "a.1"):
+        pass
+
+
+def test_a_folder_that_was_moved_is_written_to_no_more(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "a") as one:
+        one.save(checkpoint)
+        (tmp_path / "a").rename(tmp_path / "moved")
+        with pytest.raises(OSError, match="a was moved or removed"):
+            one.save(checkpoint)
+        assert not (tmp_path / "a").exists()
+        with RunFolder(tmp_path / "a"), pytest.raises(OSError, match="a was moved or removed"):
+            one.save(checkpoint)
+        assert not contains_run(tmp_path / "a")
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk" / "run").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
+    (tmp_path / "link" / "metrics.csv").write_text("")
+    with RunFolder(tmp_path / "link") as folder:
+        assert folder.move_aside() == tmp_path / "disk" / "run.1"
+        assert not contains_run(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    monkeypatch.chdir(tmp_path / "disk" / "run.1")
+    with RunFolder(Path()) as folder, pytest.raises(OSError, match="is the working directory: choose another folder"):
+        folder.move_aside()
+
+
+def test_fit_does_not_write_over_a_run(trainer: train.Trainer, split: Split, tmp_path: Path) -> None:
+    (tmp_path / "events.out.tfevents.1").write_text("somebody's")
+    with RunFolder(tmp_path) as folder, pytest.raises(ValueError, match="holds a run already"):
+        train.fit(trainer, split[1], 1, folder)
+
+
+def test_what_is_missing_of_the_metrics_comes_back(folder: Path) -> None:
+    assert run(folder, "--epochs", 2, "--logdir", "a").returncode == 0
+    whole = (folder / "a" / "metrics.csv").read_text()
+    (folder / "a" / "metrics.csv").write_text(whole[: whole.index("\n1,")])
+    (folder / "a" / "events.out.tfevents.1.other").write_text("somebody's")
+    assert run(folder, "--epochs", 2, "--logdir", "a", "--resume").returncode == 0
+    assert (folder / "a" / "metrics.csv").read_text() == whole
+    assert (folder / "a" / "events.out.tfevents.1.other").exists()
+
+
+@pytest.mark.parametrize("change", ["no generator", "another shape", "another type", "no times", "no history"])
+def test_a_crafted_checkpoint_is_one_line(change: str, folder: Path) -> None:
+    assert run(folder, "--epochs", 1, "--logdir", "a").returncode == 0
+    right = load(folder / "a")
+    assert right is not None
+    tensors = dict(right.tensors)
+    if change == "no generator":
+        del tensors["generator"]
+    elif change == "another shape":
+        tensors["network.B.weight"] = tensors["network.B.weight"].T
+    elif change == "another type":
+        tensors["adam.first_moment"] = tensors["adam.first_moment"].double()
+    crafted = dataclasses.replace(right, tensors=tensors)
+    if change == "no times":
+        crafted = dataclasses.replace(crafted, times=[])
+    elif change == "no history":
+        crafted = dataclasses.replace(crafted, history=[], times=[])
+    crafted.save(folder / "a")
+    done = run(folder, "--epochs", 2, "--logdir", "a", "--resume")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"main\.py: error: [^\n]*checkpoint[^\n]*\n", done.stderr)
+
+
+def test_another_kind_of_step_goes_on_and_says_so(folder: Path) -> None:
+    assert run(folder, "--epochs", 1, "--logdir", "a", "--eager").returncode == 0
+    done = run(folder, "--epochs", 2, "--logdir", "a", "--resume")
+    assert done.returncode == 0
+    assert "not to the bit, because the device or the kind of step is another one" in done.stderr
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_only_then(folder: Path) -> None:
+    with subprocess.Popen(command("--logdir", "a"), cwd=folder, stdout=subprocess.DEVNULL, text=True) as first:
+        wait_for(folder / "a" / "checkpoint.pt", first)
+        for flags in ([], ["--resume"]):
+            second = run(folder, "--epochs", 1, "--logdir", "a", *flags)
+            assert second.returncode == 2
+            assert second.stderr == "main.py: error: another run is writing to a: choose another folder\n"
+        assert first.poll() is None
+        first.kill()
+    assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_with_everything_kept(number: int, status: int, folder: Path) -> None:
+    with subprocess.Popen(
+        command("--logdir", "a"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(folder / "a" / "checkpoint.pt", process)
+        time.sleep(0.7)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (status, "")
+    assert re.fullmatch(r"stopped; go on with: python \S*main\.py --device cpu --logdir a --resume\n", errors)
+    checkpoint = load(folder / "a")
+    assert checkpoint is not None
+    done = len(checkpoint.history)
+    assert done > 1
+    assert len((folder / "a" / "metrics.csv").read_text().splitlines()) == done + 1
+    assert [step for step, _ in kill.curves(folder / "a")["eval/MSE"]][:done] == list(range(done))
+    assert run(folder, "--epochs", done + 1, "--logdir", "a", "--resume").returncode == 0
+    assert run(folder, "--epochs", done + 1, "--logdir", "b").returncode == 0
+    assert kill.same_result(folder / "a", folder / "b")
+
+
+def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        command("--logdir", "a"),
+        cwd=folder,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        text=True,
+    ) as process:
+        os.close(follower)
+        wait_for(folder / "a" / "checkpoint.pt", process)
+        os.write(leader, b"\x03")
+        os.write(leader, b"\x03")
+        shown = b""
+        while True:
+            try:
+                shown += os.read(leader, 4096)
+            except OSError:
+                break
+        assert process.wait(timeout=10) in (130, -signal.SIGINT)  # the second may come before or after the end
+    os.close(leader)
+    assert load(folder / "a") is not None
+    assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
+
+
+def test_a_signal_before_training_is_one_line(folder: Path) -> None:
+    program = "import sys, data, main, os, signal; data.load = lambda _: os.kill(os.getpid(), signal.SIGTERM); "
+    program += "sys.exit(main.main(['--logdir', 'a']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (143, "stopped before the training began\n")
+
+
+def test_a_signal_during_the_imports_is_one_line(folder: Path) -> None:
+    with subprocess.Popen(command("--logdir", "a"), cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        if not maps.exists():
+            pytest.skip("sees how far the imports are in Linux's /proc")
+        deadline = time.monotonic() + 60
+        while "libtorch" not in maps.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "stopped before the training began\n")
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(folder: Path) -> None:
+    assert run(folder, "--epochs", 2, "--logdir", "a").returncode == 0
+    before = (folder / "a" / "checkpoint.pt").read_bytes()
+
+    def limit() -> None:  # files may not grow beyond 200 kB: the event file fits, a checkpoint does not
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(
+        command("--epochs", 4, "--logdir", "a", "--resume"),
+        cwd=folder, capture_output=True, text=True, preexec_fn=limit, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"resuming a after epoch 1\nmain\.py: error: a/checkpoint\.pt cannot be written: File too large\n", done.stderr
+    )
+    assert (folder / "a" / "checkpoint.pt").read_bytes() == before
+    assert not list((folder / "a").glob(".checkpoint*"))
+    assert run(folder, "--epochs", 4, "--logdir", "a", "--resume").returncode == 0
+    assert run(folder, "--epochs", 4, "--logdir", "b").returncode == 0
+    assert kill.same_result(folder / "a", folder / "b")
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
+    trainer: train.Trainer, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, test = split
+    healthy = trainer.run_epoch
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 1e9)
+
+    def run_epoch() -> train.Losses:
+        if trainer.epoch == 3:
+            with torch.no_grad():
+                trainer.adam.flat[0] = torch.inf
+        return healthy()
+
+    monkeypatch.setattr(trainer, "run_epoch", run_epoch)
+    with RunFolder(tmp_path) as folder, pytest.raises(FloatingPointError, match="epoch 3, step 1 of 4"):
+        train.fit(trainer, test, 9, folder)
+    checkpoint = load(tmp_path)
+    assert checkpoint is not None
+    assert len(checkpoint.history) == 3
+    assert all(bool(tensor.float().isfinite().all()) for tensor in checkpoint.tensors.values())
+
+
+def test_a_checkpoint_of_another_device_goes_on_with_other_random_numbers(
+    trainer: train.Trainer, checkpoint: Checkpoint
+) -> None:
+    trainer.restore(dataclasses.replace(checkpoint, device="cuda"))
+    one = torch.rand(3, generator=trainer.generator)
+    trainer.restore(dataclasses.replace(checkpoint, device="cuda"))
+    assert torch.equal(one, torch.rand(3, generator=trainer.generator))
+    trainer.restore(checkpoint)
+    assert not torch.equal(one, torch.rand(3, generator=trainer.generator))
+
+
+def test_killed_runs_go_on_to_the_same_result(tmp_path: Path, data_dir: Path) -> None:
+    report = kill.campaign(12, tmp_path, data_dir.absolute(), epochs=15)
+    assert report.kills == 12
+    assert report.in_a_checkpoint >= 3
+    assert report.finished >= 1
+    assert (report.corrupt, report.different) == (0, 0)
+
+
+def test_a_run_killed_while_it_fetches_the_data_leaves_it_whole_or_absent(tmp_path: Path, data_dir: Path) -> None:
+    """The source is a copy that arrives slowly; kills fall before, in and after it."""
+    program = """
+import sys, time, pathlib
+from datasets import download, movielens
+import data
+from cli import files
+source = pathlib.Path(sys.argv[1])
+def slowly(*_):
+    time.sleep(0.2)
+    return (source / movielens.RECBOLE.filename).read_bytes()
+def refuse(*_):
+    raise OSError("not here")
+download.from_url, download.from_package_index = refuse, slowly
+fsync = files.os.fsync
+files.os.fsync = lambda file: (time.sleep(0.2), fsync(file))
+data.load(sys.argv[2])
+"""
+    if not any(data_dir.glob("recbole*")):
+        pytest.skip("the data came from GroupLens's archive, so that there is no wheel to copy")
+    choose = random.Random(1)
+    for trial in range(4):
+        target = tmp_path / str(trial)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, data_dir, target], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while not target.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(choose.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+        wheels = list(target.glob("recbole*"))
+        assert all(path.read_bytes() == (data_dir / path.name).read_bytes() for path in wheels)

@@ -1,0 +1,90 @@
+"""The event file as TensorBoard's own readers see it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata
+
+import train
+from cli.signals import Stopped
+from data import Interactions
+from models import MultiTaskNet
+from tracking.checkpoint import load
+from tracking.folder import RunFolder, contains_run
+from tracking.tensorboard import CHARTS as CHARTS_OF_RUNS
+from tracking.tensorboard import TAGS, EventFile
+from training.settings import Settings
+
+Split = tuple[Interactions, Interactions]
+SETTINGS = {"seed": 3, "learning_rate": 0.5, "shared_embeddings": True, "layer_sizes": [96, 64], "note": None}
+CHARTS = {"one": ("a/MSE", "b/MSE"), "other": ("b/c.d",)}
+
+
+def read(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), purge_orphaned_data=False)
+    events.Reload()
+    return events
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    content = read(folder).SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    info = metadata.parse_session_start_info_plugin_data(content)
+    assert info.group_name == ""  # a row of its own for each run
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
+
+
+def test_settings_and_charts_are_there_while_the_file_is_still_written(tmp_path: Path) -> None:
+    """So that a run which is killed at any time is listed."""
+    with EventFile(tmp_path, ("a/MSE", "b/MSE"), SETTINGS, CHARTS) as file:
+        file.add(0, (1.0, 2.0), 1e9)
+        assert settings(tmp_path) == {
+            "seed": 3.0, "learning_rate": 0.5, "shared_embeddings": True, "layer_sizes": "96 64", "note": "None",
+        }  # fmt: skip
+        events = read(tmp_path)
+        layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+        assert [(chart.title, list(chart.multiline.tag)) for chart in layout.category[0].chart] == [
+            ("one", ["a/MSE$", "b/MSE$"]),
+            ("other", [r"b/c\.d$"]),
+        ]
+        assert [event.value for event in events.Scalars("b/MSE")] == [2.0]
+        assert set(events.Tags()["scalars"]) == {"a/MSE", "b/MSE"}
+
+
+def fit(split: Split, folder: Path, epochs: int, stop: bool = False) -> None:
+    data, test = split
+    torch.manual_seed(0)
+    trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(), 7)
+
+    def interrupted() -> train.Losses:
+        raise Stopped(15)
+
+    if stop:
+        trainer.run_epoch = interrupted  # type: ignore[method-assign]
+    with RunFolder(folder) as owned:
+        train.fit(trainer, test, epochs, owned, {"seed": 7}, load(folder))
+
+
+def test_a_resumed_run_has_its_settings_and_its_charts_once(split: Split, tmp_path: Path) -> None:
+    for epochs in (1, 3):
+        fit(split, tmp_path, epochs)
+        assert len(list(tmp_path.glob("events*"))) == 1
+        assert settings(tmp_path) == {"seed": 7.0}
+        events = read(tmp_path)
+        assert len(events.Tensors("custom_scalars__config__")) == 1
+        assert [event.step for event in events.Scalars("eval/MSE")] == list(range(epochs))
+        assert set(events.Tags()["scalars"]) == set(TAGS)
+    assert {tag for tags in CHARTS_OF_RUNS.values() for tag in tags} <= set(TAGS)
+
+
+def test_a_run_that_is_stopped_before_its_first_epoch_is_over_leaves_no_run(split: Split, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(split, tmp_path, 3, stop=True)
+    assert not contains_run(tmp_path)
+    fit(split, tmp_path, 1)
+    with pytest.raises(Stopped):  # and one that goes on keeps what it has
+        fit(split, tmp_path, 3, stop=True)
+    assert [event.step for event in read(tmp_path).Scalars("eval/MSE")] == [0]

@@ -1,0 +1,239 @@
+"""What the real TensorBoard shows of real runs, in a real browser."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+from conftest import Experiments
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+from tracking.checkpoint import load
+from tracking.history import EpochMetrics
+from tracking.tensorboard import CHARTS, TAGS
+
+T = TypeVar("T")
+NAMES = ("shared=False_LF=0.5_LR=0.5/seed=0", "shared=True_LF=0.99_LR=0.01/seed=1")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1600,3000",
+    "--no-proxy-server", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-quic", "--disable-sync",
+)  # fmt: skip
+# Elements below some element, or the page, also where they are in the shadow of others; and the texts they show.
+SCRIPT = """
+const shadows = node => [...node.childNodes, ...(node.shadowRoot ? node.shadowRoot.childNodes : [])];
+const deep = (node, selector) => shadows(node).flatMap(
+    child => [...(child.matches?.(selector) ? [child] : []), ...deep(child, selector)]);
+const texts = node => node.nodeType === Node.TEXT_NODE ? [node.textContent.trim()].filter(text => text)
+    : ['SCRIPT', 'STYLE'].includes(node.tagName) || node.checkVisibility?.() === false ? []
+    : [...(node.shadowRoot ? texts(node.shadowRoot) : []), ...[...node.childNodes].flatMap(texts)];
+const [selector, root] = [arguments[0], arguments[1] ?? document.body];
+"""
+
+
+def within(look: Callable[[], T | None], seconds: float = 30.0) -> T:
+    """The first thing found that counts as true."""
+    until, last = time.monotonic() + seconds, object()
+    while time.monotonic() < until:
+        try:
+            last = found = look()
+        except (WebDriverException, OSError) as error:  # a page that is being redrawn, a server that is not up
+            last = error
+        else:
+            if found:
+                return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s; last seen: {last}")
+
+
+class Page(NamedTuple):
+    """A browser at a TensorBoard."""
+
+    browser: Chrome
+    url: str
+
+    def open(self, tab: str) -> None:
+        self.browser.get("about:blank")  # otherwise only what follows the # changes, which loads nothing
+        self.browser.get(f"{self.url}#{tab}")
+
+    def find(self, selector: str, root: object = None) -> list[Any]:
+        found: list[Any] = self.browser.execute_script(f"{SCRIPT} return deep(root, selector);", selector, root)
+        return found
+
+    def texts(self, root: object = None) -> list[str]:
+        found: list[str] = self.browser.execute_script(f"{SCRIPT} return texts(root);", None, root)
+        return found
+
+    def table(self) -> list[list[str]]:
+        """The texts of a grid's cells, row by row, by where they are on the page."""
+        cells = self.browser.execute_script(
+            f"{SCRIPT} return deep(root, selector).map(each => {{ const at = each.getBoundingClientRect();"
+            "return [at.top + at.height / 2, at.left, texts(each).join(' '), at.width * at.height]; });",
+            "vaadin-grid-cell-content",
+        )
+        shown = sorted(cell for cell in cells if cell[3] > 0)
+        return [[cell[2] for cell in row] for _, row in groupby(shown, key=lambda cell: cell[0])]
+
+    def card(self, element: str, title: str) -> Any:
+        """The card of this title."""
+        return next((card for card in self.find(element) if title in "".join(self.texts(card))), None)
+
+
+def program(name: str) -> str:
+    """Where a program is; in CI it has to be there."""
+    path = shutil.which(name)
+    if path is None:
+        reason = f"needs {name}: apt-get install chromium chromium-driver"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+@pytest.fixture(scope="module")
+def logdir(experiments: Experiments, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tensorboard")
+    for name in NAMES:
+        shutil.copytree(experiments.logdir / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(logdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    driver, chromium = program("chromedriver"), program("chromium")
+    folder = tmp_path_factory.mktemp("browser")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    server = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", "--port=0", "--host=localhost"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setenv("NO_PROXY", "localhost,127.0.0.1")
+        log = stack.enter_context((folder / "log").open("w+"))
+        process = stack.enter_context(subprocess.Popen(server, stdout=log, stderr=log))
+        stack.callback(process.terminate)
+        url = within(lambda: re.search(r"http://localhost:\d+/", (folder / "log").read_text())).group()
+        # The page shows what the server has read when it is opened.
+        within(lambda: all(tags(url).count(tag) == len(NAMES) for tag in TAGS))
+        browser = Chrome(options, Service(driver))
+        stack.callback(browser.quit)
+        yield Page(browser, url)
+
+
+def tags(url: str) -> list[str]:
+    with urllib.request.urlopen(f"{url}data/plugin/scalars/tags", timeout=5) as answer:
+        return re.findall(r'"([^"]+)": \{"displayName"', answer.read().decode())
+
+
+def last(logdir: Path, name: str) -> dict[str, float]:
+    checkpoint = load(logdir / name)
+    assert checkpoint is not None
+    return dict(zip(TAGS, EpochMetrics(*checkpoint.history[-1]), strict=True))
+
+
+def test_time_series_have_five_cards_with_every_run(page: Page, logdir: Path) -> None:
+    page.open("timeseries")
+    for tag in TAGS:
+
+        def values(tag: str = tag) -> dict[str, float]:
+            """Of each run, by the table below the curves: name, smoothed value, value, step, …"""
+            texts = page.texts(page.card("card-view", tag))
+            return {name: float(texts[texts.index(name) + 2]) for name in NAMES if name in texts}
+
+        assert within(lambda: len(values()) == len(NAMES) and values()) == {
+            name: pytest.approx(last(logdir, name)[tag], rel=1e-3) for name in NAMES
+        }
+    assert len(page.find("card-view")) == len(TAGS)
+
+
+LINES = ".line-plot:not(.ghost) path.line"
+
+
+def test_scalars_have_five_charts_with_a_line_a_run(page: Page) -> None:
+    page.open("scalars")
+
+    def lines() -> dict[str, int]:
+        return {tag: len(page.find(LINES, page.card("tf-scalar-card", tag))) for tag in TAGS}
+
+    within(lambda: lines() == dict.fromkeys(TAGS, len(NAMES)))
+    assert len(page.find("tf-scalar-card")) == len(TAGS)
+    assert set(NAMES) <= set(page.texts())
+
+
+def test_custom_scalars_put_training_and_test_mse_into_one_chart(page: Page) -> None:
+    page.open("custom_scalars")
+
+    def card() -> Any:
+        return page.card("tf-custom-scalar-multi-line-chart-card", "MSE: training and test")
+
+    within(lambda: len(page.find(LINES, card())) == 2 * len(NAMES))
+    assert "Matches (4)" in page.texts(card())
+    page.find(".toggle-matches-button", card())[0].click()
+    expected = {f"{tag} ({name})" for name in NAMES for tag in ("training/MSE", "eval/MSE")}
+    within(lambda: {page.texts(each)[-1] for each in page.find(".match-list-entry", card())} == expected)
+    assert len(page.find("tf-custom-scalar-multi-line-chart-card")) == len(CHARTS)
+
+
+def test_hparams_list_every_run_with_its_settings_and_figures(page: Page, logdir: Path) -> None:
+    page.open("hparams")
+    within(lambda: len(page.table()) == 1 + len(NAMES))
+    box = next(each for each in page.find("paper-checkbox") if page.texts(each) == ["layer_sizes"])
+    box.click()  # by default only five settings are shown, those that differ before the others
+    within(lambda: "layer_sizes" in page.table()[0])
+    header, *rows = page.table()
+    found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert list(found) == list(NAMES)
+    settings = ("shared_embeddings", "factorization_weight", "regression_weight", "seed", "layer_sizes")
+    separate, shared = ([found[name][setting] for setting in settings] for name in NAMES)
+    assert separate == ["false", "0.50000", "0.50000", "0.0000", "96 64"]
+    assert shared == ["true", "0.99000", "0.010000", "1.0000", "96 64"]
+    for name in NAMES:
+        assert {tag: float(found[name][tag]) for tag in TAGS} == pytest.approx(last(logdir, name), rel=1e-3)
+
+
+def test_hparams_are_sorted_by_any_setting_or_figure(page: Page, logdir: Path) -> None:
+    page.open("hparams")
+    within(lambda: len(page.table()) == 1 + len(NAMES))
+    joint = {name: last(logdir, name)["training/Joint Loss"] for name in NAMES}
+    by_joint_loss, by_seed = sorted(NAMES, key=joint.__getitem__), list(NAMES)
+    assert by_joint_loss != by_seed  # so that each choice but the first, of the column alone, changes the order
+    choose(page, "Sort by", "training/Joint Loss")
+    choose(page, "Direction", "Ascending")
+    within(lambda: ordered(page) == by_joint_loss)
+    choose(page, "Sort by", "seed")
+    within(lambda: ordered(page) == by_seed)
+    choose(page, "Direction", "Descending")
+    within(lambda: ordered(page) == by_seed[::-1])
+
+
+def ordered(page: Page) -> list[str]:
+    return [row[0] for row in page.table()[1:]]
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Open a menu beside the table and click one of its items."""
+
+    def click(element: Any) -> bool:
+        page.browser.execute_script("arguments[0].scrollIntoView({block: 'center'});", element)
+        element.click()
+        return True
+
+    def shown(element: Any) -> bool:
+        return bool(page.browser.execute_script("return arguments[0].checkVisibility();", element))
+
+    menu = next(each for each in page.find("paper-dropdown-menu") if label in page.texts(each))
+    item = next(each for each in page.find("paper-item", menu) if each.get_attribute("textContent").strip() == option)
+    within(lambda: click(page.find("paper-input", menu)[0]))
+    within(lambda: shown(item) and click(item))
+    within(lambda: not shown(item))

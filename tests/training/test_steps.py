@@ -1,0 +1,288 @@
+"""steps.py and fused.py: each step against the same mathematics written plainly, and the steps against each other."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from data import Interactions
+from models import MultiTaskNet
+from training import dispatch
+from training.adam import flatten, start_adam
+from training.dispatch import make_step
+from training.fused import FusedStep
+from training.graph import GraphStep
+from training.steps import EagerStep, Triples, Weights, bpr_loss, regression_loss
+
+Array = NDArray[np.float64]
+Split = tuple[Interactions, Interactions]
+
+
+def network(data: Interactions, sharing: bool, layer_sizes: tuple[int, ...] = (12, 7), seed: int = 0) -> MultiTaskNet:
+    torch.manual_seed(seed)
+    return MultiTaskNet(data.num_users, data.num_items, layer_sizes[0] // 3, layer_sizes, sharing)
+
+
+def epochs(data: Interactions, count: int, seed: int = 3) -> Iterator[Triples]:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        order = torch.randperm(len(data), generator=generator)
+        negatives = torch.randint(data.num_items, (len(data),), generator=generator)
+        yield Triples(data.user_ids[order], data.item_ids[order], negatives, data.ratings[order])
+
+
+def test_bpr_loss_is_equation_3() -> None:
+    positive, negative = torch.tensor([1.0, -2.0, 0.0]), torch.tensor([0.0, 3.0, 0.0])
+    terms = [1 - 1 / (1 + math.exp(-(p - n))) for p, n in zip(positive.tolist(), negative.tolist(), strict=True)]
+    assert float(bpr_loss(positive, negative)) == pytest.approx(sum(terms) / 3)
+    assert float(bpr_loss(positive, positive)) == 0.5
+    assert float(bpr_loss(torch.tensor([200.0]), torch.tensor([-200.0]))) == 0
+    assert float(bpr_loss(torch.tensor([-200.0]), torch.tensor([200.0]))) == 1
+
+
+def test_regression_loss_is_equation_5() -> None:
+    assert float(regression_loss(torch.tensor([3.0, 4.5]), torch.tensor([5.0, 4.0]))) == pytest.approx(4.25 / 2)
+
+
+class PlainStep:
+    """Forward, gradients and Adam (Kingma and Ba, 2015, algorithm 1) by hand: a loop over the batch, in float64."""
+
+    def __init__(self, net: MultiTaskNet, weights: Weights, learning_rate: float = 1e-3) -> None:
+        self.loss_weights, self.learning_rate = weights, learning_rate
+        self.weights: dict[str, Array] = {name: w.double().numpy().copy() for name, w in net.state_dict().items()}
+        self.fact, self.reg = ("", "") if net.embedding_sharing else ("_fact", "_reg")
+        self.depth = (len(net.mlp_layers) + 1) // 2
+        self.moments = {name: (np.zeros_like(w), np.zeros_like(w)) for name, w in self.weights.items()}
+        self.steps = 0
+
+    def __call__(self, batch: list[tuple[int, int, int, float]]) -> tuple[float, float]:
+        w, n = self.weights, len(batch)
+        gradient = {name: np.zeros_like(x) for name, x in w.items()}
+        factorization = regression = 0.0
+        for user, item, negative, rating in batch:
+            U, Q = f"U{self.fact}.weight", f"Q{self.fact}.weight"
+            difference = w[U][user] @ w[Q][item] + w["B.weight"][item, 0]
+            difference -= w[U][user] @ w[Q][negative] + w["B.weight"][negative, 0]
+            sigma = 1 / (1 + math.exp(-difference))
+            factorization += (1 - sigma) / n
+            slope = -self.loss_weights.factorization * sigma * (1 - sigma) / n
+            gradient[U][user] += slope * (w[Q][item] - w[Q][negative])
+            gradient[Q][item] += slope * w[U][user]
+            gradient[Q][negative] -= slope * w[U][user]
+            gradient["B.weight"][item] += slope
+            gradient["B.weight"][negative] -= slope
+
+            U, Q = f"U{self.reg}.weight", f"Q{self.reg}.weight"
+            u, q = w[U][user], w[Q][item]
+            inputs = [np.concatenate([u, q, u * q])]
+            for layer in range(self.depth):
+                out = w[f"mlp_layers.{2 * layer}.weight"] @ inputs[-1] + w[f"mlp_layers.{2 * layer}.bias"]
+                inputs.append(np.maximum(out, 0) if layer < self.depth - 1 else out)
+            error = inputs[-1][0] - rating
+            regression += error**2 / n
+            back = np.array([2 * self.loss_weights.regression * error / n])
+            for layer in reversed(range(self.depth)):
+                if layer < self.depth - 1:
+                    back = back * (inputs[layer + 1] > 0)
+                gradient[f"mlp_layers.{2 * layer}.weight"] += np.outer(back, inputs[layer])
+                gradient[f"mlp_layers.{2 * layer}.bias"] += back
+                back = w[f"mlp_layers.{2 * layer}.weight"].T @ back
+            to_u, to_q, to_product = back.reshape(3, -1)
+            gradient[U][user] += to_u + to_product * q
+            gradient[Q][item] += to_q + to_product * u
+        self.steps += 1
+        for name, g in gradient.items():
+            first, second = self.moments[name]
+            first += 0.1 * (g - first)
+            second += 0.001 * (g**2 - second)
+            corrected = first / (1 - 0.9**self.steps), second / (1 - 0.999**self.steps)
+            w[name] -= self.learning_rate * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
+        return factorization, regression
+
+
+SHAPES = [(12, 7), (9,), (6, 5, 4)]
+WEIGHTS = [Weights(0.99, 0.01), Weights(0.5, 0.5), Weights(0.0, 1.0), Weights(2.0, 0.0)]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize("layer_sizes", SHAPES)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_two_epochs_equal_the_plain_steps(
+    eager: bool, sharing: bool, layer_sizes: tuple[int, ...], weights: Weights, split: Split
+) -> None:
+    """900 triples in batches of 128, so that the last batch is a short one."""
+    data, _ = split
+    net = network(data, sharing, layer_sizes)
+    step, plain = make_step(net, start_adam(flatten(net), 1e-3), weights, eager), PlainStep(net, weights)
+    assert type(step) is (EagerStep if eager else FusedStep)
+    for triples in epochs(data, 2):
+        losses = step.run(triples, 128)
+        expected = [plain(list(zip(*(c.tolist() for c in batch), strict=True)))
+                    for batch in zip(*(column.split(128) for column in triples), strict=True)]  # fmt: skip
+        assert losses.shape == (8, 2)
+        np.testing.assert_allclose(losses.numpy(), expected, rtol=2e-4, atol=1e-6)
+    for name, weight in net.state_dict().items():
+        # A step of Adam is as long as the learning rate where a gradient is all rounding: hence the absolute bound.
+        difference = np.abs(weight.numpy() - plain.weights[name])
+        assert difference.mean() < 1e-5, name
+        assert difference.max() < 4e-3, name
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize("layer_sizes", [*SHAPES, (96, 64)])
+@pytest.mark.parametrize("batch_size", [1, 7, 256, 10_000])
+def test_the_fused_step_equals_the_eager_one(
+    sharing: bool, layer_sizes: tuple[int, ...], batch_size: int, split: Split
+) -> None:
+    """An epoch of both from the same weights: losses to a relative 1e-5, weights to 2e-5 on average.
+
+    Single weights may differ by more, up to some steps of Adam, where rounding decides a gradient's sign.
+    """
+    data, _ = split
+    data = data.select(torch.arange(100 if batch_size == 1 else len(data)))
+    results = []
+    for eager in (True, False):
+        net = network(data, sharing, layer_sizes)
+        step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3), eager)
+        (triples,) = epochs(data, 1)
+        losses = step.run(triples, batch_size)
+        assert losses.shape == (math.ceil(len(data) / batch_size), 2)
+        results.append((losses, net.state_dict()))
+    (eager_losses, eager_weights), (fused_losses, fused_weights) = results
+    torch.testing.assert_close(fused_losses, eager_losses, rtol=1e-5, atol=1e-6)
+    for name, weight in eager_weights.items():
+        difference = (weight - fused_weights[name]).abs()
+        assert float(difference.mean()) < 2e-5, name
+        assert float(difference.max()) < 4e-3, name
+
+
+def test_both_steps_continue_each_other(split: Split) -> None:
+    """They keep Adam's moments in the same place: an epoch of each, in either order, is two epochs."""
+    data, _ = split
+    results = []
+    for kinds in ((True, True), (True, False), (False, True)):
+        net = network(data, True)
+        adam = start_adam(flatten(net), 1e-3)
+        losses = [make_step(net, adam, Weights(0.5, 0.5), eager).run(triples, 64)
+                  for eager, triples in zip(kinds, epochs(data, 2), strict=True)]  # fmt: skip
+        results.append(torch.cat(losses))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(results[0], results[2], rtol=1e-4, atol=1e-6)
+
+
+def test_flatten_keeps_the_network_as_it_is(split: Split) -> None:
+    data, _ = split
+    net = network(data, False)
+    before = {name: weight.clone() for name, weight in net.state_dict().items()}
+    flat = flatten(net)
+    assert flat.numel() == sum(weight.numel() for weight in before.values())
+    assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
+    with torch.no_grad():
+        flat.zero_()
+    assert not any(parameter.any() for parameter in net.parameters())
+    net.U_fact(torch.tensor([0])).sum().backward()
+    assert flat.grad is not None
+    assert int(flat.grad.count_nonzero()) == net.embedding_dim
+
+
+class UserBias(MultiTaskNet):
+    """A network whose interactions are not equation 1."""
+
+
+def with_dropout(net: MultiTaskNet) -> MultiTaskNet:
+    net.mlp_layers.insert(1, nn.Dropout(0.1))
+    return net
+
+
+def with_a_frozen_table(net: MultiTaskNet) -> MultiTaskNet:
+    net.U.weight.requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "reason"),
+    [
+        (UserBias(5, 6), "UserBias may compute something else"),
+        (with_dropout(MultiTaskNet(5, 6)), "mlp_layers is not Linear, ReLU"),
+        (with_a_frozen_table(MultiTaskNet(5, 6)), "some parameters are not trained"),
+    ],
+)
+def test_another_network_is_left_to_autograd_and_said_so(
+    net: MultiTaskNet, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.5, 0.5))
+    assert type(step) is EagerStep
+    assert capsys.readouterr().err.startswith(f"training with the eager step: {reason}")
+
+
+def test_a_device_that_was_never_tried_is_left_to_autograd() -> None:
+    net = MultiTaskNet(5, 6)
+    assert dispatch._why_not_fused(net, torch.device("mps")) == "the fused one was never tried on mps"
+    assert dispatch._why_not_fused(net, torch.device("cpu")) is None
+
+
+class Replay:
+    """Stands in for a CUDA graph: does again what was recorded, on the tensors it was recorded with."""
+
+    def __init__(self, step: GraphStep) -> None:
+        self.step, self.count = step, 0
+
+    def replay(self) -> None:
+        assert self.step.captured is not None
+        self.count += 1
+        FusedStep._steps(self.step, self.step.captured)
+
+
+@pytest.mark.parametrize(("longest", "replays"), [(512, 1), (8, 1), (3, 2), (2, 3), (1, 7)])
+def test_replayed_steps_are_the_same_steps(
+    longest: int, replays: int, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight batches, the last one shorter. What only a GPU has is replaced: recording, which itself takes steps."""
+    data, _ = split
+
+    def record(step: GraphStep) -> Replay:
+        assert step.captured is not None
+        FusedStep._steps(step, step.captured[:2])
+        return Replay(step)
+
+    monkeypatch.setattr(GraphStep, "LONGEST", longest)
+    monkeypatch.setattr(GraphStep, "_record", record)
+    results = []
+    for kind in (FusedStep, GraphStep):
+        net = network(data, False)
+        step = kind(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
+        losses = [step.run(triples, 128).clone() for triples in epochs(data, 3)]
+        results.append((torch.cat(losses), torch.cat([p.detach().reshape(-1) for p in net.parameters()])))
+    assert isinstance(step, GraphStep)
+    assert isinstance(step.graph, Replay)
+    assert step.graph.count == 3 * replays
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_a_graph_that_cannot_be_recorded_is_done_without(
+    split: Split, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, _ = split
+
+    def record(step: GraphStep) -> Replay:
+        assert step.captured is not None
+        FusedStep._steps(step, step.captured[:2])
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(GraphStep, "_record", record)
+    weights = []
+    for kind in (FusedStep, GraphStep):
+        net = network(data, True)
+        step = kind(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
+        for triples in epochs(data, 2):
+            step.run(triples, 128)
+        weights.append(torch.cat([p.detach().reshape(-1) for p in net.parameters()]))
+    assert torch.equal(*weights)
+    said = "training without a CUDA graph: operation not permitted when stream is capturing\n"
+    assert capsys.readouterr().err == said

@@ -1,0 +1,10 @@
+"""What is kept of a run while it goes on: its folder, its checkpoint, its metrics, TensorBoard's file.
+
+    folder.py        who may write to a run's folder, and how an older run is kept; start reading here
+    checkpoint.py    checkpoint.pt and metrics.csv, whole at every moment
+    resuming.py      whether a run goes on from its checkpoint, and how it says so
+    history.py       the metrics of an epoch, and the table that a run closes with
+    tensorboard.py   the event file: tags, charts, settings
+
+``train.fit`` writes all of it, after each epoch.
+"""

@@ -1,0 +1,110 @@
+"""A run's checkpoint: all that it needs to go on, to the bit, from the end of an epoch.
+
+A checkpoint gets its name only once all of it is on disk, so that there is a whole one at every moment. It is read
+without executing anything, and refused unless a digest of all it holds agrees.
+"""
+
+import csv
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cli.files import write_whole
+
+FORMAT = 1
+CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"  # their names in a run's folder
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at the end of an epoch.
+
+    Attributes:
+        settings: what the run's figures depend on, by name; a run can only go on with the same.
+        data: fingerprint of the ratings and their split.
+        device: the type of the device whose generator's state this is.
+        columns: the names of the figures.
+        history: the figures of each epoch.
+        times: when each epoch ended, in seconds since 1970.
+        tensors: the network's, Adam's and the generator's state, by name.
+    """
+
+    settings: dict[str, Any]
+    data: str
+    device: str
+    columns: list[str]
+    history: list[list[float]]
+    times: list[float]
+    tensors: dict[str, Tensor]
+
+    def digest(self) -> str:
+        """SHA-256 of everything in here."""
+        sha256 = hashlib.sha256(repr([self.settings, self.data, self.device, self.columns]).encode())
+        sha256.update(repr([self.history, self.times]).encode())
+        for name, tensor in self.tensors.items():
+            sha256.update(repr([name, tensor.dtype, tuple(tensor.shape)]).encode())
+            sha256.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return sha256.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write ``checkpoint.pt`` and, from it, ``metrics.csv``."""
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, "digest": self.digest(), **vars(self)}, buffer)
+        write_whole(buffer.getvalue(), folder / CHECKPOINT)
+        self.save_metrics(folder)
+
+    def save_metrics(self, folder: Path) -> None:
+        """Write ``metrics.csv`` alone."""
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["epoch", *self.columns])
+        rows.writerows([epoch, *figures] for epoch, figures in enumerate(self.history))
+        write_whole(table.getvalue().encode(), folder / METRICS)
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """The checkpoint in a folder, or None where there is none.
+
+    Raises:
+        ValueError: there is a file of that name, but not a whole checkpoint of this version.
+    """
+    path = folder / CHECKPOINT
+    try:
+        payload = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes of the reader
+        raise ValueError(f"{path} is damaged or not a checkpoint: {_one_line(error)}") from None
+    if not isinstance(content, dict) or "format" not in content:
+        raise ValueError(f"{path} is a file of torch, but not a checkpoint of this program")
+    if content.pop("format") != FORMAT:
+        raise ValueError(f"{path} was written by another version of this program: start again without --resume")
+    try:
+        digest = content.pop("digest")
+        checkpoint = Checkpoint(**content)
+        whole = checkpoint.digest() == digest
+        shaped = isinstance(checkpoint.settings, dict) and len(checkpoint.times) == len(checkpoint.history) > 0
+        whole = whole and shaped and {len(figures) for figures in checkpoint.history} == {len(checkpoint.columns)}
+    except Exception as error:
+        raise ValueError(f"{path} is damaged: {_one_line(error)}") from None
+    if not whole:
+        raise ValueError(f"{path} is damaged: its content does not agree with its digest")
+    return checkpoint
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+
+
+def differences(checkpoint: Checkpoint, settings: dict[str, Any], data: str) -> list[str]:
+    """In what a checkpoint's run differs from one with these settings and this data, in words."""
+    then = checkpoint.settings
+    differing = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
+    return differing + ["the ratings were others"] * (checkpoint.data != data)

@@ -1,0 +1,144 @@
+"""A run's event file: what TensorBoard shows of it.
+
+    SCALARS, TIME SERIES   the metrics of each epoch, a curve each
+    CUSTOM SCALARS         charts that put several metrics together
+    HPARAMS                a row a run: its settings, and its metrics after the last epoch so far
+
+The format is TFRecords of Event messages.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as custom_scalars
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util.tensor_util import make_tensor_proto
+
+from tracking.folder import EVENTS
+
+# In the order of EpochMetrics; the names are the course's, so that its runs and these overlay.
+TAGS = (
+    "training/Factorization Loss",
+    "training/MSE",
+    "training/Joint Loss",
+    "eval/Mean Reciprocal Rank",
+    "eval/MSE",
+)
+# What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.
+CHARTS = {
+    "MSE: training and test": ("training/MSE", "eval/MSE"),
+    "Ranking: BPR loss and test MRR": ("training/Factorization Loss", "eval/Mean Reciprocal Rank"),
+}
+
+
+class EventFile:
+    """A TensorBoard event file, written as it goes: what ``add`` was given can be read when it returns.
+
+    It replaces those that were written here before in this way: they repeat epochs, or miss some, of a run that was
+    broken off. TensorBoard drops what it has shown already from a START on. A file without an epoch is removed again,
+    because there is nothing of that run to show or to go on with.
+
+    Args:
+        folder: the run's.
+        columns: the tag of each metric.
+        settings: of the run, by name: booleans, numbers and texts; anything else is shown as text.
+        charts: title → the tags that one chart of the CUSTOM SCALARS tab shows together.
+    """
+
+    def __init__(
+        self, folder: Path, columns: Sequence[str], settings: Mapping[str, Any], charts: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.columns = columns
+        self.empty = True
+        self._older = list(folder.glob(f"{EVENTS}*.figures"))
+        self._path = folder / f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.figures"
+        self._file = self._path.open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._write(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
+        for summary in (_settings(settings), _layout(charts)):
+            self._write(Event(wall_time=time.time(), step=0, summary=summary))
+
+    def __enter__(self) -> "EventFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # the same that made us leave, when the disk is full
+            self._file.close()
+        if self.empty:
+            self._path.unlink(missing_ok=True)
+
+    def _write(self, event: Event) -> None:
+        self._records.write(event.SerializeToString())
+
+    def _flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise OSError(f"{self._path} cannot be written: {error.strerror}") from error
+
+    def add(self, epoch: int, metrics: Sequence[float], at: float) -> None:
+        """The metrics of an epoch that ended at a time, in seconds since 1970."""
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in zip(self.columns, metrics, strict=True)]
+        self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
+        self.empty = False
+        self._flush()
+
+    def replace_older(self) -> None:
+        """Remove the event files that were there before, now that this one has all of theirs that counts."""
+        self._flush()
+        for path in self._older:
+            path.unlink(missing_ok=True)
+
+
+def _settings(settings: Mapping[str, Any]) -> Summary:
+    """A run for the HPARAMS tab. Its metrics need not be named: they are the last values of its scalars.
+
+    TensorBoard makes one row of the runs that name the same trial, and by default a trial's name comes from its
+    settings. A run without such a name has a row of its own, even beside one with the same settings.
+    """
+    shown = {name: value if isinstance(value, bool | int | float) else _text(value) for name, value in settings.items()}
+    return hparams_pb(shown, trial_id="")
+
+
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _layout(charts: Mapping[str, Sequence[str]]) -> Summary:
+    """The charts of the CUSTOM SCALARS tab. The same layout in several runs is one layout of all of them."""
+    layout = layout_pb2.Layout(
+        category=[
+            layout_pb2.Category(
+                title="training beside test",
+                chart=[
+                    layout_pb2.Chart(
+                        title=title,
+                        # TensorBoard takes them for regular expressions that a tag starts with.
+                        multiline=layout_pb2.MultilineChartContent(tag=[f"{re.escape(tag)}$" for tag in tags]),
+                    )
+                    for title, tags in charts.items()
+                ],
+            )
+        ]
+    )
+    return Summary(
+        value=[
+            Summary.Value(
+                tag=custom_scalars.CONFIG_SUMMARY_TAG,
+                metadata=custom_scalars.create_summary_metadata(),
+                tensor=make_tensor_proto(layout.SerializeToString(), dtype=DT_STRING),
+            )
+        ]
+    )

@@ -1,0 +1,13 @@
+"""How one step of training is taken.
+
+    steps.py      the losses, and the step as the homework defines it; start reading here
+    settings.py   the weights of the losses, the batch size, the learning rate
+    adam.py       Adam's state, and the one vector of parameters that it trains
+    fused.py      the same step, three times faster, its gradients written out
+    graph.py      the fused step as a CUDA graph
+    dispatch.py   which of the three is used
+    devices.py    the device, the number of threads, and what makes runs repeat
+    seeds.py      one seed for everything that is random
+
+``train.py`` takes these steps, epoch after epoch.
+"""
