@@ -70,15 +70,17 @@ def supervise(
     reason, pause = "", LOOK_EVERY
     while not select.select([control], [], [], pause)[0]:
         looked = time.monotonic()
-        if not reason and (reason := over_limit(guard, own, job["memory"], scratch)):
+        if "limits" in walls and not reason and (reason := over_limit(guard, own, job["memory"], scratch)):
             os.killpg(guard, signal.SIGKILL)
         pause = max(LOOK_EVERY, 10 * (time.monotonic() - looked))
     there = bool(control.recv(64))
     found = read_reports(report)
     os.close(report)
     gone = end(guard)
-    if there:
+    try:
         control.send(json.dumps({"status": None, "reason": reason, "gone": gone} | found).encode())
+    except OSError:  # the other side is gone without having said so
+        return False
     return there and gone
 
 
