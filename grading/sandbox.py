@@ -134,8 +134,8 @@ class Sandbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             path.chmod(0o644)
-        for path in (folder / CODE, *(folder / CODE).rglob("*/")):
-            path.chmod(0o755)
+        for inner, _, _ in os.walk(folder / CODE):
+            os.chmod(inner, 0o755)
         return folder
 
     def cancel(self) -> None:
