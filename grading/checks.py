@@ -6,9 +6,9 @@ computed beforehand, so that the MLP, the equations and the gradients are also a
 before (``fresh``); the ids are drawn when the parameters have been handed over. A right network passes with any.
 
 What code can still gain that answers in the place of ``worker.py``, with arrays of its own making: the points for
-tables and bias as they come (1a), for which any arrays of the right shape and spread do, for shapes (2-0, 2-1) and
-independence (2-6), for which any function of the ids does, and for training (2-2, 2-3), if its figures are in the bands, without the
-test ratings. For the MLP, the equations and the gradients it has to be a right network.
+tables and bias as they come (1a), for which any arrays of the right shape and spread do; for shapes (2-0, 2-1) and
+independence (2-6), for which any function of the ids does; and for training (2-2, 2-3), if its figures are in the
+bands, without the test ratings. For the MLP, the equations and the gradients it has to be a right network.
 """
 
 import zlib

@@ -93,11 +93,14 @@ def main(settings: dict[str, Any]) -> None:
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], fused=True)  # its imports take a second
     (torch.zeros(8, 8).half() @ torch.zeros(8, 8).half()).float()  # looks at /proc/cpuinfo, which workers cannot
     sys.path.pop(0)  # this package's: what is there already stays, and a submission's modules find nothing here
-    del sys.argv[1:]
+    del sys.argv[1:], sys.orig_argv[1:]
     readable = installation()
     gc.collect()
     gc.freeze()
-    confined = survey(settings["walls"], settings["outside"], readable, Path(root))
+    wanted, outside = settings["walls"], settings["outside"]
+    settings.clear()  # workers have it, too, in __main__
+    confined = survey(wanted, outside, readable, Path(root))
+    del outside
     control.send(json.dumps(asdict(confined)).encode())
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
