@@ -90,7 +90,16 @@ for start in (T["project"], "/work", "/home", "/autograder"):
         "reference by a path descriptor",
         "fd = os.open(T['reference'], os.O_PATH); return use(f'/proc/self/fd/{fd}')",
     ),
-    Attack("reference by import", "sys.path.insert(0, T['project']); import grading.oracle as found; return found"),
+    Attack(
+        "reference by import",
+        """
+for name in [name for name in sys.modules if name.startswith("grading")]:
+    del sys.modules[name]
+sys.path.insert(0, T["project"])
+import grading.oracle as found
+return found
+""",
+    ),
     Attack(
         "an open descriptor of a file or folder",
         """
@@ -122,7 +131,7 @@ return found + [name for space in spaces for name in ("RUBRIC", "TOLERANCE", "mr
     Attack("the grader's memory", "return os.open(f'/proc/{T[\"grader\"]}/mem', os.O_RDWR)"),
     Attack("the grader's environment", "return Path(f'/proc/{T[\"grader\"]}/environ').read_bytes()"),
     Attack("the grader's files", "return os.listdir(f'/proc/{T[\"grader\"]}/fd')"),
-    Attack("the home folder listed", "return os.listdir(T['home'])"),
+    Attack("the home folder listed", "return [n for n in os.listdir(T['home']) if Path(T['home'], n).is_file()]"),
     Attack("/etc/passwd", "return Path('/etc/passwd').read_text()"),
     Attack("the data set and .git", "return os.listdir(T['project'] + '/data'), os.listdir(T['project'])"),
     Attack("other submissions", "return os.listdir(T['submissions']), Path(T['other']).read_text()"),
@@ -156,7 +165,7 @@ return call(310 if x86 else 270, T["sibling"], local, 1, remote, 1, 0)
 """,
     ),
     Attack("pidfd_getfd", "return call(438, call(434, T['sibling'], 0), 1, 0) + 1"),
-    Attack("kill(-1)", "os.kill(-1, 0); return True"),
+    Attack("kill(-1)", "os.kill(-1, signal.SIGURG)"),  # whoever gets it says so; for others it means nothing
     Attack("a signal to the grader", "os.kill(T['grader'], 0); return True"),
     Attack("a signal to the warden", "os.kill(os.getppid(), 0) if os.getppid() else 1 / 0; return True"),
     Attack("a signal to a sibling", "os.kill(T['sibling'], signal.SIGWINCH); return True"),
@@ -170,13 +179,14 @@ return call(310 if x86 else 270, T["sibling"], local, 1, remote, 1, 0)
     Attack("a netlink socket", "return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).fileno()"),
     # More than its share.
     Attack("100 processes", "return len(forked(lambda: time.sleep(2), 100)) >= 100"),
-    Attack(
-        "8 GiB of memory",
-        "pieces = []\nfor _ in range(32):\n    pieces.append(b'x' * 2**28)\n    time.sleep(0.01)\nreturn len(pieces)",
-    ),
-    Attack("8 GiB in several processes", """
-hold = lambda: (bytearray(b'x' * 2**30), time.sleep(1.5))
-return forked(hold, 7) and time.sleep(1.2) or bytearray(b'x' * 2**30) and time.sleep(0.5) or True
+    Attack("8 GiB of memory", "return len(bytearray(2**33))"),
+    Attack("6 GiB in several processes", """
+inner, outer = os.pipe()
+forked(lambda: (bytearray(b"x") * 2**30, os.write(outer, b"x"), time.sleep(9)), 6)
+for _ in range(6):
+    os.read(inner, 1)
+time.sleep(1)
+return True
 """),
     Attack("memory shared and uncounted", "m = mmap.mmap(-1, 2**28); m.write(b'x' * 2**28); return len(m)"),
     Attack("memory in a memfd", "fd = os.memfd_create('x'); return os.write(fd, bytes(2**20))"),
@@ -202,12 +212,12 @@ return files
     Attack("8,192 files", """
 for number in range(8192):
     os.mkdir(str(number))
-time.sleep(0.5)
+time.sleep(1)
 return len(os.listdir()) >= 8192
 """),
     Attack("limits raised", """
-for name in ("RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_NOFILE"):
-    resource.setrlimit(getattr(resource, name), (2**40 if name != "RLIMIT_NOFILE" else 4096,) * 2)
+for name in ("RLIMIT_DATA", "RLIMIT_FSIZE"):
+    resource.setrlimit(getattr(resource, name), (2**50, 2**50))
 return True
 """),
     # Staying.
