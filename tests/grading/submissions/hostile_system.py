@@ -179,7 +179,7 @@ return call(310 if x86 else 270, T["sibling"], local, 1, remote, 1, 0)
     Attack("a netlink socket", "return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).fileno()"),
     # More than its share.
     Attack("100 processes", "return len(forked(lambda: time.sleep(2), 100)) >= 100"),
-    Attack("8 GiB of memory", "return len(bytearray(2**33))"),
+    Attack("8 GiB of memory", "return len(mmap.mmap(-1, 2**33, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))"),
     Attack("6 GiB in several processes", """
 inner, outer = os.pipe()
 forked(lambda: (bytearray(b"x") * 2**30, os.write(outer, b"x"), time.sleep(9)), 6)
