@@ -22,7 +22,7 @@ from grading import submissions
 from grading.checks import SEPARATE, SHARED, Split, load, train_and_score
 from grading.sandbox import Sandbox
 
-PATIENCE = 120.0  # seconds for one training
+TIMEOUT = 120.0  # seconds for one training
 
 
 def figures(names: tuple[str, ...], seeds: range, split: Split, path: Path) -> list[tuple[float, float]]:
@@ -30,7 +30,7 @@ def figures(names: tuple[str, ...], seeds: range, split: Split, path: Path) -> l
     with Sandbox() as sandbox:
         found = []
         for seed in seeds:
-            with sandbox.session(submissions.read(path), PATIENCE) as session:
+            with sandbox.session(submissions.read(path), TIMEOUT) as session:
                 load(session.ask)
                 found.append(train_and_score(session.ask, split, names, seed))
         return found

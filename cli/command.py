@@ -1,12 +1,14 @@
 """The first and the last line of a command.
 
-from cli import command
-if __name__ == "__main__":
-    command.begin("stopped before the training began")
-import torch  # and whatever else takes a second
-…
-if __name__ == "__main__":
-    command.end(main)
+    from cli import command
+    if __name__ == "__main__":
+        command.begin("stopped before the training began")
+    import torch  # and whatever else takes a second
+    …
+    if __name__ == "__main__":
+        command.end(main)
+
+Every command has these lines, so that none of them ends in a traceback for what its terminal or its caller does.
 """
 
 import os

@@ -26,12 +26,12 @@ def test_the_plain_procedure_and_this_project_get_the_same_figures(sharing: bool
     for _ in range(2):
         torch.manual_seed(0)
         nets.append(MultiTaskNet(60, 90, embedding_sharing=sharing))
-    yardstick, trainer = (
+    baseline, trainer = (
         plain.PlainTrainer(nets[0], data, 0.7, 0.3, seed=5),
         Trainer(nets[1], data, Settings(0.7, 0.3), 5),
     )
     for _ in range(3):
-        assert trainer.run_epoch() == pytest.approx(yardstick.fit(), rel=1e-4)
+        assert trainer.run_epoch() == pytest.approx(baseline.fit(), rel=1e-4)
     assert mrr_score(nets[0], test, data) == pytest.approx(plain.plain_mrr(nets[0], test, data), rel=1e-5)
     assert mrr_score(nets[0], test) == pytest.approx(plain.plain_mrr(nets[0], test), rel=1e-5)
     assert mse_score(nets[0], test) == pytest.approx(plain.plain_mse(nets[0], test), rel=1e-5)

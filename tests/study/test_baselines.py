@@ -1,4 +1,4 @@
-"""The yardsticks against plain loops."""
+"""The baselines against plain loops."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def triples(side: Interactions) -> list[tuple[int, int, float]]:
     return list(zip(side.user_ids.tolist(), side.item_ids.tolist(), side.ratings.tolist(), strict=True))
 
 
-def test_the_yardsticks_are_what_plain_loops_get(split: Split) -> None:
+def test_the_baselines_are_what_plain_loops_get(split: Split) -> None:
     train, test = split
     mean = sum(rating for _, _, rating in triples(train)) / len(train)
     item_bias, user_bias = {}, {}

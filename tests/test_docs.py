@@ -1,0 +1,158 @@
+"""Every command that README.md and docs/ show is run: as it stands, shortened by flags, or by the test that is named.
+
+The commands are those in code blocks, but for blocks marked as ``text``, and those in the text that begin with
+``python``. One that is new in a page has to be given a line here.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+ONE_EPOCH, ONE_CHECK = " --epochs 1", " 1a-2-basic"
+# What is added to a command so that it is over soon.
+SHORTENED = {
+    "python main.py --help": "",
+    "python main.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/shared=True_LF=0.99_LR=0.01": (
+        ONE_EPOCH
+    ),
+    "python main.py --factorization_weight 0.5 --regression_weight 0.5 --logdir run/shared=True_LF=0.5_LR=0.5": (
+        ONE_EPOCH
+    ),
+    "python main.py --no_shared_embeddings --factorization_weight 0.5 --regression_weight 0.5 "
+    "--logdir run/shared=False_LF=0.5_LR=0.5": ONE_EPOCH,
+    "python main.py --no_shared_embeddings --factorization_weight 0.99 --regression_weight 0.01 "
+    "--logdir run/shared=False_LF=0.99_LR=0.01": ONE_EPOCH,
+    "python main.py --embedding_dim 16 --batch_size 512 --seed 1": ONE_EPOCH,
+    "python main.py --logdir run/mine --resume": ONE_EPOCH,
+    "python experiments.py": f"{ONE_EPOCH} --seeds 1",
+    "tensorboard --logdir run": " --inspect",
+    "python grader.py": ONE_CHECK,
+    "python grader.py --hidden": ONE_CHECK,
+    "python grader.py 2-4-hidden": "",
+    "python grader.py --submission alice/": ONE_CHECK,
+    "python grader.py --hidden --submission alice.zip": ONE_CHECK,
+    "python grader.py --hidden --submission class/*.zip --csv grades.csv": ONE_CHECK,
+    "python grader.py --hidden --submission alice.zip --json results.json": ONE_CHECK,
+    "python benchmarks/peers.py": f" --seeds 1{ONE_EPOCH} --peers",
+    "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
+}
+# What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
+ELSEWHERE = {
+    "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
+    "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
+    "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
+    "python -m study.probes": ("tests/study/test_writeup.py", '"-m", "study.probes", "--epochs", "1"'),
+    "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
+    "python benchmarks/speed.py --epochs 5": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
+    "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
+    "python benchmarks/bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "bands.py"'),
+    "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
+        "tests/test_grader.py", "run_autograder",
+    ),
+    "python -m zipfile -c autograder.zip *.py grading cli datasets requirements.txt gradescope/setup.sh "
+    "gradescope/run_autograder": ("tests/test_docs.py", "test_the_zip_for_gradescope"),
+}  # fmt: skip
+
+
+def shown() -> list[str]:
+    """The commands of all pages, without their comments, each once."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r"^```text\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        blocks = re.split(r"^```\n", text, flags=re.MULTILINE)
+        for place, block in enumerate(blocks):
+            if place % 2:
+                found += [re.sub(r"\s+#.*", "", line).strip() for line in block.replace("\\\n", "").splitlines()]
+            else:
+                found += [" ".join(each.split()) for each in re.findall(r"`(python [^`]+)`", block)]
+    return list(dict.fromkeys(line for line in found if line))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, data_dir: Path) -> Path:
+    """What a user has who cloned the project, and got submissions."""
+    for path in ROOT.iterdir():
+        if path.name not in ("run", "data", ".git"):
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "data").symlink_to(data_dir)
+    for name in ("alice", "class"):
+        (tmp_path / name).mkdir()
+    shutil.copy(ROOT / "models.py", tmp_path / "alice")
+    for name in ("alice.zip", "class/bob.zip", "class/carol.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.write(ROOT / "models.py", "models.py")
+    return tmp_path
+
+
+def run(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    bin_folder = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return subprocess.run(
+        ["sh", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_every_command_that_is_shown_is_run_somewhere() -> None:
+    commands = shown()
+    assert len(commands) > 20
+    assert [line for line in commands if line not in SHORTENED and line not in ELSEWHERE] == []
+    assert [line for line in (*SHORTENED, *ELSEWHERE) if line not in commands] == []
+
+
+@pytest.mark.parametrize("line", SHORTENED)
+def test_a_command_does_what_it_says(line: str, folder: Path) -> None:
+    if line.startswith("tensorboard"):
+        assert run(f"python main.py{ONE_EPOCH}", folder).returncode == 0
+    done = run(line + SHORTENED[line], folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    for flag in ("--csv", "--json", "--logdir"):
+        if flag in line:
+            assert (folder / line.split(f"{flag} ")[1].split()[0]).exists()
+
+
+@pytest.mark.parametrize("line", ELSEWHERE)
+def test_a_command_that_is_run_elsewhere(line: str) -> None:
+    path, words = ELSEWHERE[line]
+    assert words in (ROOT / path).read_text()
+
+
+def test_the_zip_for_gradescope_has_all_that_the_grader_needs(folder: Path) -> None:
+    (line,) = (line for line in ELSEWHERE if "zipfile" in line)
+    assert run(line, folder).returncode == 0
+    home = folder / "autograder" / "source"
+    with zipfile.ZipFile(folder / "autograder.zip") as archive:
+        archive.extractall(home)
+        modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
+    assert modes["setup.sh"] & modes["run_autograder"] & 0o100
+    done = run("python grader.py --hidden 1a-2-basic 2-5-hidden --submission ../../alice.zip", home)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 / 2 points"), done
+    data_loads = run('python -c "import data; print(len(data.synthetic()))"', home)
+    assert data_loads.stdout == "100000\n", data_loads.stderr
+
+
+def test_the_first_page_is_short_and_every_page_starts_with_a_command() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    for page in PAGES[1:]:
+        title, _, text = page.read_text().partition("\n")
+        assert title.startswith("# ")
+        assert text.strip().startswith("```"), page
+        assert f"docs/{page.name}" in (ROOT / "README.md").read_text()
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
