@@ -7,3 +7,5 @@ python3 -m venv "$autograder/environment"
 "$autograder/environment/bin/pip" install -r "$autograder/source/requirements.txt"
 cd "$autograder/source"
 "$autograder/environment/bin/python" -c 'import data; data.load("data")'
+# A submission runs as another user (grading/confinement.py), for whom the reference and the checks are closed.
+chmod -R go-rwx "$autograder/source"

@@ -5,10 +5,19 @@
     gradients.py     the check of which loss teaches which parameters
     oracle.py        what the homework's equations give, in float64
     submissions.py   finding models.py in what a student hands in
+    pool.py          grading one submission, several checks at a time
+    results.py       what came of it: lines, tables, CSV, JSON
     sandbox.py       where a submission runs
-    warden.py        the process that starts and ends a submission's processes
-    worker.py        the submission's process: it answers questions with arrays
+    session.py       asking one of its processes questions
     messages.py      what crosses the border between the two
 
-What runs beside a submission's code is only worker.py, messages.py and warden.py.
+Of the following, which run beside a submission's code, none imports those above but messages.py:
+
+    warden.py        the process that starts and ends a submission's processes
+    survey.py        finding out which walls the machine has
+    guard.py         a session's processes, and their limits together
+    confinement.py   the walls around them; start reading here
+    namespaces.py, landlock.py, seccomp.py    three of the walls
+    kernel.py        the calls that they are made of
+    worker.py        the submission's process: it answers questions with arrays
 """

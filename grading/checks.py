@@ -1,11 +1,18 @@
 """What the lines of the rubric have in common: asking a submission's process, and comparing what it answers.
 
 A check raises ``Wrong`` where the submission does not do what is asked. Random numbers come from fixed seeds, and from
-one for each purpose: two submissions that name their parameters alike are asked the same.
+one for each purpose: two submissions that name their parameters alike are asked the same. Answers to these could be
+computed beforehand, so that the MLP, the equations and the gradients are also asked about numbers that nobody can know
+before (``fresh``); the ids are drawn when the parameters have been handed over. A right network passes with any.
+
+What code can still gain that answers in the place of ``worker.py``, with arrays of its own making: the points for
+tables and bias as they come (1a), for which any arrays of the right shape and spread do; for shapes (2-0, 2-1) and
+independence (2-6), for which any function of the ids does; and for training (2-2, 2-3), if its figures are in the
+bands, without the test ratings. For the MLP, the equations and the gradients it has to be a right network.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -33,6 +40,9 @@ SHARED = ("U", "Q")
 SEPARATE = ("U_reg", "Q_reg", "U_fact", "Q_fact")
 WITH = {SHARED: "with shared embeddings", SEPARATE: "with separate embeddings"}
 OUTPUTS = {"predictions": "equation 1, u · q + b", "score": "equation 4, the MLP of [u, q, u ∗ q]"}
+
+
+Draw = Callable[[str], np.random.Generator]  # random numbers for a purpose: ``random`` or ``fresh``
 
 
 class Ask(Protocol):
@@ -88,7 +98,7 @@ def check_tables(ask: Ask, names: tuple[str, ...]) -> None:
 
 def check_mlp(ask: Ask, layer_sizes: list[int]) -> None:
     """Linear, ReLU, …, Linear of these input widths and output width 1, and that is what it computes."""
-    inputs = random(f"inputs of {layer_sizes}").standard_normal((64, layer_sizes[0])).astype(np.float32)
+    inputs = fresh("inputs").standard_normal((64, layer_sizes[0])).astype(np.float32)
     answer = ask("mlp", layer_sizes=layer_sizes, inputs=inputs)
     asked = f"init_mlp_layers({layer_sizes})"
     layers, parameters = answer.texts("layers"), answer.named_arrays("parameters")
@@ -188,14 +198,15 @@ class AllPairs:
 def check_equations(ask: Ask, names: tuple[str, ...]) -> None:
     """With random numbers in all parameters, predictions are equation 1's and score is equation 4's."""
     for scale in (0.5, 2.0):  # large ones too, at which a bounded output shows
-        check_equations_at(ask, names, scale)
+        check_equations_at(ask, names, scale, random)
+    check_equations_at(ask, names, 0.5, fresh)
 
 
-def check_equations_at(ask: Ask, names: tuple[str, ...], scale: float) -> None:
+def check_equations_at(ask: Ask, names: tuple[str, ...], scale: float, draw: Draw) -> None:
     """With tables and biases of this standard deviation."""
-    parameters = randomize(ask, names, scale)
+    parameters = randomize(ask, names, scale, draw)
     check_names(parameters, names)
-    users, items = some_pairs(BATCH, "equations")
+    users, items = some_pairs(BATCH, "equations", draw)
     predictions, score = forward(ask, users, items)
     pairs = look_up(parameters, names, users, items, DIM)
     p, r = pairs.interactions(), pairs.ratings()
@@ -236,17 +247,17 @@ def check_batches(ask: Ask, names: tuple[str, ...]) -> None:
                 )
 
 
-def randomize(ask: Ask, names: tuple[str, ...], scale: float = 0.5) -> dict[str, Array]:
+def randomize(ask: Ask, names: tuple[str, ...], scale: float = 0.5, draw: Draw | None = None) -> dict[str, Array]:
     """Make a network and put random numbers into all its parameters, so that each of them counts.
 
     Returns:
         The parameters as they then are, by the names of ``worker.Submission.parameters``.
     """
     before = ask("network", names=names, seed=0).named_arrays()
-    values = {}
+    draw, values = draw or random, {}
     for name, now in before.items():
         is_layer = name.startswith("mlp") and name.endswith("weight")
-        values[name] = (1.5 / np.sqrt(now.shape[1]) if is_layer else scale) * random(name).standard_normal(now.shape)
+        values[name] = (1.5 / np.sqrt(now.shape[1]) if is_layer else scale) * draw(name).standard_normal(now.shape)
     assign(ask, values)
     after = ask("parameters").named_arrays()
     for name in before:
@@ -303,12 +314,17 @@ def expect_shape(name: str, array: Array, shape: tuple[int, ...], causes: dict[t
         raise Wrong(f"{name} has shape {array.shape}: expected {shape}{cause}")
 
 
-def some_pairs(count: int, purpose: str) -> tuple[Ids, Ids]:
+def some_pairs(count: int, purpose: str, draw: Draw | None = None) -> tuple[Ids, Ids]:
     """Ids of users and items."""
-    draw = random(purpose)
-    return draw.integers(0, NUM_USERS, count), draw.integers(0, NUM_ITEMS, count)
+    generator = (draw or random)(purpose)
+    return generator.integers(0, NUM_USERS, count), generator.integers(0, NUM_ITEMS, count)
 
 
 def random(purpose: str) -> np.random.Generator:
     """Random numbers that are the same for the same purpose, whatever else is drawn."""
     return np.random.default_rng(zlib.crc32(purpose.encode()))
+
+
+def fresh(purpose: str) -> np.random.Generator:
+    """Random numbers that are others each time, whatever the purpose."""
+    return np.random.default_rng()

@@ -40,6 +40,7 @@ SHORTENED = {
     "python grader.py --submission alice/": ONE_CHECK,
     "python grader.py --hidden --submission alice.zip": ONE_CHECK,
     "python grader.py --hidden --submission class/*.zip --csv grades.csv": ONE_CHECK,
+    "python grader.py --hidden --submission class/*.zip --rerun-failed grades.csv": ONE_CHECK,
     "python grader.py --hidden --submission alice.zip --json results.json": ONE_CHECK,
     "python benchmarks/peers.py": f" --seeds 1{ONE_EPOCH} --peers",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
@@ -115,6 +116,9 @@ def test_every_command_that_is_shown_is_run_somewhere() -> None:
 def test_a_command_does_what_it_says(line: str, folder: Path) -> None:
     if line.startswith("tensorboard"):
         assert run(f"python main.py{ONE_EPOCH}", folder).returncode == 0
+    if "--rerun-failed" in line:
+        earlier = line.replace("--rerun-failed", "--csv").replace("class/*.zip", "class/bob.zip")
+        assert run(earlier + SHORTENED[line], folder).returncode == 0
     done = run(line + SHORTENED[line], folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -43,6 +43,14 @@ def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
+def rest(errors: str) -> str:
+    """What stands on stderr beside the walls' names."""
+    first, _, others = errors.partition("\n")
+    assert first.startswith("confined by: ")
+    assert first.endswith("no network")
+    return others
+
+
 def zipped(path: Path, files: dict[str, str]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
@@ -57,7 +65,7 @@ def test_the_rubric_has_the_courses_points() -> None:
 
 def test_all_points_of_this_projects_network_from_any_folder(data_dir: Path, tmp_path: Path) -> None:
     done = run("--data_dir", data_dir, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, rest(done.stderr)) == (0, "")
     *lines, last = done.stdout.splitlines()
     assert last == "8 / 8 points"
     assert [line.split()[0] for line in lines] == BASIC
@@ -76,12 +84,14 @@ def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -
     done = subprocess.run(
         [ROOT / "gradescope" / "run_autograder"], env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, rest(done.stderr)) == (0, "")
     assert done.stdout.splitlines()[-1] == "12 / 14 points"
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     assert (results["score"], results["max_score"]) == (12, 14)
     assert results["execution_time"] > 0
-    assert results["output"] == "8 / 8 points in the visible checks"
+    confined = done.stderr.splitlines()[0]
+    assert results["output"] == f"8 / 8 points in the visible checks\n{confined}"
+    assert results["extra_data"] == {"confined_by": confined.removeprefix("confined by: ")}
     tests = results["tests"]
     assert [test["number"] for test in tests] == [check.id for check in RUBRIC]
     assert {test["number"] for test in tests if test["status"] == "failed"} == {"2-4-hidden", "2-5-hidden"}
@@ -97,7 +107,7 @@ def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -
 def test_one_check_and_a_wrong_answer_that_is_explained(tmp_path: Path) -> None:
     (tmp_path / "student.py").write_text(NO_BIAS)
     done = run("2-4-hidden", "--submission", tmp_path / "student.py")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, rest(done.stderr)) == (1, "")
     first, message, last = done.stdout.splitlines()
     assert re.match(r"2-4-hidden +0/1 ", first)
     assert re.fullmatch(
@@ -139,17 +149,59 @@ def test_a_class(tmp_path: Path) -> None:
     submissions = [tmp_path / name for name in names]
     checks = ("1a-2-basic", "2-4-hidden", "2-7-hidden")
     done = run(*checks, "--submission", *submissions, "--csv", tmp_path / "grades.csv")
-    assert (done.returncode, done.stderr) == (1, "")
-    header, *rows, last = done.stdout.splitlines()
-    assert header.split() == ["submission", "1a-2", "2-4", "2-7", "points"]
+    assert done.returncode == 1
+    progress = rest(done.stderr).splitlines()
+    assert [line.partition(":")[0] for line in progress] == [f"{n} of 8  {name}" for n, name in enumerate(names, 1)]
+    assert all(re.search(r" 4 points.*, about \d\d:\d\d left$", line) for line in progress[:-1])
+    first, *rows, last = done.stdout.splitlines()
+    assert first.split() == ["submission", "1a-2", "2-4", "2-7", "points"]
     points = ["1 1 2 4", "1 0 0 1", "1 0 2 3", "1 1 2 4", "1 1 2 4", *["0 0 0 0"] * 3]
     assert [row.split() for row in rows] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
     assert last == "3 of 8 submissions have all 4 points"
     with (tmp_path / "grades.csv").open() as file:
         table = list(csv.reader(file))
-    assert table[0] == ["submission", *checks, "points"]
-    assert table[1:] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
+    assert table[0] == ["submission", *checks, "points", "problem"]
+    assert [row[:-1] for row in table[1:]] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
+    assert [bool(row[-1]) for row in table[1:]] == [False] * 5 + [True] * 3
+
+    # Only what is new or could not be graded is graded again; the other rows are kept.
+    zipped(tmp_path / "notes.zip", {"models.py": MODELS})
+    (tmp_path / "right.py").write_text("class MultiTaskNet: pass")
+    (tmp_path / "late.py").write_text(MODELS)
+    again = [*submissions, tmp_path / "late.py"]
+    done = run(*checks, "--submission", *again, "--rerun-failed", tmp_path / "grades.csv")
+    assert [line.split()[3] for line in rest(done.stderr).splitlines()] == [
+        "out.zip:", "nothing:", "notes.zip:", "late.py:"
+    ]  # fmt: skip
+    with (tmp_path / "grades.csv").open() as file:
+        merged = list(csv.reader(file))
+    assert merged[:8] == table[:8]
+    assert [row[-2:] for row in merged[8:]] == [["4", ""], ["4", ""]]
+    (tmp_path / "right.py").write_text(MODELS)
     assert run("2-4-hidden", "--submission", submissions[0], submissions[3]).returncode == 0
+
+
+def test_names_that_spreadsheets_and_terminals_would_misread(tmp_path: Path) -> None:
+    shown = {
+        b"=cmd|' -C calc'!A0.py": "'=cmd|' -C calc'!A0.py",
+        b"+1.py": "'+1.py",
+        b"-1.py": "'-1.py",
+        b"@SUM(A1).py": "'@SUM(A1).py",
+        b"\ttab.py": "'\ttab.py",
+        b"\xff\xfe.py": "\\xff\\xfe.py",
+        b"a\nb.py": "a\ufffdb.py",
+        "ü.py".encode(): "ü.py",
+    }
+    for name in shown:
+        (tmp_path / os.fsdecode(name)).write_text(MODELS)
+    others = [os.fsdecode(name) for name in shown if name != b"-1.py"]
+    for flag in ("--csv", "--rerun-failed"):
+        flags = ["--submission=-1.py", "--submission", *others, flag, "grades.csv"]
+        done = run("1a-2-basic", *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / "grades.csv").open(newline="") as file:
+            assert {row[0] for row in csv.reader(file)} == {"submission", *shown.values()}
+    assert rest(done.stderr) == ""
 
 
 def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
@@ -171,6 +223,7 @@ def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
         ("--jobs 0", "jobs is 0"),
         ("--patience nan", "patience nan"),
         ("--data_dir models.py", "models.py is a file: expected a folder"),
+        ("--rerun-failed pyproject.toml", "pyproject.toml is no table of the same checks: expected the columns"),
         ("--hiden", "unrecognized arguments: --hiden"),
     ],
 )
@@ -214,6 +267,6 @@ def test_nothing_is_left_of_a_grader_that_is_stopped(number: signal.Signals, tmp
         grader.send_signal(number)
         output, errors = grader.communicate(timeout=20)
     assert grader.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    assert (output, errors) == ("", "stopped\n" if number == signal.SIGINT else "")
+    assert (output, rest(errors)) == ("", "stopped\n" if number == signal.SIGINT else "")
     assert wait_for(lambda: sandboxes(tmp_path) == ([], []))
     shutil.rmtree(tmp_path)

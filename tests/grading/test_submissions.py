@@ -20,8 +20,9 @@ from hostile import TRICKS, Trick
 from wrong import BIAS, COURSE, INIT, RIGHT, SCORE, WRONG, Mistake, edited
 
 import grader
-from grader import Grade, Pool
 from grading.checks import Split
+from grading.pool import Pool, grade
+from grading.results import Grade
 from grading.rubric import RUBRIC
 
 ROOT = Path(__file__).parent.parent.parent
@@ -138,38 +139,38 @@ def assert_fails(mistake: Mistake, graded: Grade) -> None:
 @pytest.mark.parametrize("path", WHOLE, ids=named)
 def test_right(path: Path, pool: Pool) -> None:
     before = contents(path)
-    assert failed(grader.grade(pool, path, QUICK, None)) == {}
+    assert failed(grade(pool, path, QUICK, None)) == {}
     assert contents(path) == before
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_right_variants(variant: str, pool: Pool, tmp_path: Path) -> None:
     path = write(tmp_path, {"models.py": edited(VARIANTS[variant])})
-    assert failed(grader.grade(pool, path, QUICK, None)) == {}
+    assert failed(grade(pool, path, QUICK, None)) == {}
 
 
 @pytest.mark.parametrize("name", TRAINED_RIGHT)
 def test_right_training(name: str, pool: Pool, course_split: Split) -> None:
-    assert failed(grader.grade(pool, RIGHT / name, TRAINING, course_split)) == {}
+    assert failed(grade(pool, RIGHT / name, TRAINING, course_split)) == {}
 
 
 @pytest.mark.parametrize("mistake", WRONG, ids=name_of)
 def test_wrong(mistake: Mistake, pool: Pool, tmp_path: Path) -> None:
     path = write(tmp_path, {"models.py": edited(mistake.edits)})
-    assert_fails(mistake, grader.grade(pool, path, QUICK, None))
+    assert_fails(mistake, grade(pool, path, QUICK, None))
 
 
 @pytest.mark.parametrize("mistake", [each for each in WRONG if each.name in TRAINED_WRONG], ids=name_of)
 def test_wrong_training(mistake: Mistake, pool: Pool, course_split: Split, tmp_path: Path) -> None:
     path = write(tmp_path, {"models.py": edited(mistake.edits)})
-    assert_fails(mistake, grader.grade(pool, path, TRAINING, course_split))
+    assert_fails(mistake, grade(pool, path, TRAINING, course_split))
 
 
 def assert_gains_nothing(trick: Trick, names: str, pool: Pool, folder: Path, submission: Path) -> None:
     """A trick fails what it must; afterwards all is as before, and a right submission gets its points."""
     write(submission, trick.files)
     before = contents(submission)
-    messages = failed(grader.grade(pool, submission, [CHECKS[name] for name in names.split()], None))
+    messages = failed(grade(pool, submission, [CHECKS[name] for name in names.split()], None))
     assert set(messages) == set(names.split()) & set(trick.fails.split()), messages
     for check in set(messages) - {"1a-2", "2-4", "2-5"}:
         assert re.search(trick.says, messages[check]), messages[check]
@@ -210,32 +211,32 @@ def test_hostile_zips(pool: Pool, tmp_path: Path) -> None:
         (bomb, "would unpack to"),
         (liar, "larger than|cannot be read"),
     ):
-        messages = failed(grader.grade(pool, path, QUICK, None))
+        messages = failed(grade(pool, path, QUICK, None))
         assert len(messages) == len(QUICK)
         assert all(re.search(message, each) for each in messages.values()), messages
     assert peak_memory() - before < 2**28
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inside"]
-    assert failed(grader.grade(pool, RIGHT / "course.py", QUICK, None)) == {}
+    assert failed(grade(pool, RIGHT / "course.py", QUICK, None)) == {}
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("path", WHOLE, ids=named)
 def test_right_in_full(path: Path, pool: Pool, course_split: Split) -> None:
-    assert failed(grader.grade(pool, path, RUBRIC, course_split)) == {}
+    assert failed(grade(pool, path, RUBRIC, course_split)) == {}
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_right_variants_in_full(variant: str, pool: Pool, course_split: Split, tmp_path: Path) -> None:
     path = write(tmp_path, {"models.py": edited(VARIANTS[variant])})
-    assert failed(grader.grade(pool, path, RUBRIC, course_split)) == {}
+    assert failed(grade(pool, path, RUBRIC, course_split)) == {}
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("mistake", WRONG, ids=name_of)
 def test_wrong_in_full(mistake: Mistake, pool: Pool, course_split: Split, tmp_path: Path) -> None:
     path = write(tmp_path, {"models.py": edited(mistake.edits)})
-    assert_fails(mistake, grader.grade(pool, path, RUBRIC, course_split))
+    assert_fails(mistake, grade(pool, path, RUBRIC, course_split))
 
 
 @pytest.mark.exhaustive

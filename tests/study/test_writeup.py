@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data import Interactions
-from grading.warden import descendants
 from metrics import mrr_score
 from models import MultiTaskNet, ZeroEmbedding
 from study.probes import PROBES, OnlyInteractionsTeachTables, OnlyRatingsTeachTables, SGDStep
@@ -174,7 +173,8 @@ def test_probes_that_are_stopped_leave_no_process_and_one_line(data_dir: Path, t
     command = [sys.executable, "-m", "study.probes", "--logdir", str(tmp_path), "--data_dir", str(data_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as probes:
         until = time.monotonic() + 60
-        while not descendants(probes.pid) and time.monotonic() < until:
+        children = Path(f"/proc/{probes.pid}/task/{probes.pid}/children")
+        while not children.read_text() and time.monotonic() < until:
             time.sleep(0.1)
         time.sleep(1)  # in the midst of it
         assert probes.poll() is None

@@ -140,20 +140,27 @@ for each in gc.get_objects():
         if type(each).__module__.startswith(("grad", "__main__")) and hasattr(each, name):
             object.__setattr__(each, name, 14)
 for place in ("cmdline", "environ", "maps", "status"):
-    text = Path("/proc/self", place).read_bytes()
-    print(place, len(text), b"rubric" in text, b"checks.py" in text, b"oracle" in text)
+    try:
+        text = Path("/proc/self", place).read_bytes()
+        print(place, len(text), b"rubric" in text, b"checks.py" in text, b"oracle" in text)
+    except OSError:
+        pass
 print([name for name in sys.modules if name.startswith(("grading.rubric", "grading.oracle", "grading.checks", "data"))])
-print([os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()])
+print([os.fstat(number) for number in range(4)])
 """
 
 FORK = "import os, signal, sys, time\n"
 GRANDCHILD = (
     FORK
     + """
+def leave():
+    try: os.setsid()
+    except OSError: pass
+
 if os.fork() == 0:
-    os.setsid()
+    leave()
     if os.fork() == 0:
-        os.setsid()
+        leave()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         os.closerange(0, 256)
@@ -423,10 +430,16 @@ TRICKS = [
     ),
     Trick("a search for the grader's state", WRONG_ANYWAY, at_import(SEARCH)),
     # Files.
-    Trick("files beside it deleted and written", WRONG_ANYWAY, at_import(DELETE_BESIDE), beside={"notes.py": "x = 1"}),
+    Trick(
+        "files beside it deleted and written",
+        EVERYTHING,
+        at_import(DELETE_BESIDE),
+        "PermissionError|Read-only",
+        beside={"notes.py": "x = 1"},
+    ),
     Trick(
         "the sandbox's folder deleted",
-        WRONG_ANYWAY,
+        EVERYTHING,
         at_import("import shutil\nfrom pathlib import Path\nshutil.rmtree(Path(__file__).parents[2])"),
         checks="1a-0 1a-2",
     ),

@@ -1,0 +1,96 @@
+"""Landlock: a process denies itself files, TCP, and signals to others, without any privilege (kernel 5.13 and later).
+
+What is not listed as readable or writable cannot be opened, by whatever path, link or mount it is reached: the kernel
+looks at the file, not at its name. Newer kernels deny more, by the version ("ABI") that they report:
+
+    1  opening, executing, creating, deleting files         4  TCP: bind and connect
+    2  moving and linking files between folders             5  ioctl on devices
+    3  truncating files                                     6  signals to, and abstract sockets of, other processes
+
+Landlock has no say over chmod, chown, the times and attributes of files, UDP and other sockets: those are seccomp's.
+"""
+
+import contextlib
+import os
+import stat
+import struct
+from collections.abc import Iterable
+
+from grading.kernel import NO_NEW_PRIVILEGES, prctl, syscall
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+PATH_BENEATH, ASK_VERSION = 1, 1
+
+# Rights to files, in the kernel's order, and the version from which they can be denied.
+RIGHTS = (
+    "execute", "write_file", "read_file", "read_dir", "remove_dir", "remove_file", "make_char", "make_dir",
+    "make_reg", "make_sock", "make_fifo", "make_block", "make_sym", "refer", "truncate", "ioctl_dev",
+)  # fmt: skip
+SINCE = {"refer": 2, "truncate": 3, "ioctl_dev": 5}
+OF_FILES = {"execute", "write_file", "read_file", "truncate", "ioctl_dev"}
+READ = frozenset({"read_file", "read_dir"})
+DEVICE = frozenset({"read_file", "write_file"})
+WRITE = frozenset(RIGHTS) - {"execute", "make_char", "make_block", "make_sock", "ioctl_dev"}
+TCP, NO_ABSTRACT_SOCKETS, NO_SIGNALS = 0b11, 0b01, 0b10
+
+
+def version() -> int:
+    """What this kernel's Landlock can do; 0 where there is none."""
+    try:
+        return syscall(CREATE_RULESET, None, 0, ASK_VERSION)
+    except OSError:
+        return 0
+
+
+def restrict(rules: Iterable[tuple[str, frozenset[str]]]) -> None:
+    """From now on this process and its children have these rights, and no others, to these files and below.
+
+    Nor do they use TCP, or send signals to processes that do not come from this one, where the kernel can deny it.
+
+    Raises:
+        OSError: this kernel has no Landlock, or a path that is not there is to be writable.
+    """
+    abi = version()
+    handled = {right for right in RIGHTS if SINCE.get(right, 1) <= abi}
+    scoped = NO_ABSTRACT_SOCKETS | NO_SIGNALS if abi >= 6 else 0
+    ruleset = _ruleset(abi, _bits(handled), TCP if abi >= 4 else 0, scoped)
+    try:
+        for path, rights in rules:
+            _allow(ruleset, path, rights & handled)
+        _enforce(ruleset)
+    finally:
+        os.close(ruleset)
+
+
+def forbid_signals() -> None:
+    """From now on no signals to processes that do not come from this one, be they restricted like it or not."""
+    if (abi := version()) >= 6:
+        ruleset = _ruleset(abi, 0, 0, NO_SIGNALS)
+        _enforce(ruleset)
+        os.close(ruleset)
+
+
+def _ruleset(abi: int, files: int, network: int, scoped: int) -> int:
+    attributes = struct.pack("QQQ", files, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    return syscall(CREATE_RULESET, attributes, len(attributes), 0)
+
+
+def _allow(ruleset: int, path: str, rights: frozenset[str] | set[str]) -> None:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:  # nothing is allowed where nothing is
+        return
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, fd)
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            rights = rights & OF_FILES
+        syscall(ADD_RULE, ruleset, PATH_BENEATH, struct.pack("=Qi", _bits(rights), fd), 0)
+
+
+def _enforce(ruleset: int) -> None:
+    prctl(NO_NEW_PRIVILEGES, 1)
+    syscall(RESTRICT_SELF, ruleset, 0)
+
+
+def _bits(rights: Iterable[str]) -> int:
+    return sum(1 << RIGHTS.index(right) for right in rights)

@@ -1,0 +1,256 @@
+"""The walls around a submission: none of the attacks on the system comes through, and which wall stops which.
+
+python -m pytest tests/grading/test_walls.py
+python -m pytest -m exhaustive tests/grading/test_walls.py                  # with walls taken away, too
+WRITE_TABLE=1 python -m pytest -m exhaustive tests/grading/test_walls.py    # writes docs/grading.md's table anew
+"""
+
+import contextlib
+import hashlib
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hostile_system import ATTACKS, REACHED, Attack
+
+from grading.checks import load
+from grading.confinement import WALLS
+from grading.messages import Unanswered
+from grading.oracle import Wrong
+from grading.rubric import RUBRIC
+from grading.sandbox import Sandbox
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "grading.md"
+SITE = Path(torch.__file__).parent.parent
+CACHES = {"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", "run", "data"}
+ASKED = [check for check in RUBRIC if check.id in ("1a-2-basic", "1b-0-basic")]
+SECONDS = 10.0
+SIBLING = "import signal; signal.signal(signal.SIGURG, lambda *_: print(1, flush=True)); print(0, flush=True); input()"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's")
+
+
+@dataclass
+class Field:
+    """What attacks aim at, and who listens whether they have come through.
+
+    Attributes:
+        targets: what they are told.
+        folder: with files like the project's, for attacks that would do harm.
+        listeners: sockets.
+        sibling: where a process of the same user tells of signals.
+    """
+
+    targets: dict[str, object]
+    folder: Path
+    listeners: list[socket.socket]
+    sibling: int
+
+    def heard(self) -> bool:
+        """Whether anything came in by a socket, or a signal to the other process."""
+        signalled = bool(select.select([self.sibling], [], [], 0)[0])
+        if signalled:
+            os.read(self.sibling, 64)
+        heard = [each for each in self.listeners if select.select([each], [], [], 0)[0]]
+        for each in heard:
+            if each.type == socket.SOCK_DGRAM:
+                each.recv(64)
+            else:
+                each.accept()[0].close()
+        return signalled or bool(heard)
+
+    def restore(self) -> None:
+        """Make the files as they were."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(ROOT / "grading", self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.folder / "models.pyc").write_bytes(b"code")
+        (self.folder / "results.json").write_text("{}")
+        (self.folder / "other.py").write_text("secret = 1")
+        self.folder.chmod(0o755)
+
+    def state(self) -> str:
+        """A digest of them, down to modes and times."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.rglob("*")):
+            status = path.lstat()
+            digest.update(f"{path} {status.st_mode} {status.st_uid} {status.st_mtime_ns} {os.listxattr(path)}".encode())
+            digest.update(path.read_bytes() if path.is_file() else b"")
+        return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def field_of_attack(real: bool) -> Iterator[Field]:
+    """Listeners, another process of this user, and paths.
+
+    Args:
+        real: the packages are the real ones; otherwise folders that stand for them, which can be written into.
+    """
+    with contextlib.ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        base.chmod(0o755)
+        folder = base / "decoys"
+        packages = [SITE, Path(sysconfig.get_path("stdlib"))] if real else [base / "site", base / "stdlib"]
+        for path in packages:
+            path.mkdir(exist_ok=True)
+        tcp, udp, unix, abstract = (
+            stack.enter_context(socket.socket(family, kind))
+            for family, kind in (
+                (socket.AF_INET, socket.SOCK_STREAM),
+                (socket.AF_INET, socket.SOCK_DGRAM),
+                (socket.AF_UNIX, socket.SOCK_STREAM),
+                (socket.AF_UNIX, socket.SOCK_STREAM),
+            )
+        )
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(("127.0.0.1", 0))
+        unix.bind(str(base / "socket"))
+        (base / "socket").chmod(0o777)
+        abstract.bind(f"\0walls {os.getpid()}")
+        for each in (tcp, unix, abstract):
+            each.listen()
+        sibling = stack.enter_context(
+            subprocess.Popen([sys.executable, "-c", SIBLING], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+        )
+        stack.callback(sibling.kill)
+        assert sibling.stdout is not None
+        sibling.stdout.readline()
+        maps = Path(f"/proc/{sibling.pid}/maps")
+        targets = {
+            "project": str(ROOT),
+            "reference": str(ROOT / "models.py"),
+            "home": str(Path.home()),
+            "site": str(packages[0]),
+            "stdlib": str(packages[1]),
+            "decoys": str(folder),
+            "decoy": str(folder / "checks.py"),
+            "pyc": str(folder / "models.pyc"),
+            "results": str(folder / "results.json"),
+            "submissions": str(folder),
+            "other": str(folder / "other.py"),
+            "grader": os.getpid(),
+            "sibling": sibling.pid,
+            "address": int(maps.read_text().partition("-")[0], 16),
+            "tcp": tcp.getsockname()[1],
+            "udp": udp.getsockname()[1],
+            "unix": str(base / "socket"),
+            "abstract": f"\0walls {os.getpid()}",
+        }
+        yield Field(targets, folder, [tcp, udp, unix, abstract], sibling.stdout.fileno())
+
+
+def attacked(sandbox: Sandbox, attack: Attack, field: Field) -> tuple[bool, str]:
+    """Let an attack in; returns whether it came through, and what it said."""
+    field.restore()
+    before = field.state()
+    points, said = 0, ""
+    try:
+        for check in ASKED:
+            files = {"models.py": attack.source(field.targets)}
+            with sandbox.session(files, SECONDS) as session, contextlib.suppress(Unanswered, Wrong):
+                load(session.ask)
+                check.run(session.ask, None)
+                points += check.points
+            said += session.printed
+            if REACHED in said or not points:
+                break
+    except OSError as error:
+        return True, f"{said} {error}"
+    if "waiting until" in attack.name:
+        time.sleep(2)
+    heard, changed = field.heard(), field.state() != before
+    return points > 0 or REACHED in said or heard or changed, said
+
+
+def untouched() -> dict[str, str]:
+    """Digests of the project's contents, and of the names, sizes and times in the environment and at home."""
+    project = hashlib.sha256()
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = sorted({*folders} - CACHES)
+        for name in sorted(files):
+            project.update(f"{folder}/{name}".encode() + Path(folder, name).read_bytes())
+    environment = hashlib.sha256()
+    for place in (SITE, Path(sysconfig.get_path("stdlib"))):
+        for folder, folders, files in os.walk(place):
+            folders[:] = sorted({*folders} - {"__pycache__"})
+            for name in sorted(files):
+                status = os.lstat(os.path.join(folder, name))
+                line = f"{folder}/{name} {status.st_size} {status.st_mtime_ns} {status.st_ino} {status.st_mode}"
+                environment.update(line.encode())
+    home = [(path.name, path.is_file() and path.lstat().st_mtime_ns) for path in sorted(Path.home().iterdir())]
+    return {"project": project.hexdigest(), "environment": environment.hexdigest(), "home": repr(home)}
+
+
+def processes_of(sandbox_folder: Path) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [path.parent.name] if os.fsencode(sandbox_folder) in path.read_bytes() else []
+    return found
+
+
+def test_no_attack_comes_through(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nor changes a byte, nor leaves a process, nor takes more than its time."""
+    folder = tmp_path_factory.mktemp("sandboxes")
+    before = untouched()
+    said: dict[str, str] = {}
+    with pytest.MonkeyPatch.context() as patch, field_of_attack(real=True) as field:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        for path in (folder, *folder.parents):  # another user must be able to pass
+            if path.is_relative_to(tempfile.gettempdir()) or "pytest" in path.name:
+                path.chmod(0o755)
+        with Sandbox() as sandbox:
+            sandbox.start()
+            assert sandbox.confinement.gaps == []
+            for attack in ATTACKS:
+                started = time.monotonic()
+                through, said[attack.name] = attacked(sandbox, attack, field)
+                assert not through, f"{attack.name}: {said[attack.name]}"
+                assert time.monotonic() - started < 2 * SECONDS, attack.name
+                assert len(processes_of(folder)) == 1, f"{attack.name}: more than the warden is left"
+                assert not [path for path in folder.glob("*/*") if path.name != "grading"], attack.name
+    assert len(said) == len(ATTACKS) >= 32
+    assert list(folder.iterdir()) == []
+    assert untouched() == before
+
+
+def stopped_by(walls: Collection[str]) -> dict[str, bool]:
+    """Which attacks do not come through these walls."""
+    with field_of_attack(real=False) as field, Sandbox(walls, unconfined=True) as sandbox:
+        sandbox.start()
+        assert {*sandbox.confinement.walls} == {*walls}, sandbox.confinement.missing
+        return {attack.name: not attacked(sandbox, attack, field)[0] for attack in ATTACKS}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has all walls")
+def test_which_wall_stops_what() -> None:
+    """Each wall alone, and all but each; the table is the one in docs/grading.md."""
+    without_any = stopped_by(())
+    alone = {wall: stopped_by([wall]) for wall in WALLS}
+    without = {wall: stopped_by([each for each in WALLS if each != wall]) for wall in WALLS}
+    assert sum(without_any.values()) <= 6, without_any  # the attacks are real ones
+    lines = [f"| attack | {' | '.join(WALLS)} | comes through without |", f"| --- |{' :-: |' * len(WALLS)} --- |"]
+    for attack in ATTACKS:
+        marks = ["●" if alone[wall][attack.name] else "" for wall in WALLS]
+        missed = ", ".join(wall for wall in WALLS if not without[wall][attack.name])
+        lines.append(f"| {attack.name} | {' | '.join(marks)} | {missed or 'none'} |")
+    table = "\n".join(lines)
+    begin, end = "<!-- walls -->\n", "\n<!-- /walls -->"
+    page = PAGE.read_text()
+    head, tail = page.partition(begin)[0] + begin, end + page.partition(end)[2]
+    if os.environ.get("WRITE_TABLE"):
+        PAGE.write_text(head + table + tail)
+    else:
+        assert page == head + table + tail
