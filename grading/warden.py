@@ -5,6 +5,7 @@ the ratings are never imported here. The *warden* loads torch once, finds out wh
 then, for each check, has a session run (``guard.py``) whose worker answers questions about a models.py.
 """
 
+import contextlib
 import gc
 import io
 import json
@@ -101,7 +102,8 @@ def main(settings: dict[str, Any]) -> None:
     settings.clear()  # workers have it, too, in __main__
     confined = survey(wanted, outside, readable, Path(root))
     del outside
-    control.send(json.dumps(asdict(confined)).encode())
+    with contextlib.suppress(BrokenPipeError):  # the grader has been killed meanwhile, which the loop sees, too
+        control.send(json.dumps(asdict(confined)).encode())
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
         if not message or not supervise(control, json.loads(message), confined, readable, *descriptors):

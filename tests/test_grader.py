@@ -256,17 +256,19 @@ def wait_for(condition: object, seconds: float = 20.0) -> bool:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_of_a_grader_that_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
-    (tmp_path / "models.py").write_text("import os, time\nos.fork() or os.setsid()\ntime.sleep(100)\n")
+    (tmp_path / "models.py").write_text("import os, time\nos.fork()\ntime.sleep(100)\n")
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         command("--submission", tmp_path, "1a-2-basic"),
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as grader:  # fmt: skip
-        # The grader, the warden, a worker, and what the worker forked.
-        assert wait_for(lambda: len(sandboxes(tmp_path)[0]) >= 4)
+        assert grader.stderr is not None
+        assert grader.stderr.readline().startswith("confined by: ")
+        # The grader, the warden, a guard, a worker, and what the worker forked.
+        assert wait_for(lambda: len(sandboxes(tmp_path)[0]) >= 5)
         grader.send_signal(number)
         output, errors = grader.communicate(timeout=20)
     assert grader.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    assert (output, rest(errors)) == ("", "stopped\n" if number == signal.SIGINT else "")
+    assert (output, errors) == ("", "stopped\n" if number == signal.SIGINT else "")
     assert wait_for(lambda: sandboxes(tmp_path) == ([], []))
     shutil.rmtree(tmp_path)
