@@ -1,8 +1,10 @@
 """The walls around a submission: none of the attacks on the system comes through, and which wall stops which.
 
-python -m pytest tests/grading/test_walls.py
-python -m pytest -m exhaustive tests/grading/test_walls.py                  # with walls taken away, too
-WRITE_TABLE=1 python -m pytest -m exhaustive tests/grading/test_walls.py    # writes docs/grading.md's table anew
+    python -m pytest tests/grading/test_walls.py
+    python -m pytest -m exhaustive tests/grading/test_walls.py                  # with walls taken away, too
+    WRITE_TABLE=1 python -m pytest -m exhaustive tests/grading/test_walls.py    # writes docs/grading.md's table anew
+
+The attacks are in submissions/hostile_system.py.
 """
 
 import contextlib
