@@ -33,11 +33,12 @@ from tracking.history import EpochMetrics
 from tracking.tensorboard import CHARTS, TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
-from training.dispatch import make_step
+from training.dispatch import make_step, pick_optimizer
 from training.settings import Settings
 from training.steps import Triples, Weights
 
 CHECKPOINT_SECONDS = 2.0
+BLOCK = 2**19  # training examples that are looked up at a time, so that memory for them does not grow with their number
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 # Short enough that the metrics fit into 80 columns.
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -86,7 +87,8 @@ class Trainer:
         self.epoch = 0
         self.adam = start_adam(flatten(model), settings.learning_rate)
         weights = Weights(settings.factorization_weight, settings.regression_weight)
-        self.step = make_step(model, self.adam, weights, eager)
+        self.optimizer = pick_optimizer(settings.optimizer, model, self.batch_size)
+        self.step = make_step(model, self.adam, weights, eager, self.optimizer)
         self.seed = seed
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
@@ -100,12 +102,12 @@ class Trainer:
             FloatingPointError: a loss stopped being finite.
         """
         n = len(self.train)
-        order = torch.randperm(n, generator=self.generator, device=self.device)
-        negatives = torch.randint(self.train.num_items, (n,), generator=self.generator, device=self.device)
-        # One gather for the epoch: a step's batch is then a slice, which copies nothing. The losses stay on the
-        # device until all steps are done, because reading one would wait for its step.
-        triples = Triples(self.train.user_ids[order], self.train.item_ids[order], negatives, self.train.ratings[order])
-        losses = self.step.run(triples, self.batch_size)
+        size = torch.int32 if n < 2**31 else torch.int64
+        order = torch.randperm(n, generator=self.generator, device=self.device, dtype=size)
+        # The losses stay on the device until all steps are done, because reading one would wait for its step.
+        block = self.batch_size * max(1, BLOCK // self.batch_size)
+        blocks = [self.step.run(self._triples(chosen), self.batch_size) for chosen in order.split(block)]
+        losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         self._check_finite(losses)
         sizes = torch.full((len(losses),), float(self.batch_size), device=self.device)
         sizes[-1] = n - self.batch_size * (len(losses) - 1)
@@ -116,6 +118,17 @@ class Trainer:
             regression,
             self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
         )
+
+    def _triples(self, chosen: Tensor) -> Triples:
+        """The training examples at these positions, each with a new negative item.
+
+        One gather for many steps: a step's batch is then a slice, which copies nothing.
+        """
+        train = self.train
+        columns = (torch.index_select(x, 0, chosen) for x in (train.user_ids, train.item_ids, train.ratings))
+        users, items, ratings = columns
+        negatives = torch.randint(train.num_items, (len(chosen),), generator=self.generator, device=self.device)
+        return Triples(users, items, negatives, ratings)
 
     def checkpoint(
         self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]

@@ -9,18 +9,45 @@ from models import MultiTaskNet
 from training.adam import AdamState
 from training.fused import FusedStep
 from training.graph import GraphStep
+from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
 from training.steps import EagerStep, Step, Weights
 
+# Row-wise Adam where a table has more than this many rows, and so many times those that a batch looks up. Below, dense
+# Adam is as fast or faster (measured on one core), and the definition.
+MANY_ROWS, ROWS_A_LOOKUP = 2**13, 16
 
-def make_step(model: MultiTaskNet, adam: AdamState, weights: Weights, eager: bool = False) -> Step:
+
+def pick_optimizer(name: str, model: MultiTaskNet, batch_size: int) -> str:
+    """Which Adam; for "auto" by the size of the tables relative to a batch, which looks up three rows a triple.
+
+    Args:
+        name: "adam", "lazy_adam" or "auto".
+        model: the network to train.
+        batch_size: triples a step.
+
+    Returns:
+        "adam" or "lazy_adam".
+    """
+    if name != "auto":
+        return name
+    rows = sum(table.num_embeddings for table in model.factorization_tables)
+    return "lazy_adam" if rows > max(MANY_ROWS, ROWS_A_LOOKUP * 3 * batch_size) else "adam"
+
+
+def make_step(
+    model: MultiTaskNet, adam: AdamState, weights: Weights, eager: bool = False, optimizer: str = "adam"
+) -> Step:
     """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once."""
+    lazy = optimizer == "lazy_adam"
     device = adam.flat.device
     if not eager and (reason := _why_not_fused(model, device)) is not None:
         print(f"training with the eager step: {reason}", file=sys.stderr)
         eager = True
     if eager:
-        return EagerStep(model, adam, weights)
-    return (GraphStep if device.type == "cuda" else FusedStep)(model, adam, weights)
+        return (EagerRowwiseStep if lazy else EagerStep)(model, adam, weights)
+    if device.type == "cuda":
+        return (RowwiseGraphStep if lazy else GraphStep)(model, adam, weights)
+    return (RowwiseStep if lazy else FusedStep)(model, adam, weights)
 
 
 def _why_not_fused(model: MultiTaskNet, device: torch.device) -> str | None:
