@@ -135,6 +135,7 @@ class EagerRowwiseStep(EagerStep):
             for state in optimizer.state.values():
                 state["step"] = self.adam.steps_taken.clone()
         before = [table.sparse for table in self.tables]
+        gradients = [weight.grad for weight in self.embeddings]  # views of the one vector of all gradients
         try:
             for table in self.tables:
                 table.sparse = True
@@ -142,6 +143,8 @@ class EagerRowwiseStep(EagerStep):
         finally:
             for table, sparse in zip(self.tables, before, strict=True):
                 table.sparse = sparse
+            for weight, gradient in zip(self.embeddings, gradients, strict=True):
+                weight.grad = gradient
 
     def _update(self, loss: Tensor) -> None:
         for weight in self.embeddings:
