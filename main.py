@@ -31,6 +31,7 @@ from tracking.checkpoint import CHECKPOINT, Checkpoint
 from tracking.folder import RunFolder
 from tracking.history import closing_table
 from training import devices, seeds
+from training.evaluation import Evaluation, check_eval_users
 from training.settings import Settings
 
 # The flags that a run's metrics depend on; a run can only be resumed with the same.
@@ -43,6 +44,9 @@ SETTINGS = (
     "layer_sizes",
     "batch_size",
     "learning_rate",
+    "optimizer",
+    "eval_users",
+    "eval_every",
     "seed",
 )
 
@@ -62,6 +66,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--layer_sizes", type=int, nargs="+", help="input width of each MLP layer (3·embedding_dim and 64)")
     flag("--batch_size", type=int, default=256, help="ratings a step (%(default)s)")
     flag("--learning_rate", type=float, default=1e-3, help="Adam's (%(default)s)")
+    flag("--optimizer", default="auto", help="adam; lazy_adam, row by row; auto: lazy_adam for large tables (auto)")
+    flag("--eval_users", default="auto", help="users to rank: a number, all, or auto: a fifth of the training's time")
+    flag("--eval_every", type=int, default=1, help="epochs from one evaluation to the next (%(default)s)")
     flag("--seed", type=int, default=0, help="of the split, the weights, the shuffles and the negatives (%(default)s)")
     flag("--resume", action="store_true", help="go on with the run in the log directory from its checkpoint")
     flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
@@ -83,9 +90,14 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
         ValueError, OSError: a flag, the data or the log directory cannot be used.
     """
     settings = Settings(
-        options.factorization_weight, options.regression_weight, options.batch_size, options.learning_rate
+        options.factorization_weight,
+        options.regression_weight,
+        options.batch_size,
+        options.learning_rate,
+        options.optimizer,
     )
-    check_at_least(options, epochs=1, embedding_dim=1, seed=0)
+    check_at_least(options, epochs=1, embedding_dim=1, seed=0, eval_every=1)
+    check_eval_users(options.eval_users)
     check_sizes(options.embedding_dim, options.layer_sizes)
     data.check_test_fraction(options.test_fraction)
     device = devices.pick_device(options.device)
@@ -96,7 +108,10 @@ def set_up(options: argparse.Namespace) -> tuple[train.Trainer, data.Interaction
     interactions = data.load(options.data_dir)
     training_side, test_side = split(interactions, options.test_fraction, options.seed)
     model = make_network(options, interactions, device)
-    return train.Trainer(model, training_side, settings, seeds.spawn(options.seed).trainer, options.eager), test_side
+    trainer = train.Trainer(model, training_side, settings, seeds.spawn(options.seed).trainer, options.eager)
+    if trainer.optimizer == "lazy_adam":
+        print("training with lazy_adam: only the embeddings that a batch looks up (--optimizer)", file=sys.stderr)
+    return trainer, test_side
 
 
 def split(
@@ -162,7 +177,12 @@ def run(options: argparse.Namespace) -> int:
             return command.fail("main.py", error)
         settings = {name: getattr(options, name) for name in (*SETTINGS, "eager")}
         try:
-            history = train.fit(trainer, test, options.epochs, folder, settings, checkpoint)
+            users = check_eval_users(options.eval_users)
+            evaluation = Evaluation(
+                trainer.model, trainer.train, test.to(trainer.device), users, options.eval_every, trainer.seed
+            )
+            evaluation.announce()
+            history = train.fit(trainer, test, options.epochs, folder, settings, checkpoint, evaluation)
         except (FloatingPointError, OSError) as error:
             return command.fail("main.py", error)
         except Stopped as stopped:

@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from cli.signals import Stopped
 from data import Interactions, fingerprint
-from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
@@ -34,6 +33,7 @@ from tracking.tensorboard import CHARTS, TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
 from training.dispatch import make_step, pick_optimizer
+from training.evaluation import Evaluation
 from training.settings import Settings
 from training.steps import Triples, Weights
 
@@ -133,7 +133,7 @@ class Trainer:
     def checkpoint(
         self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
     ) -> Checkpoint:
-        """A copy of everything that training goes on from."""
+        """Everything that training goes on from. Its tensors are the trainer's own, and change with the next step."""
         tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
@@ -144,7 +144,7 @@ class Trainer:
             list(EpochMetrics._fields),
             [list(metrics) for metrics in history],
             list(times),
-            {name: tensor.detach().clone() for name, tensor in tensors.items()},
+            {name: tensor.detach() for name, tensor in tensors.items()},
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -189,6 +189,12 @@ class Trainer:
             )
 
 
+def _check_finite(scores: tuple[float, float], epoch: int, trainer: Trainer) -> None:
+    for tag, score in zip(TAGS[3:], scores, strict=True):
+        if not math.isfinite(score):
+            raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
+
+
 def fit(
     trainer: Trainer,
     test: Interactions,
@@ -196,11 +202,13 @@ def fit(
     folder: RunFolder,
     settings: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
+    evaluation: Evaluation | None = None,
 ) -> list[EpochMetrics]:
-    """Train up to a number of epochs; after each, score the test side and write the five metrics for TensorBoard.
+    """Train up to a number of epochs; after each, score the test side and write the metrics for TensorBoard.
 
     The run's state is written as ``checkpoint.pt`` after the first epoch, then every CHECKPOINT_SECONDS, at the end,
-    and when the run is stopped or its losses go astray: always as it was at the end of the last good epoch.
+    and when the run is stopped or its losses go astray: always as it was at the end of the last good epoch. Where an
+    epoch takes longer than that, each one's state is on disk before the next begins, and memory holds no second copy.
 
     Args:
         trainer: what to train.
@@ -211,6 +219,7 @@ def fit(
         settings: what to note in the checkpoint, and for TensorBoard, about how this run was set up; by default the
             trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
+        evaluation: which users to rank, and after which epochs; by default as ``Evaluation`` chooses.
 
     Returns:
         The metrics of each epoch, those before the checkpoint included.
@@ -224,6 +233,7 @@ def fit(
     if checkpoint is None and contains_run(folder.path):
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
+    evaluation = evaluation or Evaluation(trainer.model, trainer.train, test, seed=trainer.seed)
     settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
     history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
@@ -244,14 +254,11 @@ def fit(
         try:
             for epoch in range(len(history), epochs):
                 losses = trainer.run_epoch()
-                metrics = EpochMetrics(
-                    *losses, mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test)
-                )
-                for tag, value in zip(TAGS, metrics, strict=True):
-                    if not math.isfinite(value):
-                        raise FloatingPointError(
-                            f"epoch {epoch}: {tag} is {value} after the last step; {trainer.likely_cause}"
-                        )
+                scores = (math.nan, math.nan)
+                if evaluation.is_due(epoch, epochs):
+                    scores = evaluation.mrr(), evaluation.mse()
+                    _check_finite(scores, epoch, trainer)
+                metrics = EpochMetrics(*losses, *scores)
                 history.append(metrics)
                 times.append(time.time())
                 latest = trainer.checkpoint(settings, data, history, times)
@@ -259,6 +266,8 @@ def fit(
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
                     folder.save(latest)
                     saved, saved_at = latest, time.monotonic()
+                else:  # the next steps train the same tensors
+                    latest = latest.copy()
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"

@@ -7,6 +7,7 @@
     rowwise.py    row-wise Adam, whose step costs the same however many users there are
     graph.py      the fused step as a CUDA graph
     dispatch.py   which of them is used, and which Adam
+    evaluation.py which users are ranked, and after which epochs
     devices.py    the device, the number of threads, and what makes runs repeat
     seeds.py      one seed for everything that is random
 
