@@ -14,14 +14,13 @@ with Adam. The negative items need no rating and so never pass through the MLP. 
 """
 
 import math
-import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cli.signals import Stopped
 from data import Interactions, fingerprint
@@ -29,19 +28,19 @@ from models import MultiTaskNet
 from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.history import EpochMetrics
+from tracking.progress import progress_bar
 from tracking.tensorboard import CHARTS, TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
 from training.dispatch import make_step, pick_optimizer
 from training.evaluation import Evaluation
+from training.parallel import Group, LostProcess
 from training.settings import Settings
 from training.steps import Triples, Weights
 
 CHECKPOINT_SECONDS = 2.0
 BLOCK = 2**19  # training examples that are looked up at a time, so that memory for them does not grow with their number
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
-# Short enough that the metrics fit into 80 columns.
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 class Losses(NamedTuple):
@@ -61,13 +60,20 @@ class Trainer:
         settings: weights of the losses, batch size, learning rate.
         seed: of the shuffles and the negative items.
         eager: take the plain step of the homework's definition instead of the fastest.
+        group: the processes that train together, each with a trainer made as this one is.
 
     Raises:
         ValueError: the data is empty or does not fit the network, or the network has sparse gradients.
     """
 
     def __init__(
-        self, model: MultiTaskNet, train: Interactions, settings: Settings, seed: int, eager: bool = False
+        self,
+        model: MultiTaskNet,
+        train: Interactions,
+        settings: Settings,
+        seed: int,
+        eager: bool = False,
+        group: Group | None = None,
     ) -> None:
         users, items = model.factorization_tables
         if len(train) == 0:
@@ -88,7 +94,8 @@ class Trainer:
         self.adam = start_adam(flatten(model), settings.learning_rate)
         weights = Weights(settings.factorization_weight, settings.regression_weight)
         self.optimizer = pick_optimizer(settings.optimizer, model, self.batch_size)
-        self.step = make_step(model, self.adam, weights, eager, self.optimizer)
+        self.step = make_step(model, self.adam, weights, eager, self.optimizer, group)
+        self.group = group
         self.seed = seed
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
@@ -199,7 +206,7 @@ def fit(
     trainer: Trainer,
     test: Interactions,
     epochs: int,
-    folder: RunFolder,
+    folder: RunFolder | None,
     settings: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     evaluation: Evaluation | None = None,
@@ -215,7 +222,7 @@ def fit(
         test: at least one held-out rating.
         epochs: how many in all, those before the checkpoint included.
         folder: for the checkpoint and the event file, where each epoch's metrics can be read as soon as it is over.
-            Without a checkpoint to go on from, it must not hold a run yet.
+            Without a checkpoint to go on from, it must not hold a run yet. None in all processes but one.
         settings: what to note in the checkpoint, and for TensorBoard, about how this run was set up; by default the
             trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
@@ -228,29 +235,30 @@ def fit(
         ValueError: the folder holds a run that this one would write over.
         FloatingPointError: a loss or a metric stopped being finite.
         Stopped: a signal asked for it; see ``cli.signals.stoppable``.
+        LostProcess: another process ended, or cannot be reached.
         OSError: something cannot be written.
     """
-    if checkpoint is None and contains_run(folder.path):
+    if folder is not None and checkpoint is None and contains_run(folder.path):
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
-    evaluation = evaluation or Evaluation(trainer.model, trainer.train, test, seed=trainer.seed)
+    evaluation = evaluation or Evaluation(trainer.model, trainer.train, test, seed=trainer.seed, group=trainer.group)
     settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
     history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
     if checkpoint:
         trainer.restore(checkpoint)
+    if checkpoint and folder:
         checkpoint.save_metrics(folder.path)  # a kill may have come between the two files
     latest, saved, saved_at = checkpoint, checkpoint, -math.inf
-    # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
-    columns, lines = shutil.get_terminal_size()
     with (
         threads_for(trainer.model, trainer.batch_size),
-        EventFile(folder.path, TAGS, settings, CHARTS) as events,
-        tqdm(total=epochs, initial=len(history), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
+        EventFile(folder.path, TAGS, settings, CHARTS) if folder else nullcontext() as events,
+        progress_bar(epochs, len(history), folder is not None) as bar,
     ):
-        for epoch, (metrics, at) in enumerate(zip(history, times, strict=True)):
-            events.add(epoch, metrics, at)
-        events.replace_older()
+        if events:
+            for epoch, (metrics, at) in enumerate(zip(history, times, strict=True)):
+                events.add(epoch, metrics, at)
+            events.replace_older()
         try:
             for epoch in range(len(history), epochs):
                 losses = trainer.run_epoch()
@@ -261,6 +269,8 @@ def fit(
                 metrics = EpochMetrics(*losses, *scores)
                 history.append(metrics)
                 times.append(time.time())
+                if folder is None or events is None:
+                    continue
                 latest = trainer.checkpoint(settings, data, history, times)
                 events.add(epoch, metrics, times[-1])
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
@@ -273,8 +283,8 @@ def fit(
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
-        except (Stopped, FloatingPointError):
-            if latest is not None and latest is not saved:
+        except (Stopped, FloatingPointError, LostProcess):
+            if folder is not None and latest is not None and latest is not saved:
                 folder.save(latest)
             raise
     return history

@@ -6,6 +6,8 @@
     fused.py      the same step, three times faster, its gradients written out
     rowwise.py    row-wise Adam, whose step costs the same however many users there are
     graph.py      the fused step as a CUDA graph
+    parallel.py   several processes, what they exchange, and what becomes of them when one fails
+    shared_steps.py the steps that several processes take together
     dispatch.py   which of them is used, and which Adam
     evaluation.py which users are ranked, and after which epochs
     devices.py    the device, the number of threads, and what makes runs repeat

@@ -9,7 +9,9 @@ from models import MultiTaskNet
 from training.adam import AdamState
 from training.fused import FusedStep
 from training.graph import GraphStep
+from training.parallel import Group
 from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
+from training.shared_steps import SharedRowwiseStep, SharedStep
 from training.steps import EagerStep, Step, Weights
 
 # Row-wise Adam where a table has more than this many rows, and so many times those that a batch looks up. Below, dense
@@ -35,14 +37,27 @@ def pick_optimizer(name: str, model: MultiTaskNet, batch_size: int) -> str:
 
 
 def make_step(
-    model: MultiTaskNet, adam: AdamState, weights: Weights, eager: bool = False, optimizer: str = "adam"
+    model: MultiTaskNet,
+    adam: AdamState,
+    weights: Weights,
+    eager: bool = False,
+    optimizer: str = "adam",
+    group: Group | None = None,
 ) -> Step:
-    """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once."""
+    """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once.
+
+    Raises:
+        ValueError: several processes would have to take the eager step.
+    """
     lazy = optimizer == "lazy_adam"
     device = adam.flat.device
     if not eager and (reason := _why_not_fused(model, device)) is not None:
         print(f"training with the eager step: {reason}", file=sys.stderr)
         eager = True
+    if group is not None:
+        if eager:
+            raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
+        return (SharedRowwiseStep if lazy else SharedStep)(model, adam, weights, group)
     if eager:
         return (EagerRowwiseStep if lazy else EagerStep)(model, adam, weights)
     if device.type == "cuda":

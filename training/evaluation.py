@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from data import Interactions
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
+from training.parallel import Group, mean
 
 SHARE = 0.2  # of the training time, for the ranking
 FEWEST_USERS = 1000  # a sample has at least so many, whatever it takes
 # What it takes to compare one item's score with all others', in multiply-adds an item (measured on one core).
-COMPARISON = 24
+COMPARISON = 5
+# What it takes to look up and update an element of an embedding, in the same unit.
+LOOKUP = 256
 
 
 class Evaluation:
@@ -31,6 +34,7 @@ class Evaluation:
         users: "all", "auto" or how many to rank; the sample is the same for the same seed.
         every: evaluate after each so-many-th epoch, and after the last.
         seed: of the sample.
+        group: the processes that share the work out, each ranking some of the users.
 
     Attributes:
         ranked, tested: how many users are ranked, of how many with test ratings.
@@ -44,22 +48,31 @@ class Evaluation:
         users: str | int = "auto",
         every: int = 1,
         seed: int = 0,
+        group: Group | None = None,
     ) -> None:
+        self.group = group
         self.model, self.train, self.test, self.every = model, train, test, every
         tested = torch.bincount(test.user_ids, minlength=test.num_users).nonzero().squeeze(1).cpu()
         self.tested = len(tested)
         wanted = {"all": self.tested, "auto": _how_many(model, train, test, self.tested)}.get(str(users))
         self.ranked = min(int(users) if wanted is None else wanted, self.tested)
-        self.users: Tensor | None = None
+        users_here: Tensor | None = None
         if self.ranked < self.tested:
             generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # not the one that shuffles
-            self.users = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
-            self.users = self.users.to(test.user_ids.device)
+            users_here = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
+        if group is not None:
+            users_here = (tested if users_here is None else users_here)[group.rank :: group.size]
+            part = slice(group.rank, None, group.size)
+            self.test = replace(
+                test, user_ids=test.user_ids[part], item_ids=test.item_ids[part], ratings=test.ratings[part]
+            )
+        self.users = None if users_here is None else users_here.to(test.user_ids.device)
+        if self.users is not None:
             self.sampled = _of_users(test, self.users), _of_users(train, self.users)
 
     def announce(self) -> None:
         """Say on stderr that a sample is ranked, if one is."""
-        if self.users is not None:
+        if self.ranked < self.tested:
             print(f"ranking a sample of {self.ranked:,} of {self.tested:,} test users (--eval_users)", file=sys.stderr)
 
     def is_due(self, epoch: int, epochs: int) -> bool:
@@ -70,11 +83,19 @@ class Evaluation:
         """MRR over the users that are ranked; for those it is exact."""
         if self.users is None:
             return mrr_score(self.model, self.test, self.train)
-        return mrr_score(_Renumbered(self.model, self.users), *self.sampled)
+        if self.group is None:
+            return mrr_score(_Renumbered(self.model, self.users), *self.sampled)
+        here = len(self.users)
+        return mean(
+            self.group, here * mrr_score(_Renumbered(self.model, self.users), *self.sampled) if here else 0, here
+        )
 
     def mse(self) -> float:
         """MSE over all test ratings: a forward pass of the MLP a rating, a third of what training one costs."""
-        return mse_score(self.model, self.test)
+        if self.group is None:
+            return mse_score(self.model, self.test)
+        here = len(self.test)
+        return mean(self.group, here * mse_score(self.model, self.test) if here else 0, here)
 
 
 class _Renumbered:
@@ -106,7 +127,7 @@ def _of_users(side: Interactions, users: Tensor) -> Interactions:
 def _how_many(model: MultiTaskNet, train: Interactions, test: Interactions, tested: int) -> int:
     """How many users can be ranked in SHARE of an epoch's training time, by the multiply-adds of both."""
     weights = sum(layer.weight.numel() for layer in model.mlp_layers if isinstance(layer, nn.Linear))
-    training = len(train) * 3 * (weights + 2 * model.embedding_dim)  # forwards, and backwards twice
+    training = len(train) * (3 * weights + LOOKUP * model.embedding_dim)  # forwards, and backwards twice
     a_user = test.num_items * (model.embedding_dim + COMPARISON * len(test) / tested)
     return max(FEWEST_USERS, int(SHARE * training / a_user))
 

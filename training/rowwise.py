@@ -43,19 +43,20 @@ class RowwiseStep(FusedStep):
     def step(self, rows: Tensor, biases: Tensor, ratings: Tensor, sigmoid_sum: Tensor, square_sum: Tensor) -> None:
         work = self.workspace(len(ratings), len(ratings))
         self._gradients(work, rows, biases, ratings, sigmoid_sum, square_sum)
-        self.update(rows, biases, work.embedding_gradients, work.bias_gradients)
-
-    def update(self, rows: Tensor, biases: Tensor, row_gradients: Tensor, bias_gradients: Tensor) -> None:
-        """Row-wise Adam on the rows and biases looked up, Adam on the MLP.
-
-        Args:
-            rows, row_gradients: (n · columns,) and (n · columns, d), the gradient of each look-up.
-            biases, bias_gradients: (n · 2,).
-        """
-        n = len(biases) // 2
+        n = len(ratings)
         if n not in self.own_rows:
             self.own_rows[n] = rows.new_empty(n, len(self.own_columns))
         own = torch.index_select(rows.view(n, -1), 1, self.own_columns, out=self.own_rows[n]).view(-1)
+        self.update(own, rows, work.embedding_gradients, biases, work.bias_gradients)
+
+    def update(self, own: Tensor, rows: Tensor, row_gradients: Tensor, biases: Tensor, bias_gradients: Tensor) -> None:
+        """Row-wise Adam on the rows and biases looked up, Adam on the MLP.
+
+        Args:
+            own: all rows that were looked up, each at least once.
+            rows, row_gradients: (k,) and (k, d), the look-ups and the gradient of each.
+            biases, bias_gradients: (n · 2,).
+        """
         table = self.table_rows.gather(own, rows, row_gradients)
         bias = self.bias_rows.gather(biases, biases, bias_gradients)
         adam_update(self.adam, [table, bias, self.mlp])
