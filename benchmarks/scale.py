@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py                            # five minutes, 4 GiB at 32M
     python benchmarks/scale.py --processes                # one process against two, in a minute
-    python benchmarks/scale.py --sizes 100k 32m --whole   # a whole epoch of each
+    python benchmarks/scale.py --sizes 100k 32m --whole   # whole epochs
 
 The ratings are drawn here with the releases' numbers of users and items, popularity and activity log-normal; their
 values are random, because only the cost is looked at. Each size has a trainer of its own as main.py makes it; they take
@@ -136,11 +136,11 @@ def measure_sizes(options: argparse.Namespace) -> None:
 
 
 def measure_processes(options: argparse.Namespace) -> None:
-    """One process and two, in turn, at two batch sizes, on ratings of the first and of the last size."""
+    """One process and two, in turn, size by size and at several batch sizes."""
     print("| size, Adam | batch | processes | µs a rating (best of the rounds) |")
     print("| --- | --- | --- | --- |", flush=True)
-    for name in (options.sizes[0], options.sizes[-1]):
-        for batch_size in (256, 2048, 8192):
+    for name in options.sizes:
+        for batch_size in options.batches:
             best = {1: [float("inf")], 2: [float("inf")]}
             for _ in range(options.rounds):
                 for processes in best:
@@ -178,7 +178,10 @@ def command_line() -> int:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="releases (all)")
     parser.add_argument("--ratings", type=int, default=400_000, help="of each size in a round (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=256, help="ratings a step (%(default)s)")
-    parser.add_argument("--whole", action="store_true", help="whole epochs, one round without a warm-up")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[256, 2048, 8192], help="with --processes (%(default)s)"
+    )
+    parser.add_argument("--whole", action="store_true", help="two whole epochs of each, without a warm-up")
     parser.add_argument("--processes", action="store_true", help="one process against two")
     parser.add_argument("--inside", choices=SIZES, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -194,7 +197,7 @@ def command_line() -> int:
         measure_processes(options)
         return 0
     if options.whole:
-        options.rounds = 0
+        options.rounds = 1
     measure_sizes(options)
     return 0
 

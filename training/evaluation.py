@@ -20,7 +20,7 @@ from training.parallel import Group, mean
 SHARE = 0.2  # of the training time, for the ranking
 FEWEST_USERS = 1000  # a sample has at least so many, whatever it takes
 # What it takes to compare one item's score with all others', in multiply-adds an item (measured on one core).
-COMPARISON = 5
+COMPARISON = 20
 # What it takes to look up and update an element of an embedding, in the same unit.
 LOOKUP = 256
 

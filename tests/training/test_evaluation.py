@@ -56,7 +56,7 @@ def test_the_sample_is_of_the_seed_and_all_is_all(net: MultiTaskNet, split: Spli
 def test_auto_ranks_all_users_while_that_takes_less_than_a_fifth(
     split: Split, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By sizes alone; the constants are those of a machine on which 10M still ranks all and 32M does not."""
+    """By sizes alone, and not by a clock."""
     monkeypatch.setattr(evaluation, "FEWEST_USERS", 1)
     data, test = split
     net = MultiTaskNet(data.num_users, data.num_items)
