@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 BLOCK_SCORES = 2**20  # float32 scores held at a time, of which there are three such blocks: 4 MiB each
+BLOCK_ROWS = 64  # at least so many users and test items, so that the items' table is not read for each anew
 BLOCK_PAIRS = 2**16
 
 
@@ -119,7 +120,7 @@ def mrr_score(model: Recommender, test: InteractionLog, train: InteractionLog | 
     weights = (1.0 / (tested.repeat_interleave(tested) * num_users_tested)).to(item_ids.device)
     rows = torch.arange(len(tested)).repeat_interleave(tested).to(item_ids.device)
 
-    chunk = max(1, BLOCK_SCORES // test.num_items)
+    chunk = max(BLOCK_ROWS, BLOCK_SCORES // test.num_items)
     buffers = None
     parts = []
     for first, last in _user_blocks(tested, test.num_items):
@@ -160,7 +161,7 @@ def _ranks(scores: Tensor, rows: Tensor, items: Tensor, compared: Tensor, flags:
 
 def _user_blocks(tested: Tensor, num_items: int) -> list[tuple[int, int]]:
     """Cut the users into runs [first, last) whose rows of scores, one a user and one a test item, fill a block."""
-    block = (tested + 1).cumsum(0) * num_items // BLOCK_SCORES
+    block = (tested + 1).cumsum(0) * num_items // max(BLOCK_SCORES, BLOCK_ROWS * num_items)
     lengths = torch.unique_consecutive(block, return_counts=True)[1]
     ends = lengths.cumsum(0).tolist()
     return [(first, last) for first, last in zip([0, *ends], ends, strict=False) if int(tested[first:last].sum()) > 0]

@@ -14,33 +14,33 @@ with Adam. The negative items need no rating and so never pass through the MLP. 
 """
 
 import math
-import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cli.signals import Stopped
 from data import Interactions, fingerprint
-from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.history import EpochMetrics
+from tracking.progress import progress_bar
 from tracking.tensorboard import CHARTS, TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
-from training.dispatch import make_step
+from training.dispatch import make_step, pick_optimizer
+from training.evaluation import Evaluation
+from training.parallel import Group, LostProcess
 from training.settings import Settings
 from training.steps import Triples, Weights
 
 CHECKPOINT_SECONDS = 2.0
+BLOCK = 2**19  # training examples that are looked up at a time, so that memory for them does not grow with their number
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
-# Short enough that the metrics fit into 80 columns.
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 class Losses(NamedTuple):
@@ -60,13 +60,20 @@ class Trainer:
         settings: weights of the losses, batch size, learning rate.
         seed: of the shuffles and the negative items.
         eager: take the plain step of the homework's definition instead of the fastest.
+        group: the processes that train together, each with a trainer made as this one is.
 
     Raises:
         ValueError: the data is empty or does not fit the network, or the network has sparse gradients.
     """
 
     def __init__(
-        self, model: MultiTaskNet, train: Interactions, settings: Settings, seed: int, eager: bool = False
+        self,
+        model: MultiTaskNet,
+        train: Interactions,
+        settings: Settings,
+        seed: int,
+        eager: bool = False,
+        group: Group | None = None,
     ) -> None:
         users, items = model.factorization_tables
         if len(train) == 0:
@@ -86,7 +93,9 @@ class Trainer:
         self.epoch = 0
         self.adam = start_adam(flatten(model), settings.learning_rate)
         weights = Weights(settings.factorization_weight, settings.regression_weight)
-        self.step = make_step(model, self.adam, weights, eager)
+        self.optimizer = pick_optimizer(settings.optimizer, model, self.batch_size)
+        self.step = make_step(model, self.adam, weights, eager, self.optimizer, group)
+        self.group = group
         self.seed = seed
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
@@ -100,12 +109,12 @@ class Trainer:
             FloatingPointError: a loss stopped being finite.
         """
         n = len(self.train)
-        order = torch.randperm(n, generator=self.generator, device=self.device)
-        negatives = torch.randint(self.train.num_items, (n,), generator=self.generator, device=self.device)
-        # One gather for the epoch: a step's batch is then a slice, which copies nothing. The losses stay on the
-        # device until all steps are done, because reading one would wait for its step.
-        triples = Triples(self.train.user_ids[order], self.train.item_ids[order], negatives, self.train.ratings[order])
-        losses = self.step.run(triples, self.batch_size)
+        size = torch.int32 if n < 2**31 else torch.int64
+        order = torch.randperm(n, generator=self.generator, device=self.device, dtype=size)
+        # The losses stay on the device until all steps are done, because reading one would wait for its step.
+        block = self.batch_size * max(1, BLOCK // self.batch_size)
+        blocks = [self.step.run(self._triples(chosen), self.batch_size) for chosen in order.split(block)]
+        losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         self._check_finite(losses)
         sizes = torch.full((len(losses),), float(self.batch_size), device=self.device)
         sizes[-1] = n - self.batch_size * (len(losses) - 1)
@@ -117,10 +126,21 @@ class Trainer:
             self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
         )
 
+    def _triples(self, chosen: Tensor) -> Triples:
+        """The training examples at these positions, each with a new negative item.
+
+        One gather for many steps: a step's batch is then a slice, which copies nothing.
+        """
+        train = self.train
+        columns = (torch.index_select(x, 0, chosen) for x in (train.user_ids, train.item_ids, train.ratings))
+        users, items, ratings = columns
+        negatives = torch.randint(train.num_items, (len(chosen),), generator=self.generator, device=self.device)
+        return Triples(users, items, negatives, ratings)
+
     def checkpoint(
         self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
     ) -> Checkpoint:
-        """A copy of everything that training goes on from."""
+        """Everything that training goes on from. Its tensors are the trainer's own, and change with the next step."""
         tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
@@ -131,7 +151,7 @@ class Trainer:
             list(EpochMetrics._fields),
             [list(metrics) for metrics in history],
             list(times),
-            {name: tensor.detach().clone() for name, tensor in tensors.items()},
+            {name: tensor.detach() for name, tensor in tensors.items()},
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -176,28 +196,37 @@ class Trainer:
             )
 
 
+def _check_finite(scores: tuple[float, float], epoch: int, trainer: Trainer) -> None:
+    for tag, score in zip(TAGS[3:], scores, strict=True):
+        if not math.isfinite(score):
+            raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
+
+
 def fit(
     trainer: Trainer,
     test: Interactions,
     epochs: int,
-    folder: RunFolder,
+    folder: RunFolder | None,
     settings: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
+    evaluation: Evaluation | None = None,
 ) -> list[EpochMetrics]:
-    """Train up to a number of epochs; after each, score the test side and write the five metrics for TensorBoard.
+    """Train up to a number of epochs; after each, score the test side and write the metrics for TensorBoard.
 
     The run's state is written as ``checkpoint.pt`` after the first epoch, then every CHECKPOINT_SECONDS, at the end,
-    and when the run is stopped or its losses go astray: always as it was at the end of the last good epoch.
+    and when the run is stopped or its losses go astray: always as it was at the end of the last good epoch. Where an
+    epoch takes longer than that, each one's state is on disk before the next begins, and memory holds no second copy.
 
     Args:
         trainer: what to train.
         test: at least one held-out rating.
         epochs: how many in all, those before the checkpoint included.
         folder: for the checkpoint and the event file, where each epoch's metrics can be read as soon as it is over.
-            Without a checkpoint to go on from, it must not hold a run yet.
+            Without a checkpoint to go on from, it must not hold a run yet. None in all processes but one.
         settings: what to note in the checkpoint, and for TensorBoard, about how this run was set up; by default the
             trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
+        evaluation: which users to rank, and after which epochs; by default as ``Evaluation`` chooses.
 
     Returns:
         The metrics of each epoch, those before the checkpoint included.
@@ -206,53 +235,56 @@ def fit(
         ValueError: the folder holds a run that this one would write over.
         FloatingPointError: a loss or a metric stopped being finite.
         Stopped: a signal asked for it; see ``cli.signals.stoppable``.
+        LostProcess: another process ended, or cannot be reached.
         OSError: something cannot be written.
     """
-    if checkpoint is None and contains_run(folder.path):
+    if folder is not None and checkpoint is None and contains_run(folder.path):
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
+    evaluation = evaluation or Evaluation(trainer.model, trainer.train, test, seed=trainer.seed, group=trainer.group)
     settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
     history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
     if checkpoint:
         trainer.restore(checkpoint)
+    if checkpoint and folder:
         checkpoint.save_metrics(folder.path)  # a kill may have come between the two files
     latest, saved, saved_at = checkpoint, checkpoint, -math.inf
-    # disable=None: no bar where the output is not a terminal. Some terminals report no size, hence the two numbers.
-    columns, lines = shutil.get_terminal_size()
     with (
         threads_for(trainer.model, trainer.batch_size),
-        EventFile(folder.path, TAGS, settings, CHARTS) as events,
-        tqdm(total=epochs, initial=len(history), disable=None, ncols=columns, nrows=lines, bar_format=BAR) as bar,
+        EventFile(folder.path, TAGS, settings, CHARTS) if folder else nullcontext() as events,
+        progress_bar(epochs, len(history), folder is not None) as bar,
     ):
-        for epoch, (metrics, at) in enumerate(zip(history, times, strict=True)):
-            events.add(epoch, metrics, at)
-        events.replace_older()
+        if events:
+            for epoch, (metrics, at) in enumerate(zip(history, times, strict=True)):
+                events.add(epoch, metrics, at)
+            events.replace_older()
         try:
             for epoch in range(len(history), epochs):
                 losses = trainer.run_epoch()
-                metrics = EpochMetrics(
-                    *losses, mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test)
-                )
-                for tag, value in zip(TAGS, metrics, strict=True):
-                    if not math.isfinite(value):
-                        raise FloatingPointError(
-                            f"epoch {epoch}: {tag} is {value} after the last step; {trainer.likely_cause}"
-                        )
+                scores = (math.nan, math.nan)
+                if evaluation.is_due(epoch, epochs):
+                    scores = evaluation.mrr(), evaluation.mse()
+                    _check_finite(scores, epoch, trainer)
+                metrics = EpochMetrics(*losses, *scores)
                 history.append(metrics)
                 times.append(time.time())
+                if folder is None or events is None:
+                    continue
                 latest = trainer.checkpoint(settings, data, history, times)
                 events.add(epoch, metrics, times[-1])
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
                     folder.save(latest)
                     saved, saved_at = latest, time.monotonic()
+                else:  # the next steps train the same tensors
+                    latest = latest.copy()
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
-        except (Stopped, FloatingPointError):
-            if latest is not None and latest is not saved:
+        except (Stopped, FloatingPointError, LostProcess):
+            if folder is not None and latest is not None and latest is not saved:
                 folder.save(latest)
             raise
     return history

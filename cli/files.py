@@ -5,7 +5,9 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 STALE_SECONDS = 600  # after which an unfinished file was left behind
 
@@ -22,8 +24,12 @@ def check_folder(folder: Path) -> None:
         raise OSError(f"folder {folder} cannot be written: {error.strerror}") from error
 
 
-def write_whole(payload: bytes, path: Path) -> None:
+def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> None:
     """Write a file that has its name only once all of it is on disk, whoever else writes it at the same time.
+
+    Args:
+        payload: what to write, or what writes it to a file.
+        path: where.
 
     Raises:
         OSError: it cannot be written; what had the name before is still there.
@@ -35,7 +41,10 @@ def write_whole(payload: bytes, path: Path) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with partial.open("xb") as file:
-            file.write(payload)
+            if callable(payload):
+                payload(file)
+            else:
+                file.write(payload)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -16,7 +16,7 @@ from typing import IO
 from tqdm import tqdm
 
 from study.grid import Run
-from train import BAR
+from tracking.progress import BAR
 
 MAIN = Path(__file__).parent.parent / "main.py"
 GRACE_SECONDS = 30.0  # that a run is given to write its checkpoint when it is stopped

@@ -74,3 +74,15 @@ def test_the_graders_bands_are_printed(data_dir: Path) -> None:
     mrr = [float(line.split(" | ")[1].split(" ± ")[0]) for line in lines[2:]]
     assert 0.04 <= mrr[0] <= 0.08
     assert 0.06 <= mrr[1] <= 0.10
+
+
+def test_the_scale_benchmark_prints_its_tables() -> None:
+    script = ROOT / "benchmarks" / "scale.py"
+    flags = ["--sizes", "100k", "--rounds", "1", "--ratings", "4096", "--batch_size", "128"]
+    done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True, timeout=60, check=True)
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| 100k")]
+    assert rows == ["100k adam", "100k lazy_adam"]
+    flags = ["--processes", "--sizes", "100k", "--rounds", "1", "--ratings", "8192", "--batches", "8192"]
+    done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True, timeout=60, check=True)
+    cells = [line.split("|")[1:4] for line in done.stdout.splitlines() if line.startswith("| 100k")]
+    assert [[cell.strip() for cell in row] for row in cells] == [["100k adam", "8192", n] for n in ("1", "2")]

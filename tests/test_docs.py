@@ -42,6 +42,8 @@ SHORTENED = {
     "python grader.py --hidden --submission class/*.zip --csv grades.csv": ONE_CHECK,
     "python grader.py --hidden --submission class/*.zip --rerun-failed grades.csv": ONE_CHECK,
     "python grader.py --hidden --submission alice.zip --json results.json": ONE_CHECK,
+    "torchrun --standalone --nproc_per_node 2 main.py": ONE_EPOCH,
+    "torchrun --standalone --nproc_per_node 2 --max-restarts 3 main.py --resume": ONE_EPOCH,
     "python benchmarks/peers.py": f" --seeds 1{ONE_EPOCH} --peers",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
 }
@@ -53,6 +55,9 @@ ELSEWHERE = {
     "python -m study.probes": ("tests/study/test_writeup.py", '"-m", "study.probes", "--epochs", "1"'),
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
     "python benchmarks/speed.py --epochs 5": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
+    "python benchmarks/scale.py": ("tests/test_benchmarks.py", '"benchmarks" / "scale.py"'),
+    "python benchmarks/scale.py --whole --sizes 100k 32m": ("tests/test_benchmarks.py", '"benchmarks" / "scale.py"'),
+    "python benchmarks/scale.py --processes --sizes 100k 32m": ("tests/test_benchmarks.py", '"--processes", "--sizes"'),
     "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
     "python benchmarks/bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "bands.py"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (

@@ -52,6 +52,7 @@ def plain_mrr(scores: torch.Tensor, test: Interactions, train: Interactions | No
 def test_mrr_equals_the_plain_loop(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any shape, ties of any size, repeated pairs, users without test items, test items seen in training."""
     monkeypatch.setattr(metrics, "BLOCK_SCORES", block)
+    monkeypatch.setattr(metrics, "BLOCK_ROWS", 1)
     generator = torch.Generator().manual_seed(seed)
 
     def draw(high: int, *shape: int) -> torch.Tensor:
@@ -149,6 +150,7 @@ def test_an_empty_test_side_is_refused(split: tuple[Interactions, Interactions])
 def test_mrr_memory_is_bounded_by_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither many users nor a user with many test items make any tensor larger than a block, or a user's own row."""
     monkeypatch.setattr(metrics, "BLOCK_SCORES", 9000)
+    monkeypatch.setattr(metrics, "BLOCK_ROWS", 1)
     wide = synthetic(num_users=500, num_items=3000, num_interactions=4000, seed=0)
     one_user = interactions([(0, item) for item in range(2000)], 1, 3000)
     largest = 0

@@ -4,6 +4,7 @@
     checkpoint.py    checkpoint.pt and metrics.csv, whole at every moment
     resuming.py      whether a run goes on from its checkpoint, and how it says so
     history.py       the metrics of an epoch, and the table that a run closes with
+    progress.py      the bar at a terminal
     tensorboard.py   the event file: tags, charts, settings
 
 ``train.fit`` writes all of it, after each epoch.

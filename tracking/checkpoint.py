@@ -7,9 +7,10 @@ without executing anything, and refused unless a digest of all it holds agrees.
 import csv
 import hashlib
 import io
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from torch import Tensor
 from cli.files import write_whole
 
 FORMAT = 1
+# What the runs of checkpoints had that do not say it, because there was no choice yet.
+ADDED_LATER = {"optimizer": "auto", "eval_users": "auto", "eval_every": 1}
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"  # their names in a run's folder
 
 
@@ -29,7 +32,7 @@ class Checkpoint:
         data: fingerprint of the ratings and their split.
         device: the type of the device whose generator's state this is.
         columns: the names of the figures.
-        history: the figures of each epoch.
+        history: the figures of each epoch; NaN, and an empty cell of ``metrics.csv``, where none were taken.
         times: when each epoch ended, in seconds since 1970.
         tensors: the network's, Adam's and the generator's state, by name.
     """
@@ -48,23 +51,50 @@ class Checkpoint:
         sha256.update(repr([self.history, self.times]).encode())
         for name, tensor in self.tensors.items():
             sha256.update(repr([name, tensor.dtype, tuple(tensor.shape)]).encode())
-            sha256.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            sha256.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return sha256.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write ``checkpoint.pt`` and, from it, ``metrics.csv``."""
-        buffer = io.BytesIO()
-        torch.save({"format": FORMAT, "digest": self.digest(), **vars(self)}, buffer)
-        write_whole(buffer.getvalue(), folder / CHECKPOINT)
+        """Write ``checkpoint.pt``, tensor by tensor without a copy of them all, and from it ``metrics.csv``."""
+        content = {"format": FORMAT, "digest": self.digest(), **vars(self)}
+        write_whole(lambda file: _save(content, file), folder / CHECKPOINT)
         self.save_metrics(folder)
+
+    def copy(self) -> "Checkpoint":
+        """One that further training leaves as it is."""
+        return replace(self, tensors={name: tensor.clone() for name, tensor in self.tensors.items()})
 
     def save_metrics(self, folder: Path) -> None:
         """Write ``metrics.csv`` alone."""
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["epoch", *self.columns])
-        rows.writerows([epoch, *figures] for epoch, figures in enumerate(self.history))
+        for epoch, figures in enumerate(self.history):
+            rows.writerow([epoch, *("" if math.isnan(figure) else figure for figure in figures)])
         write_whole(table.getvalue().encode(), folder / METRICS)
+
+
+def _save(content: dict[str, Any], file: IO[bytes]) -> None:
+    """``torch.save``, which hides what went wrong with the file behind an error of its own."""
+    failure: list[OSError] = []
+
+    class Target(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, part: Any, /) -> int:
+            try:
+                return file.write(part)
+            except OSError as error:
+                failure.append(error)
+                raise
+
+    try:
+        torch.save(content, cast(IO[bytes], Target()))
+    except Exception:
+        if failure:
+            raise failure[0] from None
+        raise
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -75,11 +105,12 @@ def load(folder: Path) -> Checkpoint | None:
     """
     path = folder / CHECKPOINT
     try:
-        payload = path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:
         return None
     try:
-        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        with file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file makes of the reader
         raise ValueError(f"{path} is damaged or not a checkpoint: {_one_line(error)}") from None
     if not isinstance(content, dict) or "format" not in content:
@@ -105,6 +136,6 @@ def _one_line(error: Exception) -> str:
 
 def differences(checkpoint: Checkpoint, settings: dict[str, Any], data: str) -> list[str]:
     """In what a checkpoint's run differs from one with these settings and this data, in words."""
-    then = checkpoint.settings
+    then = {**ADDED_LATER, **checkpoint.settings}
     differing = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
     return differing + ["the ratings were others"] * (checkpoint.data != data)

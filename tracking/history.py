@@ -1,11 +1,15 @@
 """The metrics of an epoch, and the table that a run closes with."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
 class EpochMetrics(NamedTuple):
-    """The means of an epoch's training losses, then the test metrics after it; a row of metrics.csv."""
+    """The means of an epoch's training losses, then the test metrics after it; a row of metrics.csv.
+
+    The test metrics are NaN after an epoch that was not evaluated.
+    """
 
     factorization_loss: float  # BPR loss, equation 3
     training_mse: float  # equation 5, in squared stars
@@ -31,11 +35,13 @@ SUMMARY_METRICS = (
 
 
 def closing_table(history: Sequence[EpochMetrics]) -> str:
-    """The metrics after the last epoch and at their best, with the epochs."""
+    """The metrics after the last epoch, "–" where it was not evaluated, and at their best, with the epochs."""
     last = len(history) - 1
     rows = [f"{'':13}{f'last (epoch {last})':18}best"]
     for title, name, best_of in SUMMARY_METRICS:
         values = [getattr(metrics, name) for metrics in history]
-        best = values.index(best_of(values))
-        rows.append(f"{title:13}{f'{values[last]:.4f}':18}{values[best]:.4f} (epoch {best})")
+        taken = [value for value in values if not math.isnan(value)]
+        at_end = "–" if math.isnan(values[last]) else f"{values[last]:.4f}"
+        best = f"{best_of(taken):.4f} (epoch {values.index(best_of(taken))})" if taken else "–"
+        rows.append(f"{title:13}{at_end:18}{best}")
     return "\n".join(rows)

@@ -17,6 +17,7 @@ class Plan(NamedTuple):
         epochs: how many in all.
         eager: whether it trains with the eager step.
         device: the type of its device.
+        processes: how many train together.
     """
 
     settings: dict[str, Any]
@@ -24,6 +25,7 @@ class Plan(NamedTuple):
     epochs: int
     eager: bool
     device: str
+    processes: int = 1
 
 
 def find(folder: RunFolder, plan: Plan) -> Checkpoint | None:
@@ -45,8 +47,10 @@ def announce(folder: RunFolder, plan: Plan, found: Checkpoint | None) -> None:
         return
     epochs = len(found.history)
     ended = f"; it has the {plan.epochs} epochs asked for" if epochs >= plan.epochs else ""
-    same = (found.device, found.settings.get("eager")) == (plan.device, plan.eager)
-    bits = "" if same else "; not to the bit, because the device or the kind of step is another one"
+    then = found.device, found.settings.get("eager"), found.settings.get("processes", 1)
+    same = then == (plan.device, plan.eager, plan.processes)
+    what = "the number of processes" if then[:2] == (plan.device, plan.eager) else "the device or the kind of step"
+    bits = "" if same else f"; not to the bit, because {what} is another one"
     print(f"resuming {folder.path} after epoch {epochs - 1}{ended}{bits}", file=sys.stderr)
 
 

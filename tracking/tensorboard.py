@@ -8,6 +8,7 @@ The format is TFRecords of Event messages.
 """
 
 import contextlib
+import math
 import os
 import re
 import socket
@@ -89,8 +90,12 @@ class EventFile:
             raise OSError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def add(self, epoch: int, metrics: Sequence[float], at: float) -> None:
-        """The metrics of an epoch that ended at a time, in seconds since 1970."""
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in zip(self.columns, metrics, strict=True)]
+        """The metrics of an epoch that ended at a time, in seconds since 1970; those that are NaN were not taken."""
+        values = [
+            Summary.Value(tag=tag, simple_value=value)
+            for tag, value in zip(self.columns, metrics, strict=True)
+            if not math.isnan(value)
+        ]
         self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
         self.empty = False
         self._flush()

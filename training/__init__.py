@@ -4,8 +4,12 @@
     settings.py   the weights of the losses, the batch size, the learning rate
     adam.py       Adam's state, and the one vector of parameters that it trains
     fused.py      the same step, three times faster, its gradients written out
+    rowwise.py    row-wise Adam, whose step costs the same however many users there are
     graph.py      the fused step as a CUDA graph
-    dispatch.py   which of the three is used
+    parallel.py   several processes, what they exchange, and what becomes of them when one fails
+    shared_steps.py the steps that several processes take together
+    dispatch.py   which of them is used, and which Adam
+    evaluation.py which users are ranked, and after which epochs
     devices.py    the device, the number of threads, and what makes runs repeat
     seeds.py      one seed for everything that is random
 

@@ -9,18 +9,60 @@ from models import MultiTaskNet
 from training.adam import AdamState
 from training.fused import FusedStep
 from training.graph import GraphStep
+from training.parallel import Group
+from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
+from training.shared_steps import SharedRowwiseStep, SharedStep
 from training.steps import EagerStep, Step, Weights
 
+# Row-wise Adam where a table has more than this many rows, and so many times those that a batch looks up. Below, dense
+# Adam is as fast or faster (measured on one core), and the definition.
+MANY_ROWS, ROWS_A_LOOKUP = 2**13, 16
 
-def make_step(model: MultiTaskNet, adam: AdamState, weights: Weights, eager: bool = False) -> Step:
-    """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once."""
+
+def pick_optimizer(name: str, model: MultiTaskNet, batch_size: int) -> str:
+    """Which Adam; for "auto" by the size of the tables relative to a batch, which looks up three rows a triple.
+
+    Args:
+        name: "adam", "lazy_adam" or "auto".
+        model: the network to train.
+        batch_size: triples a step.
+
+    Returns:
+        "adam" or "lazy_adam".
+    """
+    if name != "auto":
+        return name
+    rows = sum(table.num_embeddings for table in model.factorization_tables)
+    return "lazy_adam" if rows > max(MANY_ROWS, ROWS_A_LOOKUP * 3 * batch_size) else "adam"
+
+
+def make_step(
+    model: MultiTaskNet,
+    adam: AdamState,
+    weights: Weights,
+    eager: bool = False,
+    optimizer: str = "adam",
+    group: Group | None = None,
+) -> Step:
+    """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once.
+
+    Raises:
+        ValueError: several processes would have to take the eager step.
+    """
+    lazy = optimizer == "lazy_adam"
     device = adam.flat.device
     if not eager and (reason := _why_not_fused(model, device)) is not None:
         print(f"training with the eager step: {reason}", file=sys.stderr)
         eager = True
+    if group is not None:
+        if eager:
+            raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
+        return (SharedRowwiseStep if lazy else SharedStep)(model, adam, weights, group)
     if eager:
-        return EagerStep(model, adam, weights)
-    return (GraphStep if device.type == "cuda" else FusedStep)(model, adam, weights)
+        return (EagerRowwiseStep if lazy else EagerStep)(model, adam, weights)
+    if device.type == "cuda":
+        return (RowwiseGraphStep if lazy else GraphStep)(model, adam, weights)
+    return (RowwiseStep if lazy else FusedStep)(model, adam, weights)
 
 
 def _why_not_fused(model: MultiTaskNet, device: torch.device) -> str | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models import MultiTaskNet
-from training.adam import BETAS, EPSILON, AdamState
+from training.adam import AdamState, Parameters, adam_update
 from training.steps import Triples, Weights
 
 # These exact overloads: choosing one by its arguments, in each step, takes longer than its arithmetic.
@@ -45,6 +45,7 @@ class FusedStep:
     def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
         self.adam, self.weights, self.embedding_dim = adam, weights, model.embedding_dim
         self.flat, self.gradient = adam.flat.data, _gradient(adam.flat)
+        self.trained = [Parameters(self.flat, self.gradient, adam.first_moment, adam.second_moment)]
         users, items = (table.num_embeddings for table in model.factorization_tables)
         tables = 1 if model.embedding_sharing else 2
         shape = (tables * (users + items), self.embedding_dim)
@@ -68,7 +69,7 @@ class FusedStep:
             _Linear(x.weight.data, x.bias.data, _gradient(x.weight), _gradient(x.bias), x.weight.data.T) for x in linear
         ]
         self.output = self.output._replace(weight=self.output.weight[0], weight_gradient=self.output.weight_gradient[0])
-        self.workspaces: dict[int, _Workspace] = {}
+        self.workspaces: dict[tuple[int, int], Workspace] = {}
 
     @torch.inference_mode()
     def run(self, triples: Triples, batch_size: int) -> Tensor:
@@ -88,9 +89,13 @@ class FusedStep:
                 )
             )
         )
+        self._add_up(sums)
         means = sums / torch.tensor([len(batch) for batch in ratings], device=sums.device)
         means[0] = 1.0 - means[0]
         return means.T
+
+    def _add_up(self, sums: Tensor) -> None:
+        """Add what other processes have of the batches."""
 
     def _steps(self, batches: list[tuple[Tensor, ...]]) -> None:
         for batch in batches:
@@ -105,20 +110,33 @@ class FusedStep:
             ratings: (n,).
             sigmoid_sum, square_sum: (), where to put the sums over the batch of σ(p⁺ − p⁻) and of (r̂ − r)².
         """
-        n = len(ratings)
-        if n not in self.workspaces:
-            self.workspaces[n] = _Workspace(self, n)
-        work = self.workspaces[n]
-        self.added_gradient.zero_()
+        work = self.workspace(len(ratings), len(ratings))
+        self._gradients(work, rows, biases, ratings, sigmoid_sum, square_sum)
+        self._scatter(work, rows, biases)
+        adam_update(self.adam, self.trained)
+
+    def workspace(self, n: int, batch: int) -> "Workspace":
+        """The memory for n triples of a batch of so many, over which the losses are means."""
+        if (n, batch) not in self.workspaces:
+            self.workspaces[n, batch] = Workspace(self, n, batch)
+        return self.workspaces[n, batch]
+
+    def _gradients(
+        self, work: "Workspace", rows: Tensor, biases: Tensor, ratings: Tensor, sigmoid_sum: Tensor, square_sum: Tensor
+    ) -> None:
+        """Forwards and backwards: the gradients of each look-up of a row or a bias, and the MLP's."""
         torch.index_select(self.table, 0, rows, out=work.embeddings)
         torch.index_select(self.bias, 0, biases, out=work.biases)
         self._regression(work, ratings, square_sum)
         self._factorization(work, sigmoid_sum)
+
+    def _scatter(self, work: "Workspace", rows: Tensor, biases: Tensor) -> None:
+        """The gradient of all rows and biases from those of the ones looked up."""
+        self.added_gradient.zero_()
         self.table_gradient.index_add_(0, rows, work.embedding_gradients)
         self.bias_gradient.index_add_(0, biases, work.bias_gradients)
-        self._adam()
 
-    def _regression(self, work: "_Workspace", ratings: Tensor, square_sum: Tensor) -> None:
+    def _regression(self, work: "Workspace", ratings: Tensor, square_sum: Tensor) -> None:
         """Equations 4 and 5: the MLP forwards, then backwards into its gradients and those of u and q."""
         u, q, product = work.regression
         product.mul_(u)
@@ -143,7 +161,7 @@ class FusedStep:
         u_gradient.add_(torch.mul(product_gradient, q, out=work.scratch))
         product_gradient.mul_(u)  # will be added to the same row of the table as q's
 
-    def _factorization(self, work: "_Workspace", sigmoid_sum: Tensor) -> None:
+    def _factorization(self, work: "Workspace", sigmoid_sum: Tensor) -> None:
         """Equations 1 and 3: p⁺ − p⁻ = u · (q⁺ − q⁻) + b⁺ − b⁻, and the gradients of u, q⁺, q⁻ and b."""
         u, positive, negative = work.interaction
         u_gradient, positive_gradient, negative_gradient = work.interaction_gradients
@@ -165,30 +183,11 @@ class FusedStep:
             torch.neg(positive_gradient, out=negative_gradient)
         torch.mul(slope, work.signs, out=work.bias_gradient_pairs)
 
-    def _adam(self) -> None:
-        """What ``torch.optim.Adam.step`` comes down to; its bookkeeping would take as long as the arithmetic."""
-        self.adam.steps_taken.add_(1)
-        torch._fused_adam_(
-            [self.flat],
-            [self.gradient],
-            [self.adam.first_moment],
-            [self.adam.second_moment],
-            [],
-            [self.adam.steps_taken],
-            lr=self.adam.learning_rate,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            weight_decay=0.0,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
 
+class Workspace:
+    """The memory of a step on n triples of a batch, and all views into it that the step needs, made once."""
 
-class _Workspace:
-    """The memory of a step on n triples, and all views into it that the step needs, made once."""
-
-    def __init__(self, step: FusedStep, n: int) -> None:
+    def __init__(self, step: FusedStep, n: int, batch: int) -> None:
         d, columns, device = step.embedding_dim, len(step.columns), step.flat.device
 
         def empty(*shape: int) -> Tensor:
@@ -210,7 +209,7 @@ class _Workspace:
         self.transposed_gradients = [x.T for x in self.input_gradients]
         self.error = empty(n)
         self.error_column = self.error.unsqueeze(1)
-        self.error_slope = torch.tensor(2.0 * step.weights.regression / n, device=device)
+        self.error_slope = torch.tensor(2.0 * step.weights.regression / batch, device=device)
 
         self.biases, self.bias_gradients = empty(2 * n), empty(2 * n)
         self.positive_bias, self.negative_bias = self.biases.view(n, 2).unbind(1)
@@ -218,7 +217,7 @@ class _Workspace:
         self.signs = torch.tensor([1.0, -1.0], device=device)
         self.logits, self.slope = empty(n), empty(n)
         self.slope_column = self.slope.unsqueeze(1)
-        self.logit_slope = torch.full((n,), -step.weights.factorization / n, device=device)
+        self.logit_slope = torch.full((n,), -step.weights.factorization / batch, device=device)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+OPTIMIZERS = ("auto", "adam", "lazy_adam")
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
 
 
@@ -14,6 +15,8 @@ class Settings:
         factorization_weight, regression_weight: λ_F and λ_R, from 0 to LARGEST_WEIGHT and not both zero.
         batch_size: observed triples a step; the last batch of an epoch may be smaller.
         learning_rate: Adam's, positive.
+        optimizer: "adam", which moves every embedding in every step; "lazy_adam", only those that a batch looks up;
+            "auto", the second where the tables are large, see ``dispatch.pick_optimizer``.
 
     Raises:
         ValueError: one of them is out of range.
@@ -23,6 +26,7 @@ class Settings:
     regression_weight: float = 0.01
     batch_size: int = 256
     learning_rate: float = 1e-3
+    optimizer: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("factorization_weight", "regression_weight"):
@@ -35,3 +39,5 @@ class Settings:
             raise ValueError(f"batch_size is {self.batch_size}: expected at least 1")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}: expected a positive number")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer}: expected {', '.join(OPTIMIZERS)}")

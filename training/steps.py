@@ -91,7 +91,10 @@ class EagerStep:
         factorization = bpr_loss(positive, negative)
         regression = regression_loss(self.model.predict_ratings(users, items), ratings)
         loss = self.weights.factorization * factorization + self.weights.regression * regression
+        self._update(loss)
+        return torch.stack([factorization.detach(), regression.detach()])
+
+    def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
         self.optimizer.step()
-        return torch.stack([factorization.detach(), regression.detach()])

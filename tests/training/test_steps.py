@@ -96,12 +96,18 @@ class PlainStep:
             gradient[Q][item] += to_q + to_product * u
         self.steps += 1
         for name, g in gradient.items():
-            first, second = self.moments[name]
-            first += 0.1 * (g - first)
-            second += 0.001 * (g**2 - second)
-            corrected = first / (1 - 0.9**self.steps), second / (1 - 0.999**self.steps)
-            w[name] -= self.learning_rate * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
+            self.adam(self.weights[name], g, *self.moments[name], rows=self.updated(name, batch))
         return factorization, regression
+
+    def updated(self, name: str, batch: list[tuple[int, int, int, float]]) -> slice | list[int]:
+        """Which rows of a parameter a step moves: all."""
+        return slice(None)
+
+    def adam(self, weight: Array, gradient: Array, first: Array, second: Array, rows: slice | list[int]) -> None:
+        first[rows] += 0.1 * (gradient[rows] - first[rows])
+        second[rows] += 0.001 * (gradient[rows] ** 2 - second[rows])
+        corrected = first[rows] / (1 - 0.9**self.steps), second[rows] / (1 - 0.999**self.steps)
+        weight[rows] -= self.learning_rate * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
 
 
 SHAPES = [(12, 7), (9,), (6, 5, 4)]

@@ -1,0 +1,179 @@
+"""Two processes that train together, for real: gloo on this machine, started by torchrun."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kill
+import pytest
+import torch
+
+from tracking.checkpoint import CHECKPOINT, load
+from training.parallel import Group
+
+ROOT = Path(__file__).parent.parent.parent
+
+# Twenty steps of one process, then the same by two, for each Adam, both kinds of tables and several batch sizes.
+STEPS = """
+import itertools, sys, torch, data
+from models import MultiTaskNet
+from training.adam import flatten, start_adam
+from training.dispatch import make_step
+from training.parallel import join
+from training.steps import Triples, Weights
+folder = sys.argv[1]
+torch.set_num_threads(1)
+ratings = data.synthetic(60, 90, 1000, seed=1)
+group, results = join(), {}
+for optimizer, sharing, batch in itertools.product(("adam", "lazy_adam"), (True, False), (64, 37, 1)):
+    n = 20 * batch - batch // 2
+    chosen = torch.randint(1000, (n,), generator=torch.Generator().manual_seed(1))
+    triples = Triples(ratings.user_ids[chosen], ratings.item_ids[chosen], (chosen * 7) % 90, ratings.ratings[chosen])
+    for processes in (None, group):
+        torch.manual_seed(0)
+        net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
+        step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3), optimizer=optimizer, group=processes)
+        losses = step.run(triples, batch).clone()
+        weights = torch.cat([x.detach().reshape(-1) for x in net.parameters()])
+        results[f"{optimizer} {sharing} {batch} {processes is None}"] = losses, weights
+torch.save(results, f"{folder}/{group.rank}.pt")
+"""
+
+
+def torchrun(*arguments: object, cwd: Path, restarts: int = 0) -> "subprocess.Popen[str]":
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    return subprocess.Popen(
+        [*launcher, "--max-restarts", str(restarts), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def workers(launcher: "subprocess.Popen[str]") -> list[int]:
+    """The process ids of rank 0, 1, … (Linux)."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher.pid:
+                variables = (path / "environ").read_text().split("\0")
+                found.update({int(x[5:]): int(path.name) for x in variables if x.startswith("RANK=")})
+        except OSError:
+            continue
+    return [found[rank] for rank in sorted(found)]
+
+
+def test_two_processes_take_the_steps_that_one_takes(tmp_path: Path) -> None:
+    """The losses of 20 steps to 1e-5, and both processes the same weights, to the bit. A batch of 1 leaves one idle."""
+    (tmp_path / "steps.py").write_text(STEPS)
+    process = torchrun(tmp_path / "steps.py", tmp_path, cwd=tmp_path)
+    output = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert len(first) == 24
+    for name, (losses, weights) in first.items():
+        assert torch.equal(losses, second[name][0]), name
+        assert torch.equal(weights, second[name][1]), name
+        one_losses, one_weights = first[f"{name.rpartition(' ')[0]} True"]
+        assert losses.shape == (20, 2)
+        torch.testing.assert_close(losses, one_losses, rtol=1e-5, atol=1e-5)
+        assert float((weights - one_weights).abs().mean()) < 1e-5, name
+
+
+@pytest.fixture
+def folder(tmp_path: Path, data_dir: Path) -> Path:
+    (tmp_path / "data").symlink_to(data_dir)
+    return tmp_path
+
+
+def start(folder: Path, logdir: str, epochs: int, *flags: str, restarts: int = 0) -> "subprocess.Popen[str]":
+    return torchrun(
+        ROOT / "main.py", "--device", "cpu", "--batch_size", 1024, "--epochs", epochs, "--logdir", logdir, *flags,
+        cwd=folder, restarts=restarts,
+    )  # fmt: skip
+
+
+def wait_for_a_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> list[int]:
+    deadline = time.monotonic() + 60
+    while not (folder / CHECKPOINT).exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    return workers(process)
+
+
+def own_lines(errors: str) -> list[str]:
+    return [line for line in errors.splitlines() if line.startswith("main.py: ")]
+
+
+def test_a_killed_run_is_restarted_and_ends_with_the_same_bits(folder: Path) -> None:
+    """The process that writes is killed, torchrun starts both again, and they resume from the checkpoint."""
+    whole = start(folder, "whole", 20)
+    output, errors = whole.communicate(timeout=100)
+    assert whole.returncode == 0, errors
+    assert output.count("epochs in") == 1  # one process speaks
+    part = start(folder, "part", 20, "--resume", restarts=1)
+    os.kill(wait_for_a_checkpoint(part, folder / "part")[0], signal.SIGKILL)
+    _, errors = part.communicate(timeout=100)
+    assert part.returncode == 0, errors
+    assert re.search(r"^resuming part after epoch \d+$", errors, re.MULTILINE), errors
+    (line,) = own_lines(errors)
+    assert line.startswith("main.py: rank 0 ended without a word or does not answer: killed, or on a machine")
+    assert kill.same_result(folder / "whole", folder / "part")
+
+
+def test_a_killed_process_is_named_and_the_checkpoint_is_whole(folder: Path) -> None:
+    process = start(folder, "a", 5000)
+    victim = wait_for_a_checkpoint(process, folder / "a")[1]
+    started = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    _, errors = process.communicate(timeout=40)
+    assert time.monotonic() - started < 30
+    assert process.returncode != 0
+    assert len(own_lines(errors)) == 1
+    assert own_lines(errors)[0].startswith("main.py: rank 1 ended without a word")
+    assert load(folder / "a") is not None
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, status: int, folder: Path) -> None:
+    process = start(folder, "a", 5000)
+    os.kill(wait_for_a_checkpoint(process, folder / "a")[0], number)
+    _, errors = process.communicate(timeout=40)
+    assert "\nstopped; go on with: torchrun --standalone --nproc_per_node 2 " in f"\n{errors}"
+    assert own_lines(errors) == []
+    assert f"exitcode  : {status} " in errors
+    assert load(folder / "a") is not None
+
+
+def test_an_error_is_said_once(folder: Path) -> None:
+    process = start(folder, "a", 1, "--eager")
+    _, errors = process.communicate(timeout=60)
+    assert own_lines(errors) == [
+        "main.py: error: the eager step is taken by one process: leave out --eager, or start without torchrun"
+    ]
+
+
+class Store:
+    """Stands in for the store where processes meet."""
+
+    def set(self, key: str, value: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 256])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_the_parts_of_a_batch_are_the_batch(n: int, size: int) -> None:
+    groups = [Group(rank, size, Store()) for rank in range(size)]  # type: ignore[arg-type]
+    parts = [list(range(n))[group.part(n)] for group in groups]
+    assert [x for part in parts for x in part] == list(range(n))
+    assert all(len(part) <= groups[0].longest_part(n) for part in parts)
+    assert all(len(part) == groups[0].longest_part(n) for part in parts[: n // max(1, groups[0].longest_part(n))])

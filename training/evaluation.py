@@ -1,0 +1,145 @@
+"""Test metrics that never dominate: which epochs are evaluated, and for which users.
+
+Ranking all items for all users grows with users × items, training with the ratings: at MovieLens 32M an evaluation of
+all users would take several times as long as the training between two of them. So where it would take more than a
+fifth, a fixed sample of the users is ranked, over all items as before. How long either takes is estimated from sizes
+alone: a clock would choose other users each time, and the run would not repeat.
+"""
+
+import sys
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from data import Interactions
+from metrics import mrr_score, mse_score
+from models import MultiTaskNet
+from training.parallel import Group, mean
+
+SHARE = 0.2  # of the training time, for the ranking
+FEWEST_USERS = 1000  # a sample has at least so many, whatever it takes
+# What it takes to compare one item's score with all others', in multiply-adds an item (measured on one core).
+COMPARISON = 20
+# What it takes to look up and update an element of an embedding, in the same unit.
+LOOKUP = 256
+
+
+class Evaluation:
+    """The test metrics of a network: MRR over all test users or a sample of them, MSE over all test ratings.
+
+    Args:
+        model: the network that will be evaluated.
+        train, test: on the network's device.
+        users: "all", "auto" or how many to rank; the sample is the same for the same seed.
+        every: evaluate after each so-many-th epoch, and after the last.
+        seed: of the sample.
+        group: the processes that share the work out, each ranking some of the users.
+
+    Attributes:
+        ranked, tested: how many users are ranked, of how many with test ratings.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskNet,
+        train: Interactions,
+        test: Interactions,
+        users: str | int = "auto",
+        every: int = 1,
+        seed: int = 0,
+        group: Group | None = None,
+    ) -> None:
+        self.group = group
+        self.model, self.train, self.test, self.every = model, train, test, every
+        tested = torch.bincount(test.user_ids, minlength=test.num_users).nonzero().squeeze(1).cpu()
+        self.tested = len(tested)
+        wanted = {"all": self.tested, "auto": _how_many(model, train, test, self.tested)}.get(str(users))
+        self.ranked = min(int(users) if wanted is None else wanted, self.tested)
+        users_here: Tensor | None = None
+        if self.ranked < self.tested:
+            generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # not the one that shuffles
+            users_here = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
+        if group is not None:
+            users_here = (tested if users_here is None else users_here)[group.rank :: group.size]
+            part = slice(group.rank, None, group.size)
+            self.test = replace(
+                test, user_ids=test.user_ids[part], item_ids=test.item_ids[part], ratings=test.ratings[part]
+            )
+        self.users = None if users_here is None else users_here.to(test.user_ids.device)
+        if self.users is not None:
+            self.sampled = _of_users(test, self.users), _of_users(train, self.users)
+
+    def announce(self) -> None:
+        """Say on stderr that a sample is ranked, if one is."""
+        if self.ranked < self.tested:
+            print(f"ranking a sample of {self.ranked:,} of {self.tested:,} test users (--eval_users)", file=sys.stderr)
+
+    def is_due(self, epoch: int, epochs: int) -> bool:
+        """Whether to evaluate after this epoch, counted from 0, of so many."""
+        return (epoch + 1) % self.every == 0 or epoch == epochs - 1
+
+    def mrr(self) -> float:
+        """MRR over the users that are ranked; for those it is exact."""
+        if self.users is None:
+            return mrr_score(self.model, self.test, self.train)
+        if self.group is None:
+            return mrr_score(_Renumbered(self.model, self.users), *self.sampled)
+        here = len(self.users)
+        return mean(
+            self.group, here * mrr_score(_Renumbered(self.model, self.users), *self.sampled) if here else 0, here
+        )
+
+    def mse(self) -> float:
+        """MSE over all test ratings: a forward pass of the MLP a rating, a third of what training one costs."""
+        if self.group is None:
+            return mse_score(self.model, self.test)
+        here = len(self.test)
+        return mean(self.group, here * mse_score(self.model, self.test) if here else 0, here)
+
+
+class _Renumbered:
+    """A network whose user k is the k-th of some users."""
+
+    def __init__(self, model: MultiTaskNet, users: Tensor) -> None:
+        self.model, self.users = model, users
+
+    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        return self.model.predict_ratings(self.users[user_ids], item_ids)
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        return self.model.predict_all_items(self.users[user_ids])
+
+
+def _of_users(side: Interactions, users: Tensor) -> Interactions:
+    """What these users rated, with the users renumbered 0, 1, … in the order given."""
+    number = torch.full((side.num_users,), -1, device=users.device)
+    number[users] = torch.arange(len(users), device=users.device)
+    theirs = side.select((number[side.user_ids] >= 0).nonzero().squeeze(1))
+    return replace(
+        theirs,
+        user_ids=number[theirs.user_ids],
+        num_users=len(users),
+        source_user_ids=side.source_user_ids[users.cpu()],
+    )
+
+
+def _how_many(model: MultiTaskNet, train: Interactions, test: Interactions, tested: int) -> int:
+    """How many users can be ranked in SHARE of an epoch's training time, by the multiply-adds of both."""
+    weights = sum(layer.weight.numel() for layer in model.mlp_layers if isinstance(layer, nn.Linear))
+    training = len(train) * (3 * weights + LOOKUP * model.embedding_dim)  # forwards, and backwards twice
+    a_user = test.num_items * (model.embedding_dim + COMPARISON * len(test) / tested)
+    return max(FEWEST_USERS, int(SHARE * training / a_user))
+
+
+def check_eval_users(text: str) -> str | int:
+    """What ``--eval_users`` may be: "auto", "all" or a positive whole number.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if text in ("auto", "all"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"eval_users is {text}: expected a positive whole number, all or auto")
+    return int(text)
