@@ -154,7 +154,7 @@ return found + [name for space in spaces for name in ("RUBRIC", "TOLERANCE", "mr
     Attack("a file's attributes changed", "os.setxattr(T['decoy'], 'user.owned', b'1'); return True"),
     Attack("a device made", "os.mknod('disk', 0o60600, os.makedev(254, 0)); return True"),
     # Other processes.
-    Attack("ptrace", "return call(101 if x86 else 117, 16, T['sibling'], 0, 0) + 1"),
+    Attack("ptrace", "return call(101 if x86 else 117, 0x4206, T['sibling'], 0, 0) + 1"),
     Attack(
         "process_vm_readv",
         """
