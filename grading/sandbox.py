@@ -164,6 +164,7 @@ class Sandbox:
         if "wall" in report:
             raise OSError(f"a wall around submissions does not stand any more: {report['wall']}: {report['reason']}")
         if not report["gone"]:
+            self._stop()  # the warden has ended, too
             raise OSError("a submission has left processes that cannot be ended")
         return report["status"], report["reason"]
 

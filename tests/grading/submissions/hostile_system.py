@@ -226,7 +226,7 @@ def stay():
     os.setsid()
     if os.fork() == 0:
         os.setsid()
-        time.sleep(8)
+        time.sleep(25)  # longer than the warden waits, on a slow machine too
 forked(stay)
 time.sleep(0.3)
 """),
