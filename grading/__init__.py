@@ -17,7 +17,9 @@ Of the following, which run beside a submission's code, none imports those above
     survey.py        finding out which walls the machine has
     guard.py         a session's processes, and their limits together
     confinement.py   the walls around them; start reading here
-    namespaces.py, landlock.py, seccomp.py    three of the walls
+    namespaces.py    a wall: a root folder, process numbers and a network of its own
+    landlock.py      a wall: rights to files, TCP and signals
+    seccomp.py       a wall: system calls given up
     kernel.py        the calls that they are made of
     worker.py        the submission's process: it answers questions with arrays
 """
