@@ -43,6 +43,7 @@ def test_plain_ranks_share_ties(split: tuple[Interactions, Interactions]) -> Non
     assert plain.average_ranks(values).tolist() == [4, 1.5, 1.5, 6, 4, 4]
 
 
+@pytest.mark.long
 def test_the_speed_benchmark_prints_its_table_without_real_data(tmp_path: Path) -> None:
     arguments = ["--rounds", "1", "--epochs", "2", "--threads", "1", "--embeddings", "separate", "--synthetic", "5000"]
     done = subprocess.run(
@@ -67,6 +68,7 @@ def test_the_speed_benchmark_prints_its_table_without_real_data(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_graders_bands_are_printed(data_dir: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "bands.py"), "--seeds", "2"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -76,6 +78,7 @@ def test_the_graders_bands_are_printed(data_dir: Path) -> None:
     assert 0.06 <= mrr[1] <= 0.10
 
 
+@pytest.mark.long
 def test_the_scale_benchmark_prints_its_tables() -> None:
     script = ROOT / "benchmarks" / "scale.py"
     flags = ["--sizes", "100k", "--rounds", "1", "--ratings", "4096", "--batch_size", "128"]

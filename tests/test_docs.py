@@ -117,6 +117,7 @@ def test_every_command_that_is_shown_is_run_somewhere() -> None:
     assert [line for line in (*SHORTENED, *ELSEWHERE) if line not in commands] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", SHORTENED)
 def test_a_command_does_what_it_says(line: str, folder: Path) -> None:
     if line.startswith("tensorboard"):
@@ -138,6 +139,7 @@ def test_a_command_that_is_run_elsewhere(line: str) -> None:
     assert words in (ROOT / path).read_text()
 
 
+@pytest.mark.long
 def test_the_zip_for_gradescope_has_all_that_the_grader_needs(folder: Path) -> None:
     (line,) = (line for line in ELSEWHERE if "zipfile" in line)
     assert run(line, folder).returncode == 0

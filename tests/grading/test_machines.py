@@ -72,6 +72,7 @@ def test_what_runs_beside_a_submission_has_never_seen_the_answers() -> None:
     assert "grading.worker" in session.printed
 
 
+@pytest.mark.long
 @root_only
 def test_gradescopes_scripts_where_namespaces_are_denied(data_dir: Path, open_folder: Path) -> None:
     """As root, as there; the project's files are closed to others, and what hunts for them gets nothing."""

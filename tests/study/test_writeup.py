@@ -154,6 +154,7 @@ def test_the_probes_cut_off_one_loss_and_change_nothing_else(network: type[Multi
     assert reaches == ([True, False] if network is OnlyInteractionsTeachTables else [False, True])
 
 
+@pytest.mark.long
 def test_the_probes_from_end_to_end(data_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "study.probes", "--epochs", "1", "--seeds", "1", "--logdir", str(tmp_path)]
     command += ["--data_dir", str(data_dir)]

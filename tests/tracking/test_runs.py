@@ -467,6 +467,7 @@ def test_a_checkpoint_of_another_device_goes_on_with_other_random_numbers(
     assert not torch.equal(one, torch.rand(3, generator=trainer.generator))
 
 
+@pytest.mark.long
 def test_killed_runs_go_on_to_the_same_result(tmp_path: Path, data_dir: Path) -> None:
     report = kill.campaign(12, tmp_path, data_dir.absolute(), epochs=15)
     assert report.kills == 12

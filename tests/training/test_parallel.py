@@ -114,6 +114,7 @@ def own_lines(errors: str) -> list[str]:
     return [line for line in errors.splitlines() if line.startswith("main.py: ")]
 
 
+@pytest.mark.long
 def test_a_killed_run_is_restarted_and_ends_with_the_same_bits(folder: Path) -> None:
     """The process that writes is killed, torchrun starts both again, and they resume from the checkpoint."""
     whole = start(folder, "whole", 20)
