@@ -39,7 +39,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--epochs", type=int, default=200, help="of each run (%(default)s)")
     flag("--seeds", type=int, default=5, help="how many: 0, 1, … (%(default)s)")
-    flag("--jobs", type=int, default=available_cores(), help="runs at a time (one a core: %(default)s)")
+    flag("--jobs", type=int, default=available_cores(), help="runs at a time (as many as there are cores: %(default)s)")
     flag("--logdir", type=Path, default=Path("run"), help="folder for the runs and the summary (%(default)s)")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
     return parser.parse_args(arguments)
@@ -53,7 +53,6 @@ def report(histories: summary.Histories, scores: Mapping[int, Sequence[BaselineS
     """
     rows = summary.summarize(histories, scores)
     tables = summary.markdown(rows)
-    print(tables)
     write_whole(tables.encode(), logdir / "summary.md")
     write_whole(summary.tidy(rows).encode(), logdir / "summary.csv")
     written = "summary.md and summary.csv"
@@ -62,6 +61,7 @@ def report(histories: summary.Histories, scores: Mapping[int, Sequence[BaselineS
         written = "summary.md, summary.csv and summary.png"
     except ImportError:
         print("summary.png needs matplotlib: pip install -r requirements-dev.txt, then run this again", file=sys.stderr)
+    print(tables)
     print(f"{written} are in {logdir}; the curves: tensorboard --logdir {logdir}")
 
 

@@ -1,4 +1,4 @@
-"""Grade a models.py against the homework's rubric (``rubric.py``).
+"""Grade a models.py against the homework's rubric (``grading/rubric.py``).
 
     python grader.py                                       # the 8 basic points, on the models.py beside it
     python grader.py --hidden                              # all 14
@@ -120,16 +120,17 @@ def run(options: argparse.Namespace) -> int:
     rows |= {label(graded.name): [*row(graded), " ".join(label(graded.problem).split())] for graded in grades}
     most = str(sum(check.points for check in checks))
     full = sum(each[-2] == most for each in rows.values())
-    if len(rows) == 1 and grades:
-        print(report(grades[0]))
-    else:
-        print(table([header(checks), *(each[:-1] for each in rows.values())]))
-        print(f"{full} of {len(rows)} submissions have all {most} points")
     if table_file:
         write_whole(as_csv([*header(checks), "problem"], [*rows.values()]), table_file)
     if options.json:
         results = gradescope(grades[0], time.perf_counter() - started, str(pool.confinement))
         write_whole(json.dumps(results, indent=2).encode(), options.json)
+    # Last, so that the files are there even if nobody reads this.
+    if len(rows) == 1 and grades:
+        print(report(grades[0]))
+    else:
+        print(table([header(checks), *(each[:-1] for each in rows.values())]))
+        print(f"{full} of {len(rows)} submissions have all {most} points")
     return 0 if full == len(rows) else 1
 
 
@@ -172,6 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as a script's background jobs have it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     command.end(main)

@@ -39,6 +39,8 @@ def end(main: Callable[[], int]) -> NoReturn:
         except SystemExit as stop:  # --help and wrong flags
             status = stop.code
         sys.stdout.flush()
+        if streams.output_is_unread():  # argparse says nothing
+            raise BrokenPipeError
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the interpreter flushes at exit
         status = 1
@@ -47,6 +49,11 @@ def end(main: Callable[[], int]) -> NoReturn:
 
 
 def fail(program: str, error: Exception) -> int:
-    """Report what a person can put right as one line on stderr, without a traceback; returns exit status 2."""
+    """Report what a person can put right as one line on stderr, without a traceback; returns exit status 2.
+
+    Output that nobody reads any more is no such thing: ``end`` sees to it.
+    """
+    if isinstance(error, BrokenPipeError):
+        raise error
     print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2

@@ -8,6 +8,7 @@ about it on stderr at the end. A pipe that nobody reads any more still raises ``
 
 import io
 import os
+import select
 import sys
 from typing import Any, TextIO
 
@@ -16,18 +17,29 @@ class _TolerantFile(io.FileIO):
     """The descriptor of a standard stream; the first failure to write is kept in ``lost`` instead of raised."""
 
     lost: OSError | None = None
+    unread = False  # whether it is a pipe that nobody reads any more
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
 
     def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data) or 0
-        except OSError as error:
-            if isinstance(error, BrokenPipeError) and self.fileno() == 1:
-                raise
-            self.lost = self.lost or error
-            return memoryview(data).nbytes
+        """Write all of it, waiting where the other end is slow, or drop it; returns its length in bytes."""
+        left = memoryview(data).cast("B")
+        length = len(left)
+        while len(left) > 0:
+            try:
+                written = super().write(left)
+            except OSError as error:
+                if isinstance(error, BrokenPipeError) and self.fileno() == 1:
+                    self.unread = True
+                    raise
+                self.lost = self.lost or error
+                break
+            if written is None:  # the stream does not block, and is full
+                select.select([], [self.fileno()], [])
+            else:
+                left = left[written:]
+        return length
 
 
 _files: dict[str, _TolerantFile] = {}
@@ -45,17 +57,32 @@ def protect() -> None:
 
 
 def _protected(stream: TextIO | None, descriptor: int, name: str) -> TextIO:
+    if stream is not None and not _is_the_process_own(stream, descriptor):
+        return stream  # a notebook's, for instance, or one that was redirected within Python
     if isinstance(stream, io.TextIOWrapper) and sys.platform == "win32" and stream.isatty():
         stream.reconfigure(errors="backslashreplace")  # a console takes any character, by a way of its own
         return stream
     _files[name] = file = _TolerantFile(descriptor)
+    unbuffered = isinstance(stream, io.TextIOWrapper) and stream.write_through  # python -u
     return io.TextIOWrapper(
-        io.BufferedWriter(file),
+        file if unbuffered else io.BufferedWriter(file),  # as Python's own under -u
         encoding=stream.encoding if stream is not None else "utf-8",
         errors="backslashreplace",
         line_buffering=file.isatty() or name == "stderr",
-        write_through=isinstance(stream, io.TextIOWrapper) and stream.write_through,  # python -u
+        write_through=unbuffered,
     )
+
+
+def _is_the_process_own(stream: TextIO, descriptor: int) -> bool:
+    try:
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() == descriptor
+    except (OSError, ValueError):
+        return False
+
+
+def output_is_unread() -> bool:
+    """Whether standard output met a pipe that nobody reads, even if who wrote there kept silent about it."""
+    return "stdout" in _files and _files["stdout"].unread
 
 
 def report_losses() -> None:

@@ -46,7 +46,7 @@ Draw = Callable[[str], np.random.Generator]  # random numbers for a purpose: ``r
 
 
 class Ask(Protocol):
-    """A way to ask a submission's process: ``sandbox.Session.ask``."""
+    """A way to ask a submission's process: ``session.Session.ask``."""
 
     def __call__(self, question: str, /, **arguments: Any) -> Answer: ...
 

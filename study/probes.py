@@ -265,8 +265,8 @@ def main() -> int:
             print("stopped; nothing is kept", file=sys.stderr)
             return 128 + stopped.signal_number
     text = tables(outcomes)
-    print(text)
     write_whole(f"{text}\n".encode(), options.logdir / "probes.md")
+    print(text)
     return 0
 
 

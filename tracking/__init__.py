@@ -7,5 +7,5 @@
     progress.py      the bar at a terminal
     tensorboard.py   the event file: tags, charts, settings
 
-``train.fit`` writes all of it, after each epoch.
+``train.fit`` writes the event file after each epoch, and a checkpoint every two seconds and at the end.
 """

@@ -137,3 +137,22 @@ def test_a_signal_that_was_ignored_from_the_start_stays_ignored() -> None:
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert re.fullmatch(r"Handlers.SIG_IGN|1", done.stdout.strip())
+
+
+def test_unbuffered_output_comes_at_once_and_files_come_before_a_broken_pipe(tmp_path: Path) -> None:
+    program = "import time; from cli import command; command.begin(); print('early'); time.sleep(20)"
+    with subprocess.Popen([sys.executable, "-u", "-c", program], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        started = time.monotonic()
+        assert process.stdout.readline() == b"early\n"
+        assert time.monotonic() - started < 10
+        process.kill()
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-u", "grader.py", "1a-2-basic", "--csv", str(tmp_path / "grades.csv")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE) as grader:
+        os.close(writer)
+        _, errors = grader.communicate(timeout=60)
+    assert (grader.returncode, len(errors.splitlines())) == (1, 1)
+    assert errors.startswith(b"confined by: ")
+    assert (tmp_path / "grades.csv").exists()
