@@ -40,8 +40,14 @@ def draw(num_users: int, num_items: int, num_interactions: int, seed: int) -> So
             drawn.append(users[kept] * num_items + items[kept])
         pairs = np.unique(np.concatenate([pairs, *drawn]))
         drawn.clear()
-    users, items = np.divmod(rng.permutation(pairs)[:num_interactions], num_items)
-    liking = np.einsum("nd,nd->n", user_taste[users], item_taste[items]) + 2.0 * rng.standard_normal(num_interactions)
+    rng.shuffle(pairs)
+    users, items = np.divmod(pairs[:num_interactions], num_items)
+    del pairs
+    liking = np.empty(num_interactions)
+    for start in range(0, num_interactions, 2**18):  # in parts, because a rating has two vectors of eight numbers
+        part = slice(start, start + 2**18)
+        liking[part] = np.einsum("nd,nd->n", user_taste[users[part]], item_taste[items[part]])
+        liking[part] += 2.0 * rng.standard_normal(len(liking[part]))
     shares = np.array([0.0611, 0.1137, 0.27145, 0.34174])  # of 1, 2, 3 and 4 stars in MovieLens 100K
     ratings = 1 + np.searchsorted(np.quantile(liking, np.cumsum(shares)), liking)
     return SourceRatings(users, items, ratings.astype(np.float32), {})
