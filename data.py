@@ -6,6 +6,7 @@
 Where ratings come from is the subject of ``datasets/``.
 """
 
+import argparse
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import movielens
+from datasets import choice, movielens
 from datasets import synthetic as synthetic_ratings
-from datasets.source import SourceRatings
+from datasets.source import CodedRatings, Ids, SourceRatings
 
 
 class ByUser(NamedTuple):
@@ -38,8 +39,8 @@ class Interactions:
         item_ids: (n,) int64 in [0, num_items).
         ratings: (n,) float32, finite; stars from 1 to 5 in MovieLens 100K.
         num_users, num_items: how many there are, whether or not these interactions name them all.
-        source_user_ids, source_item_ids: (num_users,) and (num_items,) int64, the source's own id of each; by
-            default the ids themselves.
+        source_user_ids, source_item_ids: the source's own id of each: (num_users,) and (num_items,) int64, or as
+            many texts where the source's ids are no whole numbers; by default the ids themselves.
         titles: each item's title, or () where the source has none.
 
     Raises:
@@ -51,8 +52,8 @@ class Interactions:
     ratings: Tensor
     num_users: int
     num_items: int
-    source_user_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    source_item_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    source_user_ids: Tensor | tuple[str, ...] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    source_item_ids: Tensor | tuple[str, ...] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     titles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,8 +70,9 @@ class Interactions:
                 raise ValueError(f"{kind}_ids reach from {ids.min()} to {ids.max()}: expected 0 to {count - 1}")
             if len(source) == 0:
                 object.__setattr__(self, f"source_{kind}_ids", torch.arange(count))
-            elif source.shape != (count,):
-                raise ValueError(f"source_{kind}_ids has shape {tuple(source.shape)}: expected ({count},)")
+            elif len(source) != count or (isinstance(source, Tensor) and source.dim() != 1):
+                shape = tuple(source.shape) if isinstance(source, Tensor) else (len(source),)
+                raise ValueError(f"source_{kind}_ids has shape {shape}: expected ({count},)")
         if self.ratings.dtype != torch.float32 or not bool(self.ratings.isfinite().all()):
             raise ValueError(f"ratings must be finite float32 numbers, not {self.ratings.dtype}")
         if self.titles and len(self.titles) != self.num_items:
@@ -153,6 +155,23 @@ def load(data_dir: Path | str = "data") -> Interactions:
     return _with_contiguous_ids(movielens.load(Path(data_dir)))
 
 
+def from_flags(options: argparse.Namespace) -> Interactions:
+    """The ratings that a command's flags choose, see ``datasets.choice.add_flags``, and ``--data_dir``.
+
+    What was understood of ratings other than MovieLens 100K is said on stderr in one line.
+
+    Raises:
+        ValueError: the flags do not go together, or something in the ratings is wrong; the message says where.
+        OSError: the ratings are not there, and cannot be fetched.
+    """
+    choice.check(options)
+    if options.ratings is not None:
+        return _coded(choice.own(options.ratings, options.columns, options.titles, options.data_dir))
+    if options.dataset != choice.DEFAULT:
+        return _coded(choice.release(options.dataset, options.data_dir))
+    return load(options.data_dir)
+
+
 def synthetic(
     num_users: int = 943, num_items: int = 1682, num_interactions: int = 100_000, seed: int = 0
 ) -> Interactions:
@@ -177,7 +196,7 @@ def fingerprint(train: Interactions, test: Interactions) -> str:
     sha256 = hashlib.sha256()
     for side in (train, test):
         for column in (side.user_ids, side.item_ids, side.ratings):
-            sha256.update(column.cpu().numpy().tobytes())
+            sha256.update(column.cpu().numpy().data)
     return sha256.hexdigest()
 
 
@@ -194,4 +213,22 @@ def _with_contiguous_ids(source: SourceRatings) -> Interactions:
         torch.from_numpy(source_users),
         torch.from_numpy(source_items),
         tuple(source.title_of[item] for item in source_items.tolist()) if source.title_of else (),
+    )
+
+
+def _coded(ratings: CodedRatings) -> Interactions:
+    """Interactions of ratings whose ids are 0, 1, … already."""
+
+    def ids(source: Ids) -> Tensor | tuple[str, ...]:
+        return source if isinstance(source, tuple) else torch.from_numpy(source)
+
+    return Interactions(
+        torch.from_numpy(ratings.user_ids).long(),
+        torch.from_numpy(ratings.item_ids).long(),
+        torch.from_numpy(ratings.ratings),
+        len(ratings.users),
+        len(ratings.items),
+        ids(ratings.users),
+        ids(ratings.items),
+        ratings.titles,
     )

@@ -1,4 +1,4 @@
-"""One experiment: train both tasks on MovieLens 100K and watch it in TensorBoard.
+"""One experiment: train both tasks on ratings, MovieLens 100K by default, and watch it in TensorBoard.
 
     python main.py                                              # shared embeddings, λ_F = 0.99, λ_R = 0.01
     python main.py --no_shared_embeddings --factorization_weight 0.5 --regression_weight 0.5
@@ -26,6 +26,7 @@ import train
 from cli.arguments import Parser, check_at_least
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
+from datasets import choice
 from models import MultiTaskNet, check_sizes
 from tracking import resuming
 from tracking.checkpoint import CHECKPOINT, Checkpoint
@@ -55,7 +56,7 @@ SETTINGS = (
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the flags, and fill in those whose default depends on others."""
-    parser = Parser(description="Train MultiTaskNet on MovieLens 100K.")
+    parser = Parser(description="Train MultiTaskNet on MovieLens 100K, another release, or ratings of your own.")
     flag = parser.add_argument
     flag("--factorization_weight", type=float, default=0.99, help="λ_F, weight of the BPR loss (%(default)s)")
     flag("--regression_weight", type=float, default=0.01, help="λ_R, weight of the MSE (%(default)s)")
@@ -76,6 +77,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
     flag("--eager", action="store_true", help="train with the plain step, by autograd: the same numbers, slower")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
+    choice.add_flags(parser)
     options = parser.parse_args(arguments)
     if options.layer_sizes is None:
         options.layer_sizes = [3 * options.embedding_dim, 64]
@@ -109,7 +111,7 @@ def set_up(options: argparse.Namespace, group: Group | None = None) -> tuple[tra
     devices.use_one_thread()
     devices.flush_denormals()
     with group.one_after_the_first("data") if group else nullcontext():
-        interactions = data.load(options.data_dir)
+        interactions = data.from_flags(options)
     training_side, test_side = split(interactions, options.test_fraction, options.seed)
     model = make_network(options, interactions, device)
     trainer = train.Trainer(model, training_side, settings, seeds.spawn(options.seed).trainer, options.eager, group)
@@ -191,6 +193,7 @@ def fit(
 ) -> list[EpochMetrics]:
     """Train as the flags say; returns the metrics of each epoch."""
     settings = {name: getattr(options, name) for name in (*SETTINGS, "eager")}
+    settings["dataset"] = choice.name(options)
     if trainer.group is not None:
         settings["processes"] = trainer.group.size
     test, users = test.to(trainer.device), check_eval_users(options.eval_users)

@@ -1,7 +1,8 @@
-"""Fetching a file of known size over a network that may be slow, absent or in the way.
+"""Fetching a file over a network that may be slow, absent or in the way.
 
-Both sources give the whole file in memory, or raise OSError after at most ``TIMEOUT`` seconds without an answer.
-Nothing is on disk until the caller has checked what came and writes it.
+Every source gives the whole file, or raises OSError after at most ``TIMEOUT`` seconds without an answer. A small file
+comes in memory, and nothing is on disk until the caller has checked what came and writes it. A large one goes to disk
+under another name, from which a later call goes on, and gets its own name once it was checked.
 """
 
 import os
@@ -11,9 +12,11 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from tqdm import tqdm
 
@@ -28,35 +31,109 @@ def from_url(url: str, size: int) -> bytes:
     Raises:
         OSError: no connection, no answer within TIMEOUT, or a refusal.
     """
-    chunks: queue.Queue[bytes | Exception] = queue.Queue(maxsize=16)
+    payload = bytearray()
+    with _progress_bar(url.rpartition("/")[2], size) as bar:
+        for chunk in _answer(url)[1]:
+            payload += chunk
+            bar.update(len(chunk))
+            if len(payload) > size:
+                break
+    return bytes(payload)
+
+
+def to_file(url: str, path: Path, check: Callable[[Path], None]) -> None:
+    """Read a URL into a file, going on from what an earlier call left behind.
+
+    Args:
+        url: of a file that does not change, or whose change ``check`` notices.
+        path: the file; until it is whole and checked, it is ``PATH.part``.
+        check: raises ValueError where what came is not what should have come; it is then removed.
+
+    Raises:
+        OSError: no connection, no answer within TIMEOUT, a refusal, or an answer that broke off.
+        ValueError: by ``check``.
+    """
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        head, chunks = _answer(url, partial.stat().st_size if partial.exists() else 0)
+    except OSError as error:
+        if not (
+            partial.exists() and isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code == 416
+        ):
+            raise
+        partial.unlink()  # it is longer than the file
+        head, chunks = _answer(url)
+    with partial.open("ab") as file:
+        if not head.goes_on:
+            file.truncate(0)
+        came = file.tell() if head.goes_on else 0
+        total = came + head.length if head.length is not None else None
+        with _progress_bar(path.name, total, came) as bar:
+            for chunk in chunks:
+                file.write(chunk)
+                bar.update(len(chunk))
+                came += len(chunk)
+    if total is not None and came < total:
+        raise OSError(f"the connection broke off after {came:,} of {total:,} bytes; start again to go on from there")
+    try:
+        check(partial)
+    except ValueError:
+        partial.unlink()
+        raise
+    partial.replace(path)
+
+
+class _Head(NamedTuple):
+    """How an answer begins: how many bytes it has, and whether they are those from the start that was asked for."""
+
+    length: int | None
+    goes_on: bool
+
+
+def _answer(url: str, start: int = 0) -> tuple[_Head, Iterator[bytes]]:
+    """The answer of a server, from a byte on if it can do that.
+
+    Raises:
+        OSError: here and while the chunks are read.
+    """
+    parts: queue.Queue[_Head | bytes | Exception] = queue.Queue(maxsize=16)
 
     def read() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                length = response.headers.get("Content-Length")
+                parts.put(_Head(int(length) if length else None, response.status == 206))
                 while chunk := response.read1(CHUNK):
-                    chunks.put(chunk)
-            chunks.put(b"")
+                    parts.put(chunk)
+            parts.put(b"")
         except Exception as error:
-            chunks.put(error)
+            parts.put(error)
 
     # In a thread, because looking up a host's name has no time limit of its own.
     threading.Thread(target=read, daemon=True).start()
-    payload = bytearray()
-    with _progress_bar(url.rpartition("/")[2], size) as bar:
-        started = time.monotonic()
-        while len(payload) <= size:
-            left = TIMEOUT + len(payload) / SLOWEST - (time.monotonic() - started)
-            try:
-                chunk = chunks.get(timeout=max(0.0, min(left, TIMEOUT)))
-            except queue.Empty:
-                raise TimeoutError(f"no answer for {TIMEOUT:g} s, or a trickle") from None
-            if isinstance(chunk, Exception):
-                raise OSError(str(chunk) or type(chunk).__name__) from chunk
-            if not chunk:
-                break
-            payload += chunk
-            bar.update(len(chunk))
-    return bytes(payload)
+    started, came = time.monotonic(), 0
+
+    def part() -> _Head | bytes:
+        left = TIMEOUT + came / SLOWEST - (time.monotonic() - started)
+        try:
+            found = parts.get(timeout=max(0.0, min(left, TIMEOUT)))
+        except queue.Empty:
+            raise TimeoutError(f"no answer for {TIMEOUT:g} s, or a trickle") from None
+        if isinstance(found, Exception):
+            raise OSError(str(found) or type(found).__name__) from found
+        return found
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal came
+        while chunk := part():
+            assert isinstance(chunk, bytes)
+            came += len(chunk)
+            yield chunk
+
+    head = part()
+    assert isinstance(head, _Head)
+    return head, chunks()
 
 
 def from_package_index(requirement: str, filename: str, size: int, sha256: str) -> bytes:
@@ -103,8 +180,8 @@ def from_package_index(requirement: str, filename: str, size: int, sha256: str) 
         return (folder / filename).read_bytes()
 
 
-def _progress_bar(name: str, size: int) -> "tqdm[NoReturn]":
-    return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=None)
+def _progress_bar(name: str, size: int | None, came: int = 0) -> "tqdm[NoReturn]":
+    return tqdm(total=size, initial=came, desc=name, unit="B", unit_scale=True, disable=None)
 
 
 def _file_sizes(folder: Path) -> list[int]:

@@ -19,3 +19,28 @@ class SourceRatings(NamedTuple):
     items: NDArray[np.int64]
     ratings: NDArray[np.float32]
     title_of: dict[int, str]
+
+
+Ids = NDArray[np.int64] | tuple[str, ...]
+
+
+class CodedRatings(NamedTuple):
+    """An interaction log whose ids are 0, 1, … in the order of the source's ids, each pair once.
+
+    Attributes:
+        user_ids, item_ids: (n,) int32.
+        ratings: (n,) float32, finite.
+        users, items: the source's own id of each: int64, or texts.
+        titles: each item's title, or () where the source has none.
+        names: what the columns of the user, the item and the rating are called.
+        repeated: how many ratings were dropped because a later one is of the same user and item.
+    """
+
+    user_ids: NDArray[np.int32]
+    item_ids: NDArray[np.int32]
+    ratings: NDArray[np.float32]
+    users: Ids
+    items: Ids
+    titles: tuple[str, ...]
+    names: tuple[str, ...]
+    repeated: int

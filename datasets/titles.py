@@ -1,0 +1,73 @@
+"""Items' titles: a file with a line an item, its id and its title among the columns."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import layout
+from datasets.blocks import Source
+from datasets.source import Ids
+
+USUAL = {"title", "movietitle", "itemtitle", "booktitle", "name", "itemname", "moviename"}
+
+
+def read(source: Source, items: Ids, encoding: str = "utf-8") -> tuple[str, ...]:
+    """The title of each item; its id for one that has none.
+
+    Args:
+        source: ``u.item``, ``movies.dat``, ``movies.csv``, RecBole's ``.item``, or a table with a header.
+        items: the ids.
+        encoding: of the file; where it is UTF-8 and the file is not, Latin-1, with a line about it on stderr.
+
+    Raises:
+        ValueError: it cannot be read, or has none of the items.
+        OSError: it cannot be read.
+    """
+    with source.open() as file:
+        content = file.read().removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        print(f"{source}: not in UTF-8, read as Latin-1", file=sys.stderr)
+        text = content.decode("latin-1")
+    title_of = {key: title for key, title in _pairs(text, source) if title}
+    known = [str(item) for item in items]
+    missing = sum(item not in title_of for item in known)
+    if missing == len(known):
+        raise ValueError(f"{source}: has the title of none of the items; their first id is '{known[0]}'")
+    if missing:
+        print(
+            f"{source}: {missing:,} of {len(known):,} items have no title there, and are called by their id",
+            file=sys.stderr,
+        )
+    return tuple(title_of.get(item, item) for item in known)
+
+
+def _pairs(text: str, source: Source) -> Iterator[tuple[str, str]]:
+    """Id and title of each line."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    name = Path(source.member or source.path.name).name.removesuffix(".gz").lower()
+    by_name = {".csv": ",;", ".tsv": "\t", ".item": "|\t"}.get(Path(name).suffix, "\t|,;")
+    if "::" in first:
+        for line in text.split("\n"):
+            if len(parts := line.rstrip("\r").split("::")) >= 2:  # a title may itself have the separator in it
+                yield parts[0].strip(), "::".join(parts[1:-1] if len(parts) > 2 else parts[1:]).strip()
+        return
+    separator = next((each for each in by_name if each in first), None)
+    if separator is None:
+        raise ValueError(f"{source}: no id and title in its first line '{first[:60]}'")
+    quoting = csv.QUOTE_MINIMAL if name.endswith((".csv", ".tsv")) else csv.QUOTE_NONE
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
+    head = [layout.plain(cell) for cell in next(csv.reader([first], delimiter=separator, quoting=quoting))]
+    places = (0, 1)
+    header = any(cell in layout.USUAL[1] for cell in head)
+    if header:
+        titles = [place for place, cell in enumerate(head) if cell in USUAL]
+        if len(titles) != 1:
+            raise ValueError(f"{source}: no column for the title in {first[:80]}: call one of them title")
+        places = (next(place for place, cell in enumerate(head) if cell in layout.USUAL[1]), titles[0])
+    for number, row in enumerate(row for row in rows if row):
+        if len(row) > max(places) and not (header and number == 0):
+            yield row[places[0]].strip(), row[places[1]].strip()
