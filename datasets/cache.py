@@ -61,7 +61,7 @@ def save(path: Path, key: list[Any], ratings: CodedRatings) -> None:
         "items": _packed(ratings.items),
         "titles": _packed(ratings.titles),
     }
-    write_whole(lambda file: np.savez(file, **arrays), path)  # type: ignore[arg-type]
+    write_whole(lambda file: np.savez(file, **arrays), path)
 
 
 def load(path: Path, key: list[Any]) -> CodedRatings | None:

@@ -137,10 +137,9 @@ def _parse(block: Block, form: Layout, text: list[bool], source: Source, blanks:
             io.BytesIO(content),
             sep=separator,
             header=None,
-            names=list(range(form.width + 1)),  # one more than there should be, which has to stay empty
-            index_col=False,
-            usecols=[*form.places, form.width] if quotes else list(form.places),
-            dtype={**kinds, form.width: str},
+            names=list(range(form.width)),
+            usecols=None if quotes else list(form.places),  # of all columns it says where there are too many
+            dtype={**dict.fromkeys(range(form.width), str), **kinds},
             quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
             skipinitialspace=form.quoted,
             keep_default_na=False,
@@ -151,7 +150,7 @@ def _parse(block: Block, form: Layout, text: list[bool], source: Source, blanks:
         wrong = not (np.abs(stars) <= LARGEST).all()
         wrong = wrong or any(text[n] and bool(table[place].isna().any()) for n, place in enumerate(form.places[:2]))
         if quotes:
-            wrong = wrong or bool(table[form.width].notna().any())
+            wrong = wrong or not isinstance(table.index, pd.RangeIndex)
         else:  # a line with a column too many would pass unseen, as with 3,5 for 3.5
             wrong = wrong or content.count(separator.encode()) != len(table) * (form.width - 1)
     except (ValueError, OverflowError):  # pandas's own errors are among them

@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from datasets import layout
 from datasets.blocks import Source
@@ -58,7 +59,7 @@ def _pairs(text: str, source: Source) -> Iterator[tuple[str, str]]:
     separator = next((each for each in by_name if each in first), None)
     if separator is None:
         raise ValueError(f"{source}: no id and title in its first line '{first[:60]}'")
-    quoting = csv.QUOTE_MINIMAL if name.endswith((".csv", ".tsv")) else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if name.endswith((".csv", ".tsv")) else csv.QUOTE_NONE
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
     head = [layout.plain(cell) for cell in next(csv.reader([first], delimiter=separator, quoting=quoting))]
     places = (0, 1)

@@ -116,11 +116,12 @@ def _of_users(side: Interactions, users: Tensor) -> Interactions:
     number = torch.full((side.num_users,), -1, device=users.device)
     number[users] = torch.arange(len(users), device=users.device)
     theirs = side.select((number[side.user_ids] >= 0).nonzero().squeeze(1))
+    ids = side.source_user_ids
     return replace(
         theirs,
         user_ids=number[theirs.user_ids],
         num_users=len(users),
-        source_user_ids=side.source_user_ids[users.cpu()],
+        source_user_ids=tuple(ids[user] for user in users.tolist()) if isinstance(ids, tuple) else ids[users.cpu()],
     )
 
 
