@@ -99,6 +99,7 @@ def _check_start(source: Source, content: bytes) -> None:
     for mark, what in MARKS.items():
         if content.startswith(mark):
             raise ValueError(f"{source} {what}")
+    _check_zeros(source, content[:HEAD], 1)
     if b"\r" in content[:HEAD] and b"\n" not in content:
         raise ValueError(f"{source}: its lines end with CR alone, as on old Macs: save it with LF")
 
@@ -106,9 +107,7 @@ def _check_start(source: Source, content: bytes) -> None:
 def _check_text(source: Source, block: bytes, line: int) -> None:
     if block.isascii() and b"\0" not in block:
         return
-    if (place := block.find(b"\0")) >= 0:
-        number = line + block.count(b"\n", 0, place)
-        raise ValueError(f"{source}, line {number}: has a zero byte: this is a binary file, and not text")
+    _check_zeros(source, block, line)
     try:
         block.decode()
     except UnicodeDecodeError as error:
@@ -118,3 +117,9 @@ def _check_text(source: Source, block: bytes, line: int) -> None:
             f"{source}, line {number}, byte {column}: 0x{block[error.start]:02x} is not UTF-8: "
             "save it as UTF-8, as with iconv -f latin1 -t utf-8"
         ) from None
+
+
+def _check_zeros(source: Source, content: bytes, line: int) -> None:
+    if (place := content.find(b"\0")) >= 0:
+        number = line + content.count(b"\n", 0, place)
+        raise ValueError(f"{source}, line {number}: has a zero byte: this is a binary file, and not text")

@@ -89,3 +89,9 @@ def test_the_scale_benchmark_prints_its_tables() -> None:
     done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True, timeout=60, check=True)
     cells = [line.split("|")[1:4] for line in done.stdout.splitlines() if line.startswith("| 100k")]
     assert [[cell.strip() for cell in row] for row in cells] == [["100k adam", "8192", n] for n in ("1", "2")]
+
+
+def test_the_reading_benchmark_reads_and_starts_again() -> None:
+    script = ROOT / "benchmarks" / "reading.py"
+    done = subprocess.run([sys.executable, script, "--ratings", "5000"], capture_output=True, text=True, check=True)
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["drawn", "first reading", "second start"]

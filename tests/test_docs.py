@@ -32,6 +32,7 @@ SHORTENED = {
     "--logdir run/shared=False_LF=0.99_LR=0.01": ONE_EPOCH,
     "python main.py --embedding_dim 16 --batch_size 512 --seed 1": ONE_EPOCH,
     "python main.py --logdir run/mine --resume": ONE_EPOCH,
+    "python main.py --ratings mine.csv --columns who,what,stars --titles titles.csv": ONE_EPOCH,
     "python experiments.py": f"{ONE_EPOCH} --seeds 1",
     "tensorboard --logdir run": " --inspect",
     "python grader.py": ONE_CHECK,
@@ -59,6 +60,8 @@ ELSEWHERE = {
     "python benchmarks/scale.py --whole --sizes 100k 32m": ("tests/test_benchmarks.py", '"benchmarks" / "scale.py"'),
     "python benchmarks/scale.py --processes --sizes 100k 32m": ("tests/test_benchmarks.py", '"--processes", "--sizes"'),
     "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
+    "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
+    "python benchmarks/reading.py": ("tests/test_benchmarks.py", '"benchmarks" / "reading.py"'),
     "python benchmarks/bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "bands.py"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
         "tests/test_grader.py", "run_autograder",
@@ -89,6 +92,9 @@ def folder(tmp_path: Path, data_dir: Path) -> Path:
         if path.name not in ("run", "data", ".git", "alice", "class") and path.suffix != ".zip":
             (tmp_path / path.name).symlink_to(path)
     (tmp_path / "data").symlink_to(data_dir)
+    lines = [f"{n % 20},{n},{n % 5 + 1}" for n in range(200)]
+    (tmp_path / "mine.csv").write_text("\n".join(["who,what,stars", *lines]))
+    (tmp_path / "titles.csv").write_text("item,title\n" + "".join(f"{n},Title {n}\n" for n in range(200)))
     for name in ("alice", "class"):
         (tmp_path / name).mkdir()
     shutil.copy(ROOT / "models.py", tmp_path / "alice")

@@ -119,6 +119,10 @@ def test_the_documented_defaults() -> None:
         "eager": False,
         "resume": False,
         "data_dir": Path("data"),
+        "dataset": "ml-100k",
+        "ratings": None,
+        "columns": None,
+        "titles": None,
     }
 
 

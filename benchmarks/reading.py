@@ -1,0 +1,68 @@
+"""How long ratings take to be read: the first time, and from the cache; and the memory for it and the split.
+
+    python benchmarks/reading.py                       # 32 million ratings of ml-32m's shape: four minutes
+    python benchmarks/reading.py --ratings 1000000
+
+The ratings are synthetic, in the format of ml-32m. Each measurement is a process of its own.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from datasets import synthetic
+from datasets.source import SourceRatings
+
+MEASURE = """
+import resource, sys, time
+import data, main
+options = main.parse_arguments(["--dataset", "ml-32m", "--data_dir", sys.argv[1]])
+started = time.perf_counter()
+ratings = data.from_flags(options)
+seconds, loaded = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+sides = main.split(ratings, 0.05, 0)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(f"{seconds:.1f} s, peak memory {loaded:.1f} GiB; with the split {peak:.1f} GiB")
+"""
+
+
+def write(ratings: SourceRatings, folder: Path) -> None:
+    """Write ratings as ml-32m's ``ratings.csv``, its ids from 1 and its lines sorted by user."""
+    folder.mkdir(parents=True)
+    order = ratings.users.argsort(kind="stable")
+    with (folder / "ratings.csv").open("w") as file:
+        file.write("userId,movieId,rating,timestamp\n")
+        for start in range(0, len(order), 10**6):
+            part = order[start : start + 10**6]
+            columns = (ratings.users[part] + 1, ratings.items[part] + 1, ratings.ratings[part])
+            rows = zip(*(column.tolist() for column in columns), strict=True)
+            file.writelines(f"{user},{item},{stars},944249077\n" for user, item, stars in rows)
+
+
+def main() -> None:
+    """Draw, write, and measure twice."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ratings", type=int, default=32_000_204, help="how many (%(default)s)")
+    wanted = parser.parse_args().ratings
+    share = min(1.0, wanted / 32_000_204) ** 0.5
+    started = time.perf_counter()
+    drawn = synthetic.draw(max(30, round(200_948 * share)), max(30, round(84_432 * share)), wanted, seed=0)
+    print(f"drawn: {time.perf_counter() - started:.1f} s", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        write(drawn, Path(name) / "ml-32m")
+        del drawn
+        for which in ("first reading", "second start"):
+            done = subprocess.run(
+                [sys.executable, "-c", MEASURE, name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+            )
+            print(f"{which}: {done.stdout.strip()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

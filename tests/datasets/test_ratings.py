@@ -1,0 +1,280 @@
+"""Ratings of one's own: every layout gives the same table, and what is wrong is one line that says where."""
+
+import argparse
+import builtins
+import gzip
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import data
+import main
+from data import Interactions
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def load(path: Path, *flags: str) -> Interactions:
+    arguments = ["--ratings", str(path), "--data_dir", str(path.parent / "kept"), *flags]
+    return data.from_flags(main.parse_arguments(arguments))
+
+
+def triples(made: Interactions) -> list[tuple[Any, Any, float]]:
+    def own(source: Any, ids: Any) -> list[Any]:
+        return [source[place] if isinstance(source, tuple) else int(source[place]) for place in ids.tolist()]
+
+    users, items = own(made.source_user_ids, made.user_ids), own(made.source_item_ids, made.item_ids)
+    return list(zip(users, items, made.ratings.tolist(), strict=True))
+
+
+def table(seed: int, text: bool) -> list[tuple[Any, Any, float]]:
+    draw = random.Random(seed)
+    pairs = draw.sample([(user, item) for user in range(1, 30) for item in range(5, 40)], 200)
+    name = (lambda n: f"é,{n}") if text else (lambda n: n * 10 ** (seed % 3))
+    return [(name(user), item, draw.choice([0.5, 1.0, 3.5, -2.0, 100.0])) for user, item in pairs]
+
+
+FORMATS = {
+    "a.csv": (",", "userId,movieId,rating,timestamp\n"),
+    "bare.csv": (",", ""),
+    "a.tsv": ("\t", "USER\titem_id\tScore\ttime\n"),
+    "u.data": ("\t", ""),
+    "ratings.dat": ("::", ""),
+    "a.inter": ("\t", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"),
+    "semicolons.csv": (";", "uid;iid;stars;t\n"),
+    "packed.csv.gz": (",", "user,item,rating,timestamp\n"),
+}
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_layout_gives_the_same_table(name: str, seed: int, text: bool, tmp_path: Path) -> None:
+    rows = table(seed, text)
+    separator, header = FORMATS[name]
+    quoted = '"{}"' if text and separator == "," else "{}"
+    lines = [separator.join([quoted.format(user), str(item), f"{stars:g}", "12345"]) for user, item, stars in rows]
+    content = (header + "\n".join(lines) + "\n").replace("\n", ("\n", "\r\n", "\n\n")[seed]).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    for _ in range(2):  # read, then from the cache
+        assert triples(load(tmp_path / name)) == rows
+
+
+def test_columns_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("when,stars given,who,what\n1,5,ann,x\n2,3.5,bob,y\n")
+    expected = [("ann", "x", 5.0), ("bob", "y", 3.5)]
+    assert triples(load(path, "--columns", "who,what,stars given")) == expected
+    assert triples(load(path, "--columns", "3,4,2")) == expected
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "2 ratings of 2 items by 2 users, 3.5 to 5 stars; column who, what, stars given"
+    )
+
+
+def test_ids_are_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,rating\n007,1,5\n7,2,4\n7,99999999999999999999,3\n")
+    assert triples(load(path)) == [("007", "1", 5.0), ("7", "2", 4.0), ("7", "99999999999999999999", 3.0)]
+    path.write_text('user,item,rating,review\n1,1,5,"two\nlines, and ""more"""\n2,5000000000,4,\n')
+    assert triples(load(path)) == [(1, 1, 5.0), (2, 5000000000, 4.0)]
+
+
+def test_the_last_rating_of_a_pair_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,rating\n1,1,5\n1,2,4\n1,1,3\n2,1,1\n1,1,2\n")
+    for _ in range(2):
+        assert triples(load(path)) == [(1, 2, 4.0), (2, 1, 1.0), (1, 1, 2.0)]
+        assert "; 2 more were of the same user and item as a later one\n" in capsys.readouterr().err
+
+
+H = "user,item,rating\n"
+WRONG: dict[str, tuple[bytes | str, str]] = {
+    "missing": (H + "1,2,3\n\n,2,3\n", "line 4, column user: the user is missing: fill it in or remove the line"),
+    "missing word": (H + "1,2,3\n1,NaN,3\n", "line 3, column item: the item is missing"),
+    "missing text": (H + "a,2,3\nb,,3\n", "line 3, column item: the item is missing"),
+    "no number": (H + "1,2,3\n1,3,good\n", "line 3, column rating: 'good' is no rating: expected a number"),
+    "infinite": (H + "1,2,3\n1,3,inf\n", "line 3, column rating: 'inf' is no rating"),
+    "not a number": (H + "1,2,3\n1,3,nan\n", "line 3, column rating: the rating is missing"),
+    "too large": (H + "1,2,3\n1,3,1e300\n", "line 3, column rating: '1e300' is no rating"),
+    "decimal comma": (H + "1,2,3\n1,3,3,5\n", "line 3: has 4 columns: expected 3 as in the first line"),
+    "too few": (H + "1,2,3\n1,3\n", "line 3: has 2 columns: expected 3"),
+    "quoted too many": (H + '1,2,3\n"1",3,4,9\n', "line 3: has 4 columns: expected 3"),
+    "two columns": ("user,item\n1,2\n", "line 1: fewer than three columns in 'user,item'"),
+    "empty": ("", "is empty: expected a line a rating"),
+    "blank": ("\n \n", "is empty: expected a line a rating"),
+    "header alone": (H, "has a header and nothing below it"),
+    "one user": (H + "7,1,3\n7,2,3\n", "column user has the user '7' in every line: expected at least two users"),
+    "one rating": (H + "7,1,3\n", "has a single rating: expected at least two"),
+    "binary": (b"\x89PNG\r\n\x1a\n\0\0", "line 3: has a zero byte: this is a binary file"),
+    "zip": (b"PK\x03\x04abc", "is a zip archive: unzip it first"),
+    "UTF-16": ((H + "1,2,3\n").encode("utf-16"), "is UTF-16: save it as UTF-8"),
+    "Latin-1": ((H + "1,2,3\né,2,3\n").encode("latin-1"), "line 3, byte 1: 0xe9 is not UTF-8: save it as UTF-8"),
+    "unknown names": ("who,what,how\n1,2,3\n2,2,3\n", "line 1: none of the columns who, what, how is known: say which"),
+    "two scores": ("user,item,rating,score\n1,2,3,4\n", "line 1: rating and score could each be the rating: say which"),
+    "no rating": ("user,item,when\n1,2,3\n", "line 1: no column for the rating in user, item, when: say which"),
+    "five columns": ("1,2,3,4,5\n", "line 1: no header, and not user, item, rating in this order: say which"),
+    "dates": ("1,2,3,2001-01-01\n", "line 1: column 4 is '2001-01-01', and no time in seconds: say which"),
+    "old Mac": ("user,item,rating\r1,2,3\r", "its lines end with CR alone"),
+    "gzip cut off": (gzip.compress((H + "1,2,3\n" * 99).encode())[:-9], "is damaged: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    content, message = WRONG[name]
+    (tmp_path / "a.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["--ratings", "a.csv", "--epochs", "1"]) == 2
+    output, errors = capsys.readouterr()
+    assert (output, errors.count("\n")) == ("", 1)
+    assert errors.startswith("main.py: error: a.csv")
+    assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--columns", "1,2,3"], "columns is for ratings of your own: give --ratings FILE as well"),
+        (["--titles", "x"], "titles is for ratings of your own"),
+        (["--ratings", "none.csv"], "none.csv is not there: expected a file of ratings"),
+        (["--ratings", "."], ". is a folder: expected a file"),
+        (["--ratings", "a.csv", "--columns", "1,2"], "columns is '1,2': expected three, USER,ITEM,RATING"),
+        (["--ratings", "a.csv", "--columns", "1,2,9"], "a.csv, line 1: has 3 columns, and columns is '1,2,9'"),
+        (["--ratings", "a.csv", "--columns", "user,item,x"], "no column is called 'x' among user, item, rating"),
+    ],
+)
+def test_flags_that_do_not_fit(flags: list[str], message: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    (tmp_path / "a.csv").write_text(H + "1,2,3\n2,2,4\n")
+    monkeypatch.chdir(tmp_path)
+    assert main.main([*flags, "--epochs", "1"]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main.parse_arguments(["--dataset", "ml-1m", "--ratings", "a.csv"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_lines_are_counted_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import blocks
+
+    monkeypatch.setattr(blocks.blocks, "__defaults__", (50,))
+    lines = [f"{n},{n + 1},3" for n in range(100)]
+    path = tmp_path / "a.csv"
+    path.write_text(H + "\n".join(lines) + "\n")
+    assert len(load(path)) == 100
+    lines[80] = "80,81,x"
+    path.write_text(H + "\n" * 3 + "\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match="line 85, column rating: 'x'"):
+        load(path)
+
+
+def test_the_cache_follows_its_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(H + "1,2,3\n2,5,4\n")
+    first = triples(load(path))
+    (kept,) = (tmp_path / "kept" / "cache").iterdir()
+    payload = kept.read_bytes()
+    for place in range(0, len(payload), 97):  # wherever it is damaged, what comes out is right
+        kept.write_bytes(payload[:place] + bytes([payload[place] ^ 255]) + payload[place + 1 :])
+        assert triples(load(path)) == first
+    kept.write_bytes(payload[: len(payload) // 2])
+    capsys.readouterr()
+    assert triples(load(path)) == first
+    assert "is damaged (" in capsys.readouterr().err
+    path.write_text(H + "1,2,3\n2,5,4\n3,3,4\n")
+    assert len(load(path)) == 3
+    assert [each.name for each in kept.parent.iterdir()] == [kept.name]
+
+
+def test_titles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(H + "1,2,3\n2,3,4\n2,4,4\n")
+    odd = ('Amélie, "or" not; (2001)', "Face::Off (1997)", "4")
+    for name, content in {
+        "movies.csv": 'movieId,title,genres\n2,"Amélie, ""or"" not; (2001)",x\n3,Face::Off (1997),y\n',
+        "movies.dat": '2::Amélie, "or" not; (2001)::x\n3::Face::Off (1997)::y\n',
+        "u.item": '2|Amélie, "or" not; (2001)|x\n3|Face::Off (1997)|y\n',
+        "a.item": 'item_id:token\tmovie_title:token_seq\n2\tAmélie, "or" not; (2001)\n3\tFace::Off (1997)\n',
+    }.items():
+        for encoding in ("utf-8", "latin-1"):
+            (tmp_path / name).write_bytes(content.encode(encoding))
+            assert load(path, "--titles", str(tmp_path / name)).titles == odd
+            said = capsys.readouterr().err
+            assert ("not in UTF-8, read as Latin-1" in said) == (encoding == "latin-1")
+            assert "1 of 3 items have no title there" in said
+
+
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1")
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", without)
+        with pytest.raises(ValueError, match="needs pyarrow: pip install pyarrow"):
+            load(path)
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    with pytest.raises(ValueError, match="is damaged or no Parquet file"):
+        load(path)
+    pd.DataFrame({"user": ["a", "b"], "item": [1, 2], "rating": [3, 4.5], "t": [1, 2]}).to_parquet(path)
+    assert triples(load(path)) == [("a", 1, 3.0), ("b", 2, 4.5)]
+    pd.DataFrame({"user": ["a", None], "item": [1, 2], "rating": [3, 4.5]}).to_parquet(path)
+    with pytest.raises(ValueError, match="row 2, column user: the user is missing"):
+        load(path)
+
+
+def test_a_run_on_ones_own_ratings_and_another_file_is_refused(tmp_path: Path) -> None:
+    for name, seed in (("mine.csv", 1), ("other.csv", 2)):
+        lines = [f"{user},{item},{stars}" for user, item, stars in table(seed, text=False)]
+        (tmp_path / name).write_text(H + "\n".join(lines) + "\n")
+    command = [sys.executable, str(ROOT / "main.py"), "--logdir=run", "--epochs=2", "--eval_users=5"]
+
+    def run(*flags: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = run("--ratings", "mine.csv")
+    assert (done.returncode, done.stderr.splitlines()[0].count("ratings of")) == (0, 1), done.stderr
+    refused = run("--ratings", "other.csv", "--resume")
+    assert refused.returncode == 2
+    assert "the ratings were others" in refused.stderr
+
+
+def test_users_and_items_of_one_side_only(tmp_path: Path) -> None:
+    """They have a row in the tables of both sides, and are scored by what the seed put there."""
+    path = tmp_path / "a.csv"
+    path.write_text(H + "".join(f"{n},{n},3\n" for n in range(40)))  # each user and item has one rating
+    options = main.parse_arguments(["--ratings", str(path), "--data_dir", str(tmp_path), "--test_fraction=0.5"])
+    options.logdir = tmp_path / "run"
+    trainer, test = main.set_up(options)
+    assert (trainer.train.num_users, test.num_users, test.num_items) == (40, 40, 40)
+    assert not set(trainer.train.user_ids.tolist()) & set(test.user_ids.tolist())
+    trainer.run_epoch()
+    from metrics import mrr_score, mse_score
+
+    assert 0 < mrr_score(trainer.model, test, trainer.train) <= 1
+    assert mse_score(trainer.model, test) >= 0
+
+
+def test_the_default_takes_no_pandas(data_dir: Path) -> None:
+    program = f"import sys, data; data.load({str(data_dir)!r}); print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_name_of_the_ratings_is_noted() -> None:
+    from datasets import choice
+
+    assert choice.name(argparse.Namespace(ratings=None, dataset="ml-1m")) == "ml-1m"
+    assert choice.name(argparse.Namespace(ratings=Path("a/b.csv"), dataset="ml-100k")) == "b.csv"

@@ -1,0 +1,182 @@
+"""MovieLens's other releases, in small archives written as their READMEs describe them, and fetched from a server."""
+
+import hashlib
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+import data
+import main
+from data import Interactions
+from datasets import download, releases
+
+ROOT = Path(__file__).parent.parent.parent
+STARS = (0.5, 3.0, 4.5, 5.0)
+TITLES = ("Toy Story (1995)", 'Misérables, Les (1995) "uncut"', "Movie: the ; one (2000)")
+
+
+def members(name: str) -> dict[str, bytes]:
+    """The ratings and the movies of a release."""
+    release = releases.RELEASES[name]
+    stars = (1.0, 3.0, 4.0, 5.0) if name == "ml-1m" else STARS
+    pairs = [(1, 1193), (1, 10), (75, 1193), (6040, 77)]
+    if release.ending == "dat":
+        ratings = "".join(f"{u}::{i}::{s:g}::978300760\n" for (u, i), s in zip(pairs, stars, strict=True))
+        movies = "".join(f"{i}::{t}::Drama|Comedy\n" for i, t in zip((10, 77, 1193), TITLES, strict=True))
+    else:
+        rows = "".join(f"{u},{i},{s:.1f},978300760\n" for (u, i), s in zip(pairs, stars, strict=True))
+        ratings = f"userId,movieId,rating,timestamp\n{rows}"
+        quoted = [t if "," not in t else '"' + t.replace('"', '""') + '"' for t in TITLES]
+        movies = "movieId,title,genres\n"
+        movies += "".join(f"{i},{t},Drama|Comedy\n" for i, t in zip((10, 77, 1193), quoted, strict=True))
+    where = release.folder
+    return {
+        f"{where}/ratings.{release.ending}": ratings.encode(),
+        f"{where}/movies.{release.ending}": movies.encode(release.encoding),
+    }
+
+
+def pack(name: str, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members(name).items():
+            archive.writestr(member, content)
+
+
+def accept(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the stand-in's digest be the published one, where the release has one."""
+    if releases.RELEASES[name].md5 is not None:
+        stand_in = releases.RELEASES[name]._replace(md5=hashlib.md5(path.read_bytes()).hexdigest())
+        monkeypatch.setitem(releases.RELEASES, name, stand_in)
+
+
+def load(name: str, folder: Path) -> Interactions:
+    return data.from_flags(main.parse_arguments(["--dataset", name, "--data_dir", str(folder)]))
+
+
+def check(made: Interactions, name: str) -> None:
+    assert (made.num_users, made.num_items, made.titles) == (3, 3, TITLES)
+    assert made.ratings.tolist() == ([1.0, 3.0, 4.0, 5.0] if name == "ml-1m" else list(STARS))
+    assert isinstance(made.source_item_ids, torch.Tensor)
+    assert made.source_item_ids[made.item_ids].tolist() == [1193, 10, 1193, 77]
+
+
+@pytest.mark.parametrize("name", releases.RELEASES)
+def test_a_release_put_by_hand(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(name, tmp_path / f"{name}.zip")
+    if releases.RELEASES[name].md5 is not None:
+        with pytest.raises(ValueError, match="bytes with MD5"):
+            load(name, tmp_path)
+    accept(name, tmp_path / f"{name}.zip", monkeypatch)
+    for _ in range(2):
+        check(load(name, tmp_path), name)
+    with zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
+        archive.extractall(tmp_path / "unzipped")
+    check(load(name, tmp_path / "unzipped"), name)
+
+
+def test_a_digest_beside_the_archive_is_heeded(tmp_path: Path) -> None:
+    pack("ml-32m", tmp_path / "ml-32m.zip")
+    (tmp_path / "ml-32m.zip.md5").write_text(f"{'0' * 32}  ml-32m.zip\n")
+    with pytest.raises(ValueError, match="expected 00000000000000000000000000000000"):
+        load("ml-32m", tmp_path)
+    (tmp_path / "ml-32m.zip").write_bytes(b"no archive")
+    (tmp_path / "ml-32m.zip.md5").unlink()
+    with pytest.raises(ValueError, match="is damaged"):
+        load("ml-32m", tmp_path)
+    pack("ml-25m", tmp_path / "ml-32m.zip")
+    with pytest.raises(ValueError, match="it is no archive of ml-32m"):
+        load("ml-32m", tmp_path)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves files by name, from a byte on if asked, and may break off."""
+
+    files: dict[str, bytes]
+    break_off: int | None = None
+    ranges: list[str | None]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert isinstance(self.server, Server)
+            content = self.server.files.get(self.path[1:])
+            self.server.ranges.append(asked := self.headers.get("Range"))
+            start = int(asked[6:-1]) if asked else 0
+            if content is None or start >= len(content) > 0:
+                self.send_error(404 if content is None else 416)
+                return
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            self.wfile.write(content[start : self.server.break_off])
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    made = Server(("127.0.0.1", 0), Handler)
+    made.files, made.ranges = {}, []
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(releases, "URL", f"http://127.0.0.1:{made.server_port}/")
+    yield made
+    made.shutdown()
+    made.socket.close()
+
+
+def test_a_release_is_fetched_checked_and_gone_on_with(server: Server, tmp_path: Path) -> None:
+    pack("ml-latest", tmp_path / "x.zip")
+    payload = (tmp_path / "x.zip").read_bytes()
+    server.files = {"ml-latest.zip": payload, "ml-latest.zip.md5": b"MD5 (ml-latest.zip) = " + b"0" * 32}
+    folder = tmp_path / "data"
+    with pytest.raises(ValueError, match="bytes with MD5"):
+        load("ml-latest", folder)
+    assert [each.name for each in folder.iterdir()] == ["ml-latest.zip.md5"]
+    server.files["ml-latest.zip.md5"] = f"{hashlib.md5(payload).hexdigest()}  ml-latest.zip\n".encode()
+    server.break_off = 300
+    with pytest.raises(FileNotFoundError, match="broke off after 300 of"):
+        load("ml-latest", folder)
+    assert (folder / "ml-latest.zip.part").stat().st_size == 300
+    server.break_off = None
+    check(load("ml-latest", folder), "ml-latest")
+    assert server.ranges[-1] == "bytes=300-"
+    assert (folder / "ml-latest.zip").read_bytes() == payload
+    assert not (folder / "ml-latest.zip.part").exists()
+
+
+def test_a_longer_leftover_is_not_gone_on_with(server: Server, tmp_path: Path) -> None:
+    server.files = {"a": b"12345"}
+    (tmp_path / "a.part").write_bytes(b"x" * 9)
+    download.to_file(f"{releases.URL}a", tmp_path / "a", lambda _: None)
+    assert (tmp_path / "a").read_bytes() == b"12345"
+
+
+def test_no_server_says_what_to_do(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"ml-1m is not in .*could not be fetched: .*404.*To place it by hand"):
+        load("ml-1m", tmp_path)
+
+
+def test_the_command_with_an_archive_put_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    pack("ml-latest-small", tmp_path / "data" / "ml-latest-small.zip")
+    command = [
+        sys.executable,
+        str(ROOT / "main.py"),
+        "--dataset",
+        "ml-latest-small",
+        "--epochs=1",
+        "--test_fraction=.3",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = "4 ratings of 3 items by 3 users, 0.5 to 5 stars; column userId, movieId, rating\n"
+    assert said in done.stderr
