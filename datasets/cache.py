@@ -67,7 +67,7 @@ def save(path: Path, key: list[Any], ratings: CodedRatings) -> None:
 def load(path: Path, key: list[Any]) -> CodedRatings | None:
     """The ratings in a cache file, or None where it is not there, damaged, or made from something else."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             about = json.loads(arrays["about"].tobytes())
             if about["key"] != key:
                 return None
