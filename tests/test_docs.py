@@ -60,7 +60,7 @@ ELSEWHERE = {
     "python benchmarks/scale.py --whole --sizes 100k 32m": ("tests/test_benchmarks.py", '"benchmarks" / "scale.py"'),
     "python benchmarks/scale.py --processes --sizes 100k 32m": ("tests/test_benchmarks.py", '"--processes", "--sizes"'),
     "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
-    "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", 'flags = ["--dataset", "ml-latest-small"'),
+    "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python benchmarks/reading.py": ("tests/test_benchmarks.py", '"benchmarks" / "reading.py"'),
     "python benchmarks/bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "bands.py"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (

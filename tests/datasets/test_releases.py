@@ -168,14 +168,8 @@ def test_no_server_says_what_to_do(server: Server, tmp_path: Path) -> None:
 def test_the_command_with_an_archive_put_by_hand(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     pack("ml-latest-small", tmp_path / "data" / "ml-latest-small.zip")
-    command = [
-        sys.executable,
-        str(ROOT / "main.py"),
-        "--dataset",
-        "ml-latest-small",
-        "--epochs=1",
-        "--test_fraction=.3",
-    ]
+    flags = ["--dataset", "ml-latest-small", "--epochs=1", "--test_fraction=.3"]
+    command = [sys.executable, str(ROOT / "main.py"), *flags]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = "4 ratings of 3 items by 3 users, 0.5 to 5 stars; column userId, movieId, rating\n"
