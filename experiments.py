@@ -29,8 +29,9 @@ from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
 from study import baselines, picture, processes, summary
 from study.baselines import BaselineScore
-from study.grid import EXPERIMENTS, Experiment, Run
+from study.four_experiments import EXPERIMENTS, Experiment, Run
 from tracking.history import EpochMetrics
+from training import flags
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         return command.fail("experiments.py", error)
     torch.set_num_threads(1)  # sums then round in the same way, however many threads there could be
-    fraction = main.parse_arguments([]).test_fraction
+    fraction = flags.parse_arguments([]).test_fraction
     sides = {seed: main.split(interactions, fraction, seed) for seed in range(options.seeds)}
     fingerprints = {seed: data.fingerprint(*both) for seed, both in sides.items()}
     # Seed by seed, so that what is there when it is stopped can be compared.

@@ -22,7 +22,6 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import argparse
 import json
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -167,14 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run(options)
     except (ValueError, OSError) as error:
         return command.fail("grader.py", error)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as a script's background jobs have it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     command.end(main)

@@ -26,7 +26,7 @@ class Recommender(Protocol):
         """(users,) → (users, items), a new tensor, which is written into."""
 
 
-class ByUser(Protocol):
+class LogByUser(Protocol):
     """Interactions sorted by user: user i's are at [offsets[i], offsets[i + 1])."""
 
     @property
@@ -58,7 +58,7 @@ class InteractionLog(Protocol):
     def num_items(self) -> int: ...
 
     @property
-    def by_user(self) -> ByUser: ...
+    def by_user(self) -> LogByUser: ...
 
 
 @torch.no_grad()

@@ -32,14 +32,14 @@ from tracking.progress import progress_bar
 from tracking.tensorboard import CHARTS, TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
-from training.dispatch import make_step, pick_optimizer
 from training.evaluation import Evaluation
-from training.parallel import Group, LostProcess
+from training.parallel import ALONE, Group, LostProcess
+from training.sampling import Sampler
 from training.settings import Settings
-from training.steps import Triples, Weights
+from training.step_factory import make_step, pick_optimizer
+from training.steps import Weights
 
 CHECKPOINT_SECONDS = 2.0
-BLOCK = 2**19  # training examples that are looked up at a time, so that memory for them does not grow with their number
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 
 
@@ -73,7 +73,7 @@ class Trainer:
         settings: Settings,
         seed: int,
         eager: bool = False,
-        group: Group | None = None,
+        group: Group = ALONE,
     ) -> None:
         users, items = model.factorization_tables
         if len(train) == 0:
@@ -98,6 +98,7 @@ class Trainer:
         self.group = group
         self.seed = seed
         self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.sampler = Sampler(self.train, self.batch_size, self.generator)
 
     def run_epoch(self) -> Losses:
         """Train on every triple once, in a new order and with new negative items.
@@ -109,11 +110,8 @@ class Trainer:
             FloatingPointError: a loss stopped being finite.
         """
         n = len(self.train)
-        size = torch.int32 if n < 2**31 else torch.int64
-        order = torch.randperm(n, generator=self.generator, device=self.device, dtype=size)
         # The losses stay on the device until all steps are done, because reading one would wait for its step.
-        block = self.batch_size * max(1, BLOCK // self.batch_size)
-        blocks = [self.step.run(self._triples(chosen), self.batch_size) for chosen in order.split(block)]
+        blocks = [self.step.run(triples, self.batch_size) for triples in self.sampler.epoch()]
         losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         self._check_finite(losses)
         sizes = torch.full((len(losses),), float(self.batch_size), device=self.device)
@@ -125,17 +123,6 @@ class Trainer:
             regression,
             self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
         )
-
-    def _triples(self, chosen: Tensor) -> Triples:
-        """The training examples at these positions, each with a new negative item.
-
-        One gather for many steps: a step's batch is then a slice, which copies nothing.
-        """
-        train = self.train
-        columns = (torch.index_select(x, 0, chosen) for x in (train.user_ids, train.item_ids, train.ratings))
-        users, items, ratings = columns
-        negatives = torch.randint(train.num_items, (len(chosen),), generator=self.generator, device=self.device)
-        return Triples(users, items, negatives, ratings)
 
     def checkpoint(
         self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
@@ -174,6 +161,12 @@ class Trainer:
             self.generator.set_state(tensors["generator"])
         else:  # each kind of device has random numbers of its own, so that the run can only go on with others
             self.generator.manual_seed((self.seed + self.epoch) % 2**64)
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user where row-wise Adam trains, else nothing."""
+        rowwise = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
+        return rowwise if self.optimizer == "lazy_adam" else ""
 
     @property
     def likely_cause(self) -> str:

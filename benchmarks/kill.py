@@ -9,20 +9,25 @@ that reaches its end must have the same weights, optimizer, random numbers, metr
 curves, bit for bit, as the run that was never interrupted.
 """
 
-import random
-import subprocess
 import sys
-import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped")
+
+import random
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from cli.arguments import Parser
 from tracking import checkpoint
 from tracking.checkpoint import CHECKPOINT, METRICS
@@ -148,5 +153,4 @@ def command_line() -> int:
 
 
 if __name__ == "__main__":
-    command.begin()
     command.end(command_line)

@@ -8,27 +8,31 @@ for all; MSE is of the test ratings, where a peer predicts any. Mean ± standard
 a fit of its own. A peer that cannot be installed or fails is reported in its row.
 """
 
-import os
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-import venv
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import torch
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped")
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+import venv
+from typing import NamedTuple
+
+import numpy as np
 import peer_models
+import torch
 
 import data
 import metrics
 import train
-from cli import command
 from cli.arguments import Parser
 from models import MultiTaskNet
 from training.devices import flush_denormals, threads_for
@@ -141,5 +145,4 @@ def command_line() -> int:
 
 
 if __name__ == "__main__":
-    command.begin()
     command.end(command_line)

@@ -6,23 +6,29 @@
 The ratings are synthetic, in the format of ml-32m. Each measurement is a process of its own.
 """
 
-import argparse
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from cli import command
 
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped")
+
+import subprocess
+import tempfile
+import time
+
+from cli.arguments import Parser
 from datasets import synthetic
 from datasets.source import SourceRatings
 
 MEASURE = """
 import resource, sys, time
 import data, main
-options = main.parse_arguments(["--dataset", "ml-32m", "--data_dir", sys.argv[1]])
+from training.flags import parse_arguments
+options = parse_arguments(["--dataset", "ml-32m", "--data_dir", sys.argv[1]])
 started = time.perf_counter()
 ratings = data.from_flags(options)
 seconds, loaded = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -45,9 +51,9 @@ def write(ratings: SourceRatings, folder: Path) -> None:
             file.writelines(f"{user},{item},{stars},944249077\n" for user, item, stars in rows)
 
 
-def main() -> None:
+def command_line() -> int:
     """Draw, write, and measure twice."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description="How long ratings take to be read.")
     parser.add_argument("--ratings", type=int, default=32_000_204, help="how many (%(default)s)")
     wanted = parser.parse_args().ratings
     share = min(1.0, wanted / 32_000_204) ** 0.5
@@ -62,7 +68,8 @@ def main() -> None:
                 [sys.executable, "-c", MEASURE, name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
             )
             print(f"{which}: {done.stdout.strip()}", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    command.end(command_line)

@@ -10,32 +10,38 @@ turns, round by round, in one process and on one thread, so that a busy machine 
 on as many ratings of each as ``--ratings`` says, in steps of the whole network; with ``--whole`` on all of them.
 """
 
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped")
+
 import argparse
 import os
 import platform
 import resource
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import train
-from cli import command
 from cli.arguments import Parser
 from data import Interactions
 from models import MultiTaskNet
 from training.devices import flush_denormals
 from training.evaluation import Evaluation
-from training.parallel import Group, join
+from training.parallel import ALONE, Group
 from training.settings import Settings
+from training.torchrun import join
 
 
 class Size(NamedTuple):
@@ -68,7 +74,7 @@ def draw(size: Size, share: float, seed: int) -> Interactions:
     return Interactions(users, items, ratings, size.users, size.items)
 
 
-def trainer_of(size: Size, side: Interactions, optimizer: str, batch_size: int, group: Group | None) -> train.Trainer:
+def trainer_of(size: Size, side: Interactions, optimizer: str, batch_size: int, group: Group) -> train.Trainer:
     torch.manual_seed(0)
     net = MultiTaskNet(size.users, size.items)
     return train.Trainer(net, side, Settings(batch_size=batch_size, optimizer=optimizer), 0, group=group)
@@ -76,7 +82,7 @@ def trainer_of(size: Size, side: Interactions, optimizer: str, batch_size: int, 
 
 def part(trainer: train.Trainer, order: torch.Tensor) -> Callable[[], object]:
     """Training on these of a trainer's ratings, with everything that an epoch does for them."""
-    return lambda: trainer.step.run(trainer._triples(order), trainer.batch_size)
+    return lambda: trainer.step.run(trainer.sampler.triples(order), trainer.batch_size)
 
 
 def measure_sizes(options: argparse.Namespace) -> None:
@@ -91,7 +97,7 @@ def measure_sizes(options: argparse.Namespace) -> None:
         test, side = both.select(torch.arange(held_out)), both.select(torch.arange(held_out, len(both)))
         del both
         for optimizer in ("auto", "lazy_adam"):
-            trainer = trainer_of(size, side, optimizer, options.batch_size, None)
+            trainer = trainer_of(size, side, optimizer, options.batch_size, ALONE)
             if optimizer == "auto":
                 evaluations[name] = Evaluation(trainer.model, side, test)
                 label = f"{name} {trainer.optimizer}"
@@ -168,7 +174,7 @@ def measure_inside(options: argparse.Namespace) -> None:
         started = time.perf_counter()
         work()
         costs.append((time.perf_counter() - started) / min(options.ratings, len(trainer.train)) * 1e6)
-    if group is None or group.rank == 0:
+    if group.rank == 0:
         print(trainer.optimizer, min(costs[1:]))
 
 
@@ -203,5 +209,4 @@ def command_line() -> int:
 
 
 if __name__ == "__main__":
-    command.begin()
     command.end(command_line)

@@ -3,11 +3,21 @@
     python benchmarks/speed.py                   # about ten minutes
     python benchmarks/speed.py --rounds 1 --epochs 3
 
-Three contenders take turns, round by round, on the same data: the plain procedure (``plain.py``), this project with
-its eager step (``main.py --eager``), and this project as shipped (``main.py``). Each cell is the median over the rounds
-with the smallest and the largest; the ratio is plain / shipped, round by round. MovieLens 100K where it is at hand,
-synthetic ratings of the same shape where it is not.
+Three contenders take turns, round by round, on the same data: the plain procedure (``plain_trainer.py``), this project
+with its eager step (``main.py --eager``), and this project as shipped (``main.py``). Each cell is the median over the
+rounds with the smallest and the largest; the ratio is plain / shipped, round by round. MovieLens 100K where it is at
+hand, synthetic ratings of the same shape where it is not.
 """
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped")
 
 import argparse
 import json
@@ -15,23 +25,17 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
+import plain_trainer
 import torch
-
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-import plain
 
 import data
 import metrics
 import train
-from cli import command
 from cli.arguments import Parser
 from datasets.movielens import GROUPLENS, RECBOLE
 from models import MultiTaskNet
@@ -65,7 +69,7 @@ def measure_inside(options: argparse.Namespace, sharing: bool) -> dict[str, dict
         torch.manual_seed(0)
         return MultiTaskNet(ratings.num_users, ratings.num_items, embedding_sharing=sharing)
 
-    baseline = plain.PlainTrainer(network(), train_side, 0.99, 0.01)
+    baseline = plain_trainer.PlainTrainer(network(), train_side, 0.99, 0.01)
     eager = train.Trainer(network(), train_side, Settings(), seed=0, eager=True)
     shipped = train.Trainer(network(), train_side, Settings(), seed=0)
     rows: dict[str, dict[str, list[float]]] = {}
@@ -75,8 +79,8 @@ def measure_inside(options: argparse.Namespace, sharing: bool) -> dict[str, dict
 
     for step in range(options.rounds + 1):
         record("training epoch", "plain", baseline.fit)
-        record("MSE", "plain", lambda: plain.plain_mse(baseline.net, test))
-        record("MRR", "plain", lambda: plain.plain_mrr(baseline.net, test, train_side))
+        record("MSE", "plain", lambda: plain_trainer.plain_mse(baseline.net, test))
+        record("MRR", "plain", lambda: plain_trainer.plain_mrr(baseline.net, test, train_side))
         for name, trainer in (("eager", eager), ("shipped", shipped)):
             with threads_for(trainer.model, trainer.batch_size):
                 record("training epoch", name, trainer.run_epoch)
@@ -91,7 +95,7 @@ def run_process(
     contender: str, sharing: bool, epochs: int, threads: int, options: argparse.Namespace
 ) -> tuple[float, float]:
     """A whole experiment as a process: seconds from start to exit, and its peak memory in MiB."""
-    script = ROOT / ("benchmarks/plain.py" if contender == "plain" else "main.py")
+    script = ROOT / ("benchmarks/plain_trainer.py" if contender == "plain" else "main.py")
     with tempfile.TemporaryDirectory() as logdir:
         arguments = [f"--epochs={epochs}", f"--logdir={logdir}/run", f"--data_dir={options.data_dir}", "--device=cpu"]
         arguments += ["--no_shared_embeddings"] * (not sharing) + ["--eager"] * (contender == "eager")
@@ -192,5 +196,4 @@ def command_line() -> int:
 
 
 if __name__ == "__main__":
-    command.begin()
     command.end(command_line)

@@ -31,13 +31,21 @@ def begin(when_stopped: str | None = None) -> None:
 
 
 def end(main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with the status that it returns, or with 1 when its output is no longer read."""
+    """Run a command and exit with the status that it returns.
+
+    It is 1 when the output is no longer read, and 130 or 143, with a line on stderr, when Ctrl-C or SIGTERM stopped a
+    command that has nothing more to say about it.
+    """
     status: str | int | None
     try:
         try:
-            status = main()
+            with signals.stoppable():
+                status = main()
         except SystemExit as stop:  # --help and wrong flags
             status = stop.code
+        except signals.Stopped as stopped:
+            print("stopped", file=sys.stderr)
+            status = 128 + stopped.signal_number
         sys.stdout.flush()
         if streams.output_is_unread():  # argparse says nothing
             raise BrokenPipeError

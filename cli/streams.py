@@ -2,10 +2,12 @@
 
 A terminal may not know λ, a scheduler may have closed a stream, the disk behind a redirection may be full. None of
 these is a reason to lose a night's training at its closing line. So characters that a stream cannot carry are
-written as escapes ("\\u03bb"), a closed stream is the null device, and what cannot be written is dropped, with a line
-about it on stderr at the end. A pipe that nobody reads any more still raises ``BrokenPipeError`` on standard output.
+written as escapes ("\\u03bb"), the bytes of a file's name that Python could not decode as they are; a closed stream is
+the null device, and what cannot be written is dropped, with a line about it on stderr at the end. A pipe that nobody
+reads any more still raises ``BrokenPipeError`` on standard output.
 """
 
+import codecs
 import io
 import os
 import select
@@ -42,6 +44,19 @@ class _TolerantFile(io.FileIO):
         return length
 
 
+CARRY = "cli.streams"  # how characters are written that a stream cannot carry, by the name that codecs have for it
+
+
+def _carry(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes that Python could not decode, in the name of a file, as they were; other characters as escapes."""
+    assert isinstance(error, UnicodeEncodeError)
+    first = error.object[error.start]
+    if "\udc80" <= first <= "\udcff":
+        return bytes([ord(first) - 0xDC00]), error.start + 1
+    return first.encode("ascii", "backslashreplace"), error.start + 1
+
+
+codecs.register_error(CARRY, _carry)
 _files: dict[str, _TolerantFile] = {}
 
 
@@ -67,7 +82,7 @@ def _protected(stream: TextIO | None, descriptor: int, name: str) -> TextIO:
     return io.TextIOWrapper(
         file if unbuffered else io.BufferedWriter(file),  # as Python's own under -u
         encoding=stream.encoding if stream is not None else "utf-8",
-        errors="backslashreplace",
+        errors=CARRY,
         line_buffering=file.isatty() or name == "stderr",
         write_through=unbuffered,
     )

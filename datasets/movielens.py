@@ -108,8 +108,8 @@ def load(folder: Path) -> SourceRatings:
     with contextlib.suppress(OSError):
         folder.rmdir()  # if it is empty, it was made for what did not come
     raise FileNotFoundError(
-        "\n  ".join(["MovieLens 100K was not found. Tried:", *failures])
-        + f"\nTo place it by hand, put {GROUPLENS_URL} at {folder / GROUPLENS.filename}"
+        f"MovieLens 100K was not found: {'; '.join(failures)}. "
+        f"To place it by hand, put {GROUPLENS_URL} at {folder / GROUPLENS.filename}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What every source of ratings gives: an interaction log with the source's own ids."""
+"""What every source of ratings gives: ratings with the source's own ids."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class SourceRatings(NamedTuple):
-    """An interaction log as its source has it, in the source's order: aligned 1-D arrays.
+    """Ratings as their source has them, in the source's order: aligned 1-D arrays.
 
     Attributes:
         users, items: (n,) int64, the source's own ids.
@@ -25,7 +25,7 @@ Ids = NDArray[np.int64] | tuple[str, ...]
 
 
 class CodedRatings(NamedTuple):
-    """An interaction log whose ids are 0, 1, … in the order of the source's ids, each pair once.
+    """Ratings whose ids are 0, 1, … in the order of the source's ids, each pair once.
 
     Attributes:
         user_ids, item_ids: (n,) int32.

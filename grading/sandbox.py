@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from grading.confinement import WALLS, Confinement
-from grading.session import MEMORY, PATIENCE, Session
+from grading.session import MEMORY, WARDEN_TIMEOUT, Session
 
 PIPE = 2**20  # bytes
 PASSABLE = 0o711  # of a folder: others pass through it to what they know the name of
@@ -156,7 +156,7 @@ class Sandbox:
         assert self._control is not None
         try:
             self._control.send(b"end")
-            self._control.settimeout(PATIENCE)
+            self._control.settimeout(WARDEN_TIMEOUT)
             report = json.loads(self._control.recv(4096))
         except (OSError, ValueError):  # the grader is being stopped
             self._stop()
@@ -226,7 +226,7 @@ class Sandbox:
             self._control = None
         if self._warden is not None:
             try:
-                self._warden.wait(PATIENCE)
+                self._warden.wait(WARDEN_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self._warden.kill()
                 self._warden.wait()

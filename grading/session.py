@@ -15,7 +15,7 @@ from grading.messages import LENGTHS, NO_ANSWER, Answer, Unanswered, lengths, pa
 
 MEMORY = 4 * 2**30  # bytes, of all processes of a session together
 PRINTED = 2**14  # bytes that are kept of what a submission prints
-PATIENCE = 5.0  # seconds for what the warden does in milliseconds
+WARDEN_TIMEOUT = 5.0  # seconds for what the warden does in milliseconds
 DYING = 0.2  # seconds in which a process that has closed its channel is over, and its exit status known
 
 
@@ -124,7 +124,7 @@ class Session:
         """End the worker, and read what it had printed last."""
         self._answers.close()
         self._end_worker()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WARDEN_TIMEOUT
         while self._output is not None and time.monotonic() < deadline:
             if not select.select([self._output], [], [], 0)[0]:
                 break

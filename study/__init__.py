@@ -1,11 +1,11 @@
 """What comes of many runs: tables with intervals, curves, baselines, and experiments with one thing changed.
 
-    grid.py        the four experiments and their runs; start reading here
-    processes.py   running many of them, some at a time
-    baselines.py   what a trained network has to beat
-    summary.py     tables: means over seeds, differences with their intervals
-    picture.py     the curves in one picture
-    probes.py      the explanations of the write-up put to the test: python -m study.probes
+    four_experiments.py  the four experiments and their runs; start reading here
+    processes.py         running many of them, some at a time
+    baselines.py         what a trained network has to beat
+    summary.py           tables: means over seeds, differences with their intervals
+    picture.py           the curves in one picture
+    probes.py            the explanations of the write-up put to the test: python -m study.probes
 
-``python experiments.py`` runs the grid and sums it up.
+``python experiments.py`` runs them over several seeds and sums them up.
 """

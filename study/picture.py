@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from study.baselines import BaselineScore
-from study.grid import EXPERIMENTS
+from study.four_experiments import EXPERIMENTS
 from study.summary import Histories
 from tracking.history import SUMMARY_METRICS
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import data
-import main as experiment
+import main as command_line
 from cli.arguments import Parser, available_cores, check_at_least
 from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
@@ -37,6 +37,7 @@ from tracking.history import EpochMetrics
 from train import Trainer
 from training.adam import AdamState
 from training.devices import threads_for
+from training.flags import parse_arguments
 from training.steps import EagerStep, Weights, bpr_loss, regression_loss
 
 
@@ -135,7 +136,7 @@ class Outcome:
 def run(probe: Probe, seed: int, epochs: int, data_dir: Path) -> Outcome:
     """Train as main.py would, but for what the probe changes; nothing is written."""
     folders = ["--data_dir", str(data_dir), "--logdir", str(data_dir)]  # nothing is written to either
-    options = experiment.parse_arguments([*probe.flags.split(), "--seed", str(seed), "--device", "cpu", *folders])
+    options = parse_arguments([*probe.flags.split(), "--seed", str(seed), "--device", "cpu", *folders])
     trainer, test = set_up(probe, options)
     history: list[EpochMetrics] = []
     shares = {}
@@ -152,7 +153,7 @@ def run(probe: Probe, seed: int, epochs: int, data_dir: Path) -> Outcome:
 
 def set_up(probe: Probe, options: argparse.Namespace) -> tuple[Trainer, data.Interactions]:
     """The trainer and the test side of main.py, with the probe's network, from the same weights, and its optimizer."""
-    trainer, test = experiment.set_up(options)
+    trainer, test = command_line.set_up(options)
     if probe.network is not MultiTaskNet:
         network = probe.network(
             test.num_users, test.num_items, options.embedding_dim, options.layer_sizes, options.shared_embeddings
@@ -227,8 +228,31 @@ def leave_stopping_to_parent() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def run_all(options: argparse.Namespace) -> dict[Probe, list[Outcome]]:
+    """All probes with each seed, several at a time.
+
+    Raises:
+        Stopped: a signal asked for it; by then no probe is left running.
+    """
+    outcomes: dict[Probe, list[Outcome]] = {probe: [] for probe in PROBES}
+    pool = ProcessPoolExecutor(options.jobs, initializer=leave_stopping_to_parent)
+    try:
+        started = {
+            pool.submit(run, probe, seed, options.epochs, options.data_dir): probe
+            for seed in range(options.seeds)
+            for probe in PROBES
+        }
+        for ended in tqdm(as_completed(started), total=len(started), disable=None, unit="run"):
+            outcomes[started[ended]].append(ended.result())
+    finally:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+    return outcomes
+
+
 def main() -> int:
-    """Run all probes, several at a time, and print and store their tables."""
+    """Run all probes, and print and store their tables."""
     parser = Parser(description="Put the explanations of docs/writeup.md to the test.")
     flag = parser.add_argument
     flag("--epochs", type=int, default=200, help="passes over the training ratings (%(default)s)")
@@ -241,31 +265,14 @@ def main() -> int:
         check_at_least(options, epochs=1, seeds=1, jobs=1)
         check_folder(options.logdir)
         data.load(options.data_dir)
+        with stoppable():
+            text = tables(run_all(options))
+            write_whole(f"{text}\n".encode(), options.logdir / "probes.md")
     except (ValueError, OSError) as error:
-        return command.fail("probes.py", error)
-    outcomes: dict[Probe, list[Outcome]] = {probe: [] for probe in PROBES}
-    with (
-        stoppable(),
-        ProcessPoolExecutor(options.jobs, initializer=leave_stopping_to_parent) as pool,
-        tqdm(total=len(PROBES) * options.seeds, disable=None, unit="run") as bar,
-    ):
-        started = {
-            pool.submit(run, probe, seed, options.epochs, options.data_dir): probe
-            for seed in range(options.seeds)
-            for probe in PROBES
-        }
-        try:
-            for ended in as_completed(started):
-                outcomes[started[ended]].append(ended.result())
-                bar.update()
-        except Stopped as stopped:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            print("stopped; nothing is kept", file=sys.stderr)
-            return 128 + stopped.signal_number
-    text = tables(outcomes)
-    write_whole(f"{text}\n".encode(), options.logdir / "probes.md")
+        return command.fail("study.probes", error)
+    except Stopped as stopped:
+        print("stopped; nothing is kept", file=sys.stderr)
+        return 128 + stopped.signal_number
     print(text)
     return 0
 

@@ -15,7 +15,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from study.grid import Run
+from study.four_experiments import Run
 from tracking.progress import BAR
 
 MAIN = Path(__file__).parent.parent / "main.py"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from study.baselines import BaselineScore
-from study.grid import DIFFERENCES, EXPERIMENTS, Experiment
+from study.four_experiments import DIFFERENCES, EXPERIMENTS, Experiment
 from tracking.history import SUMMARY_METRICS, EpochMetrics
 
 COVERAGE = 0.95  # of the intervals

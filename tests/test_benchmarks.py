@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import plain
+import plain_trainer
 import pytest
 import torch
 
@@ -27,20 +27,20 @@ def test_the_plain_procedure_and_this_project_get_the_same_figures(sharing: bool
         torch.manual_seed(0)
         nets.append(MultiTaskNet(60, 90, embedding_sharing=sharing))
     baseline, trainer = (
-        plain.PlainTrainer(nets[0], data, 0.7, 0.3, seed=5),
+        plain_trainer.PlainTrainer(nets[0], data, 0.7, 0.3, seed=5),
         Trainer(nets[1], data, Settings(0.7, 0.3), 5),
     )
     for _ in range(3):
         assert trainer.run_epoch() == pytest.approx(baseline.fit(), rel=1e-4)
-    assert mrr_score(nets[0], test, data) == pytest.approx(plain.plain_mrr(nets[0], test, data), rel=1e-5)
-    assert mrr_score(nets[0], test) == pytest.approx(plain.plain_mrr(nets[0], test), rel=1e-5)
-    assert mse_score(nets[0], test) == pytest.approx(plain.plain_mse(nets[0], test), rel=1e-5)
-    assert mse_score(nets[1], test) == pytest.approx(plain.plain_mse(nets[0], test), rel=1e-3)
+    assert mrr_score(nets[0], test, data) == pytest.approx(plain_trainer.plain_mrr(nets[0], test, data), rel=1e-5)
+    assert mrr_score(nets[0], test) == pytest.approx(plain_trainer.plain_mrr(nets[0], test), rel=1e-5)
+    assert mse_score(nets[0], test) == pytest.approx(plain_trainer.plain_mse(nets[0], test), rel=1e-5)
+    assert mse_score(nets[1], test) == pytest.approx(plain_trainer.plain_mse(nets[0], test), rel=1e-3)
 
 
 def test_plain_ranks_share_ties(split: tuple[Interactions, Interactions]) -> None:
     values = torch.tensor([3.0, 1.0, 1.0, 7.0, 3.0, 3.0]).numpy()
-    assert plain.average_ranks(values).tolist() == [4, 1.5, 1.5, 6, 4, 4]
+    assert plain_trainer.average_ranks(values).tolist() == [4, 1.5, 1.5, 6, 4, 4]
 
 
 @pytest.mark.long
@@ -70,7 +70,7 @@ def test_the_speed_benchmark_prints_its_table_without_real_data(tmp_path: Path) 
 
 @pytest.mark.long
 def test_the_graders_bands_are_printed(data_dir: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "bands.py"), "--seeds", "2"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "rubric_bands.py"), "--seeds", "2"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0].startswith("| 2 initializations | test MRR |")
     mrr = [float(line.split(" | ")[1].split(" ± ")[0]) for line in lines[2:]]

@@ -62,7 +62,7 @@ ELSEWHERE = {
     "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python benchmarks/reading.py": ("tests/test_benchmarks.py", '"benchmarks" / "reading.py"'),
-    "python benchmarks/bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "bands.py"'),
+    "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "rubric_bands.py"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
         "tests/test_grader.py", "run_autograder",
     ),

@@ -21,7 +21,7 @@ import data
 import experiments as module
 from cli.signals import Stopped
 from study import processes
-from study.grid import EXPERIMENTS, Run
+from study.four_experiments import EXPERIMENTS, Run
 from tracking.checkpoint import load
 from tracking.folder import RunFolder
 
@@ -315,7 +315,7 @@ def test_without_matplotlib_only_the_picture_is_missing(copy: Path, data_dir: Pa
         ("--jobs many", "argument --jobs: invalid int value: 'many'"),
         ("--seed 3", "unrecognized arguments: --seed 3"),
         ("--logdir file/below", "folder file/below cannot be written: Not a directory"),
-        ("--data_dir file", "MovieLens 100K was not found. Tried: "),
+        ("--data_dir file", "MovieLens 100K was not found: "),
     ],
 )
 def test_what_a_person_gets_wrong_is_one_line_and_status_2(
@@ -326,7 +326,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def absent(folder: Path) -> data.Interactions:
-        raise FileNotFoundError(f"MovieLens 100K was not found. Tried:\n  {folder}")
+        raise FileNotFoundError(f"MovieLens 100K was not found: {folder}")
 
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)

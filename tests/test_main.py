@@ -15,6 +15,7 @@ from torch import nn
 
 import main
 from tracking import history
+from training.flags import parse_arguments
 from training.fused import FusedStep
 from training.settings import Settings
 from training.steps import EagerStep
@@ -100,7 +101,7 @@ def test_defaults_are_the_first_experiment_and_runs_repeat_to_the_bit(folder: Pa
 
 
 def test_the_documented_defaults() -> None:
-    assert vars(main.parse_arguments([])) == {
+    assert vars(parse_arguments([])) == {
         "factorization_weight": 0.99,
         "regression_weight": 0.01,
         "shared_embeddings": True,
@@ -143,7 +144,7 @@ def test_flags_reach_what_they_are_for(
 ) -> None:
     monkeypatch.chdir(folder)
     flags = "--no_shared_embeddings --factorization_weight 0.3 --regression_weight 0.6 --batch_size 99 --device cpu"
-    options = main.parse_arguments(f"{flags} --learning_rate 0.02 --test_fraction 0.1 {arguments}".split())
+    options = parse_arguments(f"{flags} --learning_rate 0.02 --test_fraction 0.1 {arguments}".split())
     assert options.logdir == Path("run/shared=False_LF=0.3_LR=0.6")
     trainer, test = main.set_up(options)
     assert (len(trainer.train), len(test)) == (90_000, 10_000)
@@ -153,7 +154,7 @@ def test_flags_reach_what_they_are_for(
     layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in layers] == widths
     assert type(trainer.step) is FusedStep
-    assert type(main.set_up(main.parse_arguments(["--eager", "--device", "cpu"]))[0].step) is EagerStep
+    assert type(main.set_up(parse_arguments(["--eager", "--device", "cpu"]))[0].step) is EagerStep
 
 
 def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
@@ -162,7 +163,7 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
     monkeypatch.chdir(folder)
     seen = []
     for seed in ("0", "1", "0"):
-        trainer, test = main.set_up(main.parse_arguments(["--seed", seed, "--device", "cpu"]))
+        trainer, test = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]))
         order = torch.randperm(1000, generator=trainer.generator)
         negatives = torch.randint(1682, (1000,), generator=trainer.generator)
         seen.append([trainer.train.user_ids, test.item_ids, trainer.model.U.weight, order, negatives])

@@ -1,17 +1,20 @@
 """How one step of training is taken.
 
-    steps.py      the losses, and the step as the homework defines it; start reading here
-    settings.py   the weights of the losses, the batch size, the learning rate
-    adam.py       Adam's state, and the one vector of parameters that it trains
-    fused.py      the same step, three times faster, its gradients written out
-    rowwise.py    row-wise Adam, whose step costs the same however many users there are
-    graph.py      the fused step as a CUDA graph
-    parallel.py   several processes, what they exchange, and what becomes of them when one fails
-    shared_steps.py the steps that several processes take together
-    dispatch.py   which of them is used, and which Adam
-    evaluation.py which users are ranked, and after which epochs
-    devices.py    the device, the number of threads, and what makes runs repeat
-    seeds.py      one seed for everything that is random
+    steps.py         the losses, and the step as the homework defines it; start reading here
+    sampling.py      the order of the training examples, and their negative items
+    flags.py         the flags of an experiment
+    settings.py      the weights of the losses, the batch size, the learning rate
+    adam.py          Adam's state, and the one vector of parameters that it trains
+    fused.py         the same step, three times faster, its gradients written out
+    rowwise.py       row-wise Adam, whose step costs the same however many users there are
+    cuda_graph.py    the fused step as a CUDA graph
+    step_factory.py  which of them is used, and which Adam
+    parallel.py      the processes of a run, most often one: what they share out, exchange and agree on
+    torchrun.py      several of them: how they meet, and what becomes of them when one fails
+    shared_steps.py  the steps that several processes take together
+    evaluation.py    which users are ranked, and after which epochs
+    devices.py       the device, the number of threads, and what makes runs repeat
+    seeds.py         one seed for everything that is random
 
 ``train.py`` takes these steps, epoch after epoch.
 """

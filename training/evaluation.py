@@ -6,7 +6,6 @@ fifth, a fixed sample of the users is ranked, over all items as before. How long
 alone: a clock would choose other users each time, and the run would not repeat.
 """
 
-import sys
 from dataclasses import replace
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from data import Interactions
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from training.parallel import Group, mean
+from training.parallel import ALONE, Group, mean
 
 SHARE = 0.2  # of the training time, for the ranking
 FEWEST_USERS = 1000  # a sample has at least so many, whatever it takes
@@ -48,7 +47,7 @@ class Evaluation:
         users: str | int = "auto",
         every: int = 1,
         seed: int = 0,
-        group: Group | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.group = group
         self.model, self.train, self.test, self.every = model, train, test, every
@@ -60,7 +59,7 @@ class Evaluation:
         if self.ranked < self.tested:
             generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # not the one that shuffles
             users_here = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
-        if group is not None:
+        if group.size > 1:
             users_here = (tested if users_here is None else users_here)[group.rank :: group.size]
             part = slice(group.rank, None, group.size)
             self.test = replace(
@@ -70,10 +69,11 @@ class Evaluation:
         if self.users is not None:
             self.sampled = _of_users(test, self.users), _of_users(train, self.users)
 
-    def announce(self) -> None:
-        """Say on stderr that a sample is ranked, if one is."""
-        if self.ranked < self.tested:
-            print(f"ranking a sample of {self.ranked:,} of {self.tested:,} test users (--eval_users)", file=sys.stderr)
+    @property
+    def notice(self) -> str:
+        """What to tell the user where a sample is ranked, else nothing."""
+        sample = f"ranking a sample of {self.ranked:,} of {self.tested:,} test users (--eval_users)"
+        return sample if self.ranked < self.tested else ""
 
     def is_due(self, epoch: int, epochs: int) -> bool:
         """Whether to evaluate after this epoch, counted from 0, of so many."""
@@ -83,16 +83,13 @@ class Evaluation:
         """MRR over the users that are ranked; for those it is exact."""
         if self.users is None:
             return mrr_score(self.model, self.test, self.train)
-        if self.group is None:
-            return mrr_score(_Renumbered(self.model, self.users), *self.sampled)
         here = len(self.users)
-        return mean(
-            self.group, here * mrr_score(_Renumbered(self.model, self.users), *self.sampled) if here else 0, here
-        )
+        score = mrr_score(_Renumbered(self.model, self.users), *self.sampled) if here else 0.0
+        return score if self.group.size == 1 else mean(self.group, here * score, here)
 
     def mse(self) -> float:
         """MSE over all test ratings: a forward pass of the MLP a rating, a third of what training one costs."""
-        if self.group is None:
+        if self.group.size == 1:
             return mse_score(self.model, self.test)
         here = len(self.test)
         return mean(self.group, here * mse_score(self.model, self.test) if here else 0, here)

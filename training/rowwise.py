@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from models import MultiTaskNet
 from training.adam import BETAS, EPSILON, AdamState, Parameters, adam_update, slices
+from training.cuda_graph import GraphStep
 from training.fused import FusedStep
-from training.graph import GraphStep
 from training.steps import EagerStep, Triples, Weights
 
 

@@ -16,7 +16,7 @@ class Settings:
         batch_size: observed triples a step; the last batch of an epoch may be smaller.
         learning_rate: Adam's, positive.
         optimizer: "adam", which moves every embedding in every step; "lazy_adam", only those that a batch looks up;
-            "auto", the second where the tables are large, see ``dispatch.pick_optimizer``.
+            "auto", the second where the tables are large, see ``step_factory.pick_optimizer``.
 
     Raises:
         ValueError: one of them is out of range.

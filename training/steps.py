@@ -3,7 +3,7 @@
     L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
 
 ``EagerStep`` computes L with the network's two heads; autograd and Adam do the rest. It is the definition that the
-faster steps, ``fused.py`` and ``graph.py``, are held to.
+faster steps, ``fused.py`` and ``cuda_graph.py``, are held to.
 """
 
 from typing import NamedTuple, Protocol

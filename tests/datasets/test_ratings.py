@@ -14,13 +14,14 @@ import pytest
 import data
 import main
 from data import Interactions
+from training.flags import parse_arguments
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def load(path: Path, *flags: str) -> Interactions:
     arguments = ["--ratings", str(path), "--data_dir", str(path.parent / "kept"), *flags]
-    return data.from_flags(main.parse_arguments(arguments))
+    return data.from_flags(parse_arguments(arguments))
 
 
 def triples(made: Interactions) -> list[tuple[Any, Any, float]]:
@@ -155,7 +156,7 @@ def test_flags_that_do_not_fit(flags: list[str], message: str, tmp_path: Path, m
     assert message in errors
     assert errors.count("\n") == 1
     with pytest.raises(SystemExit):
-        main.parse_arguments(["--dataset", "ml-1m", "--ratings", "a.csv"])
+        parse_arguments(["--dataset", "ml-1m", "--ratings", "a.csv"])
     assert "not allowed with argument" in capsys.readouterr().err
 
 
@@ -255,7 +256,7 @@ def test_users_and_items_of_one_side_only(tmp_path: Path) -> None:
     """They have a row in the tables of both sides, and are scored by what the seed put there."""
     path = tmp_path / "a.csv"
     path.write_text(H + "".join(f"{n},{n},3\n" for n in range(40)))  # each user and item has one rating
-    options = main.parse_arguments(["--ratings", str(path), "--data_dir", str(tmp_path), "--test_fraction=0.5"])
+    options = parse_arguments(["--ratings", str(path), "--data_dir", str(tmp_path), "--test_fraction=0.5"])
     options.logdir = tmp_path / "run"
     trainer, test = main.set_up(options)
     assert (trainer.train.num_users, test.num_users, test.num_items) == (40, 40, 40)

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import data
-import main
 from data import Interactions
 from datasets import download, releases
+from training.flags import parse_arguments
 
 ROOT = Path(__file__).parent.parent.parent
 STARS = (0.5, 3.0, 4.5, 5.0)
@@ -57,7 +57,7 @@ def accept(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(name: str, folder: Path) -> Interactions:
-    return data.from_flags(main.parse_arguments(["--dataset", name, "--data_dir", str(folder)]))
+    return data.from_flags(parse_arguments(["--dataset", name, "--data_dir", str(folder)]))
 
 
 def check(made: Interactions, name: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from study import picture, summary
 from study.baselines import BaselineScore
-from study.grid import DIFFERENCES, EXPERIMENTS, Experiment
+from study.four_experiments import DIFFERENCES, EXPERIMENTS, Experiment
 from study.summary import Row
 from tracking.history import EpochMetrics
 

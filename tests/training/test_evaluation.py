@@ -53,9 +53,7 @@ def test_the_sample_is_of_the_seed_and_all_is_all(net: MultiTaskNet, split: Spli
         assert Evaluation(net, data, test, users).mrr() == mrr_score(net, test, data)
 
 
-def test_auto_ranks_all_users_while_that_takes_less_than_a_fifth(
-    split: Split, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_auto_ranks_all_users_while_that_takes_less_than_a_fifth(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """By sizes alone, and not by a clock."""
     monkeypatch.setattr(evaluation, "FEWEST_USERS", 1)
     data, test = split
@@ -65,8 +63,8 @@ def test_auto_ranks_all_users_while_that_takes_less_than_a_fifth(
     monkeypatch.setattr(evaluation, "SHARE", 20.5 * a_user / work)
     sample = Evaluation(net, data, test)
     assert sample.ranked == 20
-    sample.announce()
-    assert capsys.readouterr().err == f"ranking a sample of 20 of {sample.tested} test users (--eval_users)\n"
+    assert sample.notice == f"ranking a sample of 20 of {sample.tested} test users (--eval_users)"
+    assert Evaluation(net, data, test, "all").notice == ""
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "some", ""])

@@ -22,8 +22,9 @@ STEPS = """
 import itertools, sys, torch, data
 from models import MultiTaskNet
 from training.adam import flatten, start_adam
-from training.dispatch import make_step
-from training.parallel import join
+from training.step_factory import make_step
+from training.parallel import ALONE
+from training.torchrun import join
 from training.steps import Triples, Weights
 folder = sys.argv[1]
 torch.set_num_threads(1)
@@ -33,13 +34,13 @@ for optimizer, sharing, batch in itertools.product(("adam", "lazy_adam"), (True,
     n = 20 * batch - batch // 2
     chosen = torch.randint(1000, (n,), generator=torch.Generator().manual_seed(1))
     triples = Triples(ratings.user_ids[chosen], ratings.item_ids[chosen], (chosen * 7) % 90, ratings.ratings[chosen])
-    for processes in (None, group):
+    for processes in (ALONE, group):
         torch.manual_seed(0)
         net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
         step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3), optimizer=optimizer, group=processes)
         losses = step.run(triples, batch).clone()
         weights = torch.cat([x.detach().reshape(-1) for x in net.parameters()])
-        results[f"{optimizer} {sharing} {batch} {processes is None}"] = losses, weights
+        results[f"{optimizer} {sharing} {batch} {processes is ALONE}"] = losses, weights
 torch.save(results, f"{folder}/{group.rank}.pt")
 """
 
@@ -173,7 +174,7 @@ class Store:
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 256])
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_the_parts_of_a_batch_are_the_batch(n: int, size: int) -> None:
-    groups = [Group(rank, size, Store()) for rank in range(size)]  # type: ignore[arg-type]
+    groups = [Group(rank, size) for rank in range(size)]
     parts = [list(range(n))[group.part(n)] for group in groups]
     assert [x for part in parts for x in part] == list(range(n))
     assert all(len(part) <= groups[0].longest_part(n) for part in parts)

@@ -16,9 +16,9 @@ from models import MultiTaskNet
 from tracking.checkpoint import load
 from tracking.folder import RunFolder
 from training.adam import flatten, start_adam
-from training.dispatch import make_step, pick_optimizer
 from training.rowwise import EagerRowwiseStep, RowwiseStep
 from training.settings import Settings
+from training.step_factory import make_step, pick_optimizer
 from training.steps import Weights, bpr_loss, regression_loss
 
 

@@ -11,11 +11,11 @@ from torch import nn
 
 from data import Interactions
 from models import MultiTaskNet
-from training import dispatch
+from training import step_factory
 from training.adam import flatten, start_adam
-from training.dispatch import make_step
+from training.cuda_graph import GraphStep
 from training.fused import FusedStep
-from training.graph import GraphStep
+from training.step_factory import make_step
 from training.steps import EagerStep, Triples, Weights, bpr_loss, regression_loss
 
 Array = NDArray[np.float64]
@@ -228,8 +228,8 @@ def test_another_network_is_left_to_autograd_and_said_so(
 
 def test_a_device_that_was_never_tried_is_left_to_autograd() -> None:
     net = MultiTaskNet(5, 6)
-    assert dispatch._why_not_fused(net, torch.device("mps")) == "the fused one was never tried on mps"
-    assert dispatch._why_not_fused(net, torch.device("cpu")) is None
+    assert step_factory._why_not_fused(net, torch.device("mps")) == "the fused one was never tried on mps"
+    assert step_factory._why_not_fused(net, torch.device("cpu")) is None
 
 
 class Replay:

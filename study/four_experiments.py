@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-import main
 from tracking import checkpoint
 from tracking.checkpoint import METRICS
+from tracking.folder import folder_name
 from tracking.history import EpochMetrics
+from training.flags import parse_arguments, settings_of
 
 
 class Experiment(NamedTuple):
@@ -20,7 +21,7 @@ class Experiment(NamedTuple):
     @property
     def folder(self) -> str:
         """The README's name of its folder."""
-        return f"shared={self.shared}_LF={self.factorization_weight}_LR={self.regression_weight}"
+        return folder_name(*self)
 
     @property
     def sharing(self) -> str:
@@ -80,8 +81,7 @@ class Run(NamedTuple):
         """The metrics of the epochs asked for, or None where the run is not finished or is of other settings."""
         if self.epochs_written() < options.epochs:
             return None
-        asked = main.parse_arguments(self.arguments(options))
-        settings = {name: getattr(asked, name) for name in main.SETTINGS}
+        settings = settings_of(parse_arguments(self.arguments(options)))
         try:
             found = checkpoint.load(self.folder)
         except (ValueError, OSError):

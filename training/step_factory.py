@@ -7,9 +7,9 @@ from torch import nn
 
 from models import MultiTaskNet
 from training.adam import AdamState
+from training.cuda_graph import GraphStep
 from training.fused import FusedStep
-from training.graph import GraphStep
-from training.parallel import Group
+from training.parallel import ALONE, Group
 from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
 from training.shared_steps import SharedRowwiseStep, SharedStep
 from training.steps import EagerStep, Step, Weights
@@ -42,7 +42,7 @@ def make_step(
     weights: Weights,
     eager: bool = False,
     optimizer: str = "adam",
-    group: Group | None = None,
+    group: Group = ALONE,
 ) -> Step:
     """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once.
 
@@ -54,7 +54,7 @@ def make_step(
     if not eager and (reason := _why_not_fused(model, device)) is not None:
         print(f"training with the eager step: {reason}", file=sys.stderr)
         eager = True
-    if group is not None:
+    if group.size > 1:
         if eager:
             raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
         return (SharedRowwiseStep if lazy else SharedStep)(model, adam, weights, group)

@@ -4,11 +4,18 @@ It is the baseline of ``speed.py`` and an oracle for the tests. A batch goes thr
 and again for its negatives; three losses are read after each step; the mean reciprocal rank is a loop over users that
 sorts each one's scores.
 
-    python benchmarks/plain.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/plain
+    python benchmarks/plain_trainer.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/plain
 """
 
 import sys
 from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped")
 
 import numpy as np
 import torch
@@ -16,10 +23,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-import main as experiment
-from cli import command
+import main as command_line
 from data import Interactions
+from training.flags import parse_arguments
 
 
 class PlainTrainer:
@@ -114,9 +120,9 @@ def plain_mse(net: nn.Module, test: Interactions) -> float:
 
 def main() -> int:
     """An experiment from the command line, with the flags of ``main.py``."""
-    options = experiment.parse_arguments()
+    options = parse_arguments()
     options.device = "cpu"
-    trainer, test = experiment.set_up(options)
+    trainer, test = command_line.set_up(options)
     plain = PlainTrainer(
         trainer.model,
         trainer.train,
@@ -139,5 +145,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command.begin()
     command.end(main)

@@ -1,22 +1,27 @@
 """How far inside the grader's bands a right solution stays: checks 2-2 and 2-3 over many initializations.
 
-    python benchmarks/bands.py                       # models.py, 20 seeds of weights, shuffles and negative items
+    python benchmarks/rubric_bands.py                # models.py, 20 seeds of weights, shuffles and negative items
 
 The grader uses one of these seeds, the same for everyone; but a submission that creates its layers in another order
 starts from other weights.
 """
 
-import statistics
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from cli import command
+
+if __name__ == "__main__":  # before the imports that take a second
+    command.begin(when_stopped="stopped")
+
+import statistics
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 import grader
-from cli import command
 from cli.arguments import Parser
 from grading import submissions
 from grading.checks import SEPARATE, SHARED, Split, load, train_and_score
@@ -60,5 +65,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command.begin()
     command.end(main)

@@ -1,0 +1,63 @@
+"""The flags of an experiment, and those of them that its metrics depend on."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cli.arguments import Parser
+from datasets import choice
+from tracking.folder import folder_name
+
+# A run can only be resumed with the same.
+SETTINGS = (
+    "factorization_weight",
+    "regression_weight",
+    "shared_embeddings",
+    "test_fraction",
+    "embedding_dim",
+    "layer_sizes",
+    "batch_size",
+    "learning_rate",
+    "optimizer",
+    "eval_users",
+    "eval_every",
+    "seed",
+)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the flags, and fill in those whose default depends on others."""
+    parser = Parser(description="Train MultiTaskNet on MovieLens 100K, another release, or ratings of your own.")
+    flag = parser.add_argument
+    flag("--factorization_weight", type=float, default=0.99, help="λ_F, weight of the BPR loss (%(default)s)")
+    flag("--regression_weight", type=float, default=0.01, help="λ_R, weight of the MSE (%(default)s)")
+    flag("--shared_embeddings", action="store_true", default=True, help="one set of tables for both tasks (default)")
+    flag("--no_shared_embeddings", action="store_false", dest="shared_embeddings", help="a set of tables for each task")
+    flag("--logdir", type=Path, help="folder for TensorBoard (run/shared=…_LF=…_LR=…, from the settings)")
+    flag("--test_fraction", type=float, default=0.05, help="share of the ratings held out (%(default)s)")
+    flag("--epochs", type=int, default=200, help="passes over the training ratings (%(default)s)")
+    flag("--embedding_dim", type=int, default=32, help="length of the embeddings (%(default)s)")
+    flag("--layer_sizes", type=int, nargs="+", help="input width of each MLP layer (3·embedding_dim and 64)")
+    flag("--batch_size", type=int, default=256, help="ratings a step (%(default)s)")
+    flag("--learning_rate", type=float, default=1e-3, help="Adam's (%(default)s)")
+    flag("--optimizer", default="auto", help="adam; lazy_adam, row by row; auto: lazy_adam for large tables (auto)")
+    flag("--eval_users", default="auto", help="users to rank: a number, all, or auto: a fifth of the training's time")
+    flag("--eval_every", type=int, default=1, help="epochs from one evaluation to the next (%(default)s)")
+    flag("--seed", type=int, default=0, help="of the split, the weights, the shuffles and the negatives (%(default)s)")
+    flag("--resume", action="store_true", help="go on with the run in the log directory from its checkpoint")
+    flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
+    flag("--eager", action="store_true", help="train with the plain step, by autograd: the same numbers, slower")
+    flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
+    choice.add_flags(parser)
+    options = parser.parse_args(arguments)
+    if options.layer_sizes is None:
+        options.layer_sizes = [3 * options.embedding_dim, 64]
+    if options.logdir is None:
+        weights = options.factorization_weight, options.regression_weight
+        options.logdir = Path("run") / folder_name(options.shared_embeddings, *weights)
+    return options
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the metrics depend on, by name."""
+    return {name: getattr(options, name) for name in SETTINGS}
