@@ -144,10 +144,11 @@ def command_line() -> int:
     parser = Parser(description="Kill, resume, compare.")
     parser.add_argument("--kills", type=int, default=100, help="how many (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=25, help="of each run (%(default)s)")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="folder for the data (%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = campaign(options.kills, Path(folder), options.data_dir.absolute(), options.seed)
+        report = campaign(options.kills, Path(folder), options.data_dir.absolute(), options.seed, options.epochs)
     print(report)
     return 1 if report.corrupt or report.different else 0
 

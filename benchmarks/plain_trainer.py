@@ -141,6 +141,7 @@ def main() -> int:
         writer.add_scalar("eval/Mean Reciprocal Rank", plain_mrr(plain.net, test, plain.train), epoch)
         writer.add_scalar("eval/MSE", plain_mse(plain.net, test), epoch)
     writer.close()
+    print(f"{options.epochs} epochs; logs in {options.logdir}")
     return 0
 
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from tracking import checkpoint
 from tracking.checkpoint import METRICS
-from tracking.folder import folder_name
 from tracking.history import EpochMetrics
-from training.flags import parse_arguments, settings_of
+from training.flags import folder_name, parse_arguments, settings_of
 
 
 class Experiment(NamedTuple):

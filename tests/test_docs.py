@@ -46,6 +46,16 @@ SHORTENED = {
     "torchrun --standalone --nproc_per_node 2 main.py": ONE_EPOCH,
     "torchrun --standalone --nproc_per_node 2 --max-restarts 3 main.py --resume": ONE_EPOCH,
     "python benchmarks/peers.py": f" --seeds 1{ONE_EPOCH} --peers",
+    "python -m study.probes": f"{ONE_EPOCH} --seeds 1",
+    "python benchmarks/speed.py": " --rounds 1 --epochs 2 --threads 1 --embeddings shared --synthetic 2000",
+    "python benchmarks/speed.py --epochs 5": " --rounds 1 --threads 1 --embeddings shared --synthetic 1000",
+    "python benchmarks/scale.py": " --sizes 100k --rounds 1 --ratings 512",
+    "python benchmarks/scale.py --whole --sizes 100k 32m": " --sizes 100k --rounds 1",
+    "python benchmarks/scale.py --processes --sizes 100k 32m": (
+        " --sizes 100k --rounds 1 --ratings 4096 --batches 4096"
+    ),
+    "python benchmarks/reading.py": " --ratings 2000",
+    "python benchmarks/rubric_bands.py": " --seeds 2",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
 }
 # What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
@@ -53,16 +63,8 @@ ELSEWHERE = {
     "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
-    "python -m study.probes": ("tests/study/test_writeup.py", '"-m", "study.probes", "--epochs", "1"'),
-    "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
-    "python benchmarks/speed.py --epochs 5": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
-    "python benchmarks/scale.py": ("tests/test_benchmarks.py", '"benchmarks" / "scale.py"'),
-    "python benchmarks/scale.py --whole --sizes 100k 32m": ("tests/test_benchmarks.py", '"benchmarks" / "scale.py"'),
-    "python benchmarks/scale.py --processes --sizes 100k 32m": ("tests/test_benchmarks.py", '"--processes", "--sizes"'),
     "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
-    "python benchmarks/reading.py": ("tests/test_benchmarks.py", '"benchmarks" / "reading.py"'),
-    "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", '"benchmarks" / "rubric_bands.py"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
         "tests/test_grader.py", "run_autograder",
     ),

@@ -21,11 +21,6 @@ else:
 EVENTS = "events.out.tfevents."  # how the names of event files begin
 
 
-def folder_name(shared: bool, factorization_weight: float, regression_weight: float) -> str:
-    """What the folder of an experiment is called, as in the homework."""
-    return f"shared={shared}_LF={factorization_weight}_LR={regression_weight}"
-
-
 def contains_run(folder: Path) -> bool:
     """Whether a run wrote here; other files, and folders of other runs, do not count."""
     return any((folder / name).exists() for name in (CHECKPOINT, METRICS)) or any(folder.glob(f"{EVENTS}*"))

@@ -6,7 +6,6 @@ from typing import Any
 
 from cli.arguments import Parser
 from datasets import choice
-from tracking.folder import folder_name
 
 # A run can only be resumed with the same.
 SETTINGS = (
@@ -56,6 +55,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         weights = options.factorization_weight, options.regression_weight
         options.logdir = Path("run") / folder_name(options.shared_embeddings, *weights)
     return options
+
+
+def folder_name(shared: bool, factorization_weight: float, regression_weight: float) -> str:
+    """What the folder of an experiment is called, as in the homework."""
+    return f"shared={shared}_LF={factorization_weight}_LR={regression_weight}"
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:

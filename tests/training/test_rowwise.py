@@ -15,6 +15,7 @@ import train
 from models import MultiTaskNet
 from tracking.checkpoint import load
 from tracking.folder import RunFolder
+from training import sampling
 from training.adam import flatten, start_adam
 from training.rowwise import EagerRowwiseStep, RowwiseStep
 from training.settings import Settings
@@ -162,7 +163,7 @@ def test_many_blocks_are_one_epoch(batch_size: int, split: Split, monkeypatch: p
     data, _ = split
     results = []
     for block in (2**19, 100):
-        monkeypatch.setattr(train, "BLOCK", block)
+        monkeypatch.setattr(sampling, "BLOCK", block)
         trainer = train.Trainer(network(data, True), data, Settings(batch_size=batch_size), 7)
         results.append((trainer.run_epoch()[:2], [x.clone() for x in trainer.model.state_dict().values()]))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
