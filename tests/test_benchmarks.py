@@ -91,6 +91,7 @@ def test_the_scale_benchmark_prints_its_tables() -> None:
     assert [[cell.strip() for cell in row] for row in cells] == [["100k adam", "8192", n] for n in ("1", "2")]
 
 
+@pytest.mark.long
 def test_the_reading_benchmark_reads_and_starts_again() -> None:
     script = ROOT / "benchmarks" / "reading.py"
     done = subprocess.run([sys.executable, script, "--ratings", "5000"], capture_output=True, text=True, check=True)

@@ -111,7 +111,10 @@ def test_no_attack_comes_through_where_namespaces_are_denied() -> None:
 
 @pytest.mark.parametrize(
     ("honest", "checks"),
-    [(4, ("1a-2-basic", "2-4-hidden")), pytest.param(27, None, marks=pytest.mark.exhaustive)],
+    [
+        pytest.param(4, ("1a-2-basic", "2-4-hidden"), marks=pytest.mark.long),
+        pytest.param(27, None, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_class_with_hostile_submissions_in_its_midst(
     honest: int, checks: tuple[str, ...] | None, tmp_path: Path

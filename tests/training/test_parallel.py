@@ -145,7 +145,9 @@ def test_a_killed_process_is_named_and_the_checkpoint_is_whole(folder: Path) -> 
     assert load(folder / "a") is not None
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 143)]
+)
 def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, status: int, folder: Path) -> None:
     process = start(folder, "a", 5000)
     os.kill(wait_for_a_checkpoint(process, folder / "a")[0], number)
