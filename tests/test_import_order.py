@@ -96,3 +96,23 @@ def test_a_command_starts_without_waiting_for_torch() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert all(name.partition(".")[0] in {"cli", *sys.stdlib_module_names} for name in names), path
+
+
+COMMANDS = sorted(
+    path
+    for path in (ROOT / name for name in ("main.py", "experiments.py", "grader.py", "study/probes.py", "benchmarks"))
+    for path in ([path] if path.is_file() else path.glob("*.py"))
+    if path.stem != "peer_models"  # runs in another environment, without this project
+)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=module_of)
+def test_a_commands_first_act_is_to_make_its_streams_safe(path: Path) -> None:
+    """``command.begin`` comes before every import that takes time or can fail."""
+    statements = ast.parse(path.read_text()).body
+    place = next(n for n, statement in enumerate(statements) if "command.begin(" in ast.unparse(statement))
+    for statement in statements[:place]:
+        names = [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
+        names += [statement.module or ""] if isinstance(statement, ast.ImportFrom) else []
+        assert {name.partition(".")[0] for name in names} <= {"cli", "sys", "pathlib"}
+    assert "command.end(" in ast.unparse(statements[-1])

@@ -28,11 +28,11 @@ class Checkpoint:
     """A run at the end of an epoch.
 
     Attributes:
-        settings: what the run's figures depend on, by name; a run can only go on with the same.
+        settings: what the run's metrics depend on, by name; a run can only go on with the same.
         data: fingerprint of the ratings and their split.
         device: the type of the device whose generator's state this is.
-        columns: the names of the figures.
-        history: the figures of each epoch; NaN, and an empty cell of ``metrics.csv``, where none were taken.
+        columns: the names of the metrics.
+        history: the metrics of each epoch; NaN, and an empty cell of ``metrics.csv``, where none were taken.
         times: when each epoch ended, in seconds since 1970.
         tensors: the network's, Adam's and the generator's state, by name.
     """
@@ -69,8 +69,8 @@ class Checkpoint:
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["epoch", *self.columns])
-        for epoch, figures in enumerate(self.history):
-            rows.writerow([epoch, *("" if math.isnan(figure) else figure for figure in figures)])
+        for epoch, metrics in enumerate(self.history):
+            rows.writerow([epoch, *("" if math.isnan(metric) else metric for metric in metrics)])
         write_whole(table.getvalue().encode(), folder / METRICS)
 
 
@@ -122,7 +122,7 @@ def load(folder: Path) -> Checkpoint | None:
         checkpoint = Checkpoint(**content)
         whole = checkpoint.digest() == digest
         shaped = isinstance(checkpoint.settings, dict) and len(checkpoint.times) == len(checkpoint.history) > 0
-        whole = whole and shaped and {len(figures) for figures in checkpoint.history} == {len(checkpoint.columns)}
+        whole = whole and shaped and {len(metrics) for metrics in checkpoint.history} == {len(checkpoint.columns)}
     except Exception as error:
         raise ValueError(f"{path} is damaged: {_one_line(error)}") from None
     if not whole:
