@@ -2,12 +2,14 @@
 
     mse_score(model, test)           mean of (r̂_ij − r_ij)² over the test ratings
     mrr_score(model, test, train)    mean over users of the mean over their test items of 1 / rank
+    ranking_scores(model, test, train, k)    recall, NDCG, hit rate and coverage of the k first
 
 No Python loop runs over users or items: users are ranked in blocks, and a block's test items in chunks, so that memory
 is bounded whatever the data, and small enough for a processor's cache.
 """
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -107,36 +109,136 @@ def mrr_score(model: Recommender, test: InteractionLog, train: InteractionLog | 
     Raises:
         ValueError: there are no test ratings, or the sides have other numbers of users or items.
     """
+    item_ids, tested = test.by_user.item_ids, _tested(test)
+    num_users_tested = int((tested > 0).sum())
+    # 1 / rank is averaged over a user's test items, then over users: each item weighs 1 / its user's number of them.
+    weights = (1.0 / (tested.repeat_interleave(tested) * num_users_tested)).to(item_ids.device)
+    ranks = (ranked for _, _, ranked in _ranked_blocks(model, test, train))
+    parts = [(1.0 / ranked) @ weights[pairs] for block in ranks for pairs, ranked in block]
+    return torch.stack(parts).sum().item()
+
+
+class RankingScores(NamedTuple):
+    """How good the k items are that a user would be shown; all in [0, 1]."""
+
+    recall: float
+    ndcg: float
+    hit_rate: float
+    coverage: float
+
+
+@torch.no_grad()
+def ranking_scores(
+    model: Recommender, test: InteractionLog, train: InteractionLog | None = None, k: int = 10
+) -> RankingScores:
+    """Recall, NDCG (Järvelin & Kekäläinen, 2002), hit rate and coverage at k, in the ranking of ``mrr_score``.
+
+    An item is shown where its rank is at most k; of items with equal scores, which share their average rank, all are
+    or none is. With n test items a user's
+
+        recall@k is  the number of them that are shown / n,
+        NDCG@k       the sum of 1 / log₂(1 + rank) over those shown / the same sum if they had the ranks 1, 2, …, n ≤ k,
+        hit rate@k   1 if any of them is shown, else 0,
+
+    averaged over the users with test ratings. Coverage@k is the share of all items that is shown to one of these users,
+    their training items left out.
+
+    Args:
+        model, test, train: as for ``mrr_score``.
+        k: how many items are shown, at least 1.
+
+    Returns:
+        The four scores; NaN, all of them, where a score of such a user is.
+
+    Raises:
+        ValueError: as ``mrr_score``; or k is below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}: expected at least 1")
+    device, tested = test.by_user.item_ids.device, _tested(test)
+    users = torch.arange(len(tested)).repeat_interleave(tested).to(device)
+    sums = torch.zeros(2, len(tested), dtype=torch.float64, device=device)
+    shown = torch.zeros(test.num_items, dtype=torch.bool, device=device)
+    failed = torch.zeros((), dtype=torch.bool, device=device)
+    for first, scores, ranks in _ranked_blocks(model, test, train):
+        here = torch.arange(first, first + len(scores), device=device)[
+            (tested[first : first + len(scores)] > 0).to(device)
+        ]
+        shown |= _shown(scores[here - first], k).any(0)
+        for pairs, ranked in ranks:
+            failed |= ranked.isnan().any()
+            hits = (ranked <= k).double()
+            for row, gain in enumerate((hits, hits / torch.log2(1.0 + ranked.double()))):
+                sums[row].index_add_(0, users[pairs], gain)
+    if failed:
+        return RankingScores(*[float("nan")] * 4)
+    counts = tested[tested > 0].to(device)
+    hits, gains = (row[(tested > 0).to(device)] for row in sums)
+    best = (1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64, device=device))).cumsum(0)
+    return RankingScores(
+        (hits / counts).mean().item(),
+        (gains / best[counts.clamp(max=k) - 1]).mean().item(),
+        (hits > 0).double().mean().item(),
+        shown.double().mean().item(),
+    )
+
+
+def _shown(scores: Tensor, k: int) -> Tensor:
+    """Which items have a rank of at most k in their row, those at −∞ left out: (users, items) bool."""
+    least = scores.topk(min(k, scores.shape[1])).values[:, -1:]
+    above, equal = scores > least, scores == least
+    fits = above.sum(1, keepdim=True) + (equal.sum(1, keepdim=True) + 1) / 2 <= k
+    return (above | (equal & fits)) & (scores > -torch.inf)
+
+
+def _tested(test: InteractionLog) -> Tensor:
+    """(num_users,) how many test items each user has."""
+    return torch.tensor(test.by_user.offsets).diff()
+
+
+def _ranked_blocks(
+    model: Recommender, test: InteractionLog, train: InteractionLog | None
+) -> Iterator[tuple[int, Tensor, Iterator[tuple[slice, Tensor]]]]:
+    """Score users block by block, and rank their test items.
+
+    Yields:
+        first: the first user of the block.
+        scores: (users, items) p_ij of the block, those of training items −∞.
+        ranks: chunk by chunk where the chunk is in ``test.by_user``, and the (pairs,) ranks there, NaN where one of the
+            user's scores is.
+
+    Raises:
+        ValueError: there are no test ratings, or the sides have other numbers of users or items.
+    """
     _check_not_empty(test)
     if train is not None and (train.num_users, train.num_items) != (test.num_users, test.num_items):
         raise ValueError(
             f"the test side has {test.num_users} users and {test.num_items} items, "
             f"but the training side has {train.num_users} and {train.num_items}"
         )
-    item_ids, offsets = test.by_user.item_ids, test.by_user.offsets
-    tested = torch.tensor(offsets).diff()
-    num_users_tested = int((tested > 0).sum())
-    # 1 / rank is averaged over a user's test items, then over users: each item weighs 1 / its user's number of them.
-    weights = (1.0 / (tested.repeat_interleave(tested) * num_users_tested)).to(item_ids.device)
+    item_ids, offsets, tested = test.by_user.item_ids, test.by_user.offsets, _tested(test)
     rows = torch.arange(len(tested)).repeat_interleave(tested).to(item_ids.device)
-
     chunk = max(BLOCK_ROWS, BLOCK_SCORES // test.num_items)
-    buffers = None
-    parts = []
+    buffers: list[Tensor] = []  # made once, because new memory for each block costs more than what is done in it
+
+    def ranks(first: int, last: int, scores: Tensor, defined: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(offsets[first], offsets[last], chunk):
+            pairs = slice(start, min(start + chunk, offsets[last]))
+            own = rows[pairs] - first
+            ranked = _ranks(scores, own, item_ids[pairs], *buffers)
+            yield pairs, torch.where(defined[own], ranked, torch.nan)
+
     for first, last in _user_blocks(tested, test.num_items):
         scores = model.predict_all_items(torch.arange(first, last, device=item_ids.device))
-        if buffers is None:  # made once, because new memory for each block costs more than what is done in it
-            buffers = scores.new_empty(chunk, test.num_items), torch.empty(chunk, test.num_items, device=scores.device)
+        buffers = buffers or [
+            scores.new_empty(chunk, test.num_items),
+            torch.empty(chunk, test.num_items, device=scores.device),
+        ]
         defined = scores.amax(1).isnan().logical_not_()
         if train is not None:
             seen = slice(train.by_user.offsets[first], train.by_user.offsets[last])
             scores[train.by_user.user_ids[seen] - first, train.by_user.item_ids[seen]] = -torch.inf
-        for start in range(offsets[first], offsets[last], chunk):
-            pairs = slice(start, min(start + chunk, offsets[last]))
-            own = rows[pairs] - first
-            reciprocal = 1.0 / _ranks(scores, own, item_ids[pairs], *buffers)
-            parts.append(torch.where(defined[own], reciprocal, torch.nan) @ weights[pairs])
-    return torch.stack(parts).sum().item()
+        yield first, scores, ranks(first, last, scores, defined)
 
 
 def _ranks(scores: Tensor, rows: Tensor, items: Tensor, compared: Tensor, flags: Tensor) -> Tensor:

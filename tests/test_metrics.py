@@ -1,5 +1,7 @@
 """metrics.py against plain float64 loops over users and items."""
 
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -47,9 +49,65 @@ def plain_mrr(scores: torch.Tensor, test: Interactions, train: Interactions | No
     return sum(of_users) / len(of_users)
 
 
+def plain_ranking(scores: torch.Tensor, test: Interactions, train: Interactions | None, k: int) -> list[float]:
+    """Recall, NDCG and hit rate of each user with test items, and coverage, by the definitions, over Python floats."""
+    recalls: list[float] = []
+    ndcgs: list[float] = []
+    hit_rates: list[float] = []
+    shown: set[int] = set()
+    for user in range(test.num_users):
+        items = [
+            item for tested, item in zip(test.user_ids.tolist(), test.item_ids.tolist(), strict=True) if tested == user
+        ]
+        if not items:
+            continue
+        row = [float(x) for x in scores[user].double()]
+        seen = [] if train is None else train.item_ids[train.user_ids == user].tolist()
+        for item in seen:
+            row[item] = float("-inf")
+        ranks = [sum(x > own for x in row) + (sum(x == own for x in row) + 1) / 2 for own in row]
+        shown |= {item for item, rank in enumerate(ranks) if rank <= k and item not in seen}
+        hits = [ranks[item] for item in items if ranks[item] <= k]
+        ideal = sum(1 / math.log2(1 + place) for place in range(1, min(k, len(items)) + 1))
+        recalls.append(len(hits) / len(items))
+        ndcgs.append(sum(1 / math.log2(1 + rank) for rank in hits) / ideal)
+        hit_rates.append(float(bool(hits)))
+    return [*(sum(each) / len(each) for each in (recalls, ndcgs, hit_rates)), len(shown) / test.num_items]
+
+
+def test_ranking_scores_by_hand() -> None:
+    scores = torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.0], [1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
+    test = interactions([(0, 1), (0, 3), (1, 4)], 3, 5)
+    # User 0 is shown items 0 and 1, user 1 items 4 and 3; user 2 has no test item.
+    got = metrics.ranking_scores(Table(scores), test, k=2)
+    ndcg = ((1 / math.log2(3)) / (1 + 1 / math.log2(3)) + 1) / 2
+    assert got == pytest.approx(((1 / 2 + 1) / 2, ndcg, 1.0, 4 / 5))
+    # With item 0 seen by user 0 they are shown 1 and 2, and with 4 seen by user 1 those are 3 and 2.
+    train = interactions([(0, 0), (1, 4)], 3, 5)
+    got = metrics.ranking_scores(Table(scores), test, train, k=2)
+    assert got == pytest.approx((1 / 4, 1 / (1 + 1 / math.log2(3)) / 2, 1 / 2, 3 / 5))
+
+
+def test_of_equal_items_all_are_shown_or_none() -> None:
+    test = interactions([(0, 0)], 1, 5)
+    assert metrics.ranking_scores(Table(torch.zeros(1, 5)), test, k=2) == (0, 0, 0, 0)
+    assert list(metrics.ranking_scores(Table(torch.zeros(1, 5)), test, k=3)) == pytest.approx([1, 1 / 2, 1, 1])
+
+
+def test_ranking_scores_of_what_is_not_a_number_and_of_no_items() -> None:
+    scores = torch.zeros(2, 3)
+    scores[1, 2] = torch.nan
+    assert all(math.isnan(x) for x in metrics.ranking_scores(Table(scores), interactions([(1, 0)], 2, 3)))
+    assert metrics.ranking_scores(Table(scores), interactions([(0, 0)], 2, 3), k=2).recall == 1
+    with pytest.raises(ValueError, match="k is 0: expected at least 1"):
+        metrics.ranking_scores(Table(scores), interactions([(0, 0)], 2, 3), k=0)
+    with pytest.raises(ValueError, match="no test ratings"):
+        metrics.ranking_scores(Table(scores), interactions([], 2, 3))
+
+
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("block", [1, 50, metrics.BLOCK_SCORES])
-def test_mrr_equals_the_plain_loop(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ranking_metrics_equal_the_plain_loops(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any shape, ties of any size, repeated pairs, users without test items, test items seen in training."""
     monkeypatch.setattr(metrics, "BLOCK_SCORES", block)
     monkeypatch.setattr(metrics, "BLOCK_ROWS", 1)
@@ -68,6 +126,9 @@ def test_mrr_equals_the_plain_loop(seed: int, block: int, monkeypatch: pytest.Mo
     test, train = sides
     for side in (train, None):
         assert metrics.mrr_score(Table(scores), test, side) == pytest.approx(plain_mrr(scores, test, side), rel=1e-5)
+        for k in (1, 2, 5, 20):
+            got = metrics.ranking_scores(Table(scores), test, side, k)
+            assert list(got) == pytest.approx(plain_ranking(scores, test, side, k), rel=1e-6)
 
 
 def test_mrr_by_hand() -> None:
