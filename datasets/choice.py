@@ -21,7 +21,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"release of MovieLens: {', '.join((DEFAULT, *releases.RELEASES))} (%(default)s)",
     )
-    one.add_argument("--ratings", type=Path, metavar="FILE", help="ratings of your own instead: see docs/data.md")
+    add_own_flags(parser, one)
+
+
+def add_own_flags(parser: argparse.ArgumentParser, one: argparse._MutuallyExclusiveGroup | None = None) -> None:
+    """The flags for ratings of one's own, --ratings among those of which only one may be given."""
+    (one or parser).add_argument(
+        "--ratings", type=Path, metavar="FILE", help="ratings of your own instead: see docs/data.md"
+    )
     parser.add_argument("--columns", metavar="USER,ITEM,RATING", help="columns of --ratings, by name or number from 1")
     parser.add_argument("--titles", type=Path, metavar="FILE", help="the items' titles, for --ratings")
 

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 # From the commands down. A module may import modules of its own room, and of the rooms below it.
 ORDER = (
     ("benchmarks",),
-    ("experiments", "grader"),
-    ("study", "grading"),
+    ("experiments", "grader", "recommend"),
+    ("study", "grading", "serving"),
     ("main",),
     ("train",),
     ("tracking", "training"),
@@ -98,12 +98,11 @@ def test_a_command_starts_without_waiting_for_torch() -> None:
             assert all(name.partition(".")[0] in {"cli", *sys.stdlib_module_names} for name in names), path
 
 
-COMMANDS = sorted(
-    path
-    for path in (ROOT / name for name in ("main.py", "experiments.py", "grader.py", "study/probes.py", "benchmarks"))
-    for path in ([path] if path.is_file() else path.glob("*.py"))
-    if path.stem != "peer_models"  # runs in another environment, without this project
-)
+COMMANDS = [
+    *(ROOT / f"{name}.py" for name in ("main", "experiments", "grader", "recommend", "study/probes")),
+    # peer_models.py runs in another environment, without this project.
+    *(path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem != "peer_models"),
+]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=module_of)

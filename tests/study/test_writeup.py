@@ -166,7 +166,7 @@ def test_the_probes_from_end_to_end(data_dir: Path, tmp_path: Path) -> None:
     assert shared == sorted(shared)  # with λ_R grows what the ratings have of the tables' gradient
     assert shared[0] < 0.1 < 0.9 < shared[-1]
     done = subprocess.run([*command, "--seeds", "0"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "probes.py: error: seeds is 0: expected at least 1\n")
+    assert (done.returncode, done.stderr) == (2, "study.probes: error: seeds is 0: expected at least 1\n")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")

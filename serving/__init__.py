@@ -1,0 +1,8 @@
+"""What a trained network is for: recommendations, predicted ratings, similar items, and users it has never met.
+
+    recommender.py  a run that recommends; start reading here
+    titles.py       the item that a title means
+    fold_in.py      a new user's embeddings, from a few ratings
+
+``python recommend.py`` is its command line.
+"""

@@ -1,0 +1,284 @@
+"""A trained run that recommends.
+
+    recommender = Recommender.load("run/mine")
+    print(recommender.recommend([42, 7], n=5))          # a DataFrame: user, rank, item, title, p, stars
+    print(recommender.predict([42, 42], [1, 50]))       # one row a pair: user, item, title, p, stars
+    print(recommender.similar("Toy Story", n=5))
+    print(recommender.recommend_new({"Toy Story": 5, "Heat": 2}, n=5))
+
+Users and items go by the ids of the ratings file, whole numbers or texts as there; items also by their titles.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import data
+import main
+from datasets import choice, releases
+from models import MultiTaskNet
+from serving.fold_in import fold_in
+from serving.titles import Titles
+from tracking import checkpoint
+from training.flags import SETTINGS, parse_arguments
+
+BLOCK_SCORES = 2**20  # scores held at a time
+
+Id = int | str
+
+
+class Recommender:
+    """A network, and the ratings whose users and items it knows.
+
+    Args:
+        model: trained on a part of the ratings, on the CPU.
+        ratings: all of them; what a user rated is not recommended.
+        factorization_weight, regression_weight: λ_F and λ_R that it was trained with.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskNet,
+        ratings: data.Interactions,
+        factorization_weight: float = 0.99,
+        regression_weight: float = 0.01,
+    ) -> None:
+        self.model, self.ratings = model, ratings
+        self.weights = factorization_weight, regression_weight
+        self.epochs = 0
+        self._titles = Titles(ratings.titles)
+        self._lowest, self._highest = ratings.ratings.min().item(), ratings.ratings.max().item()
+
+    @classmethod
+    def load(
+        cls,
+        logdir: Path | str,
+        data_dir: Path | str = "data",
+        ratings: Path | str | None = None,
+        columns: str | None = None,
+        titles: Path | str | None = None,
+    ) -> "Recommender":
+        """The network of a run's checkpoint, after the last epoch that the checkpoint has.
+
+        Args:
+            logdir: the run's folder.
+            data_dir: where the ratings are, or are put.
+            ratings, columns, titles: as main.py was given them, for a run on ratings of one's own.
+
+        Raises:
+            ValueError: the checkpoint is damaged or of other ratings, or something in the ratings is wrong.
+            OSError: there is no checkpoint, or the ratings are not there and cannot be fetched.
+        """
+        found = checkpoint.load(Path(logdir))
+        if found is None:
+            raise FileNotFoundError(
+                f"{logdir} holds no checkpoint: expected the --logdir of a run of main.py that has finished an epoch"
+            )
+        settings = {**checkpoint.ADDED_LATER, **found.settings}
+        if missing := [name for name in SETTINGS if name not in settings]:
+            raise ValueError(f"{logdir} holds a run that main.py did not make: its checkpoint has no {missing[0]}")
+        options = parse_arguments([])
+        vars(options).update({name: settings[name] for name in SETTINGS}, data_dir=Path(data_dir), columns=columns)
+        options.ratings = None if ratings is None else Path(ratings)
+        options.titles = None if titles is None else Path(titles)
+        dataset = settings.get("dataset", choice.DEFAULT)
+        if ratings is None and dataset not in (choice.DEFAULT, *releases.RELEASES):
+            raise ValueError(
+                f"the run in {logdir} was trained on {dataset}: give that file again, as --ratings {dataset}"
+            )
+        options.dataset = dataset
+        known = data.from_flags(options)
+        sides = main.split(known, options.test_fraction, options.seed)
+        if data.fingerprint(*sides) != found.data:
+            raise ValueError(
+                f"the run in {logdir} was trained on other ratings than {choice.name(options)} has now: "
+                f"give the {dataset} that it was trained on, or train again"
+            )
+        model = main.make_network(options, known, torch.device("cpu"))
+        weights = {name.removeprefix("network."): x for name, x in found.tensors.items() if name.startswith("network.")}
+        model.load_state_dict(weights)
+        recommender = cls(model.eval(), known, options.factorization_weight, options.regression_weight)
+        recommender.epochs = len(found.history)
+        return recommender
+
+    @torch.no_grad()
+    def recommend(self, users: Sequence[Id] | None = None, n: int = 10, include_seen: bool = False) -> pd.DataFrame:
+        """The n items with the highest p_ij, equation 1, of each user.
+
+        Args:
+            users: ids; None for all users, in the order of their ids.
+            n: how many items, at least 1; a user who rated nearly all gets fewer.
+            include_seen: recommend also what the user rated.
+
+        Returns:
+            A row an item: user, rank from 1, item, title (where the ratings have titles), p, and stars: the predicted
+            rating r̂_ij, equation 4, within the range of the ratings.
+
+        Raises:
+            ValueError: n is below 1, or a user is not in the ratings.
+        """
+        _check_positive(n)
+        rows = torch.arange(self.ratings.num_users) if users is None else self._users(users)
+        frames = [
+            self._best(block, self.model.predict_all_items(block), n, include_seen)
+            for block in rows.split(max(1, BLOCK_SCORES // self.ratings.num_items))
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    @torch.no_grad()
+    def predict(self, users: Sequence[Id], items: Sequence[Id]) -> pd.DataFrame:
+        """What the network says of pairs.
+
+        Args:
+            users, items: as many ids of each; a text may also be an item's title.
+
+        Returns:
+            A row a pair: user, item, title (where the ratings have titles), p and stars, as in ``recommend``.
+
+        Raises:
+            ValueError: there are not as many of each, or one is not in the ratings.
+        """
+        if len(users) != len(items):
+            raise ValueError(f"there are {len(users)} users and {len(items)} items: expected as many of each")
+        rows, columns = self._users(users), torch.tensor([self.item(item) for item in items], dtype=torch.int64)
+        frame = self._described(columns)
+        frame.insert(0, "user", _named(self.ratings.source_user_ids, rows))
+        frame["p"] = self.model.predict_interactions(rows, columns).numpy()
+        frame["stars"] = self._stars(self.model.predict_ratings(rows, columns))
+        return frame
+
+    @torch.no_grad()
+    def similar(self, item: Id, n: int = 10) -> pd.DataFrame:
+        """The items whose embeddings, those of equation 1, point most nearly where this item's does.
+
+        Returns:
+            A row an item: item, title (where the ratings have titles), and similarity: the cosine, in [−1, 1].
+
+        Raises:
+            ValueError: n is below 1, or the item is not in the ratings, or its title is that of several.
+        """
+        _check_positive(n)
+        place = self.item(item)
+        table = torch.nn.functional.normalize(self.model.factorization_tables[1].weight.detach(), dim=1)
+        cosines = table @ table[place]
+        cosines[place] = -torch.inf
+        best = cosines.topk(min(n, len(cosines) - 1))
+        frame = self._described(best.indices)
+        frame["similarity"] = best.values.numpy()
+        return frame
+
+    def recommend_new(self, rated: Mapping[Id, float], n: int = 10) -> pd.DataFrame:
+        """Recommendations for somebody who is not in the ratings, from a few ratings; see ``fold_in``.
+
+        Args:
+            rated: item (its id or title) → the rating that they give.
+            n: how many items.
+
+        Returns:
+            As ``recommend``, without the user; the items rated are left out.
+
+        Raises:
+            ValueError: nothing is rated, an item is not in the ratings or named twice, or a rating is out of range.
+        """
+        _check_positive(n)
+        items = [self.item(item) for item in rated]
+        if not items or len(set(items)) < len(items):
+            raise ValueError("nothing is rated" if not items else "two of those rated are the same item")
+        for item, rating in rated.items():
+            if not self._lowest <= rating <= self._highest:
+                raise ValueError(f"{item} is rated {rating:g}: expected {self._lowest:g} to {self._highest:g}")
+        seen, stars = torch.tensor(items), torch.tensor([float(rating) for rating in rated.values()])
+        u_fact, u_reg = fold_in(self.model, seen, stars, *self.weights)
+        with torch.no_grad():
+            p = self.model.factorization_tables[1].weight @ u_fact + self.model.B.weight.squeeze(1)
+            p[seen] = -torch.inf
+            best = p.topk(min(n, len(p) - len(seen)))
+            q = self.model.regression_tables[1].weight[best.indices]
+            u = u_reg.expand_as(q)
+            ratings = self.model.mlp_layers(torch.cat([u, q, u * q], 1)).squeeze(1)
+        frame = self._described(best.indices)
+        frame.insert(0, "rank", np.arange(1, len(frame) + 1))
+        frame["p"] = best.values.numpy()
+        frame["stars"] = self._stars(ratings)
+        return frame
+
+    def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
+        """What a user rated highest: item, title (where the ratings have titles) and rating; n rows at most."""
+        (row,) = self._users([user]).tolist()
+        places = (self.ratings.user_ids == row).nonzero().squeeze(1)
+        best = places[torch.sort(self.ratings.ratings[places], descending=True, stable=True).indices][:n]
+        frame = self._described(self.ratings.item_ids[best])
+        frame["rating"] = self.ratings.ratings[best].numpy()
+        return frame
+
+    def item(self, wanted: Id) -> int:
+        """The row of an item that is given by its id in the ratings, or by its title.
+
+        Raises:
+            ValueError: there is no such item, or the title is that of several.
+        """
+        ids = self.ratings.source_item_ids
+        if isinstance(wanted, str) and self.ratings.titles and not (isinstance(ids, tuple) and wanted in ids):
+            return self._titles.find(wanted)
+        return _place(ids, wanted, "item")
+
+    def _users(self, users: Sequence[Id]) -> Tensor:
+        places = [_place(self.ratings.source_user_ids, user, "user") for user in users]
+        return torch.tensor(places, dtype=torch.int64)
+
+    def _best(self, users: Tensor, scores: Tensor, n: int, include_seen: bool) -> pd.DataFrame:
+        if not include_seen:
+            offsets, items = self.ratings.by_user.offsets, self.ratings.by_user.item_ids
+            for row, user in enumerate(users.tolist()):
+                scores[row, items[offsets[user] : offsets[user + 1]]] = -torch.inf
+        best = scores.topk(min(n, scores.shape[1]))
+        rows, places = (best.values > -torch.inf).nonzero(as_tuple=True)
+        recommended = best.indices[rows, places]
+        frame = self._described(recommended)
+        frame.insert(0, "user", _named(self.ratings.source_user_ids, users[rows]))
+        frame.insert(1, "rank", places.numpy() + 1)
+        frame["p"] = best.values[rows, places].numpy()
+        frame["stars"] = self._stars(self.model.predict_ratings(users[rows], recommended))
+        return frame
+
+    def _described(self, items: Tensor) -> pd.DataFrame:
+        frame = pd.DataFrame({"item": _named(self.ratings.source_item_ids, items)})
+        if self.ratings.titles:
+            frame["title"] = [self.ratings.titles[item] for item in items.tolist()]
+        return frame
+
+    def _stars(self, ratings: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+        return ratings.clamp(self._lowest, self._highest).numpy()
+
+
+def _named(ids: Tensor | tuple[str, ...], rows: Tensor) -> list[int] | list[str]:
+    """The source's ids of rows."""
+    if isinstance(ids, tuple):
+        return [ids[row] for row in rows.tolist()]
+    named: list[int] = ids[rows].tolist()
+    return named
+
+
+def _place(ids: Tensor | tuple[str, ...], wanted: Id, kind: str) -> int:
+    """The row of the source's id; both are in ascending order."""
+    if isinstance(ids, tuple):
+        if str(wanted) in ids:
+            return ids.index(str(wanted))
+        raise ValueError(f"{kind} {wanted!r} is not in the ratings: expected one of their ids, as {ids[0]!r}")
+    if re.fullmatch(r"-?\d{1,18}", str(wanted)):
+        place = int(torch.searchsorted(ids, int(wanted)))
+        if place < len(ids) and ids[place] == int(wanted):
+            return place
+    raise ValueError(
+        f"{kind} {wanted} is not in the ratings: their {kind}s have whole numbers from {ids[0]} to {ids[-1]}"
+    )
+
+
+def _check_positive(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"{n} items are asked for: expected at least 1")

@@ -1,0 +1,183 @@
+"""Recommendations against a plain loop over all items; titles as people write them; new users."""
+
+import pytest
+import torch
+
+import data
+from data import Interactions
+from metrics import mrr_score, mse_score
+from models import MultiTaskNet
+from serving.fold_in import fold_in
+from serving.recommender import Recommender
+from serving.titles import Titles
+from train import Trainer
+from training.settings import Settings
+
+TITLES = tuple(f"Title {n} ({1990 + n % 5})" for n in range(90))
+
+
+def ratings(text_ids: bool = False) -> Interactions:
+    """60 users with the ids 100, 102, …, or u0, u1, …, and 90 items."""
+    made = data.synthetic(60, 90, 1000, seed=1)
+    users: torch.Tensor | tuple[str, ...] = torch.arange(60) * 2 + 100
+    items: torch.Tensor | tuple[str, ...] = torch.arange(90) + 7
+    if text_ids:
+        users, items = tuple(f"u{n:02}" for n in range(60)), tuple(f"i{n:02}" for n in range(90))
+    return Interactions(made.user_ids, made.item_ids, made.ratings, 60, 90, users, items, TITLES)
+
+
+def recommender(sharing: bool = True, text_ids: bool = False) -> Recommender:
+    torch.manual_seed(0)
+    net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
+    with torch.no_grad():
+        net.B.weight.normal_()
+        for table in {*net.factorization_tables, *net.regression_tables}:
+            table.weight.normal_()
+    return Recommender(net, ratings(text_ids))
+
+
+@pytest.mark.parametrize("include_seen", [True, False])
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize("block", [1, 200, 2**20])
+def test_recommendations_equal_a_plain_loop(
+    sharing: bool, include_seen: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.recommender.BLOCK_SCORES", block)
+    one = recommender(sharing)
+    frame = one.recommend(n=5, include_seen=include_seen)
+    assert list(frame.columns) == ["user", "rank", "item", "title", "p", "stars"]
+    expected = []
+    for user in range(60):
+        seen = set(one.ratings.item_ids[one.ratings.user_ids == user].tolist())
+        pairs = []
+        for item in range(90):
+            if include_seen or item not in seen:
+                p, stars = one.model(torch.tensor([user]), torch.tensor([item]))
+                pairs.append((p.item(), item, min(5.0, max(1.0, stars.item()))))
+        for rank, (p, item, stars) in enumerate(sorted(pairs, reverse=True)[:5]):
+            expected.append((user * 2 + 100, rank + 1, item + 7, TITLES[item], p, stars))
+    rows = list(frame.itertuples(index=False, name=None))
+    assert [row[:4] for row in rows] == [row[:4] for row in expected]
+    assert [x for row in rows for x in row[4:]] == pytest.approx([x for row in expected for x in row[4:]], abs=1e-4)
+
+
+def test_a_user_who_rated_nearly_everything_gets_what_is_left() -> None:
+    one = recommender()
+    most = Interactions(torch.zeros(88, dtype=torch.int64), torch.arange(88), torch.ones(88), 60, 90)
+    frame = Recommender(one.model, most).recommend([0], n=10)
+    assert sorted(frame["item"]) == [88, 89]
+
+
+def test_users_come_in_the_order_asked_and_text_ids_are_found() -> None:
+    assert recommender().recommend([118, "100"], n=2)["user"].tolist() == [118, 118, 100, 100]
+    one = recommender(text_ids=True)
+    assert one.recommend(["u03"], n=1)["user"].tolist() == ["u03"]
+    assert one.predict(["u03", "u04"], ["i05", "Title 6"])["item"].tolist() == ["i05", "i06"]
+
+
+def test_predictions_are_those_of_the_network() -> None:
+    one = recommender()
+    frame = one.predict([100, 118], [7, "title 3 (1993)"])
+    p, stars = one.model(torch.tensor([0, 9]), torch.tensor([0, 3]))
+    assert frame["p"].tolist() == pytest.approx(p.tolist())
+    assert frame["stars"].tolist() == pytest.approx(stars.clamp(1, 5).tolist())
+    assert frame["item"].tolist() == [7, 10]
+
+
+def test_similar_items_by_the_cosine() -> None:
+    one = recommender(sharing=False)
+    frame = one.similar(9, n=4)
+    table = one.model.Q_fact.weight.detach().double()
+    cosines = {n: float(row @ table[2] / (row.norm() * table[2].norm())) for n, row in enumerate(table) if n != 2}
+    best = sorted(cosines, key=cosines.__getitem__, reverse=True)[:4]
+    assert frame["item"].tolist() == [n + 7 for n in best]
+    assert frame["similarity"].tolist() == pytest.approx([cosines[n] for n in best], abs=1e-6)
+
+
+def test_what_a_user_rated_highest() -> None:
+    one = recommender()
+    frame = one.rated(100, 1000)
+    own = one.ratings.user_ids == 0
+    assert sorted(frame["item"]) == sorted((one.ratings.item_ids[own] + 7).tolist())
+    assert frame["rating"].tolist() == sorted(one.ratings.ratings[own].tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(sharing: bool) -> None:
+    """Five groups of users, who watch what is made for them, and like the even items; the network stays as it was."""
+    generator = torch.Generator().manual_seed(0)
+    users = torch.arange(100).repeat_interleave(18)
+    items = torch.cat([torch.randperm(40, generator=generator)[:18] * 5 + user % 5 for user in range(100)])
+    known = Interactions(users, items, 5.0 - 4.0 * (items % 2), 100, 200)
+    train, test = data.random_train_test_split(known, 0.2, torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    net = MultiTaskNet(100, 200, 8, (24, 16), sharing)
+    trainer = Trainer(net, train, Settings(0.9, 0.1, learning_rate=5e-3, batch_size=32), seed=0)
+    for _ in range(20):
+        trainer.run_epoch()
+    before = {name: x.clone() for name, x in net.state_dict().items()}
+    tables = [net.factorization_tables[0].weight, net.regression_tables[0].weight]
+    means = [table.detach().mean(0) for table in tables]
+    rows = []
+    for user in range(100):
+        own = train.user_ids == user
+        rows.append(fold_in(net, train.item_ids[own], train.ratings[own], 0.9, 0.1))
+    assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
+
+    def scores(replaced: list[torch.Tensor]) -> tuple[float, float]:
+        with torch.no_grad():
+            for table, new in zip(tables, replaced, strict=True):
+                table.copy_(new.expand_as(table))
+        return mrr_score(net, test, train), mse_score(net, test)
+
+    trained = mrr_score(net, test, train), mse_score(net, test)
+    folded = scores([torch.stack(column) for column in zip(*rows, strict=True)])
+    nobody = scores(means)
+    assert folded[0] > nobody[0] + 0.8 * (trained[0] - nobody[0])
+    assert folded[1] < trained[1] + 0.2
+
+
+def test_the_same_ratings_give_a_new_user_the_same_and_what_is_rated_is_left_out() -> None:
+    one = recommender()
+    frames = [one.recommend_new({"Title 3": 5, "Title 8": 1}, n=90) for _ in range(2)]
+    assert frames[0].equals(frames[1])
+    assert len(frames[0]) == 88
+    assert not {"Title 3 (1993)", "Title 8 (1993)"} & set(frames[0]["title"])
+    assert frames[0]["rank"].tolist() == list(range(1, 89))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda one: one.recommend([1]), "user 1 is not in the ratings: .* whole numbers from 100 to 218"),
+        (lambda one: one.recommend(["ann"]), "user ann is not in the ratings"),
+        (lambda one: one.recommend([101]), "user 101 is not in the ratings"),
+        (lambda one: one.recommend(n=0), "0 items are asked for: expected at least 1"),
+        (lambda one: one.predict([100], []), "there are 1 users and 0 items"),
+        (lambda one: one.similar("nothing"), "no title is 'nothing'"),
+        (lambda one: one.similar(1000), "item 1000 is not in the ratings"),
+        (lambda one: one.recommend_new({}), "nothing is rated"),
+        (lambda one: one.recommend_new({"Title 3": 5, "title 3 (1993)": 4}), "the same item"),
+        (lambda one: one.recommend_new({"Title 3": 6}), "Title 3 is rated 6: expected 1 to 5"),
+        (lambda one: one.recommend_new({"Title 3": float("nan")}), "rated nan: expected 1 to 5"),
+    ],
+)
+def test_what_cannot_be_answered(call, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=says):
+        call(recommender())
+
+
+def test_titles_as_people_write_them() -> None:
+    titles = Titles(["Matrix, The (1999)", "Heat (1995)", "Heat (1986)", "Star Wars (1977)", "Am\u00e9lie (2001)", ""])
+    assert titles.find("the matrix") == 0
+    assert titles.find("Matrix, The") == 0
+    assert titles.find("The Matrix (1999)") == 0
+    assert titles.find("heat (1986)") == 2
+    assert titles.find("wars") == 3
+    assert titles.find("  AM\u00c9LIE ") == 4
+    with pytest.raises(ValueError, match=r"'Heat' is in 2 titles: Heat \(1995\); Heat \(1986\)"):
+        titles.find("Heat")
+    with pytest.raises(ValueError, match=r"no title is 'Star Warz'; similar: Star Wars \(1977\)"):
+        titles.find("Star Warz")
+    with pytest.raises(ValueError, match="no title is ''"):
+        titles.find("")
