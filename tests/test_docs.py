@@ -20,6 +20,7 @@ ONE_EPOCH, ONE_CHECK = " --epochs 1", " 1a-2-basic"
 # What is added to a command so that it is over soon.
 SHORTENED = {
     "python main.py --help": "",
+    "python main.py": ONE_EPOCH,
     "python main.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/shared=True_LF=0.99_LR=0.01": (
         ONE_EPOCH
     ),
@@ -35,6 +36,11 @@ SHORTENED = {
     "python main.py --ratings mine.csv --columns who,what,stars --titles titles.csv": ONE_EPOCH,
     "python experiments.py": f"{ONE_EPOCH} --seeds 1",
     "tensorboard --logdir run": " --inspect",
+    "python recommend.py --user 42 --top 10": "",
+    "python recommend.py --user 42 7 --include_seen": "",
+    'python recommend.py --similar "Toy Story"': "",
+    'python recommend.py --rated "Toy Story=5" "Heat (1995)=2"': "",
+    "python recommend.py --all --out recommendations.csv": "",
     "python grader.py": ONE_CHECK,
     "python grader.py --hidden": ONE_CHECK,
     "python grader.py 2-4-hidden": "",
@@ -77,7 +83,7 @@ def shown() -> list[str]:
     """The commands of all pages, without their comments, each once."""
     found = []
     for page in PAGES:
-        text = re.sub(r"^```text\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(r"^```(?:text|python)\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
         blocks = re.split(r"^```\n", text, flags=re.MULTILINE)
         for place, block in enumerate(blocks):
             if place % 2:
@@ -128,7 +134,7 @@ def test_every_command_that_is_shown_is_run_somewhere() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("line", SHORTENED)
 def test_a_command_does_what_it_says(line: str, folder: Path) -> None:
-    if line.startswith("tensorboard"):
+    if line.startswith(("tensorboard", "python recommend.py")):
         assert run(f"python main.py{ONE_EPOCH}", folder).returncode == 0
     if "--rerun-failed" in line:
         earlier = line.replace("--rerun-failed", "--csv").replace("class/*.zip", "class/bob.zip")
@@ -136,7 +142,7 @@ def test_a_command_does_what_it_says(line: str, folder: Path) -> None:
     done = run(line + SHORTENED[line], folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    for flag in ("--csv", "--json", "--logdir"):
+    for flag in ("--csv", "--json", "--logdir", "--out"):
         if flag in line:
             assert (folder / line.split(f"{flag} ")[1].split()[0]).exists()
 
@@ -160,6 +166,20 @@ def test_the_zip_for_gradescope_has_all_that_the_grader_needs(folder: Path) -> N
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 / 2 points"), done
     data_loads = run('python -c "import data; print(len(data.synthetic()))"', home)
     assert data_loads.stdout == "100000\n", data_loads.stderr
+
+
+@pytest.mark.long
+def test_the_python_of_a_page_runs(folder: Path) -> None:
+    assert run(f"python main.py{ONE_EPOCH}", folder).returncode == 0
+    for page in PAGES:
+        for number, block in enumerate(
+            re.findall(r"^```python\n(.*?)^```\n", page.read_text(), re.MULTILINE | re.DOTALL)
+        ):
+            script = folder / f"{page.stem}{number}.py"
+            script.write_text(block)
+            done = run(f"PYTHONPATH=. python {script.name}", folder)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout
 
 
 def test_the_first_page_is_short_and_every_page_starts_with_a_command() -> None:
