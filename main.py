@@ -33,7 +33,7 @@ from tracking.folder import RunFolder
 from tracking.history import EpochMetrics, closing_table
 from training import devices, seeds
 from training.evaluation import Evaluation, check_eval_users
-from training.flags import parse_arguments, settings_of
+from training.flags import parse_arguments, recipe_of, settings_of
 from training.parallel import ALONE, Group, LostProcess
 from training.settings import Settings
 from training.torchrun import join, only_the_first_speaks
@@ -51,6 +51,8 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
         options.batch_size,
         options.learning_rate,
         options.optimizer,
+        recipe_of(options),
+        options.planned_epochs,
     )
     check_at_least(options, epochs=1, embedding_dim=1, seed=0, eval_every=1)
     check_eval_users(options.eval_users)
@@ -137,7 +139,9 @@ def fit(
     if trainer.group.size > 1:
         noted["processes"] = trainer.group.size
     test, users = test.to(trainer.device), check_eval_users(options.eval_users)
-    evaluation = Evaluation(trainer.model, trainer.train, test, users, options.eval_every, trainer.seed, trainer.group)
+    evaluation = Evaluation(
+        trainer.model, trainer.train, test, users, options.eval_every, trainer.seed, trainer.group, options.clamp
+    )
     for what in (trainer.notice, evaluation.notice):
         if what:
             print(what, file=sys.stderr)

@@ -15,12 +15,13 @@ with Adam. The negative items need no rating and so never pass through the MLP. 
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cli.signals import Stopped
 from data import Interactions, fingerprint
@@ -94,11 +95,19 @@ class Trainer:
         self.adam = start_adam(flatten(model), settings.learning_rate)
         weights = Weights(settings.factorization_weight, settings.regression_weight)
         self.optimizer = pick_optimizer(settings.optimizer, model, self.batch_size)
-        self.step = make_step(model, self.adam, weights, eager, self.optimizer, group)
         self.group = group
         self.seed = seed
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.sampler = Sampler(self.train, self.batch_size, self.generator)
+        recipe = settings.recipe
+        steps = settings.epochs * -(-len(train) // self.batch_size)
+        ingredients = recipe, self.generator, steps
+        self.step = make_step(model, self.adam, weights, eager, self.optimizer, group, ingredients)
+        self.sampler = Sampler(self.train, self.batch_size, self.generator, recipe.negatives)
+        self.average = torch.zeros_like(self.adam.flat.data) if recipe.average_last > 0 else None
+        if recipe.start_at_mean:
+            with torch.no_grad():
+                output = [layer for layer in model.mlp_layers if isinstance(layer, nn.Linear)][-1]
+                output.bias.fill_(self.train.ratings.double().mean().item())
 
     def run_epoch(self) -> Losses:
         """Train on every triple once, in a new order and with new negative items.
@@ -118,11 +127,33 @@ class Trainer:
         sizes[-1] = n - self.batch_size * (len(losses) - 1)
         factorization, regression = ((sizes @ losses) / n).tolist()
         self.epoch += 1
+        averaged = self.averaged_epochs
+        if self.average is not None and averaged > 0:
+            self.average += (self.adam.flat.data - self.average) / averaged
         return Losses(
             factorization,
             regression,
             self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
         )
+
+    @property
+    def averaged_epochs(self) -> int:
+        """Over how many epochs the weights are averaged so far."""
+        recipe, epochs = self.settings.recipe, self.settings.epochs
+        return max(0, self.epoch - recipe.first_averaged(epochs)) if self.average is not None else 0
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network has the mean of its weights over the last epochs, as far as the recipe asks for one."""
+        if self.average is None or self.averaged_epochs == 0:
+            yield
+            return
+        own = self.adam.flat.data.clone()
+        self.adam.flat.data.copy_(self.average)
+        try:
+            yield
+        finally:
+            self.adam.flat.data.copy_(own)
 
     def checkpoint(
         self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
@@ -131,6 +162,8 @@ class Trainer:
         tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
+        if self.average is not None:
+            tensors["average"] = self.average
         return Checkpoint(
             settings,
             data,
@@ -157,6 +190,8 @@ class Trainer:
         for name in ADAM_STATE:
             getattr(self.adam, name).copy_(tensors[f"adam.{name}"])
         self.epoch = len(checkpoint.history)
+        if self.average is not None:
+            self.average.copy_(tensors["average"])
         if checkpoint.device == self.device.type:
             self.generator.set_state(tensors["generator"])
         else:  # each kind of device has random numbers of its own, so that the run can only go on with others
@@ -234,7 +269,9 @@ def fit(
     if folder is not None and checkpoint is None and contains_run(folder.path):
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
-    evaluation = evaluation or Evaluation(trainer.model, trainer.train, test, seed=trainer.seed, group=trainer.group)
+    evaluation = evaluation or Evaluation(
+        trainer.model, trainer.train, test, seed=trainer.seed, group=trainer.group, clamp=trainer.settings.recipe.clamp
+    )
     settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
     history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
@@ -257,7 +294,8 @@ def fit(
                 losses = trainer.run_epoch()
                 scores = (math.nan, math.nan)
                 if evaluation.is_due(epoch, epochs):
-                    scores = evaluation.mrr(), evaluation.mse()
+                    with trainer.averaged():
+                        scores = evaluation.mrr(), evaluation.mse()
                     _check_finite(scores, epoch, trainer)
                 metrics = EpochMetrics(*losses, *scores)
                 history.append(metrics)

@@ -25,6 +25,7 @@ from models import MultiTaskNet
 from serving.fold_in import fold_in
 from serving.titles import Titles
 from tracking import checkpoint
+from training.adam import flatten
 from training.flags import SETTINGS, parse_arguments
 
 BLOCK_SCORES = 2**20  # scores held at a time
@@ -102,6 +103,8 @@ class Recommender:
         model = main.make_network(options, known, torch.device("cpu"))
         weights = {name.removeprefix("network."): x for name, x in found.tensors.items() if name.startswith("network.")}
         model.load_state_dict(weights)
+        if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see training.recipe
+            flatten(model).data.copy_(found.tensors["average"])
         recommender = cls(model.eval(), known, options.factorization_weight, options.regression_weight)
         recommender.epochs = len(found.history)
         return recommender

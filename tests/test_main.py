@@ -124,6 +124,17 @@ def test_the_documented_defaults() -> None:
         "ratings": None,
         "columns": None,
         "titles": None,
+        "preset": "homework",
+        "negatives": 1,
+        "temperature": 1.0,
+        "weight_decay": 0.0,
+        "lr_schedule": "constant",
+        "embedding_dropout": 0.0,
+        "dropout": 0.0,
+        "average_last": 0.0,
+        "start_at_mean": False,
+        "clamp": False,
+        "planned_epochs": 0,
     }
 
 

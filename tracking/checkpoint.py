@@ -19,7 +19,21 @@ from cli.files import write_whole
 
 FORMAT = 1
 # What the runs of checkpoints had that do not say it, because there was no choice yet.
-ADDED_LATER = {"optimizer": "auto", "eval_users": "auto", "eval_every": 1}
+ADDED_LATER = {
+    "optimizer": "auto",
+    "eval_users": "auto",
+    "eval_every": 1,
+    "negatives": 1,
+    "temperature": 1.0,
+    "weight_decay": 0.0,
+    "lr_schedule": "constant",
+    "embedding_dropout": 0.0,
+    "dropout": 0.0,
+    "average_last": 0.0,
+    "start_at_mean": False,
+    "clamp": False,
+    "planned_epochs": 0,
+}
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"  # their names in a run's folder
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from metrics import mrr_score, mse_score
+from metrics import Recommender, mrr_score, mse_score
 from models import MultiTaskNet
 from training.parallel import ALONE, Group, mean
 
@@ -34,6 +34,7 @@ class Evaluation:
         every: evaluate after each so-many-th epoch, and after the last.
         seed: of the sample.
         group: the processes that share the work out, each ranking some of the users.
+        clamp: cut predicted ratings to the range of the training ratings.
 
     Attributes:
         ranked, tested: how many users are ranked, of how many with test ratings.
@@ -48,8 +49,10 @@ class Evaluation:
         every: int = 1,
         seed: int = 0,
         group: Group = ALONE,
+        clamp: bool = False,
     ) -> None:
         self.group = group
+        self.rater: Recommender = Clamped(model, train.ratings) if clamp else model
         self.model, self.train, self.test, self.every = model, train, test, every
         tested = torch.bincount(test.user_ids, minlength=test.num_users).nonzero().squeeze(1).cpu()
         self.tested = len(tested)
@@ -90,9 +93,22 @@ class Evaluation:
     def mse(self) -> float:
         """MSE over all test ratings: a forward pass of the MLP a rating, a third of what training one costs."""
         if self.group.size == 1:
-            return mse_score(self.model, self.test)
+            return mse_score(self.rater, self.test)
         here = len(self.test)
-        return mean(self.group, here * mse_score(self.model, self.test) if here else 0, here)
+        return mean(self.group, here * mse_score(self.rater, self.test) if here else 0, here)
+
+
+class Clamped:
+    """A network whose predicted ratings are cut to the range of some ratings."""
+
+    def __init__(self, model: MultiTaskNet, ratings: Tensor) -> None:
+        self.model, self.lowest, self.highest = model, ratings.min().item(), ratings.max().item()
+
+    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        return self.model.predict_ratings(user_ids, item_ids).clamp(self.lowest, self.highest)
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        return self.model.predict_all_items(user_ids)
 
 
 class _Renumbered:

@@ -1,12 +1,15 @@
 """The flags of an experiment, and those of them that its metrics depend on."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cli.arguments import Parser
 from datasets import choice
+from training.recipe import Recipe
 
+INGREDIENTS = tuple(field.name for field in fields(Recipe))
 # A run can only be resumed with the same.
 SETTINGS = (
     "factorization_weight",
@@ -21,7 +24,30 @@ SETTINGS = (
     "eval_users",
     "eval_every",
     "seed",
+    *INGREDIENTS,
+    "planned_epochs",
 )
+# What --preset sets; every flag can still be given.
+PRESETS: dict[str, dict[str, Any]] = {
+    "homework": {},
+    "tuned": {
+        "factorization_weight": 0.99,
+        "regression_weight": 0.0055,
+        "epochs": 60,
+        "batch_size": 4096,
+        "learning_rate": 0.022,
+        "negatives": 6,
+        "temperature": 2.5,
+        "weight_decay": 5e-6,
+        "lr_schedule": "linear",
+        "embedding_dropout": 0.1,
+        "dropout": 0.4,
+        "average_last": 1 / 3,
+        "start_at_mean": True,
+        "clamp": True,
+        "optimizer": "adam",
+    },
+}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -47,14 +73,43 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
     flag("--eager", action="store_true", help="train with the plain step, by autograd: the same numbers, slower")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
+    flag("--preset", choices=PRESETS, default="homework", help="values of the flags that are not given (homework)")
+    _add_ingredients(parser)
     choice.add_flags(parser)
+    parser.set_defaults(**PRESETS[parser.parse_args(arguments).preset])
     options = parser.parse_args(arguments)
     if options.layer_sizes is None:
         options.layer_sizes = [3 * options.embedding_dim, 64]
     if options.logdir is None:
         weights = options.factorization_weight, options.regression_weight
-        options.logdir = Path("run") / folder_name(options.shared_embeddings, *weights)
+        tuned = "" if options.preset == "homework" else f"{options.preset}_"
+        options.logdir = Path("run") / f"{tuned}{folder_name(options.shared_embeddings, *weights)}"
+    needs_epochs = options.lr_schedule != "constant" or options.average_last > 0
+    options.planned_epochs = options.epochs if needs_epochs else 0
     return options
+
+
+def _add_ingredients(parser: Parser) -> None:
+    """The flags of ``Recipe``; each is the homework's by default."""
+    flag = parser.add_argument
+    flag("--negatives", type=int, default=1, help="items drawn a negative, the highest p_ij is taken (%(default)s)")
+    flag("--temperature", type=float, default=1.0, help="T of 1 − σ((p⁺ − p⁻)/T) (%(default)s)")
+    flag("--weight_decay", type=float, default=0.0, help="of the embeddings and item biases (%(default)s)")
+    flag("--lr_schedule", default="constant", help="constant, or linear: down to 0 (%(default)s)")
+    flag("--embedding_dropout", type=float, default=0.0, help="of u_i in the ranking head (%(default)s)")
+    flag("--dropout", type=float, default=0.0, help="after each ReLU of the MLP (%(default)s)")
+    flag("--average_last", type=float, default=0.0, help="share of the epochs whose weights are averaged (%(default)s)")
+    flag("--start_at_mean", action=argparse.BooleanOptionalAction, default=False, help="start at the mean rating")
+    flag("--clamp", action=argparse.BooleanOptionalAction, default=False, help="cut predicted ratings to their range")
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """The ingredients of the flags.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    return Recipe(**{name: getattr(options, name) for name in INGREDIENTS})
 
 
 def folder_name(shared: bool, factorization_weight: float, regression_weight: float) -> str:

@@ -18,10 +18,11 @@ class Sampler:
         train: observed interactions, on the device of the network.
         batch_size: examples a step.
         generator: of the order and the negative items, on the same device.
+        candidates: how many items to draw for each negative; the step chooses.
     """
 
-    def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator) -> None:
-        self.train, self.generator = train, generator
+    def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator, candidates: int = 1) -> None:
+        self.train, self.generator, self.candidates = train, generator, candidates
         self.block = batch_size * max(1, BLOCK // batch_size)
 
     def epoch(self) -> Iterator[Triples]:
@@ -42,6 +43,9 @@ class Sampler:
         return Triples(users, items, self.negatives(len(chosen)), ratings)
 
     def negatives(self, n: int) -> Tensor:
-        """(n,) items, drawn uniformly from all, as equation 2 has it: an observed one now and then among them."""
-        device = self.generator.device
-        return torch.randint(self.train.num_items, (n,), generator=self.generator, device=device)
+        """(n,) items, drawn uniformly from all, as equation 2 has it: an observed one now and then among them.
+
+        Where there are several candidates, (n, candidates).
+        """
+        shape = (n,) if self.candidates == 1 else (n, self.candidates)
+        return torch.randint(self.train.num_items, shape, generator=self.generator, device=self.generator.device)

@@ -10,9 +10,11 @@ from training.adam import AdamState
 from training.cuda_graph import GraphStep
 from training.fused import FusedStep
 from training.parallel import ALONE, Group
+from training.recipe import Recipe
 from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
 from training.shared_steps import SharedRowwiseStep, SharedStep
 from training.steps import EagerStep, Step, Weights
+from training.tuned_step import TunedStep
 
 # Row-wise Adam where a table has more than this many rows, and so many times those that a batch looks up. Below, dense
 # Adam is as fast or faster (measured on one core), and the definition.
@@ -43,14 +45,30 @@ def make_step(
     eager: bool = False,
     optimizer: str = "adam",
     group: Group = ALONE,
+    ingredients: tuple[Recipe, torch.Generator, int] | None = None,
 ) -> Step:
     """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once.
 
+    Args:
+        model, adam, weights: what is trained, and by which loss.
+        eager: take the eager step.
+        optimizer: "adam" or "lazy_adam".
+        group: the processes that train together.
+        ingredients: a recipe, and what ``TunedStep`` needs for it.
+
     Raises:
-        ValueError: several processes would have to take the eager step.
+        ValueError: several processes or row-wise Adam would have to take a step that is not made for them.
     """
     lazy = optimizer == "lazy_adam"
     device = adam.flat.device
+    if ingredients is not None and not ingredients[0].plain_step:
+        if group.size > 1 or lazy:
+            who = "several processes" if group.size > 1 else "lazy_adam"
+            raise ValueError(
+                f"{who} cannot train with negatives, temperature, weight_decay, lr_schedule or dropout other than the "
+                "homework's: leave them out, or train with one process and --optimizer adam"
+            )
+        return TunedStep(model, adam, weights, *ingredients)
     if not eager and (reason := _why_not_fused(model, device)) is not None:
         print(f"training with the eager step: {reason}", file=sys.stderr)
         eager = True

@@ -51,7 +51,10 @@ class Weights(NamedTuple):
 
 
 class Triples(NamedTuple):
-    """An epoch's training examples in the order of training: aligned (n,) tensors on the network's device."""
+    """An epoch's training examples in the order of training: aligned (n,) tensors on the network's device.
+
+    The negatives of a step that chooses among candidates are (n, candidates).
+    """
 
     users: Tensor
     items: Tensor

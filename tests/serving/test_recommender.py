@@ -31,7 +31,7 @@ def recommender(sharing: bool = True, text_ids: bool = False) -> Recommender:
     net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
     with torch.no_grad():
         net.B.weight.normal_()
-        for table in {*net.factorization_tables, *net.regression_tables}:
+        for table in dict.fromkeys((*net.factorization_tables, *net.regression_tables)):
             table.weight.normal_()
     return Recommender(net, ratings(text_ids))
 
