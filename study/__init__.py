@@ -5,6 +5,7 @@
     baselines.py         what a trained network has to beat
     summary.py           tables: means over seeds, differences with their intervals
     picture.py           the curves in one picture
+    search.py            the search for the flags of --preset tuned: python -m study.search
     probes.py            the explanations of the write-up put to the test: python -m study.probes
 
 ``python experiments.py`` runs them over several seeds and sums them up.

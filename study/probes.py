@@ -14,7 +14,6 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import argparse
 import multiprocessing
-import signal
 import statistics
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
+from study.processes import leave_stopping_to_parent
 from tracking.history import EpochMetrics
 from train import Trainer
 from training.adam import AdamState
@@ -220,12 +220,6 @@ def tables(outcomes: dict[Probe, list[Outcome]]) -> str:
         cells = [spread([outcome.shares[epoch] for outcome in found], 3) for epoch in epochs]
         rows.append(f"| {probe.name} | {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def leave_stopping_to_parent() -> None:
-    """In a worker process: a terminal's Ctrl-C reaches it too, and the parent then ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def run_all(options: argparse.Namespace) -> dict[Probe, list[Outcome]]:

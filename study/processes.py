@@ -63,6 +63,12 @@ def _die_with_parent() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def leave_stopping_to_parent() -> None:
+    """In a worker process: a terminal's Ctrl-C reaches it too, and the parent then ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def run_all(unfinished: Sequence[Run], options: argparse.Namespace, total: int) -> dict[Run, str]:
     """Run what is not finished, ``options.jobs`` at a time, with one bar for the epochs of all.
 
