@@ -30,9 +30,9 @@ from models import MultiTaskNet, check_sizes
 from tracking import resuming
 from tracking.checkpoint import CHECKPOINT, Checkpoint
 from tracking.folder import RunFolder
-from tracking.history import EpochMetrics, closing_table
+from tracking.history import EpochMetrics, closing_table, ranking_line
 from training import devices, seeds
-from training.evaluation import Evaluation, check_eval_users
+from training.evaluation import SHOWN, Evaluation, check_eval_users
 from training.flags import parse_arguments, recipe_of, settings_of
 from training.parallel import ALONE, Group, LostProcess
 from training.settings import Settings
@@ -133,8 +133,8 @@ def fit(
     trainer: train.Trainer,
     test: data.Interactions,
     checkpoint: Checkpoint | None,
-) -> list[EpochMetrics]:
-    """Train as the flags say; returns the metrics of each epoch."""
+) -> tuple[list[EpochMetrics], Evaluation]:
+    """Train as the flags say; returns the metrics of each epoch, and what evaluated them."""
     noted = settings_of(options) | {"eager": options.eager, "dataset": choice.name(options)}
     if trainer.group.size > 1:
         noted["processes"] = trainer.group.size
@@ -145,7 +145,7 @@ def fit(
     for what in (trainer.notice, evaluation.notice):
         if what:
             print(what, file=sys.stderr)
-    return train.fit(trainer, test, options.epochs, folder, noted, checkpoint, evaluation)
+    return train.fit(trainer, test, options.epochs, folder, noted, checkpoint, evaluation), evaluation
 
 
 def run(options: argparse.Namespace, group: Group) -> int:
@@ -160,7 +160,7 @@ def run(options: argparse.Namespace, group: Group) -> int:
         except (ValueError, OSError) as error:
             return command.fail("main.py", error)
         try:
-            history = fit(options, folder, trainer, test, checkpoint)
+            history, evaluation = fit(options, folder, trainer, test, checkpoint)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)
@@ -169,6 +169,9 @@ def run(options: argparse.Namespace, group: Group) -> int:
     done = len(history) - (len(checkpoint.history) if checkpoint else 0)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
     print(closing_table(history))
+    if group.rank == 0 and len(history) == options.epochs:
+        with trainer.averaged():
+            print(ranking_line(evaluation.ranking(), SHOWN))
     print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0
 

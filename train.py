@@ -30,10 +30,10 @@ from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.history import EpochMetrics
 from tracking.progress import progress_bar
-from tracking.tensorboard import CHARTS, TAGS, EventFile
+from tracking.tensorboard import CHARTS, RANKING_TAGS, TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
-from training.evaluation import Evaluation
+from training.evaluation import SHOWN, Evaluation
 from training.parallel import ALONE, Group, LostProcess
 from training.sampling import Sampler
 from training.settings import Settings
@@ -314,6 +314,10 @@ def fit(
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
+            if events is not None and len(history) == epochs:
+                with trainer.averaged():
+                    ranking = zip(RANKING_TAGS, evaluation.ranking(), strict=True)
+                events.add_scalars(epochs - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])
         except (Stopped, FloatingPointError, LostProcess):
             if folder is not None and latest is not None and latest is not saved:
                 folder.save(latest)

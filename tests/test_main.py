@@ -21,6 +21,7 @@ from training.settings import Settings
 from training.steps import EagerStep
 
 ROOT = Path(__file__).parent.parent
+RANKING = {"users/Recall@10", "users/NDCG@10", "users/Hit Rate@10", "users/Coverage@10"}
 TAGS = {
     "training/Factorization Loss",
     "training/MSE",
@@ -72,11 +73,13 @@ def test_the_courses_commands(line: str, folder: Path) -> None:
         r"training MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MRR +0\.\d{4} +0\.\d{4} \(epoch 0\)\n"
+        r"recall@10 0\.\d{4}, NDCG@10 0\.\d{4}, hit rate@10 0\.\d{4}, coverage@10 0\.\d{4}\n"
         rf"1 epochs? in \d+\.\d s on \w+; logs in {logdir}\n",
         done.stdout,
     )
     figures = scalars(folder / logdir)
-    assert set(figures) == TAGS
+    assert set(figures) == TAGS | RANKING
+    assert all(len(figures[tag]) == 1 for tag in RANKING)
     joint, factorization, regression = (
         figures[f"training/{name}"][0][1] for name in ("Joint Loss", "Factorization Loss", "MSE")
     )
@@ -94,7 +97,8 @@ def test_defaults_are_the_first_experiment_and_runs_repeat_to_the_bit(folder: Pa
     default, again, other = (
         scalars(folder / logdir) for logdir in ("run/shared=True_LF=0.99_LR=0.01", "again", "other")
     )
-    assert set(default) == TAGS
+    assert set(default) == TAGS | RANKING
+    assert [step for step, _ in default["users/NDCG@10"]] == [1]
     assert [step for step, _ in default["eval/MSE"]] == [0, 1]
     assert default == again
     assert all(default[tag] != other[tag] for tag in TAGS)

@@ -45,3 +45,9 @@ def closing_table(history: Sequence[EpochMetrics]) -> str:
         best = f"{best_of(taken):.4f} (epoch {values.index(best_of(taken))})" if taken else "–"
         rows.append(f"{title:13}{at_end:18}{best}")
     return "\n".join(rows)
+
+
+def ranking_line(scores: Sequence[float], k: int) -> str:
+    """Recall, NDCG, hit rate and coverage of the k items that a user would be shown."""
+    names = ("recall", "NDCG", "hit rate", "coverage")
+    return ", ".join(f"{name}@{k} {score:.4f}" for name, score in zip(names, scores, strict=True))

@@ -36,6 +36,8 @@ TAGS = (
     "eval/Mean Reciprocal Rank",
     "eval/MSE",
 )
+# In the order of RankingScores; written once, at the end of a run. The name puts them behind the five above.
+RANKING_TAGS = ("users/Recall@{k}", "users/NDCG@{k}", "users/Hit Rate@{k}", "users/Coverage@{k}")
 # What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.
 CHARTS = {
     "MSE: training and test": ("training/MSE", "eval/MSE"),
@@ -91,13 +93,13 @@ class EventFile:
 
     def add(self, epoch: int, metrics: Sequence[float], at: float) -> None:
         """The metrics of an epoch that ended at a time, in seconds since 1970; those that are NaN were not taken."""
-        values = [
-            Summary.Value(tag=tag, simple_value=value)
-            for tag, value in zip(self.columns, metrics, strict=True)
-            if not math.isnan(value)
-        ]
-        self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
+        self.add_scalars(epoch, dict(zip(self.columns, metrics, strict=True)), at)
         self.empty = False
+
+    def add_scalars(self, epoch: int, scalars: Mapping[str, float], at: float) -> None:
+        """Values by their tags, as ``add`` writes those of an epoch."""
+        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items() if not math.isnan(x)]
+        self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
         self._flush()
 
     def replace_older(self) -> None:

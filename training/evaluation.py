@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from metrics import Recommender, mrr_score, mse_score
+from metrics import RankingScores, Recommender, mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
 from training.parallel import ALONE, Group, mean
 
+SHOWN = 10  # items, for the metrics of what a user would be shown
 SHARE = 0.2  # of the training time, for the ranking
 FEWEST_USERS = 1000  # a sample has at least so many, whatever it takes
 # What it takes to compare one item's score with all others', in multiply-adds an item (measured on one core).
@@ -62,6 +63,8 @@ class Evaluation:
         if self.ranked < self.tested:
             generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # not the one that shuffles
             users_here = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
+        self.everybody = None if users_here is None else users_here.to(test.user_ids.device)
+        self.whole_test = test
         if group.size > 1:
             users_here = (tested if users_here is None else users_here)[group.rank :: group.size]
             part = slice(group.rank, None, group.size)
@@ -89,6 +92,13 @@ class Evaluation:
         here = len(self.users)
         score = mrr_score(_Renumbered(self.model, self.users), *self.sampled) if here else 0.0
         return score if self.group.size == 1 else mean(self.group, here * score, here)
+
+    def ranking(self, k: int = SHOWN) -> RankingScores:
+        """Recall, NDCG, hit rate and coverage at k, over the users that are ranked; by this process alone."""
+        if self.everybody is None:
+            return ranking_scores(self.model, self.whole_test, self.train, k)
+        sides = _of_users(self.whole_test, self.everybody), _of_users(self.train, self.everybody)
+        return ranking_scores(_Renumbered(self.model, self.everybody), *sides, k)
 
     def mse(self) -> float:
         """MSE over all test ratings: a forward pass of the MLP a rating, a third of what training one costs."""

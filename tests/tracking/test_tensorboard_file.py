@@ -16,7 +16,7 @@ from models import MultiTaskNet
 from tracking.checkpoint import load
 from tracking.folder import RunFolder, contains_run
 from tracking.tensorboard import CHARTS as CHARTS_OF_RUNS
-from tracking.tensorboard import TAGS, EventFile
+from tracking.tensorboard import RANKING_TAGS, TAGS, EventFile
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
@@ -76,7 +76,8 @@ def test_a_resumed_run_has_its_settings_and_its_charts_once(split: Split, tmp_pa
         events = read(tmp_path)
         assert len(events.Tensors("custom_scalars__config__")) == 1
         assert [event.step for event in events.Scalars("eval/MSE")] == list(range(epochs))
-        assert set(events.Tags()["scalars"]) == set(TAGS)
+        assert set(events.Tags()["scalars"]) == {*TAGS, *(tag.format(k=10) for tag in RANKING_TAGS)}
+        assert [event.step for event in events.Scalars("users/NDCG@10")] == [epochs - 1]
     assert {tag for tags in CHARTS_OF_RUNS.values() for tag in tags} <= set(TAGS)
 
 

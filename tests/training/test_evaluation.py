@@ -10,13 +10,14 @@ import torch
 
 import train
 from data import Interactions
-from metrics import mrr_score, mse_score
+from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
 from tracking.checkpoint import Checkpoint, load
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics, closing_table
 from training import evaluation
 from training.evaluation import Evaluation, check_eval_users
+from training.parallel import Group
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
@@ -132,3 +133,16 @@ def test_checkpoints_are_written_from_the_live_tensors_when_due_and_copied_other
         with RunFolder(tmp_path / str(seconds)) as folder:
             train.fit(trainer, test, 4, folder)
         assert copies == expected
+
+
+def test_the_closing_ranking_is_that_of_the_users_ranked(split: Split) -> None:
+    data, test = split
+    net = MultiTaskNet(data.num_users, data.num_items)
+    assert Evaluation(net, data, test, "all").ranking() == ranking_scores(net, test, data)
+    sample = Evaluation(net, data, test, 5, seed=3)
+    assert sample.users is not None
+    own = test.select(torch.isin(test.user_ids, sample.users).nonzero().squeeze(1))
+    expected = ranking_scores(net, own, data)
+    assert sample.ranking() == pytest.approx(expected)
+    for rank in range(2):  # of several processes each ranks a part, but this is of all
+        assert Evaluation(net, data, test, 5, seed=3, group=Group(rank, 2)).ranking() == pytest.approx(expected)
