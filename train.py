@@ -100,7 +100,7 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         recipe = settings.recipe
         steps = settings.epochs * -(-len(train) // self.batch_size)
-        ingredients = recipe, self.generator, steps
+        ingredients = recipe, self.generator, steps, self.train
         self.step = make_step(model, self.adam, weights, eager, self.optimizer, group, ingredients)
         self.sampler = Sampler(self.train, self.batch_size, self.generator, recipe.negatives)
         self.average = torch.zeros_like(self.adam.flat.data) if recipe.average_last > 0 else None

@@ -6,6 +6,7 @@
     summary.py           tables: means over seeds, differences with their intervals
     picture.py           the curves in one picture
     search.py            the search for the flags of --preset tuned: python -m study.search
+    ablation.py          the tuned preset without each of its ingredients: python -m study.ablation
     probes.py            the explanations of the write-up put to the test: python -m study.probes
 
 ``python experiments.py`` runs them over several seeds and sums them up.

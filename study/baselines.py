@@ -86,3 +86,42 @@ def scores(train: Interactions, test: Interactions) -> list[BaselineScore]:
         BaselineScore("global mean", "test_mse", mse_score(mean, test)),
         BaselineScore("user and item means", "test_mse", mse_score(means, test)),
     ]
+
+
+class ItemScores:
+    """A recommender by the items a user rated: p_i = x_i · B, where x_i is 1 for what i rated and 0 else.
+
+    Args:
+        rated: (num_users, num_items) float32 x.
+        weights: (num_items, num_items) float32 B.
+    """
+
+    def __init__(self, rated: Tensor, weights: Tensor) -> None:
+        self.rated, self.weights = rated, weights
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        """(users,) → (users, num_items)."""
+        return self.rated[user_ids] @ self.weights
+
+    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """It predicts no ratings: (batch,) NaN."""
+        return torch.full((len(user_ids),), torch.nan)
+
+
+def ease(train: Interactions, penalty: float = 200.0) -> ItemScores:
+    """Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: equation 8, in closed form.
+
+    With P = (XᵀX + λI)⁻¹, B is −P_ij / P_jj, and 0 on the diagonal. It takes num_items² memory.
+
+    Args:
+        train: what was rated.
+        penalty: λ, positive.
+    """
+    rated = torch.zeros(train.num_users, train.num_items, dtype=torch.float64)
+    rated[train.user_ids, train.item_ids] = 1.0
+    gram = rated.T @ rated
+    gram.diagonal().add_(penalty)
+    inverse = torch.linalg.inv(gram)
+    weights = inverse / -inverse.diagonal()
+    weights.fill_diagonal_(0.0)
+    return ItemScores(rated.float(), weights.float())

@@ -43,21 +43,36 @@ VALIDATION_FRACTION = 0.05
 SPACE: dict[str, Sequence[float]] = {
     "negatives": (3, 6, 10, 16),
     "temperature": (1.5, 2.5, 4.0),
-    "learning_rate": (0.01, 0.015, 0.022, 0.03),
+    "learning_rate": (0.007, 0.01, 0.015, 0.022),
     "weight_decay": (2e-6, 5e-6, 1e-5, 2e-5),
     "embedding_dropout": (0.1, 0.2, 0.3, 0.4),
     "dropout": (0.3, 0.4, 0.5),
     "embedding_dim": (32, 64, 96),
-    "batch_size": (2048, 4096),
+    "batch_size": (1024, 2048, 4096),
     "epochs": (40, 60),
     "regression_weight": (0.003, 0.0055, 0.01),
 }
+# Judged besides: what the preset was first, and steps from there to what it is, which is the first.
+FIRST: dict[str, float] = {
+    "embedding_dim": 32, "batch_size": 4096, "learning_rate": 0.022, "unseen_negatives": False,
+    "embedding_dropout": 0.1,
+}  # fmt: skip
+UNSEEN = FIRST | {"unseen_negatives": True}
+CANDIDATES: tuple[dict[str, float], ...] = (
+    {},
+    FIRST,
+    UNSEEN,
+    UNSEEN | {"learning_rate": 0.015},
+    UNSEEN | {"learning_rate": 0.01, "batch_size": 2048},
+    UNSEEN | {"learning_rate": 0.01, "batch_size": 2048, "embedding_dropout": 0.2, "weight_decay": 7e-6},
+    {"learning_rate": 0.01, "embedding_dropout": 0.3, "weight_decay": 1e-5},
+)
 
 
 def draw(number: int) -> dict[str, float]:
-    """The flags of the draw with this number; the first is the preset itself."""
-    if number == 0:
-        return {}
+    """The flags of the draw with this number, the candidates before those at random."""
+    if number < len(CANDIDATES):
+        return CANDIDATES[number]
     rng = np.random.default_rng(number)
     return {name: values[int(rng.integers(len(values)))] for name, values in SPACE.items()}
 
@@ -67,7 +82,10 @@ def judge(flags: dict[str, float], seed: int, data_dir: Path, epochs: int | None
     started = time.perf_counter()
     if epochs is not None:
         flags = flags | {"epochs": epochs}
-    texts = [f"--{name}={value}" for name, value in flags.items()]
+    texts = [
+        f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in flags.items()
+    ]
     options = parse_arguments(["--preset=tuned", f"--seed={seed}", "--device=cpu", f"--data_dir={data_dir}", *texts])
     options.logdir = data_dir  # nothing is written
     trainer, _ = command_line.set_up(options)

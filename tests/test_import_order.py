@@ -99,7 +99,10 @@ def test_a_command_starts_without_waiting_for_torch() -> None:
 
 
 COMMANDS = [
-    *(ROOT / f"{name}.py" for name in ("main", "experiments", "grader", "recommend", "study/probes", "study/search")),
+    *(
+        ROOT / f"{name}.py"
+        for name in ("main", "experiments", "grader", "recommend", "study/probes", "study/search", "study/ablation")
+    ),
     # peer_models.py runs in another environment, without this project.
     *(path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem != "peer_models"),
 ]

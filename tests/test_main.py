@@ -130,6 +130,7 @@ def test_the_documented_defaults() -> None:
         "titles": None,
         "preset": "homework",
         "negatives": 1,
+        "unseen_negatives": False,
         "temperature": 1.0,
         "weight_decay": 0.0,
         "lr_schedule": "constant",

@@ -24,6 +24,7 @@ ADDED_LATER = {
     "eval_users": "auto",
     "eval_every": 1,
     "negatives": 1,
+    "unseen_negatives": False,
     "temperature": 1.0,
     "weight_decay": 0.0,
     "lr_schedule": "constant",

@@ -34,13 +34,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "factorization_weight": 0.99,
         "regression_weight": 0.0055,
         "epochs": 60,
-        "batch_size": 4096,
-        "learning_rate": 0.022,
+        "embedding_dim": 64,
+        "batch_size": 1024,
+        "learning_rate": 0.007,
         "negatives": 6,
+        "unseen_negatives": True,
         "temperature": 2.5,
         "weight_decay": 5e-6,
         "lr_schedule": "linear",
-        "embedding_dropout": 0.1,
+        "embedding_dropout": 0.4,
         "dropout": 0.4,
         "average_last": 1 / 3,
         "start_at_mean": True,
@@ -93,6 +95,7 @@ def _add_ingredients(parser: Parser) -> None:
     """The flags of ``Recipe``; each is the homework's by default."""
     flag = parser.add_argument
     flag("--negatives", type=int, default=1, help="items drawn a negative, the highest p_ij is taken (%(default)s)")
+    flag("--unseen_negatives", action=argparse.BooleanOptionalAction, default=False, help="none that the user rated")
     flag("--temperature", type=float, default=1.0, help="T of 1 − σ((p⁺ − p⁻)/T) (%(default)s)")
     flag("--weight_decay", type=float, default=0.0, help="of the embeddings and item biases (%(default)s)")
     flag("--lr_schedule", default="constant", help="constant, or linear: down to 0 (%(default)s)")

@@ -12,6 +12,7 @@ class Recipe:
     Attributes:
         negatives: of so many items, drawn uniformly from all, the one with the highest p_ij is the negative (adaptive
             sampling: Weston et al., WSABIE, IJCAI 2011; Spotlight's adaptive hinge loss).
+        unseen_negatives: whether items that the user rated in the training ratings are no candidates, where others are.
         temperature: T > 0 in L_F = mean of 1 − σ((p⁺ − p⁻) / T).
         weight_decay: w ≥ 0 in the loss's further term w/2 · (the sum of squares of all embeddings and item biases).
         lr_schedule: "constant"; or "linear", from the learning rate in the first step down to 0 after the last.
@@ -28,6 +29,7 @@ class Recipe:
     """
 
     negatives: int = 1
+    unseen_negatives: bool = False
     temperature: float = 1.0
     weight_decay: float = 0.0
     lr_schedule: str = "constant"
@@ -56,7 +58,7 @@ class Recipe:
     def plain_step(self) -> bool:
         """Whether a step is the homework's."""
         changed = self.negatives > 1, self.temperature != 1, self.weight_decay, self.embedding_dropout, self.dropout
-        return not any(changed) and self.lr_schedule == "constant"
+        return not (any(changed) or self.unseen_negatives) and self.lr_schedule == "constant"
 
     @property
     def needs_epochs(self) -> bool:

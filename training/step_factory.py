@@ -5,6 +5,7 @@ import sys
 import torch
 from torch import nn
 
+from data import Interactions
 from models import MultiTaskNet
 from training.adam import AdamState
 from training.cuda_graph import GraphStep
@@ -45,7 +46,7 @@ def make_step(
     eager: bool = False,
     optimizer: str = "adam",
     group: Group = ALONE,
-    ingredients: tuple[Recipe, torch.Generator, int] | None = None,
+    ingredients: tuple[Recipe, torch.Generator, int, Interactions] | None = None,
 ) -> Step:
     """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once.
 

@@ -8,6 +8,7 @@ Random numbers come from the trainer's generator, so that a run goes on to the b
 import torch
 from torch import Tensor, nn
 
+from data import Interactions
 from models import MultiTaskNet
 from training.adam import AdamState
 from training.recipe import Recipe
@@ -22,6 +23,7 @@ class TunedStep(EagerStep):
         recipe: what is added.
         generator: of the dropout, on the network's device.
         steps: how many there will be in all, for a learning rate that falls.
+        train: the training ratings, for negatives that are not among them.
     """
 
     def __init__(
@@ -32,9 +34,11 @@ class TunedStep(EagerStep):
         recipe: Recipe,
         generator: torch.Generator,
         steps: int,
+        train: Interactions,
     ) -> None:
         super().__init__(model, adam, weights)
         self.adam, self.recipe, self.generator, self.steps = adam, recipe, generator, steps
+        self.seen = torch.unique(self._key(train.user_ids, train.item_ids)) if recipe.unseen_negatives else None
         # The embeddings and item biases come first in the vector of all parameters.
         self.decayed = sum(x.weight.numel() for x in model.children() if isinstance(x, nn.Embedding))
 
@@ -56,9 +60,18 @@ class TunedStep(EagerStep):
 
     @torch.no_grad()
     def _hardest(self, users: Tensor, candidates: Tensor) -> Tensor:
-        """(batch, candidates) items → (batch,) those with the highest p_ij."""
-        p = self.model.predict_interactions(users.unsqueeze(1).expand_as(candidates), candidates)
+        """(batch, candidates) items → (batch,) those with the highest p_ij, rated ones only where all are."""
+        users = users.unsqueeze(1).expand_as(candidates)
+        p = self.model.predict_interactions(users, candidates)
+        if self.seen is not None:
+            key = self._key(users, candidates)
+            place = torch.searchsorted(self.seen, key).clamp_(max=len(self.seen) - 1)
+            p.masked_fill_(self.seen[place] == key, -torch.inf)
         return candidates.gather(1, p.argmax(1, keepdim=True)).squeeze(1)
+
+    def _key(self, users: Tensor, items: Tensor) -> Tensor:
+        """One number for each pair."""
+        return users * self.model.B.num_embeddings + items
 
     def _ratings(self, users: Tensor, items: Tensor) -> Tensor:
         """Equation 4, with dropout after each ReLU."""

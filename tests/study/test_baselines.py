@@ -1,9 +1,10 @@
 """The baselines against plain loops."""
 
+import numpy as np
 import pytest
 import torch
 
-from data import Interactions
+from data import Interactions, synthetic
 from study import baselines
 
 Split = tuple[Interactions, Interactions]
@@ -61,3 +62,18 @@ def test_the_means_help_where_users_and_items_differ(movielens: Interactions) ->
     assert means**0.5 == pytest.approx(0.94, abs=0.02)
     assert mean > 1.3 * means
     assert 0.04 < mrr < 0.07
+
+
+def test_ease_solves_its_problem_column_by_column() -> None:
+    """The weights of each item minimize ‖x_j − X b‖² + λ‖b‖² with b_j = 0: a ridge regression without the item."""
+    made = synthetic(num_users=40, num_items=12, num_interactions=110, seed=4)
+    X = np.zeros((40, 12))
+    X[made.user_ids, made.item_ids] = 1
+    found = baselines.ease(made, penalty=3.0)
+    for item in range(12):
+        others = [k for k in range(12) if k != item]
+        A = X[:, others]
+        weights = np.linalg.solve(A.T @ A + 3.0 * np.eye(11), A.T @ X[:, item])
+        np.testing.assert_allclose(found.weights[others, item].numpy(), weights, atol=1e-5)
+        assert found.weights[item, item] == 0
+    np.testing.assert_allclose(found.predict_all_items(torch.arange(40)).numpy(), X @ found.weights.numpy(), atol=1e-5)

@@ -29,12 +29,13 @@ USERS, ITEMS, DIM, BATCH, STEPS = 12, 15, 4, 7, 9
 RECIPES = {
     "nothing": Recipe(),
     "negatives": Recipe(negatives=4),
+    "unseen_negatives": Recipe(negatives=4, unseen_negatives=True),
     "temperature": Recipe(temperature=2.5),
     "weight_decay": Recipe(weight_decay=0.03),
     "lr_schedule": Recipe(lr_schedule="linear"),
     "embedding_dropout": Recipe(embedding_dropout=0.3),
     "dropout": Recipe(dropout=0.4),
-    "all": Recipe(4, 2.5, 0.03, "linear", 0.3, 0.4),
+    "all": Recipe(4, True, 2.5, 0.03, "linear", 0.3, 0.4),
 }
 
 
@@ -60,6 +61,13 @@ def draw(candidates: int) -> Triples:
     )
 
 
+def rated() -> Interactions:
+    """Two thirds of all pairs, and everything by user 0, so that some candidates, or all, are left out."""
+    pairs = [(user, item) for user in range(USERS) for item in range(ITEMS) if user == 0 or (user + item) % 3]
+    users, items = torch.tensor(pairs).unbind(1)
+    return Interactions(users, items, torch.ones(len(pairs)), USERS, ITEMS)
+
+
 class Oracle:
     """The loss written out triple by triple in float64, its gradient by autograd, and Adam's published update."""
 
@@ -82,6 +90,8 @@ class Oracle:
         mask_u, mask_h = self.mask(recipe.embedding_dropout, n, DIM), self.mask(recipe.dropout, n, 6)
         bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for k, (i, j, drawn, r) in enumerate(zip(users, items, negatives, ratings, strict=True)):
+            if recipe.unseen_negatives:
+                drawn = [c for c in drawn if i != 0 and (i + c) % 3 == 0] or drawn[:1]
             whole = [(u_fact[i] @ q_fact[c] + w["B.weight"][c, 0]).item() for c in drawn]
             c = drawn[whole.index(max(whole))]
             u = u_fact[i] * mask_u[k]
@@ -111,7 +121,7 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
     generator = torch.Generator().manual_seed(5)
     adam = start_adam(flatten(net), 1e-2)
     triples = draw(recipe.negatives)
-    losses = TunedStep(net, adam, Weights(0.7, 0.3), recipe, generator, STEPS).run(triples, BATCH)
+    losses = TunedStep(net, adam, Weights(0.7, 0.3), recipe, generator, STEPS, rated()).run(triples, BATCH)
     expected = []
     for start in range(0, len(triples.users), BATCH):
         users, items, negatives, ratings = (column[start : start + BATCH] for column in triples)
@@ -129,7 +139,7 @@ def test_without_ingredients_the_step_is_the_homeworks() -> None:
         adam, weights = start_adam(flatten(net), 1e-2), Weights(0.7, 0.3)
         step: EagerStep = EagerStep(net, adam, weights)
         if kind == "tuned":
-            step = TunedStep(net, adam, weights, Recipe(), torch.Generator(), STEPS)
+            step = TunedStep(net, adam, weights, Recipe(), torch.Generator(), STEPS, rated())
         results.append(step.run(draw(1), BATCH))
     torch.testing.assert_close(*results)
     assert Recipe().plain_step
@@ -174,7 +184,8 @@ def test_the_last_epochs_are_averaged_and_training_goes_on_from_its_own_weights(
 
 
 EVERYTHING = {
-    "negatives": 3, "temperature": 2.0, "weight_decay": 1e-4, "lr_schedule": "linear", "embedding_dropout": 0.1,
+    "negatives": 3, "unseen_negatives": True, "temperature": 2.0,
+    "weight_decay": 1e-4, "lr_schedule": "linear", "embedding_dropout": 0.1,
     "dropout": 0.2, "average_last": 0.5, "start_at_mean": True, "clamp": True,
 }  # fmt: skip
 
@@ -255,7 +266,7 @@ def test_a_recipe_that_cannot_be_is_one_line(
 def test_a_preset_is_a_set_of_flags() -> None:
     assert parse_arguments([]) == parse_arguments(["--preset", "homework"])
     tuned = parse_arguments(["--preset", "tuned", "--negatives", "3"])
-    assert (tuned.negatives, tuned.batch_size, tuned.epochs, tuned.planned_epochs) == (3, 4096, 60, 60)
+    assert (tuned.negatives, tuned.batch_size, tuned.epochs, tuned.planned_epochs) == (3, 1024, 60, 60)
     assert tuned.logdir.name.startswith("tuned_")
     assert math.isclose(tuned.average_last, 1 / 3)
     assert parse_arguments([]).planned_epochs == 0
@@ -270,5 +281,7 @@ def test_make_step_takes_the_tuned_step_only_where_needed() -> None:
         (Recipe(average_last=0.5, start_at_mean=True, clamp=True), False),
         (Recipe(dropout=0.1), True),
     ):
-        step = make_step(net, start_adam(flatten(net), 1e-2), Weights(0.7, 0.3), ingredients=(recipe, generator, 1))
+        step = make_step(
+            net, start_adam(flatten(net), 1e-2), Weights(0.7, 0.3), ingredients=(recipe, generator, 1, rated())
+        )
         assert isinstance(step, TunedStep) == tuned
