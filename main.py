@@ -17,6 +17,7 @@ import shlex
 import sys
 import time
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import torch
 
@@ -30,7 +31,7 @@ from models import MultiTaskNet, check_sizes
 from tracking import resuming
 from tracking.checkpoint import CHECKPOINT, Checkpoint
 from tracking.folder import RunFolder
-from tracking.history import EpochMetrics, closing_table, ranking_line
+from tracking.history import EpochMetrics, best_epoch, best_line, closing_table, ranking_line
 from training import devices, seeds
 from training.evaluation import SHOWN, Evaluation, check_eval_users
 from training.flags import parse_arguments, recipe_of, settings_of
@@ -39,8 +40,8 @@ from training.settings import Settings
 from training.torchrun import join, only_the_first_speaks
 
 
-def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Trainer, data.Interactions]:
-    """Check everything that can be wrong, then make what training needs: the trainer and the test side.
+def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Trainer, "Sides"]:
+    """Check everything that can be wrong, then make what training needs: the trainer and the sides of the ratings.
 
     Raises:
         ValueError, OSError: a flag, the data or the log directory cannot be used.
@@ -54,7 +55,11 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
         recipe_of(options),
         options.planned_epochs,
     )
-    check_at_least(options, epochs=1, embedding_dim=1, seed=0, eval_every=1)
+    check_at_least(options, epochs=1, embedding_dim=1, seed=0, eval_every=1, patience=0)
+    if not 0 <= options.validation_fraction < 1:
+        raise ValueError(f"validation_fraction is {options.validation_fraction}: expected 0, or a share below 1")
+    if options.patience > 0 and options.validation_fraction == 0:
+        raise ValueError("patience is for a validation side: give --validation_fraction as well, as 0.05")
     check_eval_users(options.eval_users)
     check_sizes(options.embedding_dim, options.layer_sizes)
     data.check_test_fraction(options.test_fraction)
@@ -66,10 +71,10 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
     devices.flush_denormals()
     with group.one_after_the_first("data"):
         interactions = data.from_flags(options)
-    training_side, test_side = split(interactions, options.test_fraction, options.seed)
+    sides = split_in_three(interactions, options)
     model = make_network(options, interactions, device)
-    trainer = train.Trainer(model, training_side, settings, seeds.spawn(options.seed).trainer, options.eager, group)
-    return trainer, test_side
+    trainer = train.Trainer(model, sides.train, settings, seeds.spawn(options.seed).trainer, options.eager, group)
+    return trainer, sides
 
 
 def split(
@@ -78,6 +83,23 @@ def split(
     """The training and the test side of a run with this seed."""
     generator = torch.Generator().manual_seed(seeds.spawn(seed).split)
     return data.random_train_test_split(interactions, test_fraction, generator)
+
+
+class Sides(NamedTuple):
+    """What is trained on, what the best epoch is chosen by, if anything, and what is only looked at."""
+
+    train: data.Interactions
+    validation: data.Interactions | None
+    test: data.Interactions
+
+
+def split_in_three(interactions: data.Interactions, options: argparse.Namespace) -> Sides:
+    """The sides of a run with these flags; the validation side is a part of what would else be trained on."""
+    train_side, test = split(interactions, options.test_fraction, options.seed)
+    if options.validation_fraction == 0:
+        return Sides(train_side, None, test)
+    generator = torch.Generator().manual_seed(seeds.spawn(options.seed).validation)
+    return Sides(*data.random_train_test_split(train_side, options.validation_fraction, generator), test)
 
 
 def make_network(options: argparse.Namespace, interactions: data.Interactions, device: torch.device) -> MultiTaskNet:
@@ -131,21 +153,26 @@ def fit(
     options: argparse.Namespace,
     folder: RunFolder | None,
     trainer: train.Trainer,
-    test: data.Interactions,
+    sides: Sides,
     checkpoint: Checkpoint | None,
 ) -> tuple[list[EpochMetrics], Evaluation]:
     """Train as the flags say; returns the metrics of each epoch, and what evaluated them."""
     noted = settings_of(options) | {"eager": options.eager, "dataset": choice.name(options)}
     if trainer.group.size > 1:
         noted["processes"] = trainer.group.size
-    test, users = test.to(trainer.device), check_eval_users(options.eval_users)
-    evaluation = Evaluation(
-        trainer.model, trainer.train, test, users, options.eval_every, trainer.seed, trainer.group, options.clamp
-    )
+    users, test = check_eval_users(options.eval_users), sides.test.to(trainer.device)
+    which = users, options.eval_every, trainer.seed, trainer.group, options.clamp
+    evaluation = Evaluation(trainer.model, trainer.train, test, *which)
+    validation = None
+    if sides.validation is not None:
+        validation = Evaluation(trainer.model, trainer.train, sides.validation.to(trainer.device), *which)
     for what in (trainer.notice, evaluation.notice):
         if what:
             print(what, file=sys.stderr)
-    return train.fit(trainer, test, options.epochs, folder, noted, checkpoint, evaluation), evaluation
+    history = train.fit(
+        trainer, test, options.epochs, folder, noted, checkpoint, evaluation, validation, options.patience
+    )
+    return history, evaluation
 
 
 def run(options: argparse.Namespace, group: Group) -> int:
@@ -154,13 +181,13 @@ def run(options: argparse.Namespace, group: Group) -> int:
     with ExitStack() as stack:
         try:
             with group.agreement():
-                trainer, test = set_up(options, group)
+                trainer, sides = set_up(options, group)
                 folder = stack.enter_context(RunFolder(options.logdir)) if group.rank == 0 else None
-            checkpoint = find_checkpoint(options, folder, trainer, test)
+            checkpoint = find_checkpoint(options, folder, trainer, sides.test)
         except (ValueError, OSError) as error:
             return command.fail("main.py", error)
         try:
-            history, evaluation = fit(options, folder, trainer, test, checkpoint)
+            history, evaluation = fit(options, folder, trainer, sides, checkpoint)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)
@@ -169,7 +196,11 @@ def run(options: argparse.Namespace, group: Group) -> int:
     done = len(history) - (len(checkpoint.history) if checkpoint else 0)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
     print(closing_table(history))
-    if group.rank == 0 and len(history) == options.epochs:
+    if best_epoch(history) is not None:
+        print(best_line(history))
+    if len(history) < options.epochs:
+        print(f"stopped after epoch {len(history) - 1}: none was better for {options.patience} epochs (--patience)")
+    if group.rank == 0:
         with trainer.averaged():
             print(ranking_line(evaluation.ranking(), SHOWN))
     print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")

@@ -28,9 +28,9 @@ from data import Interactions, fingerprint
 from models import MultiTaskNet
 from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
-from tracking.history import EpochMetrics
+from tracking.history import COLUMNS, COLUMNS_WITH_VALIDATION, EpochMetrics, best_epoch
 from tracking.progress import progress_bar
-from tracking.tensorboard import CHARTS, RANKING_TAGS, TAGS, EventFile
+from tracking.tensorboard import CHARTS, RANKING_TAGS, TAGS, VALIDATION_TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
 from training.evaluation import SHOWN, Evaluation
@@ -159,6 +159,7 @@ class Trainer:
         self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
     ) -> Checkpoint:
         """Everything that training goes on from. Its tensors are the trainer's own, and change with the next step."""
+        columns = COLUMNS if all(math.isnan(metrics.validation_mse) for metrics in history) else COLUMNS_WITH_VALIDATION
         tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
@@ -168,8 +169,8 @@ class Trainer:
             settings,
             data,
             self.device.type,
-            list(EpochMetrics._fields),
-            [list(metrics) for metrics in history],
+            list(columns),
+            [list(metrics)[: len(columns)] for metrics in history],
             list(times),
             {name: tensor.detach() for name, tensor in tensors.items()},
         )
@@ -238,6 +239,8 @@ def fit(
     settings: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     evaluation: Evaluation | None = None,
+    validation: Evaluation | None = None,
+    patience: int = 0,
 ) -> list[EpochMetrics]:
     """Train up to a number of epochs; after each, score the test side and write the metrics for TensorBoard.
 
@@ -255,6 +258,9 @@ def fit(
             trainer's settings.
         checkpoint: go on from here, with a trainer made as the checkpoint's was.
         evaluation: which users to rank, and after which epochs; by default as ``Evaluation`` chooses.
+        validation: of a validation side; after each epoch that is better by it than those before, see
+            ``EpochMetrics.choice``, the run's state is also written as ``best.pt``.
+        patience: stop after so many epochs without a better one; 0 for never. It needs a validation side.
 
     Returns:
         The metrics of each epoch, those before the checkpoint included.
@@ -282,7 +288,7 @@ def fit(
     latest, saved, saved_at = checkpoint, checkpoint, -math.inf
     with (
         threads_for(trainer.model, trainer.batch_size),
-        EventFile(folder.path, TAGS, settings, CHARTS) if folder else nullcontext() as events,
+        EventFile(folder.path, (*TAGS, *VALIDATION_TAGS), settings, CHARTS) if folder else nullcontext() as events,
         progress_bar(epochs, len(history), folder is not None) as bar,
     ):
         if events:
@@ -291,19 +297,25 @@ def fit(
             events.replace_older()
         try:
             for epoch in range(len(history), epochs):
+                if patience > 0 and epoch - (best_epoch(history) or 0) > patience:
+                    break
                 losses = trainer.run_epoch()
-                scores = (math.nan, math.nan)
+                scores, judged = (math.nan, math.nan), (math.nan, math.nan)
                 if evaluation.is_due(epoch, epochs):
                     with trainer.averaged():
                         scores = evaluation.mrr(), evaluation.mse()
+                        if validation is not None:
+                            judged = validation.mrr(), validation.mse()
                     _check_finite(scores, epoch, trainer)
-                metrics = EpochMetrics(*losses, *scores)
+                metrics = EpochMetrics(*losses, *scores, *judged)
                 history.append(metrics)
                 times.append(time.time())
                 if folder is None or events is None:
                     continue
                 latest = trainer.checkpoint(settings, data, history, times)
                 events.add(epoch, metrics, times[-1])
+                if best_epoch(history) == epoch:
+                    latest.save_best(folder.path)
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
                     folder.save(latest)
                     saved, saved_at = latest, time.monotonic()
@@ -314,10 +326,12 @@ def fit(
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
-            if events is not None and len(history) == epochs:
+            if latest is not saved and folder is not None and latest is not None:  # out of patience
+                folder.save(latest)
+            if events is not None and history:
                 with trainer.averaged():
                     ranking = zip(RANKING_TAGS, evaluation.ranking(), strict=True)
-                events.add_scalars(epochs - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])
+                events.add_scalars(len(history) - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])
         except (Stopped, FloatingPointError, LostProcess):
             if folder is not None and latest is not None and latest is not saved:
                 folder.save(latest)

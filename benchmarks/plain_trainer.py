@@ -122,7 +122,7 @@ def main() -> int:
     """An experiment from the command line, with the flags of ``main.py``."""
     options = parse_arguments()
     options.device = "cpu"
-    trainer, test = command_line.set_up(options)
+    trainer, (_, _, test) = command_line.set_up(options)
     plain = PlainTrainer(
         trainer.model,
         trainer.train,

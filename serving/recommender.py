@@ -25,6 +25,7 @@ from models import MultiTaskNet
 from serving.fold_in import fold_in
 from serving.titles import Titles
 from tracking import checkpoint
+from tracking.checkpoint import BEST
 from training.adam import flatten
 from training.flags import SETTINGS, parse_arguments
 
@@ -64,7 +65,7 @@ class Recommender:
         columns: str | None = None,
         titles: Path | str | None = None,
     ) -> "Recommender":
-        """The network of a run's checkpoint, after the last epoch that the checkpoint has.
+        """The network of a run: after its best epoch where it has a ``best.pt``, else after its last.
 
         Args:
             logdir: the run's folder.
@@ -75,7 +76,7 @@ class Recommender:
             ValueError: the checkpoint is damaged or of other ratings, or something in the ratings is wrong.
             OSError: there is no checkpoint, or the ratings are not there and cannot be fetched.
         """
-        found = checkpoint.load(Path(logdir))
+        found = checkpoint.load(Path(logdir), BEST) or checkpoint.load(Path(logdir))
         if found is None:
             raise FileNotFoundError(
                 f"{logdir} holds no checkpoint: expected the --logdir of a run of main.py that has finished an epoch"
@@ -94,8 +95,8 @@ class Recommender:
             )
         options.dataset = dataset
         known = data.from_flags(options)
-        sides = main.split(known, options.test_fraction, options.seed)
-        if data.fingerprint(*sides) != found.data:
+        sides = main.split_in_three(known, options)
+        if data.fingerprint(sides.train, sides.test) != found.data:
             raise ValueError(
                 f"the run in {logdir} was trained on other ratings than {choice.name(options)} has now: "
                 f"give the {dataset} that it was trained on, or train again"

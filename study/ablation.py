@@ -71,7 +71,7 @@ def run(flags: str, seed: int, epochs: int | None, data_dir: Path) -> Scores:
     more = [f"--seed={seed}", "--device=cpu", f"--data_dir={data_dir}", f"--logdir={data_dir}"]
     more += [] if epochs is None else [f"--epochs={epochs}"]
     options = parse_arguments(["--preset=tuned", *flags.split(), *more])
-    trainer, test = command_line.set_up(options)
+    trainer, (_, _, test) = command_line.set_up(options)
     started = time.perf_counter()
     for _ in range(options.epochs):  # on one thread: as many runs as there are cores train at a time
         trainer.run_epoch()

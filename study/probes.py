@@ -153,7 +153,7 @@ def run(probe: Probe, seed: int, epochs: int, data_dir: Path) -> Outcome:
 
 def set_up(probe: Probe, options: argparse.Namespace) -> tuple[Trainer, data.Interactions]:
     """The trainer and the test side of main.py, with the probe's network, from the same weights, and its optimizer."""
-    trainer, test = command_line.set_up(options)
+    trainer, (_, _, test) = command_line.set_up(options)
     if probe.network is not MultiTaskNet:
         network = probe.network(
             test.num_users, test.num_items, options.embedding_dim, options.layer_sizes, options.shared_embeddings

@@ -53,6 +53,10 @@ SHORTENED = {
     "torchrun --standalone --nproc_per_node 2 --max-restarts 3 main.py --resume": ONE_EPOCH,
     "python benchmarks/peers.py": f" --seeds 1{ONE_EPOCH} --peers",
     "python -m study.probes": f"{ONE_EPOCH} --seeds 1",
+    "python -m study.ablation": f"{ONE_EPOCH} --seeds 1",
+    "python -m study.search": f"{ONE_EPOCH} --draws 2 --again 1",
+    "python main.py --preset tuned": ONE_EPOCH,
+    "python recommend.py --logdir run/tuned_shared=True_LF=0.99_LR=0.0055 --user 42": "",
     "python benchmarks/speed.py": " --rounds 1 --epochs 2 --threads 1 --embeddings shared --synthetic 2000",
     "python benchmarks/speed.py --epochs 5": " --rounds 1 --threads 1 --embeddings shared --synthetic 1000",
     "python benchmarks/scale.py": " --sizes 100k --rounds 1 --ratings 512",
@@ -135,7 +139,8 @@ def test_every_command_that_is_shown_is_run_somewhere() -> None:
 @pytest.mark.parametrize("line", SHORTENED)
 def test_a_command_does_what_it_says(line: str, folder: Path) -> None:
     if line.startswith(("tensorboard", "python recommend.py")):
-        assert run(f"python main.py{ONE_EPOCH}", folder).returncode == 0
+        preset = " --preset tuned" * ("tuned" in line)
+        assert run(f"python main.py{preset}{ONE_EPOCH}", folder).returncode == 0
     if "--rerun-failed" in line:
         earlier = line.replace("--rerun-failed", "--csv").replace("class/*.zip", "class/bob.zip")
         assert run(earlier + SHORTENED[line], folder).returncode == 0

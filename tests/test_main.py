@@ -140,6 +140,8 @@ def test_the_documented_defaults() -> None:
         "start_at_mean": False,
         "clamp": False,
         "planned_epochs": 0,
+        "validation_fraction": 0.0,
+        "patience": 0,
     }
 
 
@@ -162,7 +164,7 @@ def test_flags_reach_what_they_are_for(
     flags = "--no_shared_embeddings --factorization_weight 0.3 --regression_weight 0.6 --batch_size 99 --device cpu"
     options = parse_arguments(f"{flags} --learning_rate 0.02 --test_fraction 0.1 {arguments}".split())
     assert options.logdir == Path("run/shared=False_LF=0.3_LR=0.6")
-    trainer, test = main.set_up(options)
+    trainer, (_, _, test) = main.set_up(options)
     assert (len(trainer.train), len(test)) == (90_000, 10_000)
     assert trainer.settings == Settings(0.3, 0.6, 99, 0.02)
     assert trainer.model.embedding_sharing is False
@@ -179,7 +181,7 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
     monkeypatch.chdir(folder)
     seen = []
     for seed in ("0", "1", "0"):
-        trainer, test = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]))
+        trainer, (_, _, test) = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]))
         order = torch.randperm(1000, generator=trainer.generator)
         negatives = torch.randint(1682, (1000,), generator=trainer.generator)
         seen.append([trainer.train.user_ids, test.item_ids, trainer.model.U.weight, order, negatives])

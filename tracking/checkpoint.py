@@ -34,8 +34,11 @@ ADDED_LATER = {
     "start_at_mean": False,
     "clamp": False,
     "planned_epochs": 0,
+    "validation_fraction": 0.0,
+    "patience": 0,
 }
-CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"  # their names in a run's folder
+# Their names in a run's folder; the second is of the best epoch, where there is a validation side to judge by.
+CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.csv"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class Checkpoint:
         write_whole(lambda file: _save(content, file), folder / CHECKPOINT)
         self.save_metrics(folder)
 
+    def save_best(self, folder: Path) -> None:
+        """Write ``best.pt`` alone."""
+        content = {"format": FORMAT, "digest": self.digest(), **vars(self)}
+        write_whole(lambda file: _save(content, file), folder / BEST)
+
     def copy(self) -> "Checkpoint":
         """One that further training leaves as it is."""
         return replace(self, tensors={name: tensor.clone() for name, tensor in self.tensors.items()})
@@ -112,13 +120,13 @@ def _save(content: dict[str, Any], file: IO[bytes]) -> None:
         raise
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """The checkpoint in a folder, or None where there is none.
+def load(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
+    """The checkpoint in a folder, or the one of another name, or None where there is none.
 
     Raises:
         ValueError: there is a file of that name, but not a whole checkpoint of this version.
     """
-    path = folder / CHECKPOINT
+    path = folder / name
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """A run's folder: who may write there, and how an older run is kept.
 
 LOGDIR/checkpoint.pt         all that the run needs to go on, see checkpoint.py
+LOGDIR/best.pt               the same of the best epoch, where there is a validation side to judge by
 LOGDIR/metrics.csv           the metrics of each epoch so far
 LOGDIR/events.out.tfevents…  the same for TensorBoard, see tensorboard.py
 LOGDIR/.lock                 locked by the process that writes here; the system unlocks it when the process dies
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from tracking.checkpoint import CHECKPOINT, METRICS, Checkpoint
+from tracking.checkpoint import BEST, CHECKPOINT, METRICS, Checkpoint
 
 if sys.platform == "win32":
     import msvcrt
@@ -61,7 +62,7 @@ class RunFolder:
             if not self._is_at_path():
                 lock.close()
                 self._lock = None
-        for unfinished in (CHECKPOINT, METRICS):  # of a process that was killed while it wrote
+        for unfinished in (CHECKPOINT, BEST, METRICS):  # of a process that was killed while it wrote
             for path in self.path.glob(f".{unfinished}.*"):
                 path.unlink()
 

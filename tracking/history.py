@@ -8,7 +8,8 @@ from typing import NamedTuple
 class EpochMetrics(NamedTuple):
     """The means of an epoch's training losses, then the test metrics after it; a row of metrics.csv.
 
-    The test metrics are NaN after an epoch that was not evaluated.
+    The test metrics are NaN after an epoch that was not evaluated, those of the validation side also where there is
+    none, and then they are no columns.
     """
 
     factorization_loss: float  # BPR loss, equation 3
@@ -16,6 +17,34 @@ class EpochMetrics(NamedTuple):
     joint_loss: float
     test_mrr: float
     test_mse: float
+    validation_mrr: float = math.nan
+    validation_mse: float = math.nan
+
+    @property
+    def choice(self) -> float:
+        """What the best epoch is chosen by: validation MRR / MSE, one percent of the one for one of the other."""
+        return self.validation_mrr / self.validation_mse if self.validation_mse else math.nan
+
+
+COLUMNS = EpochMetrics._fields[:5]
+COLUMNS_WITH_VALIDATION = EpochMetrics._fields
+
+
+def best_epoch(history: Sequence[EpochMetrics]) -> int | None:
+    """The first epoch with the highest ``choice``; None where no epoch has one."""
+    judged = [epoch for epoch, metrics in enumerate(history) if not math.isnan(metrics.choice)]
+    return max(judged, key=lambda epoch: history[epoch].choice) if judged else None
+
+
+def best_line(history: Sequence[EpochMetrics]) -> str:
+    """The best epoch, why it is, and its test metrics."""
+    best = best_epoch(history)
+    assert best is not None
+    metrics = history[best]
+    return (
+        f"best epoch {best}, by the highest MRR / MSE of the validation side, {metrics.validation_mrr:.4f} / "
+        f"{metrics.validation_mse:.4f}: test MSE {metrics.test_mse:.4f}, test MRR {metrics.test_mrr:.4f}; in best.pt"
+    )
 
 
 class SummaryMetric(NamedTuple):

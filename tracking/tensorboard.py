@@ -36,6 +36,8 @@ TAGS = (
     "eval/Mean Reciprocal Rank",
     "eval/MSE",
 )
+# The same of a validation side, where there is one.
+VALIDATION_TAGS = ("validation/Mean Reciprocal Rank", "validation/MSE")
 # In the order of RankingScores; written once, at the end of a run. The name puts them behind the five above.
 RANKING_TAGS = ("users/Recall@{k}", "users/NDCG@{k}", "users/Hit Rate@{k}", "users/Coverage@{k}")
 # What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.

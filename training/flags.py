@@ -26,6 +26,8 @@ SETTINGS = (
     "seed",
     *INGREDIENTS,
     "planned_epochs",
+    "validation_fraction",
+    "patience",
 )
 # What --preset sets; every flag can still be given.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -62,6 +64,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--no_shared_embeddings", action="store_false", dest="shared_embeddings", help="a set of tables for each task")
     flag("--logdir", type=Path, help="folder for TensorBoard (run/shared=…_LF=…_LR=…, from the settings)")
     flag("--test_fraction", type=float, default=0.05, help="share of the ratings held out (%(default)s)")
+    flag("--validation_fraction", type=float, default=0.0, help="share of the training ratings to choose by (none)")
+    flag("--patience", type=int, default=0, help="epochs without a better one to stop after (%(default)s: never)")
     flag("--epochs", type=int, default=200, help="passes over the training ratings (%(default)s)")
     flag("--embedding_dim", type=int, default=32, help="length of the embeddings (%(default)s)")
     flag("--layer_sizes", type=int, nargs="+", help="input width of each MLP layer (3·embedding_dim and 64)")

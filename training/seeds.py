@@ -6,11 +6,12 @@ import numpy as np
 
 
 class Seeds(NamedTuple):
-    """Seeds of the split, of the initial weights, and of the shuffles and the negative items: in [0, 2⁶⁴)."""
+    """Seeds of the split, the initial weights, the shuffles and negative items, and the validation side: below 2⁶⁴."""
 
     split: int
     model: int
     trainer: int
+    validation: int
 
 
 def spawn(seed: int) -> Seeds:
@@ -19,4 +20,4 @@ def spawn(seed: int) -> Seeds:
     Args:
         seed: at least 0.
     """
-    return Seeds(*np.random.SeedSequence(seed).generate_state(3, np.uint64).tolist())
+    return Seeds(*np.random.SeedSequence(seed).generate_state(4, np.uint64).tolist())

@@ -14,7 +14,10 @@ COMMANDS = {
     "main": ["main.py"],
     "grader": ["grader.py"],
     "experiments": ["experiments.py"],
+    "recommend": ["recommend.py"],
     "probes": ["-m", "study.probes"],
+    "search": ["-m", "study.search"],
+    "ablation": ["-m", "study.ablation"],
     **{path.stem: [f"benchmarks/{path.name}"] for path in sorted((ROOT / "benchmarks").glob("*.py"))},
 }
 COMMANDS.pop("peer_models")  # which peers.py starts, in an environment of its own
@@ -48,7 +51,7 @@ def test_help_on_an_ascii_terminal(name: str) -> None:
     assert done.stdout.isascii()
 
 
-@pytest.mark.parametrize("name", ["main", "grader", "experiments", "probes"])
+@pytest.mark.parametrize("name", ["main", "grader", "recommend", "experiments", "probes"])
 def test_a_full_disk_is_one_line_on_the_other_stream(name: str) -> None:
     done = run([*COMMANDS[name], "--help"], ">/dev/full")
     assert (done.returncode, done.stderr) == (0, b"standard output could not be written: No space left on device\n")
@@ -76,7 +79,10 @@ SHORT = {  # each command on a small piece of its real work
     "main": "--epochs 1 --logdir {folder} --data_dir {data}",
     "grader": "1a-2-basic --csv {folder}/grades.csv",
     "experiments": "--epochs 1 --seeds 1 --logdir {folder} --data_dir {data}",
+    "recommend": "--logdir {run} --data_dir {data} --user 42",
     "probes": "--epochs 1 --seeds 1 --logdir {folder} --data_dir {data}",
+    "search": "--epochs 1 --draws 1 --again 1 --logdir {folder} --data_dir {data}",
+    "ablation": "--epochs 1 --seeds 1 --logdir {folder} --data_dir {data}",
     "kill": "--kills 1 --epochs 2 --data_dir {data}",
     "peers": "--epochs 1 --seeds 1 --peers --data_dir {data}",
     "plain_trainer": "--epochs 1 --logdir {folder} --data_dir {data}",
@@ -85,14 +91,23 @@ SHORT = {  # each command on a small piece of its real work
     "scale": "--sizes 100k --rounds 1 --ratings 512 --batch_size 128",
     "speed": "--rounds 1 --epochs 2 --threads 1 --embeddings shared --synthetic 2000",
 }
-WRITTEN = {"main": "metrics.csv", "grader": "grades.csv", "experiments": "summary.csv", "probes": "probes.md"}
+WRITTEN = {
+    "main": "metrics.csv",
+    "grader": "grades.csv",
+    "experiments": "summary.csv",
+    "probes": "probes.md",
+    "search": "search.csv",
+}
 
 
 def short(name: str, folder: Path, data: Path) -> list[str]:
-    return [*COMMANDS[name], *SHORT[name].format(folder=folder, data=data).split()]
+    trained = folder / "trained"
+    if name == "recommend":
+        run(["main.py", "--epochs=1", f"--logdir={trained}", f"--data_dir={data}"])
+    return [*COMMANDS[name], *SHORT[name].format(folder=folder, data=data, run=trained).split()]
 
 
-FOR_USERS = ("main", "grader", "experiments", "probes")
+FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
 
 
 @pytest.mark.long
@@ -132,10 +147,10 @@ def test_output_that_nobody_reads_ends_every_command_in_status_1_with_its_files_
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "recommend"])  # which is over in no time
 def test_every_command_is_stopped_in_one_line_and_leaves_no_process(name: str, tmp_path: Path, data_dir: Path) -> None:
-    endless = {"main": "1000000", "experiments": "1000000", "probes": "1000000", "plain_trainer": "1000000"}
-    more = {name: ["--epochs", count] for name, count in endless.items()}
+    trainers = ("main", "experiments", "probes", "search", "ablation", "plain_trainer")
+    more = {name: ["--epochs", "1000000"] for name in trainers}
     more |= {"kill": ["--kills", "9999"], "speed": ["--rounds", "9999"], "scale": ["--rounds", "9999"]}
     more |= {"rubric_bands": ["--seeds", "9999"], "reading": ["--ratings", "9999999"], "peers": ["--epochs", "9999"]}
     with subprocess.Popen(

@@ -258,7 +258,7 @@ def test_users_and_items_of_one_side_only(tmp_path: Path) -> None:
     path.write_text(H + "".join(f"{n},{n},3\n" for n in range(40)))  # each user and item has one rating
     options = parse_arguments(["--ratings", str(path), "--data_dir", str(tmp_path), "--test_fraction=0.5"])
     options.logdir = tmp_path / "run"
-    trainer, test = main.set_up(options)
+    trainer, (_, _, test) = main.set_up(options)
     assert (trainer.train.num_users, test.num_users, test.num_items) == (40, 40, 40)
     assert not set(trainer.train.user_ids.tolist()) & set(test.user_ids.tolist())
     trainer.run_epoch()

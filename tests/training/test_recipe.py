@@ -227,7 +227,7 @@ def test_what_recommends_is_the_mean_of_the_weights(tmp_path: Path, data_dir: Pa
     flags = ["--preset", "tuned", "--epochs", "6", "--logdir", str(tmp_path), "--data_dir", str(data_dir)]
     assert main.main(flags) == 0
     options = parse_arguments([*flags, "--resume"])
-    trainer, test = main.set_up(options)
+    trainer, (_, _, test) = main.set_up(options)
     with RunFolder(tmp_path) as folder:
         found = main.find_checkpoint(options, folder, trainer, test)
     assert found is not None

@@ -1,0 +1,129 @@
+"""The best epoch by a validation side: which it is, what is kept of it, and when a run stops looking for another."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+import data
+import main
+from data import Interactions
+from metrics import mrr_score, mse_score
+from models import MultiTaskNet
+from serving.recommender import Recommender
+from tracking.checkpoint import BEST, load
+from tracking.folder import RunFolder
+from tracking.history import EpochMetrics, best_epoch
+from train import Trainer, fit
+from training.evaluation import Evaluation
+from training.flags import parse_arguments
+from training.settings import Settings
+
+Split = tuple[Interactions, Interactions]
+
+
+def trainer(train: Interactions) -> Trainer:
+    torch.manual_seed(0)
+    net = MultiTaskNet(train.num_users, train.num_items, 8, (24, 16))
+    return Trainer(net, train, Settings(0.5, 0.5, 16, 3e-2), 3)
+
+
+def run(split: Split, folder: Path, epochs: int, patience: int = 0, resume: bool = False) -> list[EpochMetrics]:
+    train, test = split
+    train, validation = data.random_train_test_split(train, 0.2, torch.Generator().manual_seed(2))
+    one = trainer(train)
+    judge = Evaluation(one.model, train, validation, "all")
+    with RunFolder(folder) as owned:
+        found = load(folder) if resume else None
+        return fit(one, test, epochs, owned, {}, found, None, judge, patience)
+
+
+def test_the_best_epoch_is_the_one_of_the_plain_loop_and_is_kept_as_it_was(split: Split, tmp_path: Path) -> None:
+    history = run(split, tmp_path, 8)
+    train, validation = data.random_train_test_split(split[0], 0.2, torch.Generator().manual_seed(2))
+    again, scores, weights = trainer(train), [], []
+    for metrics in history:
+        again.run_epoch()
+        scores.append(mrr_score(again.model, validation, train) / mse_score(again.model, validation))
+        weights.append(again.adam.flat.detach().clone())
+        assert metrics.validation_mse == mse_score(again.model, validation)
+    best = scores.index(max(scores))
+    assert best_epoch(history) == best
+    assert 0 < best < 7
+    kept = load(tmp_path, BEST)
+    assert kept is not None
+    assert len(kept.history) == best + 1
+    restored = trainer(train)
+    restored.restore(kept)
+    assert torch.equal(restored.adam.flat, weights[best])
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [float(row["validation_mrr"]) / float(row["validation_mse"]) for row in rows] == scores
+
+
+def test_a_run_stops_when_no_epoch_was_better_for_as_long_as_its_patience(split: Split, tmp_path: Path) -> None:
+    whole = run(split, tmp_path / "whole", 30)
+    stopped = run(split, tmp_path / "stopped", 30, patience=3)
+    best = best_epoch(stopped)
+    assert best is not None
+    assert len(stopped) == best + 4 < 30
+    assert stopped == whole[: best + 4]
+    assert run(split, tmp_path / "stopped", 30, patience=3, resume=True) == stopped  # and stays so
+    run(split, tmp_path / "resumed", 2, patience=3)
+    assert run(split, tmp_path / "resumed", 30, patience=3, resume=True) == stopped
+    kept, other = load(tmp_path / "resumed", BEST), load(tmp_path / "stopped", BEST)
+    assert kept is not None
+    assert other is not None
+    assert all(torch.equal(x, other.tensors[name]) for name, x in kept.tensors.items())
+
+
+def test_without_a_validation_side_nothing_is_chosen(split: Split, tmp_path: Path) -> None:
+    train, test = split
+    with RunFolder(tmp_path) as folder:
+        history = fit(trainer(train), test, 2, folder)
+    assert best_epoch(history) is None
+    assert not (tmp_path / BEST).exists()
+    assert "validation" not in (tmp_path / "metrics.csv").read_text()
+
+
+def test_the_validation_side_is_cut_from_the_training_side(movielens: Interactions) -> None:
+    plain, options = parse_arguments([]), parse_arguments(["--validation_fraction", "0.1"])
+    whole, sides = main.split_in_three(movielens, plain), main.split_in_three(movielens, options)
+    assert whole.validation is None
+    assert sides.validation is not None
+    assert torch.equal(whole.test.user_ids, sides.test.user_ids)
+
+    def pairs(*parts: Interactions) -> list[int]:
+        return sorted(torch.cat([part.user_ids * 2000 + part.item_ids for part in parts]).tolist())
+
+    assert pairs(sides.train, sides.validation) == pairs(whole.train)
+    assert len(sides.validation) == 9500
+
+
+def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--validation_fraction", "0.1", "--patience", "1", "--learning_rate", "0.05", "--data_dir", str(data_dir)]
+    assert main.main([*flags, "--logdir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    kept = load(tmp_path, BEST)
+    assert kept is not None
+    best = len(kept.history) - 1
+    assert f"best epoch {best}, by the highest MRR / MSE of the validation side" in said
+    assert f"stopped after epoch {best + 1}: none was better for 1 epochs (--patience)" in said
+    recommender = Recommender.load(tmp_path, data_dir)
+    assert recommender.epochs == best + 1
+    assert torch.equal(recommender.model.U.weight, kept.tensors["network.U.weight"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--validation_fraction 1", "validation_fraction is 1.0: expected 0, or a share below 1"),
+        ("--validation_fraction 0.1 --patience -1", "patience is -1: expected at least 0"),
+        ("--patience 3", "patience is for a validation side: give --validation_fraction as well"),
+    ],
+)
+def test_what_cannot_be(flags: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([*flags.split(), "--logdir", str(tmp_path)]) == 2
+    assert says in capsys.readouterr().err
