@@ -3,6 +3,7 @@
     python recommend.py --logdir run/mine --user 42 --top 10         # beside what the user rated highest
     python recommend.py --logdir run/mine --similar "Toy Story"
     python recommend.py --logdir run/mine --rated "Toy Story=5" "Heat=2"     # somebody who is not in the ratings
+    python recommend.py --logdir run/mine --quartiles                        # for whom it works
     python recommend.py --logdir run/mine --all --out recommendations.csv
 
 Users and items go by the ids of the ratings file; items also by their titles.
@@ -41,6 +42,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--all", action="store_true", help="recommend to all users; with --out")
     what.add_argument("--similar", metavar="ITEM", help="items like this one, by title or id")
     what.add_argument("--rated", nargs="+", metavar="ITEM=RATING", help="recommend to somebody who rates so")
+    what.add_argument("--quartiles", action="store_true", help="test metrics by activity and by popularity")
     flag("--top", type=int, default=10, help="how many items (%(default)s)")
     flag("--include_seen", action="store_true", help="recommend also what the user rated")
     flag("--out", type=Path, metavar="FILE", help="write a table here, .csv or .parquet, in place of printing it")
@@ -89,6 +91,8 @@ def rated(pairs: list[str]) -> dict[int | str, float]:
 
 def ask(recommender: Recommender, options: argparse.Namespace) -> pd.DataFrame:
     """The table that the flags ask for."""
+    if options.quartiles:
+        return recommender.quartiles(options.top)
     if options.similar is not None:
         return recommender.similar(options.similar, options.top)
     if options.rated is not None:

@@ -2,6 +2,7 @@
 
     recommender.py  a run that recommends; start reading here
     titles.py       the item that a title means
+    quartiles.py    for whom it works: by activity of the users, and popularity of the items
     fold_in.py      a new user's embeddings, from a few ratings
 
 ``python recommend.py`` is its command line.

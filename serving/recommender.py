@@ -23,10 +23,12 @@ import main
 from datasets import choice, releases
 from models import MultiTaskNet
 from serving.fold_in import fold_in
+from serving.quartiles import quartiles
 from serving.titles import Titles
 from tracking import checkpoint
 from tracking.checkpoint import BEST
 from training.adam import flatten
+from training.evaluation import Clamped
 from training.flags import SETTINGS, parse_arguments
 
 BLOCK_SCORES = 2**20  # scores held at a time
@@ -53,6 +55,7 @@ class Recommender:
         self.model, self.ratings = model, ratings
         self.weights = factorization_weight, regression_weight
         self.epochs = 0
+        self._sides: tuple[data.Interactions, data.Interactions, bool] | None = None
         self._titles = Titles(ratings.titles)
         self._lowest, self._highest = ratings.ratings.min().item(), ratings.ratings.max().item()
 
@@ -108,6 +111,7 @@ class Recommender:
             flatten(model).data.copy_(found.tensors["average"])
         recommender = cls(model.eval(), known, options.factorization_weight, options.regression_weight)
         recommender.epochs = len(found.history)
+        recommender._sides = sides.train, sides.test, options.clamp
         return recommender
 
     @torch.no_grad()
@@ -210,6 +214,18 @@ class Recommender:
         frame["p"] = best.values.numpy()
         frame["stars"] = self._stars(ratings)
         return frame
+
+    def quartiles(self, n: int = 10) -> pd.DataFrame:
+        """The test metrics by activity of the users and by popularity of the items, see ``serving.quartiles``.
+
+        Raises:
+            ValueError: n is below 1, or this was not loaded from a run, whose test side is known.
+        """
+        _check_positive(n)
+        if self._sides is None:
+            raise ValueError("which ratings were tested on is known of a run only: make this by Recommender.load")
+        train, test, clamp = self._sides
+        return quartiles(Clamped(self.model, train.ratings) if clamp else self.model, train, test, n)
 
     def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
         """What a user rated highest: item, title (where the ratings have titles) and rating; n rows at most."""

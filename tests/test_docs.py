@@ -41,6 +41,7 @@ SHORTENED = {
     'python recommend.py --similar "Toy Story"': "",
     'python recommend.py --rated "Toy Story=5" "Heat (1995)=2"': "",
     "python recommend.py --all --out recommendations.csv": "",
+    "python recommend.py --quartiles": "",
     "python grader.py": ONE_CHECK,
     "python grader.py --hidden": ONE_CHECK,
     "python grader.py 2-4-hidden": "",

@@ -61,6 +61,11 @@ def test_similar_and_new(home: Path) -> None:
     assert "Toy Story" not in done.stdout
 
 
+def test_for_whom_it_works(home: Path) -> None:
+    done = run("recommend.py", "--logdir", "run/a", "--quartiles", cwd=home)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 9), done.stderr
+
+
 def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
     own = ["--logdir", "run/own", "--data_dir", "cache", "--ratings", "mine.csv"]
     done = run("recommend.py", *own, "--user", "u3", "--top", 2, cwd=home)
@@ -94,7 +99,7 @@ def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
             "--logdir run/own --user u3",
             "was trained on mine.csv: give that file again, as --ratings mine.csv",
         ),
-        ("--logdir run/a", "one of the arguments --user --all --similar --rated is required"),
+        ("--logdir run/a", "one of the arguments --user --all --similar --rated --quartiles is required"),
     ],
 )
 def test_what_is_wrong_is_one_line(flags: str, says: str, home: Path) -> None:

@@ -8,6 +8,7 @@ from data import Interactions
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from serving.fold_in import fold_in
+from serving.quartiles import quartiles
 from serving.recommender import Recommender
 from serving.titles import Titles
 from train import Trainer
@@ -181,3 +182,23 @@ def test_titles_as_people_write_them() -> None:
         titles.find("Star Warz")
     with pytest.raises(ValueError, match="no title is ''"):
         titles.find("")
+
+
+def test_quartiles_are_the_metrics_of_their_own_test_ratings() -> None:
+    one = recommender()
+    train, test = data.random_train_test_split(one.ratings, 0.3, torch.Generator().manual_seed(0))
+    frame = quartiles(one.model, train, test, k=7)
+    assert frame["of"].tolist() == ["users"] * 4 + ["items"] * 4
+    assert frame["number"].tolist() == [15, 15, 15, 15, 23, 23, 22, 22]
+    assert frame.groupby("of")["test_ratings"].sum().tolist() == [len(test)] * 2
+    users = sorted(range(60), key=lambda user: (int((train.user_ids == user).sum()), user))
+    for quarter in range(4):
+        own = users[quarter * 15 : (quarter + 1) * 15]
+        counts = [int((train.user_ids == user).sum()) for user in own]
+        side = test.select(torch.tensor([n for n, user in enumerate(test.user_ids.tolist()) if user in own]))
+        row = frame.iloc[quarter]
+        assert row["ratings"] == f"{min(counts)}–{max(counts)}"
+        assert row["MRR"] == pytest.approx(mrr_score(one.model, side, train))
+        assert row["MSE"] == pytest.approx(mse_score(one.model, side))
+    with pytest.raises(ValueError, match="make this by Recommender"):
+        one.quartiles()
