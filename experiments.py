@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 
 import data
-import main
 from cli.arguments import Parser, available_cores, check_at_least
 from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
@@ -31,7 +30,7 @@ from study import baselines, picture, processes, summary
 from study.baselines import BaselineScore
 from study.four_experiments import EXPERIMENTS, Experiment, Run
 from tracking.history import EpochMetrics
-from training import flags
+from training import flags, preparation
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         return command.fail("experiments.py", error)
     torch.set_num_threads(1)  # sums then round in the same way, however many threads there could be
     fraction = flags.parse_arguments([]).test_fraction
-    sides = {seed: main.split(interactions, fraction, seed) for seed in range(options.seeds)}
+    sides = {seed: preparation.split(interactions, fraction, seed) for seed in range(options.seeds)}
     fingerprints = {seed: data.fingerprint(*both) for seed, both in sides.items()}
     # Seed by seed, so that what is there when it is stopped can be compared.
     every = [

@@ -17,9 +17,6 @@ import shlex
 import sys
 import time
 from contextlib import ExitStack
-from typing import NamedTuple
-
-import torch
 
 import data
 import train
@@ -27,7 +24,7 @@ from cli.arguments import check_at_least
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
 from datasets import choice
-from models import MultiTaskNet, check_sizes
+from models import check_sizes
 from tracking import resuming
 from tracking.checkpoint import CHECKPOINT, Checkpoint
 from tracking.folder import RunFolder
@@ -36,11 +33,12 @@ from training import devices, seeds
 from training.evaluation import SHOWN, Evaluation, check_eval_users
 from training.flags import parse_arguments, recipe_of, settings_of
 from training.parallel import ALONE, Group, LostProcess
+from training.preparation import Sides, make_network, split_in_three
 from training.settings import Settings
 from training.torchrun import join, only_the_first_speaks
 
 
-def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Trainer, "Sides"]:
+def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Trainer, Sides]:
     """Check everything that can be wrong, then make what training needs: the trainer and the sides of the ratings.
 
     Raises:
@@ -60,6 +58,8 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
         raise ValueError(f"validation_fraction is {options.validation_fraction}: expected 0, or a share below 1")
     if options.patience > 0 and options.validation_fraction == 0:
         raise ValueError("patience is for a validation side: give --validation_fraction as well, as 0.05")
+    if 0 < options.patience < options.eval_every:
+        raise ValueError(f"patience is {options.patience}: expected at least eval_every, which is {options.eval_every}")
     check_eval_users(options.eval_users)
     check_sizes(options.embedding_dim, options.layer_sizes)
     data.check_test_fraction(options.test_fraction)
@@ -75,50 +75,6 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
     model = make_network(options, interactions, device)
     trainer = train.Trainer(model, sides.train, settings, seeds.spawn(options.seed).trainer, options.eager, group)
     return trainer, sides
-
-
-def split(
-    interactions: data.Interactions, test_fraction: float, seed: int
-) -> tuple[data.Interactions, data.Interactions]:
-    """The training and the test side of a run with this seed."""
-    generator = torch.Generator().manual_seed(seeds.spawn(seed).split)
-    return data.random_train_test_split(interactions, test_fraction, generator)
-
-
-class Sides(NamedTuple):
-    """What is trained on, what the best epoch is chosen by, if anything, and what is only looked at."""
-
-    train: data.Interactions
-    validation: data.Interactions | None
-    test: data.Interactions
-
-
-def split_in_three(interactions: data.Interactions, options: argparse.Namespace) -> Sides:
-    """The sides of a run with these flags; the validation side is a part of what would else be trained on."""
-    train_side, test = split(interactions, options.test_fraction, options.seed)
-    if options.validation_fraction == 0:
-        return Sides(train_side, None, test)
-    generator = torch.Generator().manual_seed(seeds.spawn(options.seed).validation)
-    return Sides(*data.random_train_test_split(train_side, options.validation_fraction, generator), test)
-
-
-def make_network(options: argparse.Namespace, interactions: data.Interactions, device: torch.device) -> MultiTaskNet:
-    """The network of the flags for these ratings, its initial weights drawn from the seed.
-
-    Raises:
-        ValueError: it does not fit into memory.
-    """
-    torch.manual_seed(seeds.spawn(options.seed).model)
-    try:
-        return MultiTaskNet(
-            interactions.num_users,
-            interactions.num_items,
-            options.embedding_dim,
-            options.layer_sizes,
-            options.shared_embeddings,
-        ).to(device)
-    except RuntimeError as error:
-        raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
 
 
 def find_checkpoint(
@@ -200,9 +156,8 @@ def run(options: argparse.Namespace, group: Group) -> int:
         print(best_line(history))
     if len(history) < options.epochs:
         print(f"stopped after epoch {len(history) - 1}: none was better for {options.patience} epochs (--patience)")
-    if group.rank == 0:
-        with trainer.averaged():
-            print(ranking_line(evaluation.ranking(), SHOWN))
+    if evaluation.closing is not None:
+        print(ranking_line(evaluation.closing, SHOWN))
     print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0
 

@@ -156,8 +156,8 @@ def ranking_scores(
     if k < 1:
         raise ValueError(f"k is {k}: expected at least 1")
     device, tested = test.by_user.item_ids.device, _tested(test)
-    users = torch.arange(len(tested)).repeat_interleave(tested).to(device)
-    sums = torch.zeros(2, len(tested), dtype=torch.float64, device=device)
+    users = torch.arange(len(tested)).repeat_interleave(tested)
+    sums = torch.zeros(2, len(tested), dtype=torch.float64)  # on the CPU: Apple's GPUs have no float64
     shown = torch.zeros(test.num_items, dtype=torch.bool, device=device)
     failed = torch.zeros((), dtype=torch.bool, device=device)
     for first, scores, ranks in _ranked_blocks(model, test, train):
@@ -167,19 +167,20 @@ def ranking_scores(
         shown |= _shown(scores[here - first], k).any(0)
         for pairs, ranked in ranks:
             failed |= ranked.isnan().any()
-            hits = (ranked <= k).double()
-            for row, gain in enumerate((hits, hits / torch.log2(1.0 + ranked.double()))):
+            place = ranked.cpu().double()
+            hits = (place <= k).double()
+            for row, gain in enumerate((hits, hits / torch.log2(1.0 + place))):
                 sums[row].index_add_(0, users[pairs], gain)
     if failed:
         return RankingScores(*[float("nan")] * 4)
-    counts = tested[tested > 0].to(device)
-    hits, gains = (row[(tested > 0).to(device)] for row in sums)
-    best = (1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64, device=device))).cumsum(0)
+    counts = tested[tested > 0]
+    hits, gains = (row[tested > 0] for row in sums)
+    best = (1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))).cumsum(0)
     return RankingScores(
         (hits / counts).mean().item(),
         (gains / best[counts.clamp(max=k) - 1]).mean().item(),
         (hits > 0).double().mean().item(),
-        shown.double().mean().item(),
+        shown.float().mean().item(),
     )
 
 

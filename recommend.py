@@ -97,12 +97,15 @@ def ask(recommender: Recommender, options: argparse.Namespace) -> pd.DataFrame:
         return recommender.similar(options.similar, options.top)
     if options.rated is not None:
         return recommender.recommend_new(rated(options.rated), options.top)
-    return recommender.recommend(options.user, options.top, options.include_seen)
+    users = options.user and list({recommender.user(user): user for user in options.user}.values())
+    return recommender.recommend(users, options.top, options.include_seen)
 
 
 def text_of(frame: pd.DataFrame) -> str:
     """A table for people: whole titles, two decimals."""
-    texts = [name for name in frame.columns if len(frame) > 0 and isinstance(frame[name].iloc[0], str)]
+    if len(frame) == 0:
+        return "nothing is left to recommend"
+    texts = [name for name in frame.columns if isinstance(frame[name].iloc[0], str)]
     widths = {name: max(len(name), int(frame[name].str.len().max())) for name in texts}
     left = {name: f"{{:{width}}}".format for name, width in widths.items()}
     return frame.rename(columns={name: f"{name:{width}}" for name, width in widths.items()}).to_string(
@@ -122,9 +125,10 @@ def show(recommender: Recommender, frame: pd.DataFrame, options: argparse.Namesp
     if options.user is None:
         print(text_of(frame))
         return
-    for user in dict.fromkeys(options.user):
-        own = frame[frame["user"].astype(str) == str(user)].drop(columns="user")
-        known = recommender.rated(user, options.top).drop(columns="item")
+    for user in {recommender.user(user): user for user in options.user}.values():
+        own = frame[frame["user"].map(recommender.user) == recommender.user(user)].drop(columns="user")
+        known = recommender.rated(user, options.top)
+        known = known.drop(columns="item") if "title" in known else known
         print(f"user {user}\n{beside(text_of(own), 'rated highest' + chr(10) + text_of(known))}\n")
 
 

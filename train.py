@@ -107,7 +107,7 @@ class Trainer:
         if recipe.start_at_mean:
             with torch.no_grad():
                 output = [layer for layer in model.mlp_layers if isinstance(layer, nn.Linear)][-1]
-                output.bias.fill_(self.train.ratings.double().mean().item())
+                output.bias.fill_(self.train.ratings.cpu().double().mean().item())
 
     def run_epoch(self) -> Losses:
         """Train on every triple once, in a new order and with new negative items.
@@ -231,6 +231,12 @@ def _check_finite(scores: tuple[float, float], epoch: int, trainer: Trainer) -> 
             raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
 
 
+def _best(latest: Checkpoint, before: Checkpoint | None) -> Checkpoint | None:
+    """The best epoch's checkpoint that is not written yet: the latest where that is the best, else the one before."""
+    history = [EpochMetrics(*metrics) for metrics in latest.history]
+    return latest if best_epoch(history) == len(history) - 1 else before
+
+
 def fit(
     trainer: Trainer,
     test: Interactions,
@@ -286,6 +292,7 @@ def fit(
     if checkpoint and folder:
         checkpoint.save_metrics(folder.path)  # a kill may have come between the two files
     latest, saved, saved_at = checkpoint, checkpoint, -math.inf
+    best: Checkpoint | None = None  # the best epoch's, where it is not written yet
     with (
         threads_for(trainer.model, trainer.batch_size),
         EventFile(folder.path, (*TAGS, *VALIDATION_TAGS), settings, CHARTS) if folder else nullcontext() as events,
@@ -297,7 +304,8 @@ def fit(
             events.replace_older()
         try:
             for epoch in range(len(history), epochs):
-                if patience > 0 and epoch - (best_epoch(history) or 0) > patience:
+                best_so_far = best_epoch(history)
+                if patience > 0 and best_so_far is not None and epoch - best_so_far > patience:
                     break
                 losses = trainer.run_epoch()
                 scores, judged = (math.nan, math.nan), (math.nan, math.nan)
@@ -314,26 +322,27 @@ def fit(
                     continue
                 latest = trainer.checkpoint(settings, data, history, times)
                 events.add(epoch, metrics, times[-1])
-                if best_epoch(history) == epoch:
-                    latest.save_best(folder.path)
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
-                    folder.save(latest)
-                    saved, saved_at = latest, time.monotonic()
+                    folder.save(latest, _best(latest, best))
+                    saved, saved_at, best = latest, time.monotonic(), None
                 else:  # the next steps train the same tensors
                     latest = latest.copy()
+                    best = _best(latest, best)
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
             if latest is not saved and folder is not None and latest is not None:  # out of patience
-                folder.save(latest)
+                folder.save(latest, best)
+                saved, best = latest, None
+            with trainer.averaged():  # by every process, because those that ended could not answer any more
+                evaluation.closing = evaluation.ranking()
+            ranking = zip(RANKING_TAGS, evaluation.closing, strict=True)
             if events is not None and history:
-                with trainer.averaged():
-                    ranking = zip(RANKING_TAGS, evaluation.ranking(), strict=True)
                 events.add_scalars(len(history) - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])
         except (Stopped, FloatingPointError, LostProcess):
             if folder is not None and latest is not None and latest is not saved:
-                folder.save(latest)
+                folder.save(latest, _best(latest, best))
             raise
     return history

@@ -26,13 +26,14 @@ from datasets.source import SourceRatings
 
 MEASURE = """
 import resource, sys, time
-import data, main
+import data
+from training import preparation
 from training.flags import parse_arguments
 options = parse_arguments(["--dataset", "ml-32m", "--data_dir", sys.argv[1]])
 started = time.perf_counter()
 ratings = data.from_flags(options)
 seconds, loaded = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-sides = main.split(ratings, 0.05, 0)
+sides = preparation.split(ratings, 0.05, 0)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(f"{seconds:.1f} s, peak memory {loaded:.1f} GiB; with the split {peak:.1f} GiB")
 """

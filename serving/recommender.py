@@ -9,6 +9,7 @@
 Users and items go by the ids of the ratings file, whole numbers or texts as there; items also by their titles.
 """
 
+import bisect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 
 import data
-import main
 from datasets import choice, releases
 from models import MultiTaskNet
 from serving.fold_in import fold_in
@@ -27,11 +27,12 @@ from serving.quartiles import quartiles
 from serving.titles import Titles
 from tracking import checkpoint
 from tracking.checkpoint import BEST
+from training import preparation
 from training.adam import flatten
 from training.evaluation import Clamped
 from training.flags import SETTINGS, parse_arguments
 
-BLOCK_SCORES = 2**20  # scores held at a time
+BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, held at a time
 
 Id = int | str
 
@@ -42,7 +43,7 @@ class Recommender:
     Args:
         model: trained on a part of the ratings, on the CPU.
         ratings: all of them; what a user rated is not recommended.
-        factorization_weight, regression_weight: λ_F and λ_R that it was trained with.
+        factorization_weight, regression_weight, temperature: λ_F, λ_R and T that it was trained with.
     """
 
     def __init__(
@@ -51,12 +52,13 @@ class Recommender:
         ratings: data.Interactions,
         factorization_weight: float = 0.99,
         regression_weight: float = 0.01,
+        temperature: float = 1.0,
     ) -> None:
         self.model, self.ratings = model, ratings
-        self.weights = factorization_weight, regression_weight
+        self.loss = factorization_weight, regression_weight, temperature
         self.epochs = 0
         self._sides: tuple[data.Interactions, data.Interactions, bool] | None = None
-        self._titles = Titles(ratings.titles)
+        self._titles = Titles(ratings.titles, _named(ratings.source_item_ids, torch.arange(ratings.num_items)))
         self._lowest, self._highest = ratings.ratings.min().item(), ratings.ratings.max().item()
 
     @classmethod
@@ -98,18 +100,20 @@ class Recommender:
             )
         options.dataset = dataset
         known = data.from_flags(options)
-        sides = main.split_in_three(known, options)
+        sides = preparation.split_in_three(known, options)
         if data.fingerprint(sides.train, sides.test) != found.data:
             raise ValueError(
                 f"the run in {logdir} was trained on other ratings than {choice.name(options)} has now: "
                 f"give the {dataset} that it was trained on, or train again"
             )
-        model = main.make_network(options, known, torch.device("cpu"))
+        with torch.random.fork_rng(devices=[]):
+            model = preparation.make_network(options, known, torch.device("cpu"))
         weights = {name.removeprefix("network."): x for name, x in found.tensors.items() if name.startswith("network.")}
         model.load_state_dict(weights)
         if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see training.recipe
             flatten(model).data.copy_(found.tensors["average"])
-        recommender = cls(model.eval(), known, options.factorization_weight, options.regression_weight)
+        weights_and_temperature = options.factorization_weight, options.regression_weight, options.temperature
+        recommender = cls(model.eval(), known, *weights_and_temperature)
         recommender.epochs = len(found.history)
         recommender._sides = sides.train, sides.test, options.clamp
         return recommender
@@ -156,8 +160,9 @@ class Recommender:
         rows, columns = self._users(users), torch.tensor([self.item(item) for item in items], dtype=torch.int64)
         frame = self._described(columns)
         frame.insert(0, "user", _named(self.ratings.source_user_ids, rows))
-        frame["p"] = self.model.predict_interactions(rows, columns).numpy()
-        frame["stars"] = self._stars(self.model.predict_ratings(rows, columns))
+        blocks = list(zip(rows.split(BLOCK_PAIRS), columns.split(BLOCK_PAIRS), strict=True))
+        frame["p"] = torch.cat([self.model.predict_interactions(*block) for block in blocks]).numpy()
+        frame["stars"] = self._stars(torch.cat([self.model.predict_ratings(*block) for block in blocks]))
         return frame
 
     @torch.no_grad()
@@ -201,7 +206,7 @@ class Recommender:
             if not self._lowest <= rating <= self._highest:
                 raise ValueError(f"{item} is rated {rating:g}: expected {self._lowest:g} to {self._highest:g}")
         seen, stars = torch.tensor(items), torch.tensor([float(rating) for rating in rated.values()])
-        u_fact, u_reg = fold_in(self.model, seen, stars, *self.weights)
+        u_fact, u_reg = fold_in(self.model, seen, stars, *self.loss)
         with torch.no_grad():
             p = self.model.factorization_tables[1].weight @ u_fact + self.model.B.weight.squeeze(1)
             p[seen] = -torch.inf
@@ -237,19 +242,31 @@ class Recommender:
         return frame
 
     def item(self, wanted: Id) -> int:
-        """The row of an item that is given by its id in the ratings, or by its title.
+        """The row of an item, given by its title, else by its id in the ratings, else by a part of its title.
 
         Raises:
             ValueError: there is no such item, or the title is that of several.
         """
         ids = self.ratings.source_item_ids
-        if isinstance(wanted, str) and self.ratings.titles and not (isinstance(ids, tuple) and wanted in ids):
+        if not isinstance(wanted, str) or not self.ratings.titles:
+            return _place(ids, wanted, "item")
+        if (found := self._titles.exact(wanted)) is not None:
+            return found
+        try:
+            return _place(ids, wanted, "item")
+        except ValueError:
             return self._titles.find(wanted)
-        return _place(ids, wanted, "item")
+
+    def user(self, wanted: Id) -> int:
+        """The row of a user.
+
+        Raises:
+            ValueError: there is no such user.
+        """
+        return _place(self.ratings.source_user_ids, wanted, "user")
 
     def _users(self, users: Sequence[Id]) -> Tensor:
-        places = [_place(self.ratings.source_user_ids, user, "user") for user in users]
-        return torch.tensor(places, dtype=torch.int64)
+        return torch.tensor([self.user(user) for user in users], dtype=torch.int64)
 
     def _best(self, users: Tensor, scores: Tensor, n: int, include_seen: bool) -> pd.DataFrame:
         if not include_seen:
@@ -287,10 +304,11 @@ def _named(ids: Tensor | tuple[str, ...], rows: Tensor) -> list[int] | list[str]
 def _place(ids: Tensor | tuple[str, ...], wanted: Id, kind: str) -> int:
     """The row of the source's id; both are in ascending order."""
     if isinstance(ids, tuple):
-        if str(wanted) in ids:
-            return ids.index(str(wanted))
+        place = bisect.bisect_left(ids, str(wanted))
+        if place < len(ids) and ids[place] == str(wanted):
+            return place
         raise ValueError(f"{kind} {wanted!r} is not in the ratings: expected one of their ids, as {ids[0]!r}")
-    if re.fullmatch(r"-?\d{1,18}", str(wanted)):
+    if re.fullmatch(r"-?\d{1,19}", str(wanted)) and abs(int(wanted)) < 2**63:
         place = int(torch.searchsorted(ids, int(wanted)))
         if place < len(ids) and ids[place] == int(wanted):
             return place

@@ -12,15 +12,21 @@ class Titles:
 
     Args:
         titles: the title of each item, which may end in a year in parentheses.
+        ids: what to call items that have one title; by default their rows.
     """
 
-    def __init__(self, titles: Sequence[str]) -> None:
-        self.titles = titles
+    def __init__(self, titles: Sequence[str], ids: Sequence[int | str] = ()) -> None:
+        self.titles, self.ids = titles, ids or range(len(titles))
         self._exact: dict[str, list[int]] = {}
         for item, title in enumerate(titles):
             for form in dict.fromkeys((_plain(title), _plain(title.rstrip()[:-6]) if _has_year(title) else "")):
                 if form:
                     self._exact.setdefault(form, []).append(item)
+
+    def exact(self, wanted: str) -> int | None:
+        """The only item of this title, with or without its year and whatever its capitals, or None."""
+        found = self._exact.get(_plain(wanted), [])
+        return found[0] if len(found) == 1 else None
 
     def find(self, wanted: str) -> int:
         """The item whose title this is, with or without its year and whatever its capitals; or a part of one title.
@@ -38,9 +44,11 @@ class Titles:
             near = self._near(plain)
             hint = f"; similar: {near}" if near else ""
             raise ValueError(f"no title is {wanted!r}{hint}. Expected a title of the ratings, or a part of one")
-        names = "; ".join(self.titles[item] for item in found[:SHOWN])
+        names = "; ".join(f"{self.titles[item]} (id {self.ids[item]})" for item in found[:SHOWN])
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise ValueError(f"{wanted!r} is in {len(found)} titles: {names}{more}. Expected one of them, with its year")
+        raise ValueError(
+            f"{wanted!r} is in {len(found)} titles: {names}{more}. Expected one of them, with its year, or its id"
+        )
 
     def _near(self, plain: str) -> str:
         import difflib  # only where a title is wrong

@@ -35,6 +35,7 @@ from metrics import mrr_score
 from study.baselines import ease
 from study.processes import leave_stopping_to_parent
 from study.summary import COVERAGE, student_t
+from training import preparation
 from training.evaluation import Evaluation
 from training.flags import parse_arguments
 
@@ -73,8 +74,11 @@ def run(flags: str, seed: int, epochs: int | None, data_dir: Path) -> Scores:
     options = parse_arguments(["--preset=tuned", *flags.split(), *more])
     trainer, (_, _, test) = command_line.set_up(options)
     started = time.perf_counter()
-    for _ in range(options.epochs):  # on one thread: as many runs as there are cores train at a time
-        trainer.run_epoch()
+    try:
+        for _ in range(options.epochs):  # on one thread: as many runs as there are cores train at a time
+            trainer.run_epoch()
+    except FloatingPointError:  # without what held it
+        return Scores(float("nan"), float("nan"), float("nan"))
     seconds = time.perf_counter() - started
     with trainer.averaged():
         evaluation = Evaluation(trainer.model, trainer.train, test, "all", clamp=options.clamp)
@@ -83,7 +87,7 @@ def run(flags: str, seed: int, epochs: int | None, data_dir: Path) -> Scores:
 
 def run_ease(seed: int, known: data.Interactions) -> Scores:
     """EASE on the split of a seed; it predicts no ratings."""
-    train, test = command_line.split(known, parse_arguments([]).test_fraction, seed)
+    train, test = preparation.split(known, parse_arguments([]).test_fraction, seed)
     started = time.perf_counter()
     table = ease(train)
     seconds = time.perf_counter() - started
@@ -167,6 +171,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         check_at_least(options, seeds=1, jobs=1)
+        if options.epochs is not None:
+            check_at_least(options, epochs=1)
         check_folder(options.logdir)
         known = data.load(options.data_dir)
         torch.set_num_threads(1)

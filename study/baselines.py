@@ -111,7 +111,8 @@ class ItemScores:
 def ease(train: Interactions, penalty: float = 200.0) -> ItemScores:
     """Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: equation 8, in closed form.
 
-    With P = (XᵀX + λI)⁻¹, B is −P_ij / P_jj, and 0 on the diagonal. It takes num_items² memory.
+    With P = (XᵀX + λI)⁻¹, B is −P_ij / P_jj, and 0 on the diagonal. Memory grows
+    with (num_users + num_items) · num_items.
 
     Args:
         train: what was rated.

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the first draw")
 
 import argparse
+import contextlib
 import multiprocessing
 import sys
 import time
@@ -34,6 +35,7 @@ from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
 from study.processes import leave_stopping_to_parent
 from train import Trainer
+from training import preparation
 from training.evaluation import Evaluation
 from training.flags import parse_arguments
 
@@ -89,14 +91,17 @@ def judge(flags: dict[str, float], seed: int, data_dir: Path, epochs: int | None
     options = parse_arguments(["--preset=tuned", f"--seed={seed}", "--device=cpu", f"--data_dir={data_dir}", *texts])
     options.logdir = data_dir  # nothing is written
     trainer, _ = command_line.set_up(options)
-    train, validation = command_line.split(trainer.train, VALIDATION_FRACTION, seed)
+    train, validation = preparation.split(trainer.train, VALIDATION_FRACTION, seed)
     trainer = Trainer(trainer.model, train, trainer.settings, trainer.seed)
-    for _ in range(options.epochs):  # on one thread: as many draws as there are cores train at a time
-        trainer.run_epoch()
-    with trainer.averaged():
-        evaluation = Evaluation(trainer.model, train, validation, "all", clamp=options.clamp)
-        mrr, mse = evaluation.mrr(), evaluation.mse()
-    return {"mrr": mrr, "mse": mse, "score": mrr / mse, "seconds": time.perf_counter() - started}
+    mrr = mse = float("nan")
+    with contextlib.suppress(FloatingPointError):  # a draw that grows without bounds is none of the best
+        for _ in range(options.epochs):  # on one thread: as many draws as there are cores train at a time
+            trainer.run_epoch()
+        with trainer.averaged():
+            evaluation = Evaluation(trainer.model, train, validation, "all", clamp=options.clamp)
+            mrr, mse = evaluation.mrr(), evaluation.mse()
+    seconds = time.perf_counter() - started
+    return {"epochs": options.epochs, "mrr": mrr, "mse": mse, "score": mrr / mse, "seconds": seconds}
 
 
 def run_all(options: argparse.Namespace) -> pd.DataFrame:
@@ -117,7 +122,7 @@ def run_all(options: argparse.Namespace) -> pd.DataFrame:
         }
         for ended in as_completed(started):
             number, seed = started[ended]
-            rows.append({"draw": number, "seed": seed} | ended.result() | draw(number))
+            rows.append({"draw": number, "seed": seed} | draw(number) | ended.result())
             write_whole(pd.DataFrame(rows).to_csv(index=False).encode(), path)
             bar.update()
 
@@ -147,6 +152,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         check_at_least(options, draws=1, again=1, jobs=1)
+        if options.epochs is not None:
+            check_at_least(options, epochs=1)
         check_folder(options.logdir)
         data.load(options.data_dir)
         torch.set_num_threads(1)

@@ -53,6 +53,14 @@ def test_everybody_in_a_table_that_agrees_with_one_user(home: Path) -> None:
     assert pd.read_parquet(home / "one.parquet")["item"].tolist() == one["item"].tolist()
 
 
+def test_a_user_named_twice_or_otherwise_comes_once(home: Path) -> None:
+    done = run("recommend.py", "--logdir", "run/a", "--user", 42, "042", "--top", 2, cwd=home)
+    assert done.stdout.count("rated highest") == 1
+    run("recommend.py", "--logdir", "run/a", "--user", 42, "042", "--top", 2, "--out", "twice.csv", cwd=home)
+    assert len(pd.read_csv(home / "twice.csv")) == 2
+    assert run("recommend.py", "--logdir", "run/a", "--similar", 50, "--top", 2, cwd=home).returncode == 0
+
+
 def test_similar_and_new(home: Path) -> None:
     done = run("recommend.py", "--logdir", "run/a", "--similar", "toy story", "--top", 4, cwd=home)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 5), done.stderr
@@ -70,7 +78,8 @@ def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
     own = ["--logdir", "run/own", "--data_dir", "cache", "--ratings", "mine.csv"]
     done = run("recommend.py", *own, "--user", "u3", "--top", 2, cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "film" in done.stdout
+    rated = done.stdout.split("rated highest")[1]
+    assert "film" in rated
     assert run("recommend.py", *own, "--rated", "film 3=5", cwd=home).returncode == 0
     changed = (home / "mine.csv").read_text().replace("u3,film 3,4", "u3,film 3,1")
     (home / "other.csv").write_text(changed)

@@ -35,7 +35,6 @@ ADDED_LATER = {
     "clamp": False,
     "planned_epochs": 0,
     "validation_fraction": 0.0,
-    "patience": 0,
 }
 # Their names in a run's folder; the second is of the best epoch, where there is a validation side to judge by.
 CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.csv"
@@ -160,5 +159,10 @@ def _one_line(error: Exception) -> str:
 def differences(checkpoint: Checkpoint, settings: dict[str, Any], data: str) -> list[str]:
     """In what a checkpoint's run differs from one with these settings and this data, in words."""
     then = {**ADDED_LATER, **checkpoint.settings}
-    differing = [f"{name} was {then.get(name)}, now {now}" for name, now in settings.items() if then.get(name) != now]
+    called = {"planned_epochs": "epochs, which lr_schedule and average_last depend on,"}
+    differing = [
+        f"{called.get(name, name)} was {then.get(name)}, now {now}"
+        for name, now in settings.items()
+        if then.get(name) != now
+    ]
     return differing + ["the ratings were others"] * (checkpoint.data != data)

@@ -24,7 +24,7 @@ EVENTS = "events.out.tfevents."  # how the names of event files begin
 
 def contains_run(folder: Path) -> bool:
     """Whether a run wrote here; other files, and folders of other runs, do not count."""
-    return any((folder / name).exists() for name in (CHECKPOINT, METRICS)) or any(folder.glob(f"{EVENTS}*"))
+    return any((folder / name).exists() for name in (CHECKPOINT, BEST, METRICS)) or any(folder.glob(f"{EVENTS}*"))
 
 
 class RunFolder:
@@ -73,10 +73,16 @@ class RunFolder:
         except FileNotFoundError:
             return False
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint here, unless somebody moved the folder: another run may be where it was."""
+    def save(self, checkpoint: Checkpoint, best: Checkpoint | None = None) -> None:
+        """Write a checkpoint here, and before it that of a new best epoch.
+
+        Raises:
+            OSError: it cannot be written, or somebody moved the folder: another run may be where it was.
+        """
         if not self._is_at_path():
             raise OSError(f"{self.path} was moved or removed while this run was writing to it")
+        if best is not None:
+            best.save_best(self.path)
         checkpoint.save(self.path)
 
     def move_aside(self) -> Path:

@@ -21,9 +21,16 @@ class EpochMetrics(NamedTuple):
     validation_mse: float = math.nan
 
     @property
-    def choice(self) -> float:
-        """What the best epoch is chosen by: validation MRR / MSE, one percent of the one for one of the other."""
-        return self.validation_mrr / self.validation_mse if self.validation_mse else math.nan
+    def choice(self) -> tuple[bool, float] | None:
+        """What the best epoch is chosen by: validation MRR / MSE, one percent of the one for one of the other.
+
+        An epoch without error is better than all others, and of several the one with the highest MRR. None where the
+        epoch was not judged.
+        """
+        if math.isnan(self.validation_mrr) or math.isnan(self.validation_mse):
+            return None
+        exact = self.validation_mse == 0
+        return exact, self.validation_mrr / (1.0 if exact else self.validation_mse)
 
 
 COLUMNS = EpochMetrics._fields[:5]
@@ -32,8 +39,8 @@ COLUMNS_WITH_VALIDATION = EpochMetrics._fields
 
 def best_epoch(history: Sequence[EpochMetrics]) -> int | None:
     """The first epoch with the highest ``choice``; None where no epoch has one."""
-    judged = [epoch for epoch, metrics in enumerate(history) if not math.isnan(metrics.choice)]
-    return max(judged, key=lambda epoch: history[epoch].choice) if judged else None
+    judged = [(metrics.choice, -epoch) for epoch, metrics in enumerate(history) if metrics.choice is not None]
+    return -max(judged)[1] if judged else None
 
 
 def best_line(history: Sequence[EpochMetrics]) -> str:

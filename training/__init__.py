@@ -3,6 +3,7 @@
     steps.py         the losses, and the step as the homework defines it; start reading here
     sampling.py      the order of the training examples, and their negative items
     flags.py         the flags of an experiment
+    preparation.py   what an experiment starts from: the sides of its ratings, its network
     recipe.py        what may be added to the homework's way of training
     tuned_step.py    the step with these ingredients
     settings.py      the weights of the losses, the batch size, the learning rate

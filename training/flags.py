@@ -27,7 +27,6 @@ SETTINGS = (
     *INGREDIENTS,
     "planned_epochs",
     "validation_fraction",
-    "patience",
 )
 # What --preset sets; every flag can still be given.
 PRESETS: dict[str, dict[str, Any]] = {

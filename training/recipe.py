@@ -42,6 +42,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.negatives < 1:
             raise ValueError(f"negatives is {self.negatives}: expected at least 1")
+        if self.unseen_negatives and self.negatives == 1:
+            raise ValueError("unseen_negatives chooses among several candidates: expected negatives above 1 with it")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}: expected a positive number")
         if not 0 <= self.weight_decay < float("inf"):
@@ -58,7 +60,7 @@ class Recipe:
     def plain_step(self) -> bool:
         """Whether a step is the homework's."""
         changed = self.negatives > 1, self.temperature != 1, self.weight_decay, self.embedding_dropout, self.dropout
-        return not (any(changed) or self.unseen_negatives) and self.lr_schedule == "constant"
+        return not any(changed) and self.lr_schedule == "constant"
 
     @property
     def needs_epochs(self) -> bool:

@@ -66,8 +66,8 @@ def make_step(
         if group.size > 1 or lazy:
             who = "several processes" if group.size > 1 else "lazy_adam"
             raise ValueError(
-                f"{who} cannot train with negatives, temperature, weight_decay, lr_schedule or dropout other than the "
-                "homework's: leave them out, or train with one process and --optimizer adam"
+                f"{who} cannot train with negatives, unseen_negatives, temperature, weight_decay, lr_schedule or "
+                "dropout other than the homework's: leave them out, or train with one process and --optimizer adam"
             )
         return TunedStep(model, adam, weights, *ingredients)
     if not eager and (reason := _why_not_fused(model, device)) is not None:

@@ -1,5 +1,7 @@
 """Recommendations against a plain loop over all items; titles as people write them; new users."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -117,6 +119,7 @@ def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(shar
     for _ in range(20):
         trainer.run_epoch()
     before = {name: x.clone() for name, x in net.state_dict().items()}
+    net.zero_grad(set_to_none=False)
     tables = [net.factorization_tables[0].weight, net.regression_tables[0].weight]
     means = [table.detach().mean(0) for table in tables]
     rows = []
@@ -124,6 +127,7 @@ def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(shar
         own = train.user_ids == user
         rows.append(fold_in(net, train.item_ids[own], train.ratings[own], 0.9, 0.1))
     assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
+    assert all(not parameter.grad.any() for parameter in net.mlp_layers.parameters() if parameter.grad is not None)
 
     def scores(replaced: list[torch.Tensor]) -> tuple[float, float]:
         with torch.no_grad():
@@ -176,7 +180,7 @@ def test_titles_as_people_write_them() -> None:
     assert titles.find("heat (1986)") == 2
     assert titles.find("wars") == 3
     assert titles.find("  AM\u00c9LIE ") == 4
-    with pytest.raises(ValueError, match=r"'Heat' is in 2 titles: Heat \(1995\); Heat \(1986\)"):
+    with pytest.raises(ValueError, match=r"'Heat' is in 2 titles: Heat \(1995\) \(id 1\); Heat \(1986\) \(id 2\)"):
         titles.find("Heat")
     with pytest.raises(ValueError, match=r"no title is 'Star Warz'; similar: Star Wars \(1977\)"):
         titles.find("Star Warz")
@@ -202,3 +206,27 @@ def test_quartiles_are_the_metrics_of_their_own_test_ratings() -> None:
         assert row["MSE"] == pytest.approx(mse_score(one.model, side))
     with pytest.raises(ValueError, match="make this by Recommender"):
         one.quartiles()
+
+
+def test_an_item_goes_by_its_title_its_id_or_a_part_of_its_title() -> None:
+    made = ratings()
+    titles = ("9", "Chasing Amy (1997)", "Chasing Amy (1997)", "187 (1997)", *TITLES[4:])
+    one = Recommender(recommender().model, replace(made, titles=titles))
+    assert one.item("9") == 0  # and not the item with this id
+    assert one.item("187") == 3
+    assert one.item("8") == 1
+    assert one.item(9) == 2
+    with pytest.raises(ValueError, match=r"'chasing amy' is in 2 titles: .* \(id 8\); .* \(id 9\)"):
+        one.item("chasing amy")
+
+
+def test_the_largest_ids_and_a_single_user_are_found() -> None:
+    made = data.synthetic(1, 90, 20, seed=1)
+    ids = torch.tensor([2**63 - 1])
+    alone = Interactions(made.user_ids, made.item_ids, made.ratings, 1, 90, ids, torch.arange(90), TITLES)
+    torch.manual_seed(0)
+    one = Recommender(MultiTaskNet(1, 90, 8, (24, 16)), alone)
+    assert one.recommend([str(2**63 - 1)], n=1)["user"].tolist() == [2**63 - 1]
+    with pytest.raises(ValueError, match="is not in the ratings"):
+        one.recommend([2**63])
+    assert one.recommend_new({"Title 3": 5}, n=3)["p"].notna().all()

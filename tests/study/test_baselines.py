@@ -6,6 +6,7 @@ import torch
 
 from data import Interactions, synthetic
 from study import baselines
+from training import preparation
 
 Split = tuple[Interactions, Interactions]
 
@@ -56,9 +57,8 @@ def test_what_nobody_rated_in_training_is_rated_by_the_mean_and_ranked_last() ->
 
 def test_the_means_help_where_users_and_items_differ(movielens: Interactions) -> None:
     """On MovieLens 100K they are known for an RMSE of about 0.94."""
-    from main import split
 
-    mrr, mean, means = (each.value for each in baselines.scores(*split(movielens, 0.05, 0)))
+    mrr, mean, means = (each.value for each in baselines.scores(*preparation.split(movielens, 0.05, 0)))
     assert means**0.5 == pytest.approx(0.94, abs=0.02)
     assert mean > 1.3 * means
     assert 0.04 < mrr < 0.07

@@ -8,6 +8,7 @@ import torch
 
 import data
 import main
+from cli.signals import Stopped
 from data import Interactions
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
@@ -15,7 +16,9 @@ from serving.recommender import Recommender
 from tracking.checkpoint import BEST, load
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics, best_epoch
+from tracking.tensorboard import EventFile
 from train import Trainer, fit
+from training import preparation
 from training.evaluation import Evaluation
 from training.flags import parse_arguments
 from training.settings import Settings
@@ -88,7 +91,7 @@ def test_without_a_validation_side_nothing_is_chosen(split: Split, tmp_path: Pat
 
 def test_the_validation_side_is_cut_from_the_training_side(movielens: Interactions) -> None:
     plain, options = parse_arguments([]), parse_arguments(["--validation_fraction", "0.1"])
-    whole, sides = main.split_in_three(movielens, plain), main.split_in_three(movielens, options)
+    whole, sides = preparation.split_in_three(movielens, plain), preparation.split_in_three(movielens, options)
     assert whole.validation is None
     assert sides.validation is not None
     assert torch.equal(whole.test.user_ids, sides.test.user_ids)
@@ -119,11 +122,50 @@ def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
+        ("--validation_fraction 0.1 --patience 2 --eval_every 3", "patience is 2: expected at least eval_every"),
+        ("--validation_fraction 1e-9", "validation_fraction 1e-09 of 95000 training ratings leaves one of the two"),
         ("--validation_fraction 1", "validation_fraction is 1.0: expected 0, or a share below 1"),
         ("--validation_fraction 0.1 --patience -1", "patience is -1: expected at least 0"),
         ("--patience 3", "patience is for a validation side: give --validation_fraction as well"),
     ],
 )
-def test_what_cannot_be(flags: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main([*flags.split(), "--logdir", str(tmp_path)]) == 2
+def test_what_cannot_be(
+    flags: str, says: str, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main([*flags.split(), "--logdir", str(tmp_path), "--data_dir", str(data_dir)]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_run_that_is_stopped_while_it_writes_keeps_its_best_epoch(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever the signal comes, what the checkpoint's history calls best is in best.pt; and after going on."""
+    whole = run(split, tmp_path / "whole", 4)
+    add = EventFile.add
+    for stop in range(4):
+
+        def interrupted(self: EventFile, epoch: int, metrics: list[float], at: float, stop: int = stop) -> None:
+            add(self, epoch, metrics, at)
+            if epoch == stop:
+                raise Stopped(15)
+
+        folder = tmp_path / f"{stop}"
+        with monkeypatch.context() as patch:
+            patch.setattr(EventFile, "add", interrupted)
+            with pytest.raises(Stopped):
+                run(split, folder, 4)
+        kept, latest = load(folder, BEST), load(folder)
+        assert kept is not None
+        assert latest is not None
+        assert len(kept.history) - 1 == best_epoch([EpochMetrics(*metrics) for metrics in latest.history])
+        assert run(split, folder, 4, resume=True) == whole
+        kept = load(folder, BEST)
+        assert kept is not None
+        assert len(kept.history) - 1 == best_epoch(whole)
+
+
+def test_an_epoch_without_error_is_the_best_and_of_several_the_one_that_ranks_best() -> None:
+    nan = float("nan")
+    judged = [(0.5, 0.1), (0.1, 0.0), (nan, nan), (0.2, 0.0), (0.2, 0.0)]
+    history = [EpochMetrics(0, 0, 0, 0, 0, *scores) for scores in judged]
+    assert [best_epoch(history[:n]) for n in range(6)] == [None, 0, 1, 1, 3, 3]
