@@ -54,8 +54,12 @@ VARIANTS = {
     "output's bias from its usual start": "--no-start_at_mean",
     "ratings not cut to their range": "--no-clamp",
     "ranking alone, λ_R = 0": "--regression_weight 0",
+    # Weight decay stands beside λ_R · L_R: where nothing else holds the tables of the rating head, it has to be less.
     "rating alone, λ_F = 0": "--factorization_weight 0",
+    "rating alone, λ_F = 0, weight decay 3e-8": "--factorization_weight 0 --weight_decay 3e-8",
+    "rating alone, λ_F = 0, no weight decay": "--factorization_weight 0 --weight_decay 0",
     "separate tables": "--no_shared_embeddings",
+    "separate tables, no weight decay": "--no_shared_embeddings --weight_decay 0",
 }
 
 

@@ -12,7 +12,7 @@ import kill
 import pytest
 import torch
 
-from tracking.checkpoint import CHECKPOINT, load
+from tracking.checkpoint import BEST, CHECKPOINT, load
 from training.parallel import Group
 
 ROOT = Path(__file__).parent.parent.parent
@@ -181,3 +181,16 @@ def test_the_parts_of_a_batch_are_the_batch(n: int, size: int) -> None:
     assert [x for part in parts for x in part] == list(range(n))
     assert all(len(part) <= groups[0].longest_part(n) for part in parts)
     assert all(len(part) == groups[0].longest_part(n) for part in parts[: n // max(1, groups[0].longest_part(n))])
+
+
+def test_two_processes_agree_on_the_best_epoch_and_stop_together(folder: Path) -> None:
+    flags = ["--validation_fraction", "0.1", "--patience", "2", "--learning_rate", "0.05"]
+    process = start(folder, "a", 40, *flags)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    kept, latest = load(folder / "a", BEST), load(folder / "a")
+    assert kept is not None
+    assert latest is not None
+    assert len(latest.history) == len(kept.history) + 2 < 40
+    assert output.count("stopped after epoch") == 1
+    assert output.count("recall@10") == 1
