@@ -159,6 +159,7 @@ def test_killed_then_stopped_then_finished_to_the_same_bits(
         assert kill.same_result(logdir / name / "seed=0", experiments.logdir / name / "seed=0")
 
 
+@pytest.mark.long
 def test_runs_that_fail_are_reported_and_the_others_finish(
     experiments: Experiments, copy: Path, data_dir: Path
 ) -> None:

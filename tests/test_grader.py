@@ -73,6 +73,7 @@ def test_all_points_of_this_projects_network_from_any_folder(data_dir: Path, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -> None:
     """Through the script that Gradescope runs, in a folder laid out as Gradescope's."""
     (tmp_path / "submission").mkdir()
@@ -120,6 +121,7 @@ def test_one_check_and_a_wrong_answer_that_is_explained(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "3 / 3 points"
 
 
+@pytest.mark.long
 def test_errors_are_shown_by_the_students_own_lines(tmp_path: Path) -> None:
     code = MODELS.replace("        return (u * q).sum(-1) + b", "        print('before')\n        return undefined + b")
     (tmp_path / "models.py").write_text(code)
@@ -132,6 +134,7 @@ def test_errors_are_shown_by_the_students_own_lines(tmp_path: Path) -> None:
     assert str(ROOT) not in done.stdout
 
 
+@pytest.mark.long
 def test_a_class(tmp_path: Path) -> None:
     """Files, folders and zips of several students: a table, a CSV; one that cannot be read does not stop the others."""
     (tmp_path / "right.py").write_text(MODELS)
@@ -181,6 +184,7 @@ def test_a_class(tmp_path: Path) -> None:
     assert run("2-4-hidden", "--submission", submissions[0], submissions[3]).returncode == 0
 
 
+@pytest.mark.long
 def test_names_that_spreadsheets_and_terminals_would_misread(tmp_path: Path) -> None:
     shown = {
         b"=cmd|' -C calc'!A0.py": "'=cmd|' -C calc'!A0.py",

@@ -38,6 +38,7 @@ def test_users_beside_what_they_rated(home: Path) -> None:
     assert done.stdout.count("rated highest") == 2
 
 
+@pytest.mark.long
 def test_everybody_in_a_table_that_agrees_with_one_user(home: Path) -> None:
     everybody = run("recommend.py", "--logdir", "run/a", "--all", "--out", "all.csv", cwd=home)
     assert everybody.stdout == "9,430 rows in all.csv\n", everybody.stderr
@@ -53,6 +54,7 @@ def test_everybody_in_a_table_that_agrees_with_one_user(home: Path) -> None:
     assert pd.read_parquet(home / "one.parquet")["item"].tolist() == one["item"].tolist()
 
 
+@pytest.mark.long
 def test_a_user_named_twice_or_otherwise_comes_once(home: Path) -> None:
     done = run("recommend.py", "--logdir", "run/a", "--user", 42, "042", "--top", 2, cwd=home)
     assert done.stdout.count("rated highest") == 1
@@ -69,6 +71,7 @@ def test_similar_and_new(home: Path) -> None:
     assert "Toy Story" not in done.stdout
 
 
+@pytest.mark.long
 def test_for_whom_it_works(home: Path) -> None:
     done = run("recommend.py", "--logdir", "run/a", "--quartiles", cwd=home)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 9), done.stderr
@@ -90,6 +93,7 @@ def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
     assert "was trained on other ratings" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

@@ -76,11 +76,11 @@ def test_tensorboard_gets_the_five_figures_of_every_epoch(split: Split, tmp_path
     net = network(data, False)
     with RunFolder(tmp_path) as folder:
         history = train.fit(Trainer(net, data, Settings(), seed=0), test, 3, folder)
-    events = read_events(tmp_path)
+    events = {tag: values for tag, values in read_events(tmp_path).items() if not tag.startswith("users/")}
     assert list(events) == [
         "training/Factorization Loss", "training/MSE", "training/Joint Loss", "eval/Mean Reciprocal Rank", "eval/MSE",
     ]  # fmt: skip
-    for tag, values in zip(events, zip(*history, strict=True), strict=True):
+    for tag, values in zip(events, list(zip(*history, strict=True))[:5], strict=True):
         assert [step for step, _ in events[tag]] == [0, 1, 2]
         assert [value for _, value in events[tag]] == pytest.approx(list(values), rel=1e-6)
     assert history[-1].test_mrr == mrr_score(net, test, data)

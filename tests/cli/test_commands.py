@@ -43,6 +43,7 @@ def run(
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_on_an_ascii_terminal(name: str) -> None:
     done = run([*COMMANDS[name], "--help"], environment=PLAIN)

@@ -20,7 +20,6 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from tracking.checkpoint import load
-from tracking.history import EpochMetrics
 from tracking.tensorboard import CHARTS, TAGS
 
 T = TypeVar("T")
@@ -139,7 +138,7 @@ def tags(url: str) -> list[str]:
 def last(logdir: Path, name: str) -> dict[str, float]:
     checkpoint = load(logdir / name)
     assert checkpoint is not None
-    return dict(zip(TAGS, EpochMetrics(*checkpoint.history[-1]), strict=True))
+    return dict(zip(TAGS, checkpoint.history[-1], strict=True))
 
 
 def test_time_series_have_five_cards_with_every_run(page: Page, logdir: Path) -> None:

@@ -158,6 +158,7 @@ def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, sta
     assert load(folder / "a") is not None
 
 
+@pytest.mark.long
 def test_an_error_is_said_once(folder: Path) -> None:
     process = start(folder, "a", 1, "--eager")
     _, errors = process.communicate(timeout=60)
@@ -183,6 +184,7 @@ def test_the_parts_of_a_batch_are_the_batch(n: int, size: int) -> None:
     assert all(len(part) == groups[0].longest_part(n) for part in parts[: n // max(1, groups[0].longest_part(n))])
 
 
+@pytest.mark.long
 def test_two_processes_agree_on_the_best_epoch_and_stop_together(folder: Path) -> None:
     flags = ["--validation_fraction", "0.1", "--patience", "2", "--learning_rate", "0.05"]
     process = start(folder, "a", 40, *flags)

@@ -223,6 +223,7 @@ def test_the_output_starts_at_the_mean_and_ratings_are_cut_to_their_range(split:
     assert clamped < Evaluation(net, train, test).mse()
 
 
+@pytest.mark.long
 def test_what_recommends_is_the_mean_of_the_weights(tmp_path: Path, data_dir: Path) -> None:
     flags = ["--preset", "tuned", "--epochs", "6", "--logdir", str(tmp_path), "--data_dir", str(data_dir)]
     assert main.main(flags) == 0
