@@ -274,6 +274,7 @@ def test_a_run_has_a_session_of_its_own_and_how_it_died_is_told(tmp_path: Path) 
     assert child.failure() == "epochs is 0: expected at least 1"
 
 
+@pytest.mark.long
 def test_a_terminal_gets_one_bar_for_all(copy: Path, data_dir: Path) -> None:
     shutil.rmtree(copy / FOLDERS[2] / "seed=1")
     leader, follower = pty.openpty()

@@ -105,6 +105,7 @@ def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -
     assert "Likely cause: the MLP reads [q, u, u ∗ q] instead of [u, q, u ∗ q]" in tests[9]["output"]
 
 
+@pytest.mark.long
 def test_one_check_and_a_wrong_answer_that_is_explained(tmp_path: Path) -> None:
     (tmp_path / "student.py").write_text(NO_BIAS)
     done = run("2-4-hidden", "--submission", tmp_path / "student.py")

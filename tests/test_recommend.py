@@ -63,6 +63,7 @@ def test_a_user_named_twice_or_otherwise_comes_once(home: Path) -> None:
     assert run("recommend.py", "--logdir", "run/a", "--similar", 50, "--top", 2, cwd=home).returncode == 0
 
 
+@pytest.mark.long
 def test_similar_and_new(home: Path) -> None:
     done = run("recommend.py", "--logdir", "run/a", "--similar", "toy story", "--top", 4, cwd=home)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 5), done.stderr
@@ -77,6 +78,7 @@ def test_for_whom_it_works(home: Path) -> None:
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 9), done.stderr
 
 
+@pytest.mark.long
 def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
     own = ["--logdir", "run/own", "--data_dir", "cache", "--ratings", "mine.csv"]
     done = run("recommend.py", *own, "--user", "u3", "--top", 2, cwd=home)

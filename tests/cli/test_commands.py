@@ -58,6 +58,7 @@ def test_a_full_disk_is_one_line_on_the_other_stream(name: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"standard output could not be written: No space left on device\n")
 
 
+@pytest.mark.long
 def test_what_a_stream_cannot_carry_is_escaped() -> None:
     assert b"\\u03bb_F, weight of the BPR loss" in run(["main.py", "--help"], environment=PLAIN).stdout
     utf8 = run(["main.py", "--help"], environment={"PYTHONIOENCODING": "utf-8"})
