@@ -58,7 +58,6 @@ SHORTENED = {
     "python -m study.search": f"{ONE_EPOCH} --draws 2 --again 1",
     "python main.py --preset tuned": ONE_EPOCH,
     "python recommend.py --logdir run/tuned_shared=True_LF=0.99_LR=0.0055 --user 42": "",
-    "python benchmarks/speed.py": " --rounds 1 --epochs 2 --threads 1 --embeddings shared --synthetic 2000",
     "python benchmarks/speed.py --epochs 5": " --rounds 1 --threads 1 --embeddings shared --synthetic 1000",
     "python benchmarks/scale.py": " --sizes 100k --rounds 1 --ratings 512",
     "python benchmarks/scale.py --whole --sizes 100k 32m": " --sizes 100k --rounds 1",
@@ -66,7 +65,6 @@ SHORTENED = {
         " --sizes 100k --rounds 1 --ratings 4096 --batches 4096"
     ),
     "python benchmarks/reading.py": " --ratings 2000",
-    "python benchmarks/rubric_bands.py": " --seeds 2",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
 }
 # What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
@@ -74,6 +72,8 @@ ELSEWHERE = {
     "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
+    "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
+    "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", '"rubric_bands.py"), "--seeds"'),
     "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (

@@ -109,13 +109,17 @@ def short(name: str, folder: Path, data: Path) -> list[str]:
     return [*COMMANDS[name], *SHORT[name].format(folder=folder, data=data, run=trained).split()]
 
 
+TAKE_LONG = ("kill", "rubric_bands", "speed", "ablation")
 FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "redirection"),
-    [*((name, "output full") for name in COMMANDS), *((name, "all closed") for name in FOR_USERS)],
+    [
+        *((name, "output full") for name in COMMANDS if name not in TAKE_LONG),
+        *((name, "all closed") for name in FOR_USERS),
+    ],
 )
 def test_every_command_does_its_work_whatever_its_streams_are(
     name: str, redirection: str, tmp_path: Path, data_dir: Path
@@ -127,6 +131,12 @@ def test_every_command_does_its_work_whatever_its_streams_are(
         assert done.stderr.splitlines()[-1] == b"standard output could not be written: No space left on device"
     if name in WRITTEN:
         assert (tmp_path / WRITTEN[name]).stat().st_size > 0
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", TAKE_LONG)
+def test_those_that_take_long_as_well(name: str, tmp_path: Path, data_dir: Path) -> None:
+    test_every_command_does_its_work_whatever_its_streams_are(name, "output full", tmp_path, data_dir)
 
 
 @pytest.mark.long
