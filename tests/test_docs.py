@@ -64,7 +64,7 @@ SHORTENED = {
     "python benchmarks/scale.py --processes --sizes 100k 32m": (
         " --sizes 100k --rounds 1 --ratings 4096 --batches 4096"
     ),
-    "python benchmarks/reading.py": " --ratings 2000",
+    "python benchmarks/reading.py --train": " --ratings 2000",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
 }
 # What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
