@@ -14,17 +14,15 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the first run")
 
 import argparse
-import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 import data
 import main as command_line
@@ -33,8 +31,8 @@ from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
 from metrics import mrr_score
 from study.baselines import ease
-from study.processes import leave_stopping_to_parent
-from study.summary import COVERAGE, student_t
+from study.processes import results
+from study.summary import half_interval, spread
 from training import preparation
 from training.evaluation import Evaluation
 from training.flags import parse_arguments
@@ -109,28 +107,11 @@ def run_all(options: argparse.Namespace, known: data.Interactions) -> dict[str, 
     found: dict[str, dict[int, Scores]] = {name: {} for name in (*VARIANTS, EASE)}
     for seed in range(FIRST_SEED, FIRST_SEED + 2 * options.seeds):
         found[EASE][seed] = run_ease(seed, known)
-    pool = ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), initializer=leave_stopping_to_parent)
-    try:
-        started = {
-            pool.submit(run, VARIANTS[name], seed, options.epochs, options.data_dir): (name, seed)
-            for name, seed in work
-        }
-        for ended in tqdm(as_completed(started), total=len(started), disable=None, unit="run"):
-            name, seed = started[ended]
-            found[name][seed] = ended.result()
-    finally:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        pool.shutdown(cancel_futures=True)
+    arguments = {(name, seed): (VARIANTS[name], seed, options.epochs, options.data_dir) for name, seed in work}
+    with closing(results(run, arguments, options.jobs)) as done:
+        for (name, seed), scores in done:
+            found[name][seed] = scores
     return found
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation, or "–" where there is nothing."""
-    if any(value != value for value in values):
-        return "–"
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{deviation}"
 
 
 def interval(values: Sequence[float], digits: int) -> str:
@@ -140,7 +121,7 @@ def interval(values: Sequence[float], digits: int) -> str:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return f"{mean:+.{digits}f}"
-    half = student_t(COVERAGE, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    half = half_interval(values)
     return f"{mean:+.{digits}f} [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]"
 
 

@@ -13,17 +13,13 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the first probe began")
 
 import argparse
-import multiprocessing
-import statistics
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import data
 import main as command_line
@@ -32,7 +28,8 @@ from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from study.processes import leave_stopping_to_parent
+from study.processes import results
+from study.summary import spread
 from tracking.history import EpochMetrics
 from train import Trainer
 from training.adam import AdamState
@@ -186,12 +183,6 @@ def regression_share(trainer: Trainer) -> float:
     return float(regression / (regression + factorization))
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation."""
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
 def tables(outcomes: dict[Probe, list[Outcome]]) -> str:
     """Two tables in Markdown: the metrics, and the share of the MSE in the gradients of shared tables."""
     rows = [
@@ -229,19 +220,14 @@ def run_all(options: argparse.Namespace) -> dict[Probe, list[Outcome]]:
         Stopped: a signal asked for it; by then no probe is left running.
     """
     outcomes: dict[Probe, list[Outcome]] = {probe: [] for probe in PROBES}
-    pool = ProcessPoolExecutor(options.jobs, initializer=leave_stopping_to_parent)
-    try:
-        started = {
-            pool.submit(run, probe, seed, options.epochs, options.data_dir): probe
-            for seed in range(options.seeds)
-            for probe in PROBES
-        }
-        for ended in tqdm(as_completed(started), total=len(started), disable=None, unit="run"):
-            outcomes[started[ended]].append(ended.result())
-    finally:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        pool.shutdown(cancel_futures=True)
+    work = {
+        (probe, seed): (probe, seed, options.epochs, options.data_dir)
+        for seed in range(options.seeds)
+        for probe in PROBES
+    }
+    with closing(results(run, work, options.jobs)) as done:
+        for (probe, _), outcome in done:
+            outcomes[probe].append(outcome)
     return outcomes
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -9,15 +10,18 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
 from study.four_experiments import Run
 from tracking.progress import BAR
 
+Key = TypeVar("Key")
+Result = TypeVar("Result")
 MAIN = Path(__file__).parent.parent / "main.py"
 GRACE_SECONDS = 30.0  # that a run is given to write its checkpoint when it is stopped
 POLL_SECONDS = 0.25  # between two looks at how far the runs are
@@ -67,6 +71,24 @@ def leave_stopping_to_parent() -> None:
     """In a worker process: a terminal's Ctrl-C reaches it too, and the parent then ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def results(
+    function: Callable[..., Result], work: Mapping[Key, Sequence[Any]], jobs: int
+) -> Generator[tuple[Key, Result], None, None]:
+    """Call a function with each of these arguments, in so many processes at a time; what comes back, as it comes.
+
+    To be closed, as ``contextlib.closing`` does it: then none of the processes is left, whatever ended the loop.
+    """
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=leave_stopping_to_parent)
+    try:
+        started = {pool.submit(function, *arguments): key for key, arguments in work.items()}
+        for ended in tqdm(as_completed(started), total=len(started), disable=None, unit="run"):
+            yield started[ended], ended.result()
+    finally:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
 def run_all(unfinished: Sequence[Run], options: argparse.Namespace, total: int) -> dict[Run, str]:

@@ -15,25 +15,22 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import argparse
 import contextlib
-import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 import data
 import main as command_line
 from cli.arguments import Parser, available_cores, check_at_least
 from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
-from study.processes import leave_stopping_to_parent
+from study.processes import results
 from train import Trainer
 from training import preparation
 from training.evaluation import Evaluation
@@ -112,30 +109,18 @@ def run_all(options: argparse.Namespace) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     path = options.logdir / "search.csv"
-    pool = ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), initializer=leave_stopping_to_parent)
-    bar = tqdm(total=options.draws + 2 * options.again, disable=None, unit="run")
 
     def run(work: list[tuple[int, int]]) -> None:
-        started = {
-            pool.submit(judge, draw(number), seed, options.data_dir, options.epochs): (number, seed)
-            for number, seed in work
-        }
-        for ended in as_completed(started):
-            number, seed = started[ended]
-            rows.append({"draw": number, "seed": seed} | draw(number) | ended.result())
-            write_whole(pd.DataFrame(rows).to_csv(index=False).encode(), path)
-            bar.update()
+        arguments = {(number, seed): (draw(number), seed, options.data_dir, options.epochs) for number, seed in work}
+        with contextlib.closing(results(judge, arguments, options.jobs)) as done:
+            for (number, seed), judged in done:
+                rows.append({"draw": number, "seed": seed} | draw(number) | judged)
+                write_whole(pd.DataFrame(rows).to_csv(index=False).encode(), path)
 
-    try:
-        run([(number, FIRST_SEED) for number in range(options.draws)])
-        first = pd.DataFrame(rows).sort_values("score", ascending=False)
-        best = first["draw"].head(options.again).tolist()
-        run([(number, FIRST_SEED + other) for number in best for other in (1, 2)])
-    finally:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        pool.shutdown(cancel_futures=True)
-        bar.close()
+    run([(number, FIRST_SEED) for number in range(options.draws)])
+    first = pd.DataFrame(rows).sort_values("score", ascending=False)
+    best = first["draw"].head(options.again).tolist()
+    run([(number, FIRST_SEED + other) for number in best for other in (1, 2)])
     return pd.DataFrame(rows)
 
 

@@ -108,8 +108,21 @@ def _row(
     if len(values) == 1:
         return [Row(kind, name, figure, at, epoch, mean, None, None, None, 1)]
     sd = statistics.stdev(values)
-    half = student_t(COVERAGE, len(values) - 1) * sd / math.sqrt(len(values))
+    half = half_interval(values)
     return [Row(kind, name, figure, at, epoch, mean, sd, mean - half, mean + half, len(values))]
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the length of Student's interval of a mean; of at least two values."""
+    return student_t(COVERAGE, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation, or "–" where one of the values is not a number."""
+    if any(math.isnan(value) for value in values):
+        return "–"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{deviation}"
 
 
 def student_t(coverage: float, degrees: int) -> float:

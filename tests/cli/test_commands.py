@@ -176,19 +176,19 @@ def test_every_command_is_stopped_in_one_line_and_leaves_no_process(name: str, t
     assert "Traceback" not in errors
     assert len([line for line in errors.splitlines() if "stopped" in line]) == 1
     deadline = time.monotonic() + 10
-    while _session_is_alive(process.pid) and time.monotonic() < deadline:
+    while _something_runs(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _session_is_alive(process.pid)
+    assert not _something_runs(process.pid)
 
 
-def _session_is_alive(session: int) -> bool:
-    """Whether a process of this session runs, but for those that only wait to be noticed (Linux)."""
+def _something_runs(leader: int) -> bool:
+    """Whether a process that a command left behind runs, but for those that only wait to be noticed (Linux)."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
+            state, _, _, its_leader = stat.read_text().rpartition(")")[2].split()[:4]
         except OSError:  # it has just ended
             continue
-        if int(its_session) == session and state != "Z":
+        if int(its_leader) == leader and state != "Z":
             return True
     return False
 
