@@ -231,10 +231,9 @@ def _check_finite(scores: tuple[float, float], epoch: int, trainer: Trainer) -> 
             raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
 
 
-def _best(latest: Checkpoint, before: Checkpoint | None) -> Checkpoint | None:
+def _best(latest: Checkpoint, best_at: int | None, before: Checkpoint | None) -> Checkpoint | None:
     """The best epoch's checkpoint that is not written yet: the latest where that is the best, else the one before."""
-    history = [EpochMetrics(*metrics) for metrics in latest.history]
-    return latest if best_epoch(history) == len(history) - 1 else before
+    return latest if best_at == len(latest.history) - 1 else before
 
 
 def fit(
@@ -292,7 +291,7 @@ def fit(
     if checkpoint and folder:
         checkpoint.save_metrics(folder.path)  # a kill may have come between the two files
     latest, saved, saved_at = checkpoint, checkpoint, -math.inf
-    best: Checkpoint | None = None  # the best epoch's, where it is not written yet
+    best_at, best = best_epoch(history), None  # which it is; and its checkpoint, where that is not written yet
     with (
         threads_for(trainer.model, trainer.batch_size),
         EventFile(folder.path, (*TAGS, *VALIDATION_TAGS), settings, CHARTS) if folder else nullcontext() as events,
@@ -304,8 +303,7 @@ def fit(
             events.replace_older()
         try:
             for epoch in range(len(history), epochs):
-                best_so_far = best_epoch(history)
-                if patience > 0 and best_so_far is not None and epoch - best_so_far > patience:
+                if patience > 0 and best_at is not None and epoch - best_at > patience:
                     break
                 losses = trainer.run_epoch()
                 scores, judged = (math.nan, math.nan), (math.nan, math.nan)
@@ -317,17 +315,19 @@ def fit(
                     _check_finite(scores, epoch, trainer)
                 metrics = EpochMetrics(*losses, *scores, *judged)
                 history.append(metrics)
+                if best_at is None or best_epoch([history[best_at], metrics]) == 1:
+                    best_at = epoch if metrics.choice is not None else None
                 times.append(time.time())
                 if folder is None or events is None:
                     continue
                 latest = trainer.checkpoint(settings, data, history, times)
                 events.add(epoch, metrics, times[-1])
                 if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
-                    folder.save(latest, _best(latest, best))
+                    folder.save(latest, _best(latest, best_at, best))
                     saved, saved_at, best = latest, time.monotonic(), None
                 else:  # the next steps train the same tensors
                     latest = latest.copy()
-                    best = _best(latest, best)
+                    best = _best(latest, best_at, best)
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
@@ -343,6 +343,6 @@ def fit(
                 events.add_scalars(len(history) - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])
         except (Stopped, FloatingPointError, LostProcess):
             if folder is not None and latest is not None and latest is not saved:
-                folder.save(latest, _best(latest, best))
+                folder.save(latest, _best(latest, best_at, best))
             raise
     return history

@@ -73,14 +73,16 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write ``checkpoint.pt``, tensor by tensor without a copy of them all, and from it ``metrics.csv``."""
-        content = {"format": FORMAT, "digest": self.digest(), **vars(self)}
-        write_whole(lambda file: _save(content, file), folder / CHECKPOINT)
+        self._write(folder / CHECKPOINT)
         self.save_metrics(folder)
 
     def save_best(self, folder: Path) -> None:
         """Write ``best.pt`` alone."""
+        self._write(folder / BEST)
+
+    def _write(self, path: Path) -> None:
         content = {"format": FORMAT, "digest": self.digest(), **vars(self)}
-        write_whole(lambda file: _save(content, file), folder / BEST)
+        write_whole(lambda file: _save(content, file), path)
 
     def copy(self) -> "Checkpoint":
         """One that further training leaves as it is."""
