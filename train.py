@@ -30,6 +30,7 @@ from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.history import COLUMNS, COLUMNS_WITH_VALIDATION, EpochMetrics, best_epoch
 from tracking.progress import progress_bar
+from tracking.saving import Saver
 from tracking.tensorboard import CHARTS, RANKING_TAGS, TAGS, VALIDATION_TAGS, EventFile
 from training.adam import flatten, start_adam
 from training.devices import threads_for
@@ -40,7 +41,6 @@ from training.settings import Settings
 from training.step_factory import make_step, pick_optimizer
 from training.steps import Weights
 
-CHECKPOINT_SECONDS = 2.0
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 
 
@@ -149,8 +149,8 @@ class Trainer:
             yield
             return
         own = self.adam.flat.data.clone()
-        self.adam.flat.data.copy_(self.average)
         try:
+            self.adam.flat.data.copy_(self.average)
             yield
         finally:
             self.adam.flat.data.copy_(own)
@@ -231,11 +231,6 @@ def _check_finite(scores: tuple[float, float], epoch: int, trainer: Trainer) -> 
             raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
 
 
-def _best(latest: Checkpoint, best_at: int | None, before: Checkpoint | None) -> Checkpoint | None:
-    """The best epoch's checkpoint that is not written yet: the latest where that is the best, else the one before."""
-    return latest if best_at == len(latest.history) - 1 else before
-
-
 def fit(
     trainer: Trainer,
     test: Interactions,
@@ -249,9 +244,8 @@ def fit(
 ) -> list[EpochMetrics]:
     """Train up to a number of epochs; after each, score the test side and write the metrics for TensorBoard.
 
-    The run's state is written as ``checkpoint.pt`` after the first epoch, then every CHECKPOINT_SECONDS, at the end,
-    and when the run is stopped or its losses go astray: always as it was at the end of the last good epoch. Where an
-    epoch takes longer than that, each one's state is on disk before the next begins, and memory holds no second copy.
+    The run's state is written as ``checkpoint.pt`` as ``tracking.saving`` says, and when the run is stopped or its
+    losses go astray: always as it was at the end of the last good epoch.
 
     Args:
         trainer: what to train.
@@ -286,12 +280,10 @@ def fit(
     settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
     history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
+    best_at = best_epoch(history)
     if checkpoint:
         trainer.restore(checkpoint)
-    if checkpoint and folder:
-        checkpoint.save_metrics(folder.path)  # a kill may have come between the two files
-    latest, saved, saved_at = checkpoint, checkpoint, -math.inf
-    best_at, best = best_epoch(history), None  # which it is; and its checkpoint, where that is not written yet
+    saver = Saver(folder, checkpoint) if folder else None
     with (
         threads_for(trainer.model, trainer.batch_size),
         EventFile(folder.path, (*TAGS, *VALIDATION_TAGS), settings, CHARTS) if folder else nullcontext() as events,
@@ -318,31 +310,24 @@ def fit(
                 if best_at is None or best_epoch([history[best_at], metrics]) == 1:
                     best_at = epoch if metrics.choice is not None else None
                 times.append(time.time())
-                if folder is None or events is None:
+                if saver is None or events is None:
                     continue
-                latest = trainer.checkpoint(settings, data, history, times)
+                now = trainer.checkpoint(settings, data, history, times)
+                saver.keep(now, is_best=best_at == epoch, is_last=epoch == epochs - 1)
                 events.add(epoch, metrics, times[-1])
-                if time.monotonic() - saved_at >= CHECKPOINT_SECONDS or epoch == epochs - 1:
-                    folder.save(latest, _best(latest, best_at, best))
-                    saved, saved_at, best = latest, time.monotonic(), None
-                else:  # the next steps train the same tensors
-                    latest = latest.copy()
-                    best = _best(latest, best_at, best)
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
-            if latest is not saved and folder is not None and latest is not None:  # out of patience
-                folder.save(latest, best)
-                saved, best = latest, None
             with trainer.averaged():  # by every process, because those that ended could not answer any more
                 evaluation.closing = evaluation.ranking()
-            ranking = zip(RANKING_TAGS, evaluation.closing, strict=True)
-            if events is not None and history:
+            if saver is not None and events is not None and history:
+                ranking = zip(RANKING_TAGS, evaluation.closing, strict=True)
                 events.add_scalars(len(history) - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])
+                saver.close(evaluation.closing)
         except (Stopped, FloatingPointError, LostProcess):
-            if folder is not None and latest is not None and latest is not saved:
-                folder.save(latest, _best(latest, best_at, best))
+            if saver is not None:
+                saver.write()
             raise
     return history

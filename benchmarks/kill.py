@@ -34,8 +34,9 @@ from tracking.checkpoint import CHECKPOINT, METRICS
 
 CHILD = """
 import os, sys, time
-import main, train
-train.CHECKPOINT_SECONDS = 0
+import main
+from tracking import saving
+saving.CHECKPOINT_SECONDS = 0
 fsync = os.fsync
 def slow(file):
     time.sleep(0.01)
@@ -87,7 +88,8 @@ def same_result(one: Path, other: Path) -> bool:
     assert a is not None
     assert b is not None
     return (
-        (a.settings, a.data, a.history, list(a.tensors)) == (b.settings, b.data, b.history, list(b.tensors))
+        (a.settings, a.data, a.history, a.ranking) == (b.settings, b.data, b.history, b.ranking)
+        and list(a.tensors) == list(b.tensors)
         and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
         and (one / METRICS).read_bytes() == (other / METRICS).read_bytes()
         and curves(one) == curves(other)

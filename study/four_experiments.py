@@ -87,6 +87,8 @@ class Run(NamedTuple):
             return None
         if found is None or len(found.history) < options.epochs:
             return None
+        if len(found.history) == options.epochs and not found.ranking:  # stopped in its last moment
+            return None
         if checkpoint.differences(found, settings, fingerprint):
             return None
         return [EpochMetrics(*metrics) for metrics in found.history[: options.epochs]]

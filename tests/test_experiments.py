@@ -1,6 +1,7 @@
 """experiments.py as a user types it: what it runs, skips, resumes and reports."""
 
 import csv
+import dataclasses
 import functools
 import os
 import pty
@@ -104,6 +105,17 @@ def test_what_is_finished_is_skipped_and_only_the_epochs_asked_for_count(
     mse = [history.history[epochs - 1][1] for history in histories if history]
     mean = float(found["experiment", "shared, 0.5 / 0.5", "training_mse", "last"]["mean"])
     assert mean == pytest.approx(sum(mse) / 2, rel=1e-12)
+
+
+def test_a_run_that_was_stopped_before_it_closed_is_gone_on_with(
+    experiments: Experiments, copy: Path, data_dir: Path
+) -> None:
+    folder = copy / FOLDERS[2] / "seed=1"
+    checkpoint = load(folder)
+    assert checkpoint is not None
+    dataclasses.replace(checkpoint, ranking=[]).save(folder)
+    assert run(copy, data_dir).stderr == "7 of 8 runs are finished already\n"
+    assert kill.same_result(folder, experiments.logdir / FOLDERS[2] / "seed=1")
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None) -> None:

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -52,6 +52,7 @@ class Checkpoint:
         history: the metrics of each epoch; NaN, and an empty cell of ``metrics.csv``, where none were taken.
         times: when each epoch ended, in seconds since 1970.
         tensors: the network's, Adam's and the generator's state, by name.
+        ranking: the ``RankingScores`` that a run closes with, once it has: by then its event file has them too.
     """
 
     settings: dict[str, Any]
@@ -61,11 +62,12 @@ class Checkpoint:
     history: list[list[float]]
     times: list[float]
     tensors: dict[str, Tensor]
+    ranking: list[float] = field(default_factory=list)
 
     def digest(self) -> str:
         """SHA-256 of everything in here."""
         sha256 = hashlib.sha256(repr([self.settings, self.data, self.device, self.columns]).encode())
-        sha256.update(repr([self.history, self.times]).encode())
+        sha256.update(repr([self.history, self.times, *self.ranking]).encode())
         for name, tensor in self.tensors.items():
             sha256.update(repr([name, tensor.dtype, tuple(tensor.shape)]).encode())
             sha256.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

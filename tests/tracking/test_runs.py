@@ -25,11 +25,14 @@ import torch
 
 import main
 import train
+from cli.signals import Stopped
 from data import Interactions
 from models import MultiTaskNet
+from tracking import saving
 from tracking.checkpoint import FORMAT, Checkpoint, load
 from tracking.folder import RunFolder, contains_run
 from tracking.history import EpochMetrics
+from training.evaluation import Evaluation
 from training.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -179,6 +182,38 @@ def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(eager: bool, split: Sp
     assert kill.same_result(tmp_path / "whole", tmp_path / "part")
     assert [step for step, _ in kill.curves(tmp_path / "part")["eval/MSE"]] == [0, 1, 2, 3, 4]
     assert len(list((tmp_path / "part").glob("events*"))) == 1
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_that_ends_while_it_ranks_for_the_last_time_is_not_finished(
+    killed: bool, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run closes with is in its event file before its checkpoint says so: after going on, nothing is missing."""
+    data, test = split
+
+    def fit(logdir: Path, checkpoint: Checkpoint | None = None) -> None:
+        torch.manual_seed(0)
+        trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(), 7)
+        with RunFolder(logdir) as folder:
+            train.fit(trainer, test, 3, folder, None, checkpoint)
+
+    def ends(_: Evaluation) -> None:
+        raise SystemExit if killed else Stopped(15)
+
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0)
+    fit(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "ranking", ends)
+        with pytest.raises(BaseException, match=r"^(15)?$"):
+            fit(tmp_path / "part")
+    whole, part = load(tmp_path / "whole"), load(tmp_path / "part")
+    assert whole is not None
+    assert part is not None
+    assert (len(whole.ranking), part.ranking) == (4, [])
+    assert len(part.history) == (2 if killed else 3)
+    fit(tmp_path / "part", part)
+    assert kill.same_result(tmp_path / "whole", tmp_path / "part")
+    assert "users/NDCG@10" in kill.curves(tmp_path / "part")
 
 
 def test_a_run_goes_on_where_more_epochs_are_asked_for(folder: Path) -> None:
@@ -439,7 +474,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
 ) -> None:
     _, test = split
     healthy = trainer.run_epoch
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 1e9)
+    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 1e9)
 
     def run_epoch() -> train.Losses:
         if trainer.epoch == 3:

@@ -12,6 +12,7 @@ import train
 from data import Interactions
 from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
+from tracking import saving
 from tracking.checkpoint import Checkpoint, load
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics, closing_table
@@ -128,7 +129,7 @@ def test_checkpoints_are_written_from_the_live_tensors_when_due_and_copied_other
     monkeypatch.setattr(Checkpoint, "copy", counted)
     for seconds, expected in ((0, []), (1e9, [2, 3])):
         copies.clear()
-        monkeypatch.setattr(train, "CHECKPOINT_SECONDS", seconds)
+        monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", seconds)
         trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(), 7)
         with RunFolder(tmp_path / str(seconds)) as folder:
             train.fit(trainer, test, 4, folder)
