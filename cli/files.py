@@ -3,11 +3,17 @@
 import contextlib
 import os
 import secrets
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 STALE_SECONDS = 600  # after which an unfinished file was left behind
 
@@ -22,6 +28,14 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"folder {folder} cannot be written: {error.strerror}") from error
+
+
+def lock(file: IO[str]) -> None:
+    """Lock a file for this process, or raise BlockingIOError (PermissionError on Windows) where another one has it."""
+    if sys.platform == "win32":
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> None:

@@ -16,9 +16,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import IO, NamedTuple, NoReturn
 
 from tqdm import tqdm
+
+from cli import files
 
 TIMEOUT = 8.0  # seconds without an answer
 SLOWEST = 2**13  # bytes a second; a source that stays below this counts as silent
@@ -44,6 +46,8 @@ def from_url(url: str, size: int) -> bytes:
 def to_file(url: str, path: Path, check: Callable[[Path], None]) -> None:
     """Read a URL into a file, going on from what an earlier call left behind.
 
+    Of several processes that want the same file one fetches it, and the others wait for that.
+
     Args:
         url: of a file that does not change, or whose change ``check`` notices.
         path: the file; until it is whole and checked, it is ``PATH.part``.
@@ -53,6 +57,27 @@ def to_file(url: str, path: Path, check: Callable[[Path], None]) -> None:
         OSError: no connection, no answer within TIMEOUT, a refusal, or an answer that broke off.
         ValueError: by ``check``.
     """
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        _wait_for(lock, path)
+        if not path.exists():
+            _fetch(url, path, check)
+
+
+def _wait_for(lock: IO[str], path: Path) -> None:
+    """Wait until no other process is fetching a file, and say so once."""
+    said = False
+    while True:
+        try:
+            files.lock(lock)
+            return
+        except (BlockingIOError, PermissionError):
+            if not said:
+                print(f"another process is fetching {path}: waiting for it", file=sys.stderr)
+            said = True
+            time.sleep(0.1)
+
+
+def _fetch(url: str, path: Path, check: Callable[[Path], None]) -> None:
     partial = path.with_name(f"{path.name}.part")
     try:
         head, chunks = _answer(url, partial.stat().st_size if partial.exists() else 0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from datasets import coding, layout
 from datasets.source import CodedRatings
 
+ROWS = 2**20  # that are read at a time
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -36,7 +37,7 @@ def read(path: Path, columns: str | None) -> CodedRatings:
             users, items = (coding.Column(text=not pa.types.is_integer(kind)) for kind in kinds[:2])
             parts: list[NDArray[np.float32]] = []
             row = 1
-            for batch in file.iter_batches(batch_size=2**20, columns=list(names)):
+            for batch in file.iter_batches(batch_size=ROWS, columns=list(names)):
                 series = {name: batch.column(batch.schema.get_field_index(name)).to_pandas() for name in names}
                 for kind, name in zip(layout.NAMES, names, strict=True):
                     if (gaps := series[name].isna().to_numpy()).any():

@@ -12,12 +12,8 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from cli import files
 from tracking.checkpoint import BEST, CHECKPOINT, METRICS, Checkpoint
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 EVENTS = "events.out.tfevents."  # how the names of event files begin
 
@@ -53,7 +49,7 @@ class RunFolder:
             self.path.resolve().mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
             try:
-                _lock(lock)
+                files.lock(lock)
             except (BlockingIOError, PermissionError):
                 lock.close()
                 raise BlockingIOError(f"another run is writing to {self.path}: choose another folder") from None
@@ -106,11 +102,3 @@ class RunFolder:
         finally:
             old.close()
         return self.path.with_name(aside.name) if self.path.name == place.name else aside
-
-
-def _lock(file: IO[str]) -> None:
-    """Lock a file for this process, or raise BlockingIOError (PermissionError on Windows) where another one has it."""
-    if sys.platform == "win32":
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

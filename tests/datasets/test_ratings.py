@@ -14,6 +14,7 @@ import pytest
 import data
 import main
 from data import Interactions
+from datasets import parquet
 from training.flags import parse_arguments
 
 ROOT = Path(__file__).parent.parent.parent
@@ -208,6 +209,33 @@ def test_titles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             said = capsys.readouterr().err
             assert ("not in UTF-8, read as Latin-1" in said) == (encoding == "latin-1")
             assert "1 of 3 items have no title there" in said
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("text", [False, True])
+def test_parquet_gives_the_same_table(
+    text: bool, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As CSV does, whatever the types of the columns and the order they are in, and where pairs come twice."""
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    draw, rows = random.Random(seed), table(seed, text)
+    again = [(user, item, draw.choice([1.0, 3.5])) for user, item, _ in draw.sample(rows, 20)]
+    monkeypatch.setattr(parquet, "ROWS", 64)
+    frame = pd.DataFrame(rows + again, columns=["userId", "movieId", "rating"])
+    frame["movieId"] = frame["movieId"].astype(("int16", "int32", "int64")[seed])
+    frame["rating"] = frame["rating"].astype(("float32", "float64", "float64")[seed])
+    if text:
+        frame["userId"] = frame["userId"].astype(("object", "category", "string")[seed])
+    frame.insert(seed, "timestamp", 12345)
+    frame.to_parquet(tmp_path / "a.parquet", compression=("snappy", "gzip", None)[seed])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    expected = triples(load(tmp_path / "a.csv"))
+    assert "; 20 more were of the same user and item" in capsys.readouterr().err
+    assert len(expected) == 200
+    for _ in range(2):
+        assert triples(load(tmp_path / "a.parquet")) == expected
 
 
 def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

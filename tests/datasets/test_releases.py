@@ -1,11 +1,13 @@
 """MovieLens's other releases, in small archives written as their READMEs describe them, and fetched from a server."""
 
+import functools
 import hashlib
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -140,7 +142,7 @@ def test_a_release_is_fetched_checked_and_gone_on_with(server: Server, tmp_path:
     folder = tmp_path / "data"
     with pytest.raises(ValueError, match="bytes with MD5"):
         load("ml-latest", folder)
-    assert [each.name for each in folder.iterdir()] == ["ml-latest.zip.md5"]
+    assert {each.name for each in folder.iterdir()} == {".ml-latest.zip.lock", "ml-latest.zip.md5"}
     server.files["ml-latest.zip.md5"] = f"{hashlib.md5(payload).hexdigest()}  ml-latest.zip\n".encode()
     server.break_off = 300
     with pytest.raises(FileNotFoundError, match="broke off after 300 of"):
@@ -151,6 +153,31 @@ def test_a_release_is_fetched_checked_and_gone_on_with(server: Server, tmp_path:
     assert server.ranges[-1] == "bytes=300-"
     assert (folder / "ml-latest.zip").read_bytes() == payload
     assert not (folder / "ml-latest.zip.part").exists()
+
+
+def test_of_two_that_want_the_same_release_one_fetches_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack("ml-1m", tmp_path / "x.zip")
+    server.files = {"ml-1m.zip": (tmp_path / "x.zip").read_bytes()}
+    accept("ml-1m", tmp_path / "x.zip", monkeypatch)
+    archive, go_on = tmp_path / "ml-1m.zip", threading.Event()
+
+    def slow(path: Path) -> None:
+        assert go_on.wait(10)
+        releases.check_digest("ml-1m", path, archive)
+
+    fetched = functools.partial(download.to_file, f"{releases.URL}ml-1m.zip", archive)
+    with ThreadPoolExecutor(2) as pool:  # flock is between open files, so that threads do as well as processes
+        both = [pool.submit(fetched, slow) for _ in range(2)]
+        said = ""
+        while "another process is fetching" not in said:
+            said += capsys.readouterr().err
+        go_on.set()
+        for each in both:
+            each.result(10)
+    assert (len(server.ranges), server.ranges[0]) == (1, None)
+    assert archive.read_bytes() == server.files["ml-1m.zip"]
 
 
 def test_a_longer_leftover_is_not_gone_on_with(server: Server, tmp_path: Path) -> None:

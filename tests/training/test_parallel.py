@@ -1,5 +1,6 @@
 """Two processes that train together, for real: gloo on this machine, started by torchrun."""
 
+import contextlib
 import os
 import re
 import signal
@@ -142,6 +143,30 @@ def test_a_killed_process_is_named_and_the_checkpoint_is_whole(folder: Path) -> 
     assert process.returncode != 0
     assert len(own_lines(errors)) == 1
     assert own_lines(errors)[0].startswith("main.py: rank 1 ended without a word")
+    assert load(folder / "a") is not None
+
+
+@pytest.mark.parametrize(
+    "rank", [pytest.param(0, marks=pytest.mark.exhaustive), pytest.param(1, marks=pytest.mark.long)]
+)
+def test_a_process_that_hangs_is_named_and_nobody_waits_for_it(rank: int, folder: Path) -> None:
+    """It does not answer, though it lives: the other ends by itself, and torchrun then ends all."""
+    process = start(folder, "a", 5000)
+    victim = wait_for_a_checkpoint(process, folder / "a")[rank]
+    started = time.monotonic()
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        line = ""
+        assert process.stderr is not None
+        while not line.startswith("main.py: "):
+            line = process.stderr.readline()
+        assert time.monotonic() - started < 30
+        assert line.startswith(f"main.py: rank {rank} ended without a word or does not answer")
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # torchrun's SIGTERM reaches a stopped process once it goes on
+            os.kill(victim, signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
     assert load(folder / "a") is not None
 
 
