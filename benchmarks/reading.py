@@ -1,9 +1,10 @@
 """How long ratings take to be read: the first time, and from the cache; and the memory for it and the split.
 
     python benchmarks/reading.py                       # 32 million ratings of ml-32m's shape: four minutes
+    python benchmarks/reading.py --dataset ml-10m      # of another release's shape, in its format
     python benchmarks/reading.py --ratings 1000000 --train     # and main.py for one epoch, from start to end
 
-The ratings are synthetic, in the format of ml-32m. Each measurement is a process of its own.
+The ratings are synthetic, in files as the release's README describes them. Each measurement is a process of its own.
 """
 
 import sys
@@ -19,9 +20,11 @@ if __name__ == "__main__":  # before the imports that take a second
 import subprocess
 import tempfile
 import time
+from typing import NamedTuple
 
 from cli.arguments import Parser
 from datasets import synthetic
+from datasets.releases import RELEASES
 from datasets.source import SourceRatings
 
 MEASURE = """
@@ -29,7 +32,7 @@ import resource, sys, time
 import data
 from training import preparation
 from training.flags import parse_arguments
-options = parse_arguments(["--dataset", "ml-32m", "--data_dir", sys.argv[1]])
+options = parse_arguments(["--dataset", sys.argv[2], "--data_dir", sys.argv[1]])
 started = time.perf_counter()
 ratings = data.from_flags(options)
 seconds, loaded = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -42,7 +45,7 @@ TRAIN = """
 import contextlib, io, resource, sys, time
 import main
 started = time.perf_counter()
-flags = ["--dataset", "ml-32m", "--data_dir", sys.argv[1], "--logdir", sys.argv[1] + "/run", "--epochs", "1"]
+flags = ["--dataset", sys.argv[2], "--data_dir", sys.argv[1], "--logdir", sys.argv[1] + "/run", "--epochs", "1"]
 with contextlib.redirect_stdout(io.StringIO()):
     assert main.main(flags) == 0
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -50,37 +53,70 @@ print(f"{time.perf_counter() - started:.1f} s, peak memory {peak:.1f} GiB")
 """
 
 
-def write(ratings: SourceRatings, folder: Path) -> None:
-    """Write ratings as ml-32m's ``ratings.csv``, its ids from 1 and its lines sorted by user."""
+class Shape(NamedTuple):
+    """How many there are in a release, by its README."""
+
+    users: int
+    items: int
+    ratings: int
+
+
+SHAPES = {
+    "ml-latest-small": Shape(610, 9_724, 100_836),
+    "ml-1m": Shape(6_040, 3_706, 1_000_209),
+    "ml-10m": Shape(69_878, 10_677, 10_000_054),
+    "ml-20m": Shape(138_493, 26_744, 20_000_263),
+    "ml-25m": Shape(162_541, 59_047, 25_000_095),
+    "ml-32m": Shape(200_948, 84_432, 32_000_204),
+    "ml-latest": Shape(330_975, 83_239, 33_832_162),
+}
+
+
+def write(ratings: SourceRatings, name: str, folder: Path) -> None:
+    """Write ratings and titles as a release's files, the ids from 1 and the lines sorted by user."""
+    release = RELEASES[name]
+    sep, quote, digits = ("::", "", "g") if release.ending == "dat" else (",", '"', ".1f")
     folder.mkdir(parents=True)
+    with (folder / f"movies.{release.ending}").open("w", encoding=release.encoding) as file:
+        if release.ending == "csv":
+            file.write("movieId,title,genres\n")
+        for item in range(1, int(ratings.items.max()) + 2):
+            file.write(f"{item}{sep}{quote}Movie {item}, The (1999){quote}{sep}Comedy|Drama\n")
     order = ratings.users.argsort(kind="stable")
-    with (folder / "ratings.csv").open("w") as file:
-        file.write("userId,movieId,rating,timestamp\n")
+    with (folder / f"ratings.{release.ending}").open("w") as file:
+        if release.ending == "csv":
+            file.write("userId,movieId,rating,timestamp\n")
         for start in range(0, len(order), 10**6):
             part = order[start : start + 10**6]
             columns = (ratings.users[part] + 1, ratings.items[part] + 1, ratings.ratings[part])
             rows = zip(*(column.tolist() for column in columns), strict=True)
-            file.writelines(f"{user},{item},{stars},944249077\n" for user, item, stars in rows)
+            file.writelines(f"{u}{sep}{i}{sep}{stars:{digits}}{sep}944249077\n" for u, i, stars in rows)
 
 
 def command_line() -> int:
     """Draw, write, and measure twice."""
     parser = Parser(description="How long ratings take to be read.")
-    parser.add_argument("--ratings", type=int, default=32_000_204, help="how many (%(default)s)")
+    parser.add_argument("--dataset", choices=list(SHAPES), default="ml-32m", help="whose shape (%(default)s)")
+    parser.add_argument("--ratings", type=int, help="how many (the release's)")
     parser.add_argument("--train", action="store_true", help="and main.py for one epoch, from start to end")
     options = parser.parse_args()
-    wanted = options.ratings
-    share = min(1.0, wanted / 32_000_204) ** 0.5
+    shape = SHAPES[options.dataset]
+    wanted = shape.ratings if options.ratings is None else options.ratings
+    share = min(1.0, wanted / shape.ratings) ** 0.5
     started = time.perf_counter()
-    drawn = synthetic.draw(max(30, round(200_948 * share)), max(30, round(84_432 * share)), wanted, seed=0)
+    drawn = synthetic.draw(max(30, round(shape.users * share)), max(30, round(shape.items * share)), wanted, seed=0)
     print(f"drawn: {time.perf_counter() - started:.1f} s", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        write(drawn, Path(name) / "ml-32m")
+        write(drawn, options.dataset, Path(name) / options.dataset)
         del drawn
         parts = {"first reading": MEASURE, "second start": MEASURE}
         for which, program in (parts | ({"main.py, one epoch": TRAIN} if options.train else {})).items():
             done = subprocess.run(
-                [sys.executable, "-c", program, name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+                [sys.executable, "-c", program, name, options.dataset],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             )
             print(f"{which}: {done.stdout.strip()}", flush=True)
     return 0

@@ -92,7 +92,8 @@ def test_the_scale_benchmark_prints_its_tables() -> None:
 
 
 @pytest.mark.long
-def test_the_reading_benchmark_reads_and_starts_again() -> None:
-    script = ROOT / "benchmarks" / "reading.py"
-    done = subprocess.run([sys.executable, script, "--ratings", "5000"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("name", ["ml-1m", "ml-32m"])
+def test_the_reading_benchmark_reads_and_starts_again(name: str) -> None:
+    script = [sys.executable, str(ROOT / "benchmarks" / "reading.py"), "--dataset", name, "--ratings", "5000"]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["drawn", "first reading", "second start"]
