@@ -40,6 +40,7 @@ from training.sampling import Sampler
 from training.settings import Settings
 from training.step_factory import make_step, pick_optimizer
 from training.steps import Weights
+from training.watched import Watched
 
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 
@@ -100,9 +101,11 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         recipe = settings.recipe
         steps = settings.epochs * -(-len(train) // self.batch_size)
-        ingredients = recipe, self.generator, steps, self.train
+        self.watched = Watched(self.train)
+        ingredients = recipe, self.generator, steps, self.watched
         self.step = make_step(model, self.adam, weights, eager, self.optimizer, group, ingredients)
-        self.sampler = Sampler(self.train, self.batch_size, self.generator, recipe.negatives)
+        candidates = 0 if recipe.shared_negatives else recipe.negatives
+        self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
         self.average = torch.zeros_like(self.adam.flat.data) if recipe.average_last > 0 else None
         if recipe.start_at_mean:
             with torch.no_grad():
@@ -143,14 +146,18 @@ class Trainer:
         return max(0, self.epoch - recipe.first_averaged(epochs)) if self.average is not None else 0
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The network has the mean of its weights over the last epochs, as far as the recipe asks for one."""
-        if self.average is None or self.averaged_epochs == 0:
+    def as_evaluated(self) -> Iterator[None]:
+        """The network is what is evaluated and recommends: with its mean weights, and with what users watched."""
+        averaged = self.average is not None and self.averaged_epochs > 0
+        if not (averaged or self.settings.recipe.watched_items):
             yield
             return
         own = self.adam.flat.data.clone()
         try:
-            self.adam.flat.data.copy_(self.average)
+            if self.average is not None and averaged:
+                self.adam.flat.data.copy_(self.average)
+            if self.settings.recipe.watched_items:
+                self.watched.fold_into(self.model)
             yield
         finally:
             self.adam.flat.data.copy_(own)
@@ -300,7 +307,7 @@ def fit(
                 losses = trainer.run_epoch()
                 scores, judged = (math.nan, math.nan), (math.nan, math.nan)
                 if evaluation.is_due(epoch, epochs):
-                    with trainer.averaged():
+                    with trainer.as_evaluated():
                         scores = evaluation.mrr(), evaluation.mse()
                         if validation is not None:
                             judged = validation.mrr(), validation.mse()
@@ -320,7 +327,7 @@ def fit(
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
-            with trainer.averaged():  # by every process, because those that ended could not answer any more
+            with trainer.as_evaluated():  # by every process, because those that ended could not answer any more
                 evaluation.closing = evaluation.ranking()
             if saver is not None and events is not None and history:
                 ranking = zip(RANKING_TAGS, evaluation.closing, strict=True)

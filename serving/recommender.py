@@ -31,6 +31,7 @@ from training import preparation
 from training.adam import flatten
 from training.evaluation import Clamped
 from training.flags import SETTINGS, parse_arguments
+from training.watched import Watched
 
 BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, held at a time
 
@@ -112,6 +113,8 @@ class Recommender:
         model.load_state_dict(weights)
         if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see training.recipe
             flatten(model).data.copy_(found.tensors["average"])
+        if options.watched_items:
+            Watched(sides.train).fold_into(model)
         weights_and_temperature = options.factorization_weight, options.regression_weight, options.temperature
         recommender = cls(model.eval(), known, *weights_and_temperature)
         recommender.epochs = len(found.history)

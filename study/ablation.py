@@ -82,7 +82,7 @@ def run(flags: str, seed: int, epochs: int | None, data_dir: Path) -> Scores:
     except FloatingPointError:  # without what held it
         return Scores(float("nan"), float("nan"), float("nan"))
     seconds = time.perf_counter() - started
-    with trainer.averaged():
+    with trainer.as_evaluated():
         evaluation = Evaluation(trainer.model, trainer.train, test, "all", clamp=options.clamp)
         return Scores(evaluation.mrr(), evaluation.mse(), seconds)
 

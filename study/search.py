@@ -94,7 +94,7 @@ def judge(flags: dict[str, float], seed: int, data_dir: Path, epochs: int | None
     with contextlib.suppress(FloatingPointError):  # a draw that grows without bounds is none of the best
         for _ in range(options.epochs):  # on one thread: as many draws as there are cores train at a time
             trainer.run_epoch()
-        with trainer.averaged():
+        with trainer.as_evaluated():
             evaluation = Evaluation(trainer.model, train, validation, "all", clamp=options.clamp)
             mrr, mse = evaluation.mrr(), evaluation.mse()
     seconds = time.perf_counter() - started

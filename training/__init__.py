@@ -6,6 +6,7 @@
     preparation.py   what an experiment starts from: the sides of its ratings, its network
     recipe.py        what may be added to the homework's way of training
     tuned_step.py    the step with these ingredients
+    watched.py       what each user rated, for some of these ingredients
     settings.py      the weights of the losses, the batch size, the learning rate
     adam.py          Adam's state, and the one vector of parameters that it trains
     fused.py         the same step, three times faster, its gradients written out

@@ -99,6 +99,10 @@ def _add_ingredients(parser: Parser) -> None:
     flag = parser.add_argument
     flag("--negatives", type=int, default=1, help="items drawn a negative, the highest p_ij is taken (%(default)s)")
     flag("--unseen_negatives", action=argparse.BooleanOptionalAction, default=False, help="none that the user rated")
+    flag("--shared_negatives", action=argparse.BooleanOptionalAction, default=False, help="the same for a batch")
+    flag("--negative_temperature", type=float, default=0.0, help="above 0: all drawn, by softmax(p/τ) (%(default)s)")
+    flag("--user_balance", type=float, default=0.0, help="β: a rating weighs n^-β in L_F (%(default)s)")
+    flag("--watched_items", action=argparse.BooleanOptionalAction, default=False, help="add what a user rated to u_i")
     flag("--temperature", type=float, default=1.0, help="T of 1 − σ((p⁺ − p⁻)/T) (%(default)s)")
     flag("--weight_decay", type=float, default=0.0, help="of the embeddings and item biases (%(default)s)")
     flag("--lr_schedule", default="constant", help="constant, or linear: down to 0 (%(default)s)")

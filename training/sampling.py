@@ -18,7 +18,7 @@ class Sampler:
         train: observed interactions, on the device of the network.
         batch_size: examples a step.
         generator: of the order and the negative items, on the same device.
-        candidates: how many items to draw for each negative; the step chooses.
+        candidates: how many items to draw for each negative; the step chooses. None where the step draws them.
     """
 
     def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator, candidates: int = 1) -> None:

@@ -5,7 +5,6 @@ import sys
 import torch
 from torch import nn
 
-from data import Interactions
 from models import MultiTaskNet
 from training.adam import AdamState
 from training.cuda_graph import GraphStep
@@ -16,6 +15,7 @@ from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
 from training.shared_steps import SharedRowwiseStep, SharedStep
 from training.steps import EagerStep, Step, Weights
 from training.tuned_step import TunedStep
+from training.watched import Watched
 
 # Row-wise Adam where a table has more than this many rows, and so many times those that a batch looks up. Below, dense
 # Adam is as fast or faster (measured on one core), and the definition.
@@ -46,7 +46,7 @@ def make_step(
     eager: bool = False,
     optimizer: str = "adam",
     group: Group = ALONE,
-    ingredients: tuple[Recipe, torch.Generator, int, Interactions] | None = None,
+    ingredients: tuple[Recipe, torch.Generator, int, Watched] | None = None,
 ) -> Step:
     """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once.
 
@@ -66,8 +66,9 @@ def make_step(
         if group.size > 1 or lazy:
             who = "several processes" if group.size > 1 else "lazy_adam"
             raise ValueError(
-                f"{who} cannot train with negatives, unseen_negatives, temperature, weight_decay, lr_schedule or "
-                "dropout other than the homework's: leave them out, or train with one process and --optimizer adam"
+                f"{who} cannot train with negatives, user_balance, watched_items, temperature, weight_decay, "
+                "lr_schedule or dropout other than the homework's: leave them out, or train with one process and "
+                "--optimizer adam"
             )
         return TunedStep(model, adam, weights, *ingredients)
     if not eager and (reason := _why_not_fused(model, device)) is not None:

@@ -23,6 +23,7 @@ from training.settings import Settings
 from training.step_factory import make_step
 from training.steps import EagerStep, Triples, Weights
 from training.tuned_step import TunedStep
+from training.watched import Watched
 
 Split = tuple[Interactions, Interactions]
 USERS, ITEMS, DIM, BATCH, STEPS = 12, 15, 4, 7, 9
@@ -35,7 +36,13 @@ RECIPES = {
     "lr_schedule": Recipe(lr_schedule="linear"),
     "embedding_dropout": Recipe(embedding_dropout=0.3),
     "dropout": Recipe(dropout=0.4),
-    "all": Recipe(4, True, 2.5, 0.03, "linear", 0.3, 0.4),
+    "shared_negatives": Recipe(negatives=4, shared_negatives=True),
+    "negative_temperature": Recipe(negatives=4, negative_temperature=0.7),
+    "negative_temperature, unseen": Recipe(negatives=4, unseen_negatives=True, negative_temperature=0.7),
+    "user_balance": Recipe(user_balance=0.5),
+    "watched_items": Recipe(watched_items=True),
+    "all": Recipe(5, True, True, 1.5, 0.25, True, 2.5, 0.03, "linear", 0.3, 0.4),
+    "all, hardest": Recipe(4, True, False, 0.0, 0.25, True, 2.5, 0.03, "linear", 0.3, 0.4),
 }
 
 
@@ -50,20 +57,26 @@ def network(sharing: bool) -> MultiTaskNet:
 
 
 def draw(candidates: int) -> Triples:
+    """Examples of what was rated, with that many candidates each, or the one negative."""
     generator = torch.Generator().manual_seed(1)
-    n = BATCH * STEPS - 3
+    n, all_rated = BATCH * STEPS - 3, rated()
     shape = (n,) if candidates == 1 else (n, candidates)
+    chosen = torch.randint(len(all_rated), (n,), generator=generator)
     return Triples(
-        torch.randint(USERS, (n,), generator=generator),
-        torch.randint(ITEMS, (n,), generator=generator),
+        all_rated.user_ids[chosen],
+        all_rated.item_ids[chosen],
         torch.randint(ITEMS, shape, generator=generator),
         torch.randint(1, 6, (n,), generator=generator).float(),
     )
 
 
+def has_rated(user: int) -> list[int]:
+    """Everything by user 0, of the others two thirds and less, so that some candidates, or all, are left out."""
+    return [item for item in range(ITEMS) if user == 0 or (user + item) % 3 > user % 2]
+
+
 def rated() -> Interactions:
-    """Two thirds of all pairs, and everything by user 0, so that some candidates, or all, are left out."""
-    pairs = [(user, item) for user in range(USERS) for item in range(ITEMS) if user == 0 or (user + item) % 3]
+    pairs = [(user, item) for user in range(USERS) for item in has_rated(user)]
     users, items = torch.tensor(pairs).unbind(1)
     return Interactions(users, items, torch.ones(len(pairs)), USERS, ITEMS)
 
@@ -87,17 +100,37 @@ class Oracle:
         w, recipe, n = self.weights, self.recipe, len(users)
         u_fact, q_fact = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_fact.weight"], w["Q_fact.weight"])
         u_reg, q_reg = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_reg.weight"], w["Q_reg.weight"])
-        mask_u, mask_h = self.mask(recipe.embedding_dropout, n, DIM), self.mask(recipe.dropout, n, 6)
+        mask_u = self.mask(recipe.embedding_dropout, n, DIM)
+        shared = (
+            torch.randperm(ITEMS, generator=self.generator)[: recipe.negatives].tolist()
+            if (recipe.shared_negatives)
+            else []
+        )
+        mask_h = self.mask(recipe.dropout, n, 6)
         bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        every = [has_rated(i) for i in range(USERS)]
+        balance = [len(each) ** -recipe.user_balance for each in every]
+        mean_balance = sum(x * len(each) for x, each in zip(balance, every, strict=True)) / sum(map(len, every))
         for k, (i, j, drawn, r) in enumerate(zip(users, items, negatives, ratings, strict=True)):
+            u, v = u_fact[i], u_reg[i]
+            if recipe.watched_items:
+                u = u + torch.stack([q_fact[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
+                v = v + torch.stack([q_reg[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
+            u = u * mask_u[k]
+            if recipe.shared_negatives:
+                drawn = shared
             if recipe.unseen_negatives:
-                drawn = [c for c in drawn if i != 0 and (i + c) % 3 == 0] or drawn[:1]
-            whole = [(u_fact[i] @ q_fact[c] + w["B.weight"][c, 0]).item() for c in drawn]
-            c = drawn[whole.index(max(whole))]
-            u = u_fact[i] * mask_u[k]
-            difference = (u @ q_fact[j] + w["B.weight"][j, 0]) - (u @ q_fact[c] + w["B.weight"][c, 0])
-            bpr = bpr + (1 - 1 / (1 + torch.exp(-difference / recipe.temperature))) / n
-            inputs = torch.cat([u_reg[i], q_reg[j], u_reg[i] * q_reg[j]])
+                drawn = [c for c in drawn if c not in every[i]] or drawn
+            p = torch.stack([u @ q_fact[c] + w["B.weight"][c, 0] for c in drawn])
+            if recipe.negative_temperature:
+                share = torch.exp(p.detach() / recipe.negative_temperature)
+                share = share / share.sum()
+            else:
+                share = (torch.arange(len(drawn)) == p.argmax()).double()
+            difference = (u @ q_fact[j] + w["B.weight"][j, 0]) - p
+            loss = (share * (1 - 1 / (1 + torch.exp(-difference / recipe.temperature)))).sum()
+            bpr = bpr + balance[i] / mean_balance * loss / n
+            inputs = torch.cat([v, q_reg[j], v * q_reg[j]])
             hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[k]
             mse = mse + ((w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0] - r) ** 2 / n
         tables = [x for name, x in w.items() if not name.startswith("mlp")]
@@ -120,8 +153,8 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
     oracle = Oracle(net, recipe, seed=5)
     generator = torch.Generator().manual_seed(5)
     adam = start_adam(flatten(net), 1e-2)
-    triples = draw(recipe.negatives)
-    losses = TunedStep(net, adam, Weights(0.7, 0.3), recipe, generator, STEPS, rated()).run(triples, BATCH)
+    triples = draw(1 if recipe.shared_negatives else recipe.negatives)
+    losses = TunedStep(net, adam, Weights(0.7, 0.3), recipe, generator, STEPS, Watched(rated())).run(triples, BATCH)
     expected = []
     for start in range(0, len(triples.users), BATCH):
         users, items, negatives, ratings = (column[start : start + BATCH] for column in triples)
@@ -139,7 +172,7 @@ def test_without_ingredients_the_step_is_the_homeworks() -> None:
         adam, weights = start_adam(flatten(net), 1e-2), Weights(0.7, 0.3)
         step: EagerStep = EagerStep(net, adam, weights)
         if kind == "tuned":
-            step = TunedStep(net, adam, weights, Recipe(), torch.Generator(), STEPS, rated())
+            step = TunedStep(net, adam, weights, Recipe(), torch.Generator(), STEPS, Watched(rated()))
         results.append(step.run(draw(1), BATCH))
     torch.testing.assert_close(*results)
     assert Recipe().plain_step
@@ -173,7 +206,7 @@ def test_the_last_epochs_are_averaged_and_training_goes_on_from_its_own_weights(
         assert plain.run_epoch() == averaged.run_epoch()
         assert torch.equal(plain.adam.flat, averaged.adam.flat)
         after.append(plain.adam.flat.detach().double())
-        with averaged.averaged():
+        with averaged.as_evaluated():
             shown = averaged.adam.flat.detach().clone()
             score = mse_score(averaged.model, test)
         expected = after[-1] if epoch < 3 else torch.stack(after[3:]).mean(0)
@@ -183,8 +216,25 @@ def test_the_last_epochs_are_averaged_and_training_goes_on_from_its_own_weights(
         assert torch.equal(plain.adam.flat, averaged.adam.flat)
 
 
+def test_what_users_watched_is_in_their_embeddings_where_it_is_evaluated_only(split: Split) -> None:
+    train, _ = split
+    trainer = Trainer(small(train), train, settings(4, watched_items=True, average_last=0.5), 3)
+    for _ in range(4):
+        trainer.run_epoch()
+    own = trainer.adam.flat.detach().clone()
+    with trainer.as_evaluated():
+        shown = trainer.model.U.weight.detach().clone(), trainer.model.Q.weight.detach().clone()
+    assert torch.equal(trainer.adam.flat, own)
+    assert trainer.average is not None
+    own_mean = trainer.average[: shown[0].numel()].view_as(shown[0])
+    watched = torch.zeros(train.num_users, train.num_items).index_put((train.user_ids, train.item_ids), torch.ones(()))
+    expected = own_mean + watched @ shown[1] / watched.sum(1, keepdim=True).clamp(min=1).sqrt()
+    torch.testing.assert_close(shown[0], expected, rtol=1e-4, atol=1e-5)
+
+
 EVERYTHING = {
-    "negatives": 3, "unseen_negatives": True, "temperature": 2.0,
+    "negatives": 3, "unseen_negatives": True, "shared_negatives": True, "negative_temperature": 2.0,
+    "user_balance": 0.25, "watched_items": True, "temperature": 2.0,
     "weight_decay": 1e-4, "lr_schedule": "linear", "embedding_dropout": 0.1,
     "dropout": 0.2, "average_last": 0.5, "start_at_mean": True, "clamp": True,
 }  # fmt: skip
@@ -233,7 +283,7 @@ def test_what_recommends_is_the_mean_of_the_weights(tmp_path: Path, data_dir: Pa
         found = main.find_checkpoint(options, folder, trainer, test)
     assert found is not None
     recommender = Recommender.load(tmp_path, data_dir)
-    with trainer.averaged():
+    with trainer.as_evaluated():
         expected = trainer.model.predict_all_items(torch.tensor([41])).detach().max(1)
         assert mse_score(trainer.model, test) >= found.history[-1][-1]
     own = recommender.recommend([42], 1, include_seen=True)
@@ -245,6 +295,10 @@ def test_what_recommends_is_the_mean_of_the_weights(tmp_path: Path, data_dir: Pa
     ("flags", "says"),
     [
         ("--negatives 0", "negatives is 0: expected at least 1"),
+        ("--shared_negatives", "shared_negatives is for several candidates: expected negatives above 1"),
+        ("--negative_temperature 2", "negative_temperature is for several candidates"),
+        ("--negatives 2 --negative_temperature -1", "negative_temperature is -1.0: expected 0 or a positive number"),
+        ("--user_balance 2", "user_balance is 2.0: expected a number from 0 to 1"),
         ("--temperature 0", "temperature is 0.0: expected a positive number"),
         ("--temperature nan", "temperature is nan"),
         ("--weight_decay -1", "weight_decay is -1.0"),
@@ -283,6 +337,6 @@ def test_make_step_takes_the_tuned_step_only_where_needed() -> None:
         (Recipe(dropout=0.1), True),
     ):
         step = make_step(
-            net, start_adam(flatten(net), 1e-2), Weights(0.7, 0.3), ingredients=(recipe, generator, 1, rated())
+            net, start_adam(flatten(net), 1e-2), Weights(0.7, 0.3), ingredients=(recipe, generator, 1, Watched(rated()))
         )
         assert isinstance(step, TunedStep) == tuned

@@ -1,0 +1,82 @@
+"""What users rated: the sums of their items' embeddings against a plain loop, and the look-up of single ratings."""
+
+import math
+
+import pytest
+import torch
+
+from data import Interactions
+from models import MultiTaskNet
+from training import watched
+from training.watched import Watched
+
+USERS, ITEMS = 9, 7
+
+
+def ratings(seed: int) -> Interactions:
+    """Each user rated each item with an even chance; user 3 rated nothing, and item 2 nobody."""
+    drawn = torch.rand((USERS, ITEMS), generator=torch.Generator().manual_seed(seed)) < 0.5
+    drawn[3], drawn[:, 2] = False, False
+    users, items = drawn.nonzero().unbind(1)
+    order = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))
+    return Interactions(users[order], items[order], torch.ones(len(users)), USERS, ITEMS)
+
+
+def rated(train: Interactions) -> list[list[int]]:
+    pairs = list(zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True))
+    return [[item for other, item in pairs if other == user] for user in range(USERS)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
+    train = ratings(seed)
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn((ITEMS, 4), generator=generator).requires_grad_()
+    weights = torch.randn((USERS, 4), generator=generator)
+    sums = Watched(train).sums(table)
+    (gradient,) = torch.autograd.grad((weights * sums).sum(), [table])
+    rows = table.detach().double().requires_grad_()
+    zero = torch.zeros(4, dtype=torch.float64)
+    expected = torch.stack(
+        [sum((rows[item] for item in items), zero) / math.sqrt(max(1, len(items))) for items in rated(train)]
+    )
+    (expected_gradient,) = torch.autograd.grad((weights.double() * expected).sum(), [rows])
+    torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient.double(), expected_gradient, rtol=1e-5, atol=1e-6)
+    assert (sums[3] == 0).all()
+    assert (gradient[2] == 0).all()
+
+
+def test_an_item_is_left_out_of_its_own_users_sum() -> None:
+    train = ratings(0)
+    table = torch.randn((ITEMS, 4), generator=torch.Generator().manual_seed(1))
+    sums = Watched(train).sums_but_own(table, train.user_ids, train.item_ids)
+    for k, (user, item) in enumerate(zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True)):
+        items = rated(train)[user]
+        expected = (table[items].sum(0) - table[item]) / math.sqrt(len(items))
+        torch.testing.assert_close(sums[k], expected)
+
+
+@pytest.mark.parametrize("largest", [0, watched.LARGEST_TABLE])
+def test_what_was_rated_is_found_in_a_table_and_by_bisection(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "LARGEST_TABLE", largest)
+    train = ratings(2)
+    found = Watched(train).contains(torch.arange(USERS).unsqueeze(1), torch.arange(ITEMS))
+    assert [row.nonzero().squeeze(1).tolist() for row in found] == [sorted(items) for items in rated(train)]
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_sums_are_added_to_each_table_of_users_once(sharing: bool) -> None:
+    train = ratings(4)
+    torch.manual_seed(0)
+    net = MultiTaskNet(USERS, ITEMS, 4, (12, 5), sharing)
+    before = {name: x.detach().clone() for name, x in net.named_parameters()}
+    Watched(train).fold_into(net)
+    for name, x in net.named_parameters():
+        if not name.startswith("U"):
+            assert torch.equal(x, before[name])
+            continue
+        items = before[name.replace("U", "Q")]
+        for user, theirs in enumerate(rated(train)):
+            expected = before[name][user] + items[theirs].sum(0) / math.sqrt(max(1, len(theirs)))
+            torch.testing.assert_close(x[user].detach(), expected)

@@ -1,0 +1,120 @@
+"""What each user rated in the training ratings, as far as a recipe makes use of it.
+
+``sums`` is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15),
+with the items' own embeddings in place of a second table, as one layer of LightGCN has it (He et al., SIGIR 2020):
+
+    s_i = n_i^(−1/2) · Σ_{k ∈ N(i)} q_k          N(i): the n_i items that user i rated
+
+A user's embedding is then u_i + s_i. While a rating of item j is trained on, j itself is left out of s_i: it would give
+the answer away. After training the sums are added to the table of users, so that the network is an ordinary one.
+"""
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from data import Interactions
+from models import MultiTaskNet
+
+LARGEST_TABLE = 2**27  # pairs of users and items that are looked up in a table of bytes; above, by bisection
+
+
+class _Bags(NamedTuple):
+    """A sparse matrix by rows: of row r the entries from ``starts[r]`` on."""
+
+    columns: Tensor  # (n,) int64
+    starts: Tensor  # (rows,) int64
+    values: Tensor  # (n,) float32
+
+    def times(self, table: Tensor) -> Tensor:
+        """(columns, d) → (rows, d)."""
+        return functional.embedding_bag(self.columns, table, self.starts, mode="sum", per_sample_weights=self.values)
+
+
+class _Product(torch.autograd.Function):
+    """A sparse matrix times a table; several times as fast as autograd's own way through an embedding bag."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, matrix: _Bags, transposed: _Bags) -> Tensor:
+        ctx.transposed = transposed
+        return matrix.times(table)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transposed.times(gradients[0].contiguous()), None, None
+
+
+class Watched:
+    """What each user rated.
+
+    Args:
+        train: the training ratings, on the device of the network.
+    """
+
+    def __init__(self, train: Interactions) -> None:
+        self.train = train
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(num_users,) int64 n_i."""
+        return torch.bincount(self.train.user_ids, minlength=self.train.num_users)
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """(num_users,) float32 n_i^(−1/2); 1 where there are no ratings."""
+        return self.counts.clamp(min=1).float().rsqrt()
+
+    def sums(self, table: Tensor) -> Tensor:
+        """(num_items, d) embeddings of items → (num_users, d) s_i; 0 for who rated nothing."""
+        sums: Tensor = _Product.apply(table, *self._matrices)
+        return sums
+
+    def sums_but_own(self, table: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        """(batch,) users and items that they rated → (batch, d) s_i without the item, n_i being as it was."""
+        return self.sums(table)[users] - self.scale[users].unsqueeze(1) * table[items]
+
+    def contains(self, users: Tensor, items: Tensor) -> Tensor:
+        """Whether the user rated the item: ids of shapes that broadcast → bool."""
+        if self._table is not None:
+            return self._table[users, items]
+        key = users * self.train.num_items + items
+        place = torch.searchsorted(self._pairs, key).clamp_(max=len(self._pairs) - 1)
+        return torch.eq(self._pairs[place], key)
+
+    @torch.no_grad()
+    def fold_into(self, model: MultiTaskNet) -> None:
+        """Add each user's sum to its embedding, once for each table of users."""
+        for users, items in dict.fromkeys((model.factorization_tables, model.regression_tables)):
+            weight: Tensor = items.weight
+            users.weight.add_(self.sums(weight))
+
+    @cached_property
+    def _pairs(self) -> Tensor:
+        """(n,) a number for each pair, ascending."""
+        pairs: Tensor = torch.unique(self.train.user_ids * self.train.num_items + self.train.item_ids)
+        return pairs
+
+    @cached_property
+    def _table(self) -> Tensor | None:
+        """(num_users, num_items) bool, where that is not too large."""
+        shape = self.train.num_users, self.train.num_items
+        if shape[0] * shape[1] > LARGEST_TABLE:
+            return None
+        table = torch.zeros(shape, dtype=torch.bool, device=self.train.user_ids.device)
+        table[self.train.user_ids, self.train.item_ids] = True
+        return table
+
+    @cached_property
+    def _matrices(self) -> tuple[_Bags, _Bags]:
+        """The matrix with n_i^(−1/2) where user i rated, and the same transposed."""
+        users, items = self.train.user_ids, self.train.item_ids
+        values = self.scale[users]
+        by_user, by_item = users.argsort(stable=True), items.argsort(stable=True)
+        of_items = torch.bincount(items, minlength=self.train.num_items)
+        return (
+            _Bags(items[by_user], self.counts.cumsum(0) - self.counts, values[by_user]),
+            _Bags(users[by_item], of_items.cumsum(0) - of_items, values[by_item]),
+        )
