@@ -1,16 +1,18 @@
 """The peers of ``peers.py``, each fitted on one split. Runs in their own environment, which has no torch.
 
-    python peer_models.py NAME SEED SPLIT.npz RESULT.npz
+    python peer_models.py NAME SEED SPLIT.npz RESULT.npz SETTINGS.json
 
 The split holds ``train`` and ``test`` arrays of (user, item, rating) rows and the two counts. The result holds the
 seconds that fitting took, a (users, items) matrix of scores to rank by, and, from the peers that predict ratings,
-the predicted rating of each test row. Settings are the libraries' own defaults but for 32 factors.
+the predicted rating of each test row. What the settings do not say is the library's own default, but for 32 factors;
+``"ranks": false`` among them leaves the matrix out.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +33,7 @@ class Fitted(NamedTuple):
     ratings: NDArray[np.float64] | None  # (test rows,)
 
 
-def implicit_model(name: str, seed: int, split: Split) -> Fitted:
+def implicit_model(name: str, seed: int, split: Split, settings: dict[str, Any]) -> Fitted:
     import implicit
     import scipy.sparse
 
@@ -39,16 +41,16 @@ def implicit_model(name: str, seed: int, split: Split) -> Fitted:
     shape = (split.num_users, split.num_items)
     watched = scipy.sparse.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
     if name == "implicit-bpr":
-        model = implicit.bpr.BayesianPersonalizedRanking(factors=FACTORS, random_state=seed)
+        model = implicit.bpr.BayesianPersonalizedRanking(**{"factors": FACTORS, **settings}, random_state=seed)
     else:
-        model = implicit.als.AlternatingLeastSquares(factors=FACTORS, random_state=seed)
+        model = implicit.als.AlternatingLeastSquares(**{"factors": FACTORS, **settings}, random_state=seed)
     started = time.perf_counter()
     model.fit(watched, show_progress=False)
     seconds = time.perf_counter() - started
     return Fitted(seconds, (model.user_factors @ model.item_factors.T).astype(np.float32), None)
 
 
-def surprise_model(name: str, seed: int, split: Split) -> Fitted:
+def surprise_model(name: str, seed: int, split: Split, settings: dict[str, Any]) -> Fitted:
     import pandas as pd
     import surprise
 
@@ -56,10 +58,14 @@ def surprise_model(name: str, seed: int, split: Split) -> Fitted:
     reader = surprise.Reader(rating_scale=(1, 5))
     train = surprise.Dataset.load_from_df(frame, reader).build_full_trainset()
     kind = surprise.SVD if name == "surprise-svd" else surprise.SVDpp
-    model = kind(n_factors=FACTORS, random_state=seed)
+    ranks = settings.pop("ranks", True)
+    model = kind(**{"n_factors": FACTORS, **settings}, random_state=seed)
     started = time.perf_counter()
     model.fit(train)
     seconds = time.perf_counter() - started
+    if not ranks:
+        ratings = [model.predict(int(user), int(item)).est for user, item, _ in split.test]
+        return Fitted(seconds, np.empty((0, 0), np.float32), np.array(ratings))
     scores = np.array(
         [
             [model.predict(user, item, clip=False).est for item in range(split.num_items)]
@@ -71,12 +77,12 @@ def surprise_model(name: str, seed: int, split: Split) -> Fitted:
     return Fitted(seconds, scores, scores[users, items].clip(1, 5).astype(np.float64))
 
 
-def cornac_model(name: str, seed: int, split: Split) -> Fitted:
+def cornac_model(name: str, seed: int, split: Split, settings: dict[str, Any]) -> Fitted:
     import cornac
 
     rows = [(str(int(user)), str(int(item)), float(rating)) for user, item, rating in split.train]
     train = cornac.data.Dataset.from_uir(rows, seed=seed)
-    model = cornac.models.BPR(k=FACTORS, seed=seed, verbose=False)
+    model = cornac.models.BPR(**{"k": FACTORS, **settings}, seed=seed, verbose=False)
     started = time.perf_counter()
     model.fit(train)
     seconds = time.perf_counter() - started
@@ -89,7 +95,7 @@ def cornac_model(name: str, seed: int, split: Split) -> Fitted:
     return Fitted(seconds, scores, None)
 
 
-PEERS: dict[str, Callable[[str, int, Split], Fitted]] = {
+PEERS: dict[str, Callable[[str, int, Split, dict[str, Any]], Fitted]] = {
     "implicit-bpr": implicit_model,
     "implicit-als": implicit_model,
     "cornac-bpr": cornac_model,
@@ -99,9 +105,9 @@ PEERS: dict[str, Callable[[str, int, Split], Fitted]] = {
 
 
 if __name__ == "__main__":
-    name, seed, split_path, result_path = sys.argv[1:]
+    name, seed, split_path, result_path, settings = sys.argv[1:]
     with np.load(split_path) as file:
         split = Split(file["train"], file["test"], int(file["num_users"]), int(file["num_items"]))
-    fitted = PEERS[name](name, int(seed), split)
+    fitted = PEERS[name](name, int(seed), split, json.loads(settings))
     ratings = np.empty(0) if fitted.ratings is None else fitted.ratings
     np.savez(result_path, seconds=fitted.seconds, scores=fitted.scores, ratings=ratings)

@@ -1,0 +1,75 @@
+"""Fit the peers of ``peer_models.py`` in their own environment, and judge them as this project is judged."""
+
+import json
+import os
+import subprocess
+import tempfile
+import venv
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import peer_models
+import torch
+
+import data
+import metrics
+
+ENVIRONMENT = Path(__file__).parent / ".peers"
+REQUIREMENTS = ["implicit==0.7.2", "scikit-surprise==1.1.5", "cornac==3.0.1", "pandas<4"]
+
+
+class Result(NamedTuple):
+    seconds: float
+    mrr: float | None
+    mse: float | None
+
+
+class Given:
+    """A fitted peer as ``metrics`` sees it: a matrix of scores."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        self.scores = scores
+
+    def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+        return self.scores[user_ids].clone()
+
+    def predict_ratings(self, user_ids: torch.Tensor, item_ids: torch.Tensor) -> torch.Tensor:
+        return self.scores[user_ids, item_ids]
+
+
+def peers_python() -> Path:
+    """The interpreter of the peers' environment, which is made when it is not there."""
+    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not (ENVIRONMENT / "complete").exists():
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+        (ENVIRONMENT / "complete").touch()
+    return python
+
+
+def fit_peer(
+    name: str,
+    seed: int,
+    sides: tuple[data.Interactions, data.Interactions],
+    python: Path,
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> Result:
+    """Fit a peer on the first of two sides, and judge it on the second.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    train_side, test = sides
+    rows = [torch.stack([x.user_ids, x.item_ids, x.ratings.long()], 1).double().numpy() for x in (train_side, test)]
+    with tempfile.TemporaryDirectory() as folder:
+        split, result = Path(folder) / "split.npz", Path(folder) / "result.npz"
+        np.savez(split, train=rows[0], test=rows[1], num_users=test.num_users, num_items=test.num_items)
+        arguments = [peer_models.__file__, name, str(seed), str(split), str(result), json.dumps(dict(settings))]
+        subprocess.run([python, *arguments], check=True, capture_output=True, text=True)
+        with np.load(result) as file:
+            seconds, scores, ratings = float(file["seconds"]), torch.from_numpy(file["scores"]), file["ratings"]
+    mse = float(((ratings - test.ratings.numpy()) ** 2).mean()) if len(ratings) else None
+    return Result(seconds, metrics.mrr_score(Given(scores), test, train_side) if len(scores) else None, mse)
