@@ -25,7 +25,7 @@ from cli.files import check_folder
 from cli.signals import Stopped, stoppable
 from datasets import choice
 from models import check_sizes
-from tracking import resuming
+from tracking import projector, resuming
 from tracking.checkpoint import CHECKPOINT, Checkpoint
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics, best_epoch, best_line, closing_table, ranking_line
@@ -131,6 +131,21 @@ def fit(
     return history, evaluation
 
 
+def show_items(options: argparse.Namespace, folder: RunFolder, trainer: train.Trainer) -> None:
+    """Write the items' embeddings for TensorBoard, with their genres as far as they can be read.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        genre_of = choice.genres(options)
+    except (ValueError, OSError) as error:
+        print(f"the items' genres are not shown: {error}", file=sys.stderr)
+        genre_of = {}
+    with trainer.as_evaluated():
+        projector.write(folder.path, trainer.model, trainer.train, genre_of)
+
+
 def run(options: argparse.Namespace, group: Group) -> int:
     """Set up, train and report; returns the exit status."""
     started = time.perf_counter()
@@ -144,6 +159,8 @@ def run(options: argparse.Namespace, group: Group) -> int:
             return command.fail("main.py", error)
         try:
             history, evaluation = fit(options, folder, trainer, sides, checkpoint)
+            if folder is not None:
+                show_items(options, folder, trainer)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)

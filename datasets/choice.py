@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from datasets import cache, releases
+from datasets import cache, movielens, releases
 from datasets.blocks import Source
 from datasets.source import CodedRatings
 
@@ -89,6 +89,24 @@ def release(dataset: str, data_dir: Path) -> CodedRatings:
         ending = releases.RELEASES[dataset].ending
         sources = [path for path in (place / f"ratings.{ending}", place / f"movies.{ending}") if path.exists()]
     return _said(cache.through(data_dir, sources, dataset, make))
+
+
+def genres(options: argparse.Namespace) -> dict[str, str]:
+    """The genres of each item that has some, by its id as text; {} where the ratings' source has none.
+
+    Raises:
+        ValueError, OSError: their file cannot be read.
+    """
+    from datasets import titles
+
+    source = None
+    if options.ratings is not None:
+        source = Source(options.titles) if options.titles is not None else None
+    elif options.dataset == DEFAULT:
+        source = movielens.titles_file(options.data_dir)
+    elif (place := releases.find(options.dataset, options.data_dir)) is not None:
+        source = releases.titles_file(options.dataset, place)
+    return titles.genres(source) if source is not None else {}
 
 
 def _with_titles(ratings: CodedRatings, titles: Source | None, encoding: str = "utf-8") -> CodedRatings:

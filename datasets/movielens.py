@@ -21,6 +21,7 @@ import numpy as np
 
 from cli import files
 from datasets import download
+from datasets.blocks import Source
 from datasets.source import SourceRatings
 
 
@@ -111,6 +112,15 @@ def load(folder: Path) -> SourceRatings:
         f"MovieLens 100K was not found: {'; '.join(failures)}. "
         f"To place it by hand, put {GROUPLENS_URL} at {folder / GROUPLENS.filename}"
     )
+
+
+def titles_file(folder: Path) -> Source | None:
+    """The file with a line a movie, of the source that ``load`` took."""
+    if (folder / "ml-100k" / "u.data").exists():
+        path = folder / "ml-100k" / "u.item"
+        return Source(path) if path.exists() else None
+    archives = (each for each in (GROUPLENS, RECBOLE) if (folder / each.filename).exists())
+    return next((Source(folder / each.filename, each.titles) for each in archives), None)
 
 
 def _read_folder(folder: Path) -> SourceRatings:

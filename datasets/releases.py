@@ -124,6 +124,15 @@ def files(name: str, place: Path) -> tuple[Source, Source | None]:
     return Source(place, f"{release.folder}/{ratings}"), Source(place, titles) if titles in members else None
 
 
+def titles_file(name: str, place: Path) -> Source | None:
+    """The titles in a release's folder or archive, whose digest was checked when its ratings were read."""
+    release = RELEASES[name]
+    if not place.is_dir():
+        return Source(place, f"{release.folder}/movies.{release.ending}")
+    path = place / f"movies.{release.ending}"
+    return Source(path) if path.exists() else None
+
+
 def _digest_in(content: bytes) -> str | None:
     found = re.search(rb"\b[0-9a-fA-F]{32}\b", content)
     return found.group().decode().lower() if found else None

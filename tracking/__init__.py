@@ -7,6 +7,7 @@
     history.py       the metrics of an epoch, and the table that a run closes with
     progress.py      the bar at a terminal
     tensorboard.py   the event file: tags, charts, settings
+    projector.py     the items' embeddings, for TensorBoard's PROJECTOR tab
 
 ``train.fit`` writes the event file after each epoch, and checkpoints as it goes, through ``saving.Saver``.
 """

@@ -16,7 +16,8 @@ import torch
 
 import data
 from data import Interactions
-from datasets import download, releases
+from datasets import choice, download, releases, titles
+from datasets.blocks import Source
 from training.flags import parse_arguments
 
 ROOT = Path(__file__).parent.parent.parent
@@ -62,6 +63,10 @@ def load(name: str, folder: Path) -> Interactions:
     return data.from_flags(parse_arguments(["--dataset", name, "--data_dir", str(folder)]))
 
 
+def genres(name: str, folder: Path) -> dict[str, str]:
+    return choice.genres(parse_arguments(["--dataset", name, "--data_dir", str(folder)]))
+
+
 def check(made: Interactions, name: str) -> None:
     assert (made.num_users, made.num_items, made.titles) == (3, 3, TITLES)
     assert made.ratings.tolist() == ([1.0, 3.0, 4.0, 5.0] if name == "ml-1m" else list(STARS))
@@ -78,9 +83,22 @@ def test_a_release_put_by_hand(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     accept(name, tmp_path / f"{name}.zip", monkeypatch)
     for _ in range(2):
         check(load(name, tmp_path), name)
+    assert genres(name, tmp_path) == dict.fromkeys(("10", "77", "1193"), "Drama Comedy")
     with zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
         archive.extractall(tmp_path / "unzipped")
     check(load(name, tmp_path / "unzipped"), name)
+    assert genres(name, tmp_path / "unzipped") == genres(name, tmp_path)
+
+
+def test_genres_of_movielens_100k(tmp_path: Path, data_dir: Path) -> None:
+    """GroupLens's u.item and RecBole's .item agree; u.item ends with 19 flags."""
+    flags = ["0"] * 19
+    flags[3] = flags[4] = flags[5] = "1"
+    line = "|".join(["1", "Toy Story (1995)", "01-Jan-1995", "", "http://x", *flags])
+    (tmp_path / "u.item").write_bytes(f"{line}\n2|Caf\xe9 (1995)|||x|{'|'.join(['0'] * 19)}\n".encode("latin-1"))
+    assert titles.genres(Source(tmp_path / "u.item")) == {"1": "Animation Children's Comedy"}
+    assert genres("ml-100k", data_dir)["1"] == "Animation Children's Comedy"
+    assert genres("ml-100k", tmp_path) == {}
 
 
 def test_a_digest_beside_the_archive_is_heeded(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pytest
 from conftest import Experiments
 from selenium.common.exceptions import WebDriverException
@@ -236,3 +237,27 @@ def choose(page: Page, label: str, option: str) -> None:
     within(lambda: click(page.find("paper-input", menu)[0]))
     within(lambda: shown(item) and click(item))
     within(lambda: not shown(item))
+
+
+def test_the_projector_shows_the_items_and_finds_them_by_title(page: Page, logdir: Path) -> None:
+    """The item looked for is selected, and beside it stand those that are nearest by the cosine, in the first table."""
+    titles = [line.split("\t")[0] for line in (logdir / NAMES[0] / "items.tsv").read_text().splitlines()[1:]]
+    page.open("projector")
+    try:
+        for _ in range(2):  # the tab's own page, and in it the one that draws
+            page.browser.switch_to.frame(within(lambda: page.find("iframe"))[0])
+        within(lambda: f"Points: {len(titles)} Dimension: 32" in " ".join(page.texts()))
+        panel = within(lambda: page.find("vz-projector-inspector-panel"))[0]
+        page.find("input", page.find("vz-projector-input", panel)[0])[0].send_keys("Toy Story")
+        within(lambda: "1 matches." in page.texts(panel))
+        within(lambda: "Nearest points in the original space:" in page.texts(panel))
+        texts = page.texts(panel)
+    finally:
+        page.browser.switch_to.default_content()
+    nearest = texts[texts.index("Nearest points in the original space:") + 1]
+    by_run = []
+    for name in NAMES:
+        table = np.fromfile(logdir / name / "items.bytes", dtype="<f4").reshape(len(titles), 32).astype(float)
+        cosine = table @ table[0] / np.linalg.norm(table, axis=1) / np.linalg.norm(table[0])
+        by_run.append(titles[np.argsort(-cosine)[1]])
+    assert nearest in by_run

@@ -1,0 +1,52 @@
+"""The items' embeddings for TensorBoard's PROJECTOR tab.
+
+LOGDIR/projector_config.pbtxt   which embeddings there are (projector_config.proto of TensorBoard)
+LOGDIR/items….bytes             (items, embedding_dim) float32, row after row
+LOGDIR/items.tsv                the title, the genres and the number of training ratings of each
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+from cli.files import write_whole
+from data import Interactions
+from models import MultiTaskNet
+
+CONFIG, LABELS = "projector_config.pbtxt", "items.tsv"
+MOST = 10_000  # points, because the browser computes with all of them
+
+
+def write(folder: Path, model: MultiTaskNet, train: Interactions, genre_of: Mapping[str, str]) -> None:
+    """Write what the tab shows, of the items with the most training ratings where there are many.
+
+    Args:
+        folder: the run's.
+        model: a trained network; where its tasks have tables of their own, both are shown.
+        train: the training ratings.
+        genre_of: the genres of an item by its id, as far as they are known.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    counts = torch.bincount(train.item_ids.cpu(), minlength=train.num_items)
+    shown = counts.argsort(descending=True, stable=True)[:MOST].sort()[0]
+    ids = train.source_item_ids if isinstance(train.source_item_ids, tuple) else train.source_item_ids.tolist()
+    lines = ["title\tgenres\tratings"]
+    for item, count in zip(shown.tolist(), counts[shown].tolist(), strict=True):
+        source_id = str(ids[item])
+        cells = train.titles[item] if train.titles else source_id, genre_of.get(source_id, ""), count
+        lines.append("\t".join(" ".join(str(cell).split()) for cell in cells))
+    write_whole("".join(f"{line}\n" for line in lines).encode(), folder / LABELS)
+    tables = {"items": model.factorization_tables[1]}
+    if not model.embedding_sharing:
+        tables["items, rating"] = model.regression_tables[1]
+    config = ProjectorConfig()
+    for name, table in tables.items():
+        values = table.weight.detach().cpu()[shown].numpy().astype("<f4")
+        path = f"{name.replace(', ', '_')}.bytes"
+        write_whole(values.tobytes(), folder / path)
+        config.embeddings.add(tensor_name=name, tensor_path=path, tensor_shape=values.shape, metadata_path=LABELS)
+    write_whole(str(config).encode(), folder / CONFIG)
