@@ -102,7 +102,7 @@ class TunedStep(EagerStep):
         """(batch, k) with −∞ for what the user rated, unless that is all; if the recipe asks for it."""
         if not self.recipe.unseen_negatives:
             return logits
-        rated = self.watched.contains(users.unsqueeze(1), candidates)
+        rated = self.watched.contains(users, candidates)
         return logits.masked_fill(rated & ~rated.all(1, keepdim=True), -torch.inf)
 
     def _ratings(self, u: Tensor, items: Tensor) -> Tensor:

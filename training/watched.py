@@ -77,7 +77,10 @@ class Watched:
         return self.sums(table)[users] - self.scale[users].unsqueeze(1) * table[items]
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
-        """Whether the user rated the item: ids of shapes that broadcast → bool."""
+        """Whether users rated items: (batch,) users and (k,) items, or (batch, k) of each user → (batch, k) bool."""
+        if self._table is not None and items.dim() == 1:  # the columns first: many times as fast as pair by pair
+            return self._table.index_select(1, items).index_select(0, users)
+        users = users.unsqueeze(1)
         if self._table is not None:
             return self._table[users, items]
         key = users * self.train.num_items + items

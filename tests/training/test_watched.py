@@ -61,8 +61,10 @@ def test_an_item_is_left_out_of_its_own_users_sum() -> None:
 def test_what_was_rated_is_found_in_a_table_and_by_bisection(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watched, "LARGEST_TABLE", largest)
     train = ratings(2)
-    found = Watched(train).contains(torch.arange(USERS).unsqueeze(1), torch.arange(ITEMS))
-    assert [row.nonzero().squeeze(1).tolist() for row in found] == [sorted(items) for items in rated(train)]
+    expected = [sorted(items) for items in rated(train)]
+    for items in (torch.arange(ITEMS), torch.arange(ITEMS).expand(USERS, ITEMS)):
+        found = Watched(train).contains(torch.arange(USERS), items)
+        assert [row.nonzero().squeeze(1).tolist() for row in found] == expected
 
 
 @pytest.mark.parametrize("sharing", [True, False])
