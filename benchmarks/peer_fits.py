@@ -5,7 +5,7 @@ import os
 import subprocess
 import tempfile
 import venv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -17,7 +17,6 @@ import torch
 import data
 import metrics
 
-ENVIRONMENT = Path(__file__).parent / ".peers"
 REQUIREMENTS = ["implicit==0.7.2", "scikit-surprise==1.1.5", "cornac==3.0.1", "pandas<4"]
 
 
@@ -40,14 +39,24 @@ class Given:
         return self.scores[user_ids, item_ids]
 
 
-def peers_python() -> Path:
-    """The interpreter of the peers' environment, which is made when it is not there."""
-    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not (ENVIRONMENT / "complete").exists():
-        venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
-        (ENVIRONMENT / "complete").touch()
+def environment(name: str, requirements: Sequence[str]) -> Path:
+    """The interpreter of an environment of its own in this folder, which is made when it is not there.
+
+    Raises:
+        subprocess.CalledProcessError: something cannot be installed.
+    """
+    folder = Path(__file__).parent / name
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not (folder / "complete").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+        (folder / "complete").touch()
     return python
+
+
+def peers_python() -> Path:
+    """The interpreter of the peers' environment."""
+    return environment(".peers", REQUIREMENTS)
 
 
 def fit_peer(

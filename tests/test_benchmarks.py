@@ -1,5 +1,7 @@
 """The plain procedure agrees with the project, and the benchmarks run."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,13 @@ import plain_trainer
 import pytest
 import torch
 
+import data
 from data import Interactions, random_train_test_split, synthetic
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
+from study.baselines import ease
 from train import Trainer
+from training import preparation
 from training.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +94,33 @@ def test_the_scale_benchmark_prints_its_tables() -> None:
     done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True, timeout=60, check=True)
     cells = [line.split("|")[1:4] for line in done.stdout.splitlines() if line.startswith("| 100k")]
     assert [[cell.strip() for cell in row] for row in cells] == [["100k adam", "8192", n] for n in ("1", "2")]
+
+
+@pytest.mark.exhaustive
+def test_ranking_metrics_are_those_of_a_library() -> None:
+    """With an installation of it."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "ranking_library.py"), "--epochs", "2"], check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.long
+def test_the_preset_beside_tuned_peers(data_dir: Path) -> None:
+    """Without those that have to be installed: EASE, tuned, and this project."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), "--tuned", "--seeds", "2", "--draws", "3"]
+    done = subprocess.run(
+        [*script, "--epochs", "1", "--peers", "--data_dir", str(data_dir)], capture_output=True, text=True, check=True
+    )
+    chosen, _, *table = done.stdout.splitlines()
+    assert re.fullmatch(r'EASE: \{"penalty": (50|75|100)\}, validation MRR 0\.1\d+', chosen)
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["this project, --preset tuned", "EASE"]
+    known = data.load(data_dir)
+    scores = [
+        mrr_score(ease(train, json.loads(chosen[6 : chosen.index("}") + 1])["penalty"]), test, train)
+        for train, test in (preparation.split(known, 0.05, seed) for seed in (5, 6))
+    ]
+    assert table[3].split("|")[3].strip().startswith(f"{sum(scores) / 2:.4f} ± ")
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ ALONE = ("metrics", "models")
 MODULES = sorted(
     path
     for path in ROOT.rglob("*.py")
-    if path.relative_to(ROOT).parts[0].removesuffix(".py") in LEVEL and ".peers" not in path.parts
+    if path.relative_to(ROOT).parts[0].removesuffix(".py") in LEVEL and not {".peers", ".ranx"} & set(path.parts)
 )  # tests may import anything
 
 
@@ -103,8 +103,12 @@ COMMANDS = [
         ROOT / f"{name}.py"
         for name in ("main", "experiments", "grader", "recommend", "study/probes", "study/search", "study/ablation")
     ),
-    # peer_models.py runs in another environment, without this project.
-    *(path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem != "peer_models"),
+    # peer_models.py runs in another environment, without this project; the others are parts of peers.py.
+    *(
+        path
+        for path in sorted((ROOT / "benchmarks").glob("*.py"))
+        if path.stem not in ("peer_models", "peer_fits", "tuned_peers")
+    ),
 ]
 
 

@@ -20,7 +20,8 @@ COMMANDS = {
     "ablation": ["-m", "study.ablation"],
     **{path.stem: [f"benchmarks/{path.name}"] for path in sorted((ROOT / "benchmarks").glob("*.py"))},
 }
-COMMANDS.pop("peer_models")  # which peers.py starts, in an environment of its own
+for part in ("peer_models", "peer_fits", "tuned_peers"):  # of peers.py
+    COMMANDS.pop(part)
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
 REDIRECTIONS = {
     "output closed": ">&-",
@@ -89,6 +90,7 @@ SHORT = {  # each command on a small piece of its real work
     "peers": "--epochs 1 --seeds 1 --peers --data_dir {data}",
     "plain_trainer": "--epochs 1 --logdir {folder} --data_dir {data}",
     "reading": "--ratings 2000",
+    "ranking_library": "--epochs 1 --data_dir {data}",
     "rubric_bands": "--seeds 2",
     "scale": "--sizes 100k --rounds 1 --ratings 512 --batch_size 128",
     "speed": "--rounds 1 --epochs 2 --threads 1 --embeddings shared --synthetic 2000",
@@ -109,7 +111,7 @@ def short(name: str, folder: Path, data: Path) -> list[str]:
     return [*COMMANDS[name], *SHORT[name].format(folder=folder, data=data, run=trained).split()]
 
 
-TAKE_LONG = ("kill", "rubric_bands", "speed", "ablation")
+TAKE_LONG = ("kill", "rubric_bands", "speed", "ablation", "ranking_library")
 FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
 
 
@@ -161,7 +163,7 @@ def test_output_that_nobody_reads_ends_every_command_in_status_1_with_its_files_
 @pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "recommend"])  # which is over in no time
 def test_every_command_is_stopped_in_one_line_and_leaves_no_process(name: str, tmp_path: Path, data_dir: Path) -> None:
-    trainers = ("main", "experiments", "probes", "search", "ablation", "plain_trainer")
+    trainers = ("main", "experiments", "probes", "search", "ablation", "plain_trainer", "ranking_library")
     more = {name: ["--epochs", "1000000"] for name in trainers}
     more |= {"kill": ["--kills", "9999"], "speed": ["--rounds", "9999"], "scale": ["--rounds", "9999"]}
     more |= {"rubric_bands": ["--seeds", "9999"], "reading": ["--ratings", "9999999"], "peers": ["--epochs", "9999"]}
