@@ -39,10 +39,19 @@ from training.flags import parse_arguments
 
 FIRST_SEED = 5
 PRESET, EASE = "the preset", "EASE, λ = 200"
+# The best of ``python -m study.search --task rating``.
+ONLY_RATES = (
+    "--regression_weight 1 --learning_rate 0.002 --weight_decay 0.01 --dropout 0.2 --batch_size 2048 --user_balance 0 "
+    "--negatives 1 --no-unseen_negatives --no-shared_negatives --negative_temperature 0"
+)
+OWN_NEGATIVES = "--no-shared_negatives --negative_temperature 0"
 VARIANTS = {
     PRESET: "",
-    "one negative, drawn": "--negatives 1 --no-unseen_negatives",
+    "one negative, drawn": f"--negatives 1 {OWN_NEGATIVES} --no-unseen_negatives",
+    "of six drawn for each rating the hardest": f"--negatives 6 {OWN_NEGATIVES}",
     "negatives that the user may have rated": "--no-unseen_negatives",
+    "users weighted by their ratings": "--user_balance 0",
+    "users without what they watched": "--no-watched_items",
     "temperature 1": "--temperature 1",
     "no weight decay": "--weight_decay 0",
     "constant learning rate": "--lr_schedule constant",
@@ -52,12 +61,9 @@ VARIANTS = {
     "output's bias from its usual start": "--no-start_at_mean",
     "ratings not cut to their range": "--no-clamp",
     "ranking alone, λ_R = 0": "--regression_weight 0",
-    # Weight decay stands beside λ_R · L_R: where nothing else holds the tables of the rating head, it has to be less.
     "rating alone, λ_F = 0": "--factorization_weight 0",
-    "rating alone, λ_F = 0, weight decay 3e-8": "--factorization_weight 0 --weight_decay 3e-8",
-    "rating alone, λ_F = 0, no weight decay": "--factorization_weight 0 --weight_decay 0",
+    "rating alone, with values of its own": f"--factorization_weight 0 {ONLY_RATES}",
     "separate tables": "--no_shared_embeddings",
-    "separate tables, no weight decay": "--no_shared_embeddings --weight_decay 0",
 }
 
 

@@ -56,6 +56,7 @@ SHORTENED = {
     "python -m study.probes": f"{ONE_EPOCH} --seeds 1",
     "python -m study.ablation": f"{ONE_EPOCH} --seeds 1",
     "python -m study.search": f"{ONE_EPOCH} --draws 2 --again 1",
+    "python -m study.search --task rating": f"{ONE_EPOCH} --draws 2 --again 1",
     "python main.py --preset tuned": ONE_EPOCH,
     "python recommend.py --logdir run/tuned_shared=True_LF=0.99_LR=0.0055 --user 42": "",
     "python benchmarks/speed.py --epochs 5": " --rounds 1 --threads 1 --embeddings shared --synthetic 1000",
@@ -74,6 +75,8 @@ ELSEWHERE = {
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
     "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", '"rubric_bands.py"), "--seeds"'),
+    "python benchmarks/peers.py --tuned --seeds 10": ("tests/test_benchmarks.py", '"peers.py"), "--tuned"'),
+    "python benchmarks/ranking_library.py": ("tests/test_benchmarks.py", '"ranking_library.py"'),
     "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(12"),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (

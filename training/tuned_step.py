@@ -58,7 +58,8 @@ class TunedStep(EagerStep):
             negatives = order[: recipe.negatives]
         elif negatives.dim() == 1:
             negatives = negatives.unsqueeze(1)
-        factorization = self._factorization_loss(users, items, u_fact, negatives)
+        with torch.set_grad_enabled(self.weights.factorization > 0):  # else it is computed to be shown
+            factorization = self._factorization_loss(users, items, u_fact, negatives)
         regression = regression_loss(self._ratings(u_reg, items), ratings)
         if recipe.lr_schedule == "linear":
             left = max(0.0, 1.0 - self.adam.steps_taken.item() / self.steps)
