@@ -111,7 +111,6 @@ def short(name: str, folder: Path, data: Path) -> list[str]:
     return [*COMMANDS[name], *SHORT[name].format(folder=folder, data=data, run=trained).split()]
 
 
-TAKE_LONG = ("kill", "rubric_bands", "speed", "ablation", "ranking_library")
 FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
 
 
@@ -119,7 +118,7 @@ FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
 @pytest.mark.parametrize(
     ("name", "redirection"),
     [
-        *((name, "output full") for name in COMMANDS if name not in TAKE_LONG),
+        *((name, "output full") for name in (*FOR_USERS, "peers", "scale")),
         *((name, "all closed") for name in FOR_USERS),
     ],
 )
@@ -136,8 +135,8 @@ def test_every_command_does_its_work_whatever_its_streams_are(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", TAKE_LONG)
-def test_those_that_take_long_as_well(name: str, tmp_path: Path, data_dir: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in (*FOR_USERS, "peers", "scale")])
+def test_the_others_as_well(name: str, tmp_path: Path, data_dir: Path) -> None:
     test_every_command_does_its_work_whatever_its_streams_are(name, "output full", tmp_path, data_dir)
 
 
