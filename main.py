@@ -13,6 +13,7 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the training began")
 
 import argparse
+import functools
 import shlex
 import sys
 import time
@@ -105,6 +106,20 @@ def find_checkpoint(
     return found
 
 
+def show_items(options: argparse.Namespace, folder: RunFolder, trainer: train.Trainer) -> None:
+    """Write the items' embeddings for TensorBoard, with their genres as far as they can be read.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        genre_of = choice.genres(options)
+    except (ValueError, OSError) as error:
+        print(f"the items' genres are not shown: {error}", file=sys.stderr)
+        genre_of = {}
+    projector.write(folder.path, trainer.model, trainer.train, genre_of)
+
+
 def fit(
     options: argparse.Namespace,
     folder: RunFolder | None,
@@ -125,25 +140,11 @@ def fit(
     for what in (trainer.notice, evaluation.notice):
         if what:
             print(what, file=sys.stderr)
+    show = functools.partial(show_items, options, folder, trainer) if folder is not None else None
     history = train.fit(
-        trainer, test, options.epochs, folder, noted, checkpoint, evaluation, validation, options.patience
+        trainer, test, options.epochs, folder, noted, checkpoint, evaluation, validation, options.patience, show
     )
     return history, evaluation
-
-
-def show_items(options: argparse.Namespace, folder: RunFolder, trainer: train.Trainer) -> None:
-    """Write the items' embeddings for TensorBoard, with their genres as far as they can be read.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    try:
-        genre_of = choice.genres(options)
-    except (ValueError, OSError) as error:
-        print(f"the items' genres are not shown: {error}", file=sys.stderr)
-        genre_of = {}
-    with trainer.as_evaluated():
-        projector.write(folder.path, trainer.model, trainer.train, genre_of)
 
 
 def run(options: argparse.Namespace, group: Group) -> int:
@@ -159,8 +160,6 @@ def run(options: argparse.Namespace, group: Group) -> int:
             return command.fail("main.py", error)
         try:
             history, evaluation = fit(options, folder, trainer, sides, checkpoint)
-            if folder is not None:
-                show_items(options, folder, trainer)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)

@@ -15,7 +15,7 @@ with Adam. The negative items need no rating and so never pass through the MLP. 
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -248,6 +248,7 @@ def fit(
     evaluation: Evaluation | None = None,
     validation: Evaluation | None = None,
     patience: int = 0,
+    show: Callable[[], None] | None = None,
 ) -> list[EpochMetrics]:
     """Train up to a number of epochs; after each, score the test side and write the metrics for TensorBoard.
 
@@ -267,6 +268,8 @@ def fit(
         validation: of a validation side; after each epoch that is better by it than those before, see
             ``EpochMetrics.choice``, the run's state is also written as ``best.pt``.
         patience: stop after so many epochs without a better one; 0 for never. It needs a validation side.
+        show: what else to write of the network as it is evaluated, once training is over; the run counts as finished
+            when it has returned.
 
     Returns:
         The metrics of each epoch, those before the checkpoint included.
@@ -320,7 +323,7 @@ def fit(
                 if saver is None or events is None:
                     continue
                 now = trainer.checkpoint(settings, data, history, times)
-                saver.keep(now, is_best=best_at == epoch, is_last=epoch == epochs - 1)
+                saver.keep(now, is_best=best_at == epoch)
                 events.add(epoch, metrics, times[-1])
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
@@ -329,6 +332,8 @@ def fit(
                 bar.update()
             with trainer.as_evaluated():  # by every process, because those that ended could not answer any more
                 evaluation.closing = evaluation.ranking()
+                if saver is not None and show is not None and history:
+                    show()
             if saver is not None and events is not None and history:
                 ranking = zip(RANKING_TAGS, evaluation.closing, strict=True)
                 events.add_scalars(len(history) - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])

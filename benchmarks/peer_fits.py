@@ -49,7 +49,8 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not (folder / "complete").exists():
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", *requirements]
+        subprocess.run(install, check=True, stderr=subprocess.PIPE, text=True)
         (folder / "complete").touch()
     return python
 
@@ -57,6 +58,11 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
 def peers_python() -> Path:
     """The interpreter of the peers' environment."""
     return environment(".peers", REQUIREMENTS)
+
+
+def reason(error: subprocess.CalledProcessError) -> str:
+    """Why it failed, in a line."""
+    return ((error.stderr or "").strip() or str(error)).splitlines()[-1]
 
 
 def fit_peer(

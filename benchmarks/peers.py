@@ -28,7 +28,7 @@ import time
 import peer_models
 import torch
 import tuned_peers
-from peer_fits import Result, fit_peer, peers_python
+from peer_fits import Result, fit_peer, peers_python, reason
 
 import data
 import metrics
@@ -94,12 +94,12 @@ def command_line() -> int:
         results = [fit_ours(sharing, weight, seed, interactions, taken) for seed in range(options.seeds)]
         print_row(f"this project, {title}, {taken} epochs", results)
     for name in options.peers:
-        python = peers_python()
         try:
+            python = peers_python()
             sides = [split_of(interactions, seed) for seed in range(options.seeds)]
             print_row(name, [fit_peer(name, seed, side, python) for seed, side in enumerate(sides)])
         except subprocess.CalledProcessError as error:
-            print(f"| {name} | failed: {error.stderr.strip().splitlines()[-1]} | | |", flush=True)
+            print(f"| {name} | failed: {reason(error)} | | |", flush=True)
     return 0
 
 

@@ -1,7 +1,7 @@
 """``main.py --preset tuned`` beside peers that are tuned like it: ``python benchmarks/peers.py --tuned``.
 
-Each peer gets the same number of draws of its settings, the first its library's defaults, and each is judged on a
-validation side of the split on which ``study.search`` chose the preset's: part of the training side, so that no test
+Each peer gets the same number of draws of its settings, the first its library's defaults with 32 factors. They are judged
+on a validation side of the split on which ``study.search`` chose the preset's: part of the training side, so that no test
 side takes part. The best of them is then fitted on fresh splits, those of ``study.ablation``, one after the other with
 all cores to itself. ALS and EASE only rank; SVD and SVD++ rate.
 """
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from peer_fits import Result, fit_peer, peers_python
+from peer_fits import Result, fit_peer, peers_python, reason
 
 import data
 import main as command_line
@@ -66,7 +66,7 @@ class Choice(NamedTuple):
 
 
 def draws(name: str, number: int) -> list[Settings]:
-    """So many settings of a peer: the library's defaults, or the first penalties of EASE, then others at random."""
+    """So many settings of a peer: EASE's first penalties; else the library's defaults with 32 factors, then draws."""
     space = SPACES[name]
     if name == "EASE":
         return [{"penalty": penalty} for penalty in space["penalty"][:number]]
@@ -129,9 +129,11 @@ def compare(known: data.Interactions, options: argparse.Namespace) -> int:
     chosen: dict[str, Choice] = {}
     for name in names:
         try:
+            if name != "EASE":
+                peers_python()  # once, before several threads want it
             chosen[name] = choose(name, searched, options.draws)
         except subprocess.CalledProcessError as error:
-            print(f"{name} failed: {error.stderr.strip().splitlines()[-1]}", flush=True)
+            print(f"{name} failed: {reason(error)}", flush=True)
             continue
         metric = "MSE" if name in RATERS else "MRR"
         print(
@@ -143,7 +145,11 @@ def compare(known: data.Interactions, options: argparse.Namespace) -> int:
     print(row("this project, --preset tuned", [fit_ours(seed, options) for seed in seeds]), flush=True)
     seconds: dict[str, float] = {}
     for name, choice in chosen.items():
-        results = [fit(name, seed, preparation.split(known, fraction, seed), choice.settings) for seed in seeds]
+        try:
+            results = [fit(name, seed, preparation.split(known, fraction, seed), choice.settings) for seed in seeds]
+        except subprocess.CalledProcessError as error:
+            print(f"| {name} | failed: {reason(error)} | | |", flush=True)
+            continue
         seconds[name] = statistics.fmean(result.seconds for result in results)
         print(row(name, results), flush=True)
     if {"implicit-als", "surprise-svdpp"} <= seconds.keys():

@@ -1,6 +1,7 @@
 """Which ratings a command is to use: the flags for it, and the ratings that they mean."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -99,14 +100,17 @@ def genres(options: argparse.Namespace) -> dict[str, str]:
     """
     from datasets import titles
 
-    source = None
+    sources: list[Source | None] = [None]
     if options.ratings is not None:
-        source = Source(options.titles) if options.titles is not None else None
+        sources = [Source(options.titles) if options.titles is not None else None]
     elif options.dataset == DEFAULT:
-        source = movielens.titles_file(options.data_dir)
+        sources = [*movielens.titles_files(options.data_dir), None]
     elif (place := releases.find(options.dataset, options.data_dir)) is not None:
-        source = releases.titles_file(options.dataset, place)
-    return titles.genres(source) if source is not None else {}
+        sources = [releases.titles_file(options.dataset, place)]
+    for source in sources[:-1]:
+        with contextlib.suppress(ValueError, OSError):  # its ratings were passed over as well
+            return titles.genres(source) if source is not None else {}
+    return titles.genres(sources[-1]) if sources[-1] is not None else {}
 
 
 def _with_titles(ratings: CodedRatings, titles: Source | None, encoding: str = "utf-8") -> CodedRatings:

@@ -114,13 +114,10 @@ def load(folder: Path) -> SourceRatings:
     )
 
 
-def titles_file(folder: Path) -> Source | None:
-    """The file with a line a movie, of the source that ``load`` took."""
-    if (folder / "ml-100k" / "u.data").exists():
-        path = folder / "ml-100k" / "u.item"
-        return Source(path) if path.exists() else None
-    archives = (each for each in (GROUPLENS, RECBOLE) if (folder / each.filename).exists())
-    return next((Source(folder / each.filename, each.titles) for each in archives), None)
+def titles_files(folder: Path) -> list[Source]:
+    """The files with a line a movie, in the order in which ``load`` looks for ratings."""
+    archives = [Source(folder / each.filename, each.titles) for each in (GROUPLENS, RECBOLE)]
+    return [each for each in (Source(folder / "ml-100k" / "u.item"), *archives) if each.path.exists()]
 
 
 def _read_folder(folder: Path) -> SourceRatings:

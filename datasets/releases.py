@@ -128,7 +128,9 @@ def titles_file(name: str, place: Path) -> Source | None:
     """The titles in a release's folder or archive, whose digest was checked when its ratings were read."""
     release = RELEASES[name]
     if not place.is_dir():
-        return Source(place, f"{release.folder}/movies.{release.ending}")
+        member = f"{release.folder}/movies.{release.ending}"
+        with zipfile.ZipFile(place) as archive:
+            return Source(place, member) if member in archive.namelist() else None
     path = place / f"movies.{release.ending}"
     return Source(path) if path.exists() else None
 

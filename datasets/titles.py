@@ -57,7 +57,10 @@ def genres(source: Source) -> dict[str, str]:
     Raises:
         ValueError, OSError: as ``read``.
     """
-    found = _rows(_content(source).decode("utf-8", errors="replace"), source)
+    try:
+        found = list(_rows(_content(source).decode("utf-8", errors="replace"), source))
+    except (csv.Error, KeyError) as error:  # KeyError: the archive has no such member
+        raise ValueError(f"{source}: {error}") from None
     return {key: " ".join(text.replace("|", " ").split()) for key, _, text in found if text}
 
 

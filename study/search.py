@@ -200,7 +200,8 @@ def main() -> int:
     except Stopped as stopped:
         print(f"stopped; what was judged is in {options.logdir / 'search.csv'}", file=sys.stderr)
         return 128 + stopped.signal_number
-    means = table.groupby("draw").agg(splits=("seed", "size"), mrr=("mrr", "mean"), mse=("mse", "mean"))
+    judged = table[["draw", "mrr", "mse"]].fillna({"mrr": 0.0, "mse": np.inf}).groupby("draw")  # those that diverged
+    means = judged.mean().assign(splits=judged.size())
     means = means[means["splits"] == means["splits"].max()]
     task = TASKS[options.task]
     means["score"] = [task.score(mrr, mse) for mrr, mse in zip(means["mrr"], means["mse"], strict=True)]

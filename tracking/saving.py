@@ -14,9 +14,9 @@ CHECKPOINT_SECONDS = 2.0  # between two
 class Saver:
     """The checkpoints of a run as it goes on: of its latest epoch, and of its best where one is judged.
 
-    The first epoch's is written at once, then one every CHECKPOINT_SECONDS, and the last epoch's with what the run
-    closes with. Where an epoch takes longer than that, each one's is on disk before the next begins, and memory holds
-    no second copy.
+    The first epoch's is written at once, then one every CHECKPOINT_SECONDS, and at the end the last epoch's with what
+    the run closes with. Where an epoch takes longer than that, each one's is on disk before anything else is done, and
+    memory holds no second copy.
 
     Args:
         folder: the run's.
@@ -31,13 +31,11 @@ class Saver:
         if found is not None:
             found.save_metrics(folder.path)  # a kill may have come between the two files
 
-    def keep(self, checkpoint: Checkpoint, is_best: bool, is_last: bool) -> None:
-        """Keep an epoch's state. The next epoch changes its tensors; after the last, ``close`` writes it."""
+    def keep(self, checkpoint: Checkpoint, is_best: bool) -> None:
+        """Keep an epoch's state, whose tensors change with the next epoch."""
         self._latest = checkpoint
         if is_best:
             self._best = checkpoint
-        if is_last:
-            return
         if time.monotonic() - self._written_at >= CHECKPOINT_SECONDS:
             self.write()
         else:

@@ -23,7 +23,7 @@ class Sampler:
 
     def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator, candidates: int = 1) -> None:
         self.train, self.generator, self.candidates = train, generator, candidates
-        self.block = batch_size * max(1, BLOCK // batch_size)
+        self.block = batch_size * max(1, BLOCK // (batch_size * max(1, candidates)))
 
     def epoch(self) -> Iterator[Triples]:
         """The examples of an epoch, in a new order, in blocks of many whole batches; the last may be shorter."""

@@ -44,8 +44,9 @@ class TunedStep(EagerStep):
         self.decayed = sum(x.weight.numel() for x in model.children() if isinstance(x, nn.Embedding))
         self.user_weights = None
         if recipe.user_balance:
-            weight = watched.counts.clamp(min=1).double() ** -recipe.user_balance
-            self.user_weights = (weight / weight[watched.train.user_ids].mean()).float()
+            counts = watched.counts.cpu().double()  # on the CPU: Apple's GPUs have no float64
+            weight = counts.clamp(min=1) ** -recipe.user_balance
+            self.user_weights = (weight / ((counts * weight).sum() / counts.sum())).float().to(watched.counts.device)
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """One step; negatives: (batch,) or (batch, candidates), or (batch, 0) where they are drawn here."""

@@ -74,7 +74,9 @@ class Watched:
 
     def sums_but_own(self, table: Tensor, users: Tensor, items: Tensor) -> Tensor:
         """(batch,) users and items that they rated → (batch, d) s_i without the item, n_i being as it was."""
-        return self.sums(table)[users] - self.scale[users].unsqueeze(1) * table[items]
+        # Not by indexing, whose gradient is added up in another order each time where several threads do it.
+        sums, own = functional.embedding(users, self.sums(table)), functional.embedding(items, table)
+        return sums - self.scale[users].unsqueeze(1) * own
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """Whether users rated items: (batch,) users and (k,) items, or (batch, k) of each user → (batch, k) bool."""

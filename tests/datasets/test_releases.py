@@ -5,6 +5,7 @@ import hashlib
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -188,12 +189,14 @@ def test_of_two_that_want_the_same_release_one_fetches_it(
     fetched = functools.partial(download.to_file, f"{releases.URL}ml-1m.zip", archive)
     with ThreadPoolExecutor(2) as pool:  # flock is between open files, so that threads do as well as processes
         both = [pool.submit(fetched, slow) for _ in range(2)]
-        said = ""
-        while "another process is fetching" not in said:
+        said, deadline = "", time.monotonic() + 10
+        while "another process is fetching" not in said and time.monotonic() < deadline:
+            time.sleep(0.05)
             said += capsys.readouterr().err
         go_on.set()
         for each in both:
             each.result(10)
+    assert "another process is fetching" in said
     assert (len(server.ranges), server.ranges[0]) == (1, None)
     assert archive.read_bytes() == server.files["ml-1m.zip"]
 

@@ -82,3 +82,19 @@ def test_sums_are_added_to_each_table_of_users_once(sharing: bool) -> None:
         for user, theirs in enumerate(rated(train)):
             expected = before[name][user] + items[theirs].sum(0) / math.sqrt(max(1, len(theirs)))
             torch.testing.assert_close(x[user].detach(), expected)
+
+
+def test_gradients_are_the_same_to_the_bit_on_several_threads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    users, items = (torch.randint(n, (4096,), generator=generator) for n in (300, 200))
+    train = Interactions(users, items, torch.ones(4096), 300, 200)
+    table = torch.randn((200, 64), generator=generator).requires_grad_()
+    weights = torch.randn((4096, 64), generator=generator)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        loss = [(weights * Watched(train).sums_but_own(table, users, items)).sum() for _ in range(5)]
+        gradients = [torch.autograd.grad(each, [table])[0] for each in loss]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(each, gradients[0]) for each in gradients)
