@@ -1,9 +1,9 @@
 """``main.py --preset tuned`` beside peers that are tuned like it: ``python benchmarks/peers.py --tuned``.
 
-Each peer gets the same number of draws of its settings, the first its library's defaults with 32 factors. They are judged
-on a validation side of the split on which ``study.search`` chose the preset's: part of the training side, so that no test
-side takes part. The best of them is then fitted on fresh splits, those of ``study.ablation``, one after the other with
-all cores to itself. ALS and EASE only rank; SVD and SVD++ rate.
+Each peer gets the same number of draws of its settings, the first its library's defaults with 32 factors. They are
+judged on a validation side of the split on which ``study.search`` chose the preset's: part of the training side, so
+that no test side takes part. The best is then fitted on fresh splits, those of ``study.ablation``, with all cores to
+itself. ALS and EASE only rank; SVD and SVD++ rate.
 """
 
 import argparse
