@@ -161,7 +161,8 @@ def _parse(block: Block, form: Layout, text: list[bool], source: Source, blanks:
             raise ValueError(f"{source}, below line {block.line}: cannot be read as lines of {form.width} columns each")
         kept = b"\n".join(line for line in block.content.splitlines() if line.strip())
         return _parse(Block(kept, block.line), form, text, source, blanks=False)
-    if not all(text) and _has_leading_zero(content, separator):
+    short = quotes and bool(table[form.width - 1].isna().any())  # or only empty, in a column that nobody reads
+    if short or (not all(text) and _has_leading_zero(content, separator)):
         _locate(block, form, text, source)
     return table
 

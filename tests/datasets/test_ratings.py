@@ -105,6 +105,7 @@ WRONG: dict[str, tuple[bytes | str, str]] = {
     "decimal comma": (H + "1,2,3\n1,3,3,5\n", "line 3: has 4 columns: expected 3 as in the first line"),
     "too few": (H + "1,2,3\n1,3\n", "line 3: has 2 columns: expected 3"),
     "quoted too many": (H + '1,2,3\n"1",3,4,9\n', "line 3: has 4 columns: expected 3"),
+    "quoted too few": ('user,item,rating,timestamp\n1,2,3,4\n"1",3,4\n', "line 3: has 3 columns: expected 4"),
     "two columns": ("user,item\n1,2\n", "line 1: fewer than three columns in 'user,item'"),
     "empty": ("", "is empty: expected a line a rating"),
     "blank": ("\n \n", "is empty: expected a line a rating"),
