@@ -173,7 +173,8 @@ def run(options: argparse.Namespace, group: Group) -> int:
     if len(history) < options.epochs:
         print(f"stopped after epoch {len(history) - 1}: none was better for {options.patience} epochs (--patience)")
     if evaluation.closing is not None:
-        print(ranking_line(evaluation.closing, SHOWN))
+        chosen_earlier = best_epoch(history) not in (None, len(history) - 1)
+        print(("after the last epoch: " if chosen_earlier else "") + ranking_line(evaluation.closing, SHOWN))
     print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0
 

@@ -6,6 +6,8 @@ The candidates c have the weights w_ic: 1 for the highest p_ic, or softmax(p_ic 
 trainer's generator, so that a run goes on to the bit.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,34 @@ from training.adam import AdamState
 from training.recipe import Recipe
 from training.steps import EagerStep, Weights, regression_loss
 from training.watched import Watched
+
+
+class WeightedLoss(torch.autograd.Function):
+    """Σ_c w_c · (1 − σ((p⁺ − p_c) / T)), with its derivative: half the passes over (batch, k) that autograd makes.
+
+    Args:
+        positive: (batch,) p⁺.
+        negative: (batch, k) p_c.
+        weights: (batch, k) w_c, which add up to 1; constants, and written over.
+        temperature: T.
+
+    Returns:
+        (batch,) losses.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, positive: Tensor, negative: Tensor, weights: Tensor, temperature: float) -> Tensor:
+        wrong = torch.sub(negative, positive.unsqueeze(1)).div_(temperature).sigmoid_()  # 1 − σ(x) = σ(−x)
+        weighted = weights.mul_(wrong)
+        losses: Tensor = weighted.sum(1)
+        ctx.temperature = temperature
+        ctx.save_for_backward(weighted.addcmul_(weighted, wrong, value=-1))
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        slope: Tensor = ctx.saved_tensors[0] * (gradients[0] / ctx.temperature).unsqueeze(1)
+        return -slope.sum(1), slope, None, None
 
 
 class TunedStep(EagerStep):
@@ -51,7 +81,7 @@ class TunedStep(EagerStep):
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """One step; negatives: (batch,) or (batch, candidates), or (batch, 0) where they are drawn here."""
         recipe = self.recipe
-        u_fact, u_reg = self._user_embeddings(users, items)
+        (u_fact, q_fact), (u_reg, q_reg) = self._embeddings(users, items)
         u_fact = self._dropout(u_fact, recipe.embedding_dropout)
         if recipe.shared_negatives:
             number = self.model.B.num_embeddings
@@ -60,57 +90,52 @@ class TunedStep(EagerStep):
         elif negatives.dim() == 1:
             negatives = negatives.unsqueeze(1)
         with torch.set_grad_enabled(self.weights.factorization > 0):  # else it is computed to be shown
-            factorization = self._factorization_loss(users, items, u_fact, negatives)
-        regression = regression_loss(self._ratings(u_reg, items), ratings)
+            p = torch.linalg.vecdot(u_fact, q_fact) + self.model.B(items).squeeze(-1)
+            factorization = self._factorization_loss(users, u_fact, p, negatives)
+        regression = regression_loss(self._ratings(u_reg, q_reg), ratings)
         if recipe.lr_schedule == "linear":
             left = max(0.0, 1.0 - self.adam.steps_taken.item() / self.steps)
             self.optimizer.param_groups[0]["lr"] = self.adam.learning_rate * left
         self._update(self.weights.factorization * factorization + self.weights.regression * regression)
         return torch.stack([factorization.detach(), regression.detach()])
 
-    def _user_embeddings(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch,) → (batch, d) for equation 1 and for equation 4."""
-        found: list[Tensor] = []
+    def _embeddings(self, users: Tensor, items: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(batch,) → u and q, (batch, d) each, for equation 1 and for equation 4."""
+        found: list[tuple[Tensor, Tensor]] = []
         for user_table, item_table in dict.fromkeys((self.model.factorization_tables, self.model.regression_tables)):
-            u: Tensor = user_table(users)
+            u, q = user_table(users), item_table(items)
             if self.recipe.watched_items:
-                u = u + self.watched.sums_but_own(item_table.weight, users, items)
-            found.append(u)
+                u = u + self.watched.sums_but_own(item_table.weight, users, q)
+            found.append((u, q))
         return found[0], found[-1]
 
-    def _scores(self, u: Tensor, items: Tensor) -> Tensor:
+    def _scores(self, u: Tensor, candidates: Tensor) -> Tensor:
         """Equation 1: (batch, d) and (batch, k) items of each, or (k,) of all → (batch, k)."""
-        q: Tensor = self.model.factorization_tables[1](items)
-        bias: Tensor = self.model.B(items).squeeze(-1)
-        return (u @ q.T if items.dim() == 1 else (u.unsqueeze(1) * q).sum(-1)) + bias
+        q: Tensor = self.model.factorization_tables[1](candidates)
+        bias: Tensor = self.model.B(candidates).squeeze(-1)
+        return torch.addmm(bias, u, q.T) if candidates.dim() == 1 else torch.linalg.vecdot(u.unsqueeze(1), q) + bias
 
-    def _factorization_loss(self, users: Tensor, items: Tensor, u: Tensor, candidates: Tensor) -> Tensor:
-        """L_F of a batch; the candidates are as ``_scores`` takes items."""
-        recipe, weights = self.recipe, None
+    def _factorization_loss(self, users: Tensor, u: Tensor, positive: Tensor, candidates: Tensor) -> Tensor:
+        """L_F of a batch whose items have (batch,) scores p; the candidates are as ``_scores`` takes them."""
+        recipe = self.recipe
         if recipe.negative_temperature == 0 and candidates.shape[-1] > 1:
             with torch.no_grad():
-                p = self._leave_out_rated(self._scores(u, candidates), users, candidates)
+                p = self._scores(u, candidates)
+                p = p + self.watched.penalties(users, candidates) if recipe.unseen_negatives else p
                 candidates = candidates.expand_as(p).gather(1, p.argmax(1, keepdim=True))
         p = self._scores(u, candidates)
         if recipe.negative_temperature > 0:
-            weights = self._leave_out_rated(p.detach() / recipe.negative_temperature, users, candidates).softmax(1)
-        losses = 1.0 - torch.sigmoid((self._scores(u, items.unsqueeze(1)) - p) / recipe.temperature)
-        losses = losses.squeeze(1) if weights is None else (weights * losses).sum(1)
+            penalties = self.watched.penalties(users, candidates) if recipe.unseen_negatives else torch.zeros_like(p)
+            weights = penalties.add_(p.detach(), alpha=1.0 / recipe.negative_temperature).softmax(1)
+            losses: Tensor = WeightedLoss.apply(positive, p, weights, recipe.temperature)
+        else:
+            losses = 1.0 - torch.sigmoid((positive - p.squeeze(1)) / recipe.temperature)
         if self.user_weights is not None:
             losses = self.user_weights[users] * losses
         return losses.mean()
 
-    def _leave_out_rated(self, logits: Tensor, users: Tensor, candidates: Tensor) -> Tensor:
-        """(batch, k) with −∞ for what the user rated, unless that is all; if the recipe asks for it."""
-        if not self.recipe.unseen_negatives:
-            return logits
-        rated = self.watched.contains(users, candidates)
-        return logits.masked_fill(rated & ~rated.all(1, keepdim=True), -torch.inf)
-
-    def _ratings(self, u: Tensor, items: Tensor) -> Tensor:
-        """Equation 4, with dropout after each ReLU."""
-        _, item_table = self.model.regression_tables
-        q = item_table(items)
+    def _ratings(self, u: Tensor, q: Tensor) -> Tensor:
+        """Equation 4 of (batch, d) embeddings, with dropout after each ReLU."""
         outputs = torch.cat([u, q, u * q], dim=-1)
         for layer in self.model.mlp_layers:
             outputs = layer(outputs)

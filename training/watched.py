@@ -19,7 +19,7 @@ from torch.nn import functional
 from data import Interactions
 from models import MultiTaskNet
 
-LARGEST_TABLE = 2**27  # pairs of users and items that are looked up in a table of bytes; above, by bisection
+LARGEST_TABLE = 2**25  # pairs of users and items that are looked up in a table; above, by bisection
 
 
 class _Bags(NamedTuple):
@@ -72,22 +72,30 @@ class Watched:
         sums: Tensor = _Product.apply(table, *self._matrices)
         return sums
 
-    def sums_but_own(self, table: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """(batch,) users and items that they rated → (batch, d) s_i without the item, n_i being as it was."""
+    def sums_but_own(self, table: Tensor, users: Tensor, own: Tensor) -> Tensor:
+        """(batch,) users, (batch, d) rows of what they rated → (batch, d) s_i without these, n_i being as it was."""
         # Not by indexing, whose gradient is added up in another order each time where several threads do it.
-        sums, own = functional.embedding(users, self.sums(table)), functional.embedding(items, table)
+        sums = functional.embedding(users, self.sums(table))
         return sums - self.scale[users].unsqueeze(1) * own
 
-    def contains(self, users: Tensor, items: Tensor) -> Tensor:
-        """Whether users rated items: (batch,) users and (k,) items, or (batch, k) of each user → (batch, k) bool."""
-        if self._table is not None and items.dim() == 1:  # the columns first: many times as fast as pair by pair
-            return self._table.index_select(1, items).index_select(0, users)
+    def penalties(self, users: Tensor, items: Tensor) -> Tensor:
+        """What makes items that users rated no candidates.
+
+        Args:
+            users: (batch,)
+            items: (k,), or (batch, k) of each user.
+
+        Returns:
+            (batch, k) float32 of its own: −∞ where the user rated the item and not all of the k, else 0.
+        """
+        if self._table is not None and items.dim() == 1:  # of all users first: many times as fast as pair by pair
+            return _unless_all(self._table.index_select(0, items).T.contiguous()).index_select(0, users)
         users = users.unsqueeze(1)
         if self._table is not None:
-            return self._table[users, items]
+            return _unless_all(self._table[items, users])
         key = users * self.train.num_items + items
         place = torch.searchsorted(self._pairs, key).clamp_(max=len(self._pairs) - 1)
-        return torch.eq(self._pairs[place], key)
+        return _unless_all(torch.where(torch.eq(self._pairs[place], key), -torch.inf, 0.0))
 
     @torch.no_grad()
     def fold_into(self, model: MultiTaskNet) -> None:
@@ -104,12 +112,12 @@ class Watched:
 
     @cached_property
     def _table(self) -> Tensor | None:
-        """(num_users, num_items) bool, where that is not too large."""
-        shape = self.train.num_users, self.train.num_items
+        """(num_items, num_users) float32 −∞ where the user rated the item, else 0; where that is not too large."""
+        shape = self.train.num_items, self.train.num_users
         if shape[0] * shape[1] > LARGEST_TABLE:
             return None
-        table = torch.zeros(shape, dtype=torch.bool, device=self.train.user_ids.device)
-        table[self.train.user_ids, self.train.item_ids] = True
+        table = torch.zeros(shape, device=self.train.user_ids.device)
+        table[self.train.item_ids, self.train.user_ids] = -torch.inf
         return table
 
     @cached_property
@@ -123,3 +131,9 @@ class Watched:
             _Bags(items[by_user], self.counts.cumsum(0) - self.counts, values[by_user]),
             _Bags(users[by_item], of_items.cumsum(0) - of_items, values[by_item]),
         )
+
+
+def _unless_all(penalties: Tensor) -> Tensor:
+    """(rows, k), with 0 in the rows that are −∞ throughout."""
+    every = torch.isneginf(penalties.amax(1, keepdim=True))
+    return penalties.masked_fill(every, 0.0) if bool(every.any()) else penalties

@@ -22,7 +22,7 @@ from training.sampling import Sampler
 from training.settings import Settings
 from training.step_factory import make_step
 from training.steps import EagerStep, Triples, Weights
-from training.tuned_step import TunedStep
+from training.tuned_step import TunedStep, WeightedLoss
 from training.watched import Watched
 
 Split = tuple[Interactions, Interactions]
@@ -163,6 +163,18 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
     torch.testing.assert_close(losses.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-5)
     for parameter, weight in net.named_parameters():
         torch.testing.assert_close(weight.detach().double(), oracle.weights[parameter].detach(), rtol=1e-3, atol=2e-4)
+
+
+def test_the_weighted_loss_has_its_own_derivative() -> None:
+    generator = torch.Generator().manual_seed(0)
+    positive, negative, logits = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3,), (3, 4), (3, 4))
+    )
+    weights = logits.softmax(1)
+    expected = (weights * (1 - torch.sigmoid((positive.unsqueeze(1) - negative) / 2.5))).sum(1)
+    torch.testing.assert_close(WeightedLoss.apply(positive, negative, weights.clone(), 2.5), expected)
+    inputs = positive.requires_grad_(), negative.requires_grad_()
+    assert torch.autograd.gradcheck(lambda *p: WeightedLoss.apply(*p, weights.clone(), 2.5), inputs)
 
 
 def test_without_ingredients_the_step_is_the_homeworks() -> None:

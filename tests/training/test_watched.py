@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
 from data import Interactions
 from models import MultiTaskNet
@@ -50,7 +51,7 @@ def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
 def test_an_item_is_left_out_of_its_own_users_sum() -> None:
     train = ratings(0)
     table = torch.randn((ITEMS, 4), generator=torch.Generator().manual_seed(1))
-    sums = Watched(train).sums_but_own(table, train.user_ids, train.item_ids)
+    sums = Watched(train).sums_but_own(table, train.user_ids, table[train.item_ids])
     for k, (user, item) in enumerate(zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True)):
         items = rated(train)[user]
         expected = (table[items].sum(0) - table[item]) / math.sqrt(len(items))
@@ -63,8 +64,18 @@ def test_what_was_rated_is_found_in_a_table_and_by_bisection(largest: int, monke
     train = ratings(2)
     expected = [sorted(items) for items in rated(train)]
     for items in (torch.arange(ITEMS), torch.arange(ITEMS).expand(USERS, ITEMS)):
-        found = Watched(train).contains(torch.arange(USERS), items)
-        assert [row.nonzero().squeeze(1).tolist() for row in found] == expected
+        found = Watched(train).penalties(torch.arange(USERS), items)
+        assert [row.isneginf().nonzero().squeeze(1).tolist() for row in found] == expected
+        assert found.isneginf().sum() == (found != 0).sum()
+
+
+@pytest.mark.parametrize("largest", [0, watched.LARGEST_TABLE])
+def test_who_rated_every_candidate_has_them_all(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "LARGEST_TABLE", largest)
+    train = Interactions(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 2]), torch.ones(3), 2, 3)
+    candidates, inf = torch.tensor([2, 0]), -math.inf
+    for items in (candidates, candidates.expand(2, 2)):
+        assert Watched(train).penalties(torch.arange(2), items).tolist() == [[0, 0], [inf, 0]]
 
 
 @pytest.mark.parametrize("sharing", [True, False])
@@ -93,7 +104,10 @@ def test_gradients_are_the_same_to_the_bit_on_several_threads() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        loss = [(weights * Watched(train).sums_but_own(table, users, items)).sum() for _ in range(5)]
+        loss = [
+            (weights * Watched(train).sums_but_own(table, users, functional.embedding(items, table))).sum()
+            for _ in range(5)
+        ]
         gradients = [torch.autograd.grad(each, [table])[0] for each in loss]
     finally:
         torch.set_num_threads(before)
