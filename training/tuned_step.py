@@ -1,4 +1,4 @@
-"""A step with the ingredients of a ``Recipe``, by autograd: with batches of thousands that costs little.
+"""A step with the ingredients of a ``Recipe``, by autograd: with batches of a thousand that costs little.
 
     L = λ_F · mean(ω_i · Σ_c w_ic · (1 − σ((p⁺ − p_ic) / T))) + λ_R · mean((r̂ − r)²) + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²)
 
