@@ -96,6 +96,22 @@ def test_the_scale_benchmark_prints_its_tables() -> None:
     assert [[cell.strip() for cell in row] for row in cells] == [["100k adam", "8192", n] for n in ("1", "2")]
 
 
+@pytest.mark.long
+def test_row_wise_adam_beside_dense_adam(data_dir: Path) -> None:
+    script = [sys.executable, str(ROOT / "benchmarks" / "optimizers.py"), "--sizes", "100k", "--epochs", "1"]
+    flags = ["--seeds", "2", "--rates", "0.001", "--data_dir", str(data_dir)]
+    done = subprocess.run([*script, *flags], capture_output=True, text=True, check=True)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["100k adam 0.001", "100k lazy_adam 0.001"]
+    assert float(rows[0][2].split()[0]) < float(rows[1][2].split()[0])  # dense Adam is faster at first
+    losses = []
+    for seed in range(2):
+        side, _ = random_train_test_split(data.load(data_dir), 0.05, torch.Generator().manual_seed(seed))
+        torch.manual_seed(seed)
+        losses.append(Trainer(MultiTaskNet(943, 1682), side, Settings(), seed).run_epoch().factorization)
+    assert float(rows[0][2].split()[0]) == pytest.approx(sum(losses) / 2, abs=1e-3)
+
+
 @pytest.mark.exhaustive
 def test_ranking_metrics_are_those_of_a_library() -> None:
     """With an installation of it."""

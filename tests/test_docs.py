@@ -65,6 +65,9 @@ SHORTENED = {
     "python benchmarks/scale.py --processes --sizes 100k 32m": (
         " --sizes 100k --rounds 1 --ratings 4096 --batches 4096"
     ),
+    "python benchmarks/optimizers.py": " --sizes 100k --epochs 1 --seeds 2",
+    "python benchmarks/optimizers.py --sizes 100k --epochs 200 --rates 0.001": " --epochs 1",
+    "python benchmarks/optimizers.py --sizes 10m --epochs 4 --seeds 1": " --sizes 100k --epochs 1",
     "python benchmarks/reading.py --train": " --ratings 2000",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
 }
