@@ -41,8 +41,8 @@ FIRST_SEED = 5
 PRESET, EASE = "the preset", "EASE, λ = 200"
 # The best of ``python -m study.search --task rating``.
 ONLY_RATES = (
-    "--regression_weight 1 --learning_rate 0.002 --weight_decay 0.01 --dropout 0.2 --batch_size 2048 --user_balance 0 "
-    "--negatives 1 --no-unseen_negatives --no-shared_negatives --negative_temperature 0"
+    "--regression_weight 1 --learning_rate 0.002 --weight_decay 0.01 --dropout 0.2 --batch_size 2048 --epochs 60 "
+    "--user_balance 0 --negatives 1 --no-unseen_negatives --no-shared_negatives --negative_temperature 0"
 )
 OWN_NEGATIVES = "--no-shared_negatives --negative_temperature 0"
 VARIANTS = {

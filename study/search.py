@@ -2,6 +2,7 @@
 
     python -m study.search                          # 40 draws on one split, the best 8 again on three; 25 minutes
     python -m study.search --task rating            # the same for a network that only rates; four minutes
+    python -m study.search --task length --splits 6 # how many epochs: three values, on six splits; five minutes
     python -m study.search --draws 4 --again 2 --epochs 1   # a look
 
 Splits are those of the seeds from FIRST_SEED on, which no reported figure uses; their test sides are not looked at.
@@ -47,7 +48,7 @@ class Task(NamedTuple):
     Attributes:
         fixed: flags besides the preset's.
         space: what is drawn, each value with the same probability; everything else is the preset's.
-        first: judged before those at random.
+        first: judged before those at random; all there are, where nothing is drawn.
         score: of an MRR and an MSE; the higher, the better.
     """
 
@@ -57,6 +58,8 @@ class Task(NamedTuple):
     score: Callable[[float, float], float]
 
 
+# The preset's length while the other flags were searched; the task "length" asked whether less will do.
+LONGER = {"epochs": 60, "learning_rate": 0.007}
 # How the preset came to be: from one hard negative drawn for each example, to all of a batch's, and what users watched.
 HARDEST = {
     "negatives": 6, "shared_negatives": False, "negative_temperature": 0.0, "user_balance": 0.0,
@@ -80,15 +83,16 @@ TASKS = {
             "regression_weight": (0.003, 0.0055, 0.01),
         },
         (
-            {},
-            HARDEST,
-            HARDEST | {"watched_items": True},
-            {"watched_items": False},
-            {"weight_decay": 5e-6, "embedding_dropout": 0.4},
-            {"weight_decay": 5e-6, "embedding_dropout": 0.4, "negatives": 128},
+            LONGER,
+            LONGER | HARDEST,
+            LONGER | HARDEST | {"watched_items": True},
+            LONGER | {"watched_items": False},
+            LONGER | {"weight_decay": 5e-6, "embedding_dropout": 0.4},
+            LONGER | {"weight_decay": 5e-6, "embedding_dropout": 0.4, "negatives": 128},
         ),
         lambda mrr, mse: mrr / mse,
     ),
+    "length": Task({}, {}, (LONGER, {"epochs": 55, "learning_rate": 0.0075}, {}), lambda mrr, mse: mrr / mse),
     "rating": Task(
         {
             "factorization_weight": 0.0,
@@ -107,7 +111,7 @@ TASKS = {
             "batch_size": (1024, 2048),
             "epochs": (20, 40, 60),
         },
-        ({}, {"watched_items": False}),
+        (LONGER, LONGER | {"watched_items": False}),
         lambda _, mse: 1 / mse,
     ),
 }
@@ -167,10 +171,11 @@ def run_all(options: argparse.Namespace) -> pd.DataFrame:
                 )
                 write_whole(pd.DataFrame(rows).to_csv(index=False).encode(), path)
 
-    run([(number, FIRST_SEED) for number in range(options.draws)])
+    draws = options.draws if task.space else min(options.draws, len(task.first))
+    run([(number, FIRST_SEED) for number in range(draws)])
     first = pd.DataFrame(rows).sort_values("score", ascending=False)
     best = first["draw"].head(options.again).tolist()
-    run([(number, FIRST_SEED + other) for number in best for other in (1, 2)])
+    run([(number, FIRST_SEED + other) for number in best for other in range(1, options.splits)])
     return pd.DataFrame(rows)
 
 
@@ -180,14 +185,15 @@ def main() -> int:
     flag = parser.add_argument
     flag("--task", choices=TASKS, default="both", help="which (%(default)s)")
     flag("--draws", type=int, default=40, help="how many (%(default)s)")
-    flag("--again", type=int, default=8, help="how many of the best on two splits more (%(default)s)")
+    flag("--again", type=int, default=8, help="how many of the best on further splits (%(default)s)")
+    flag("--splits", type=int, default=3, help="on how many splits these, the first included (%(default)s)")
     flag("--epochs", type=int, help="in place of those drawn, for a look")
     flag("--jobs", type=int, default=available_cores(), help="how many at a time (%(default)s)")
     flag("--logdir", type=Path, default=Path("run"), help="folder for search.csv (%(default)s)")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
     options = parser.parse_args()
     try:
-        check_at_least(options, draws=1, again=1, jobs=1)
+        check_at_least(options, draws=1, again=1, splits=1, jobs=1)
         if options.epochs is not None:
             check_at_least(options, epochs=1)
         check_folder(options.logdir)

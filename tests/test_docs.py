@@ -57,6 +57,7 @@ SHORTENED = {
     "python -m study.ablation": f"{ONE_EPOCH} --seeds 1",
     "python -m study.search": f"{ONE_EPOCH} --draws 2 --again 1",
     "python -m study.search --task rating": f"{ONE_EPOCH} --draws 2 --again 1",
+    "python -m study.search --task length --splits 6": f"{ONE_EPOCH} --draws 1 --splits 2",
     "python main.py --preset tuned": ONE_EPOCH,
     "python recommend.py --logdir run/tuned_shared=True_LF=0.99_LR=0.0055 --user 42": "",
     "python benchmarks/speed.py --epochs 5": " --rounds 1 --threads 1 --embeddings shared --synthetic 1000",

@@ -34,10 +34,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tuned": {
         "factorization_weight": 0.99,
         "regression_weight": 0.0055,
-        "epochs": 60,
+        "epochs": 50,
         "embedding_dim": 64,
         "batch_size": 1024,
-        "learning_rate": 0.007,
+        "learning_rate": 0.008,
         "negatives": 256,
         "unseen_negatives": True,
         "shared_negatives": True,

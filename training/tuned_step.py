@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models import MultiTaskNet
-from training.adam import AdamState
+from training.adam import AdamState, Parameters, adam_update
 from training.recipe import Recipe
 from training.steps import EagerStep, Weights, regression_loss
 from training.watched import Watched
@@ -93,9 +93,6 @@ class TunedStep(EagerStep):
             p = torch.linalg.vecdot(u_fact, q_fact) + self.model.B(items).squeeze(-1)
             factorization = self._factorization_loss(users, u_fact, p, negatives)
         regression = regression_loss(self._ratings(u_reg, q_reg), ratings)
-        if recipe.lr_schedule == "linear":
-            left = max(0.0, 1.0 - self.adam.steps_taken.item() / self.steps)
-            self.optimizer.param_groups[0]["lr"] = self.adam.learning_rate * left
         self._update(self.weights.factorization * factorization + self.weights.regression * regression)
         return torch.stack([factorization.detach(), regression.detach()])
 
@@ -147,13 +144,17 @@ class TunedStep(EagerStep):
         if probability == 0:
             return values
         kept = torch.rand(values.shape, generator=self.generator, device=values.device) >= probability
-        return values * kept / (1.0 - probability)
+        return values * kept.to(values.dtype).div_(1.0 - probability)  # in one pass there, and one back
 
     def _update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=False)
+        adam, recipe = self.adam, self.recipe
+        values, gradient = adam.flat.detach(), adam.flat.grad
+        assert gradient is not None
+        gradient.zero_()
         loss.backward()
-        if self.recipe.weight_decay:
-            flat = self.adam.flat
-            assert flat.grad is not None
-            flat.grad[: self.decayed].add_(flat.detach()[: self.decayed], alpha=self.recipe.weight_decay)
-        self.optimizer.step()
+        if recipe.weight_decay:
+            gradient[: self.decayed].add_(values[: self.decayed], alpha=recipe.weight_decay)
+        if recipe.lr_schedule == "linear":
+            left = max(0.0, 1.0 - adam.steps_taken.item() / self.steps)
+            adam = adam._replace(learning_rate=adam.learning_rate * left)
+        adam_update(adam, [Parameters(values, gradient, adam.first_moment, adam.second_moment)])

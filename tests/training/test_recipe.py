@@ -333,7 +333,7 @@ def test_a_recipe_that_cannot_be_is_one_line(
 def test_a_preset_is_a_set_of_flags() -> None:
     assert parse_arguments([]) == parse_arguments(["--preset", "homework"])
     tuned = parse_arguments(["--preset", "tuned", "--negatives", "3"])
-    assert (tuned.negatives, tuned.batch_size, tuned.epochs, tuned.planned_epochs) == (3, 1024, 60, 60)
+    assert (tuned.negatives, tuned.batch_size, tuned.epochs, tuned.planned_epochs) == (3, 1024, 50, 50)
     assert tuned.logdir.name.startswith("tuned_")
     assert math.isclose(tuned.average_last, 1 / 3)
     assert parse_arguments([]).planned_epochs == 0
