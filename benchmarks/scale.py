@@ -1,7 +1,7 @@
 """What a rating costs at the sizes of MovieLens 100K, 1M, 10M and 32M, and what several processes save.
 
     python benchmarks/scale.py                            # five minutes, 4 GiB at 32M
-    python benchmarks/scale.py --processes                # one process against two, in a minute
+    python benchmarks/scale.py --processes                # one process against two, in some minutes
     python benchmarks/scale.py --sizes 100k 32m --whole   # whole epochs
 
 The ratings are drawn here with the releases' numbers of users and items, popularity and activity log-normal; their
@@ -152,6 +152,7 @@ def measure_processes(options: argparse.Namespace) -> None:
                 for processes in best:
                     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
                     arguments = ["--inside", name, "--batch_size", str(batch_size), "--ratings", str(options.ratings)]
+                    arguments += ["--optimizer", options.optimizer]
                     done = subprocess.run(
                         [sys.executable, *launcher, __file__, *arguments],
                         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -167,7 +168,7 @@ def measure_inside(options: argparse.Namespace) -> None:
     """As one of several processes: print the Adam and the cost, once."""
     group, size = join(), SIZES[options.inside]
     share = min(1.0, 4 * options.ratings / size.ratings)
-    trainer = trainer_of(size, draw(size, share, 0), "auto", options.batch_size, group)
+    trainer = trainer_of(size, draw(size, share, 0), options.optimizer, options.batch_size, group)
     work = part(trainer, torch.randperm(len(trainer.train), generator=trainer.generator)[: options.ratings])
     costs = []
     for _ in range(4):
@@ -187,6 +188,7 @@ def command_line() -> int:
     parser.add_argument(
         "--batches", type=int, nargs="+", default=[256, 2048, 8192], help="with --processes (%(default)s)"
     )
+    parser.add_argument("--optimizer", choices=("auto", "adam", "lazy_adam"), default="auto", help="with --processes")
     parser.add_argument("--whole", action="store_true", help="two whole epochs of each, without a warm-up")
     parser.add_argument("--processes", action="store_true", help="one process against two")
     parser.add_argument("--inside", choices=SIZES, help=argparse.SUPPRESS)

@@ -63,9 +63,10 @@ SHORTENED = {
     "python benchmarks/speed.py --epochs 5": " --rounds 1 --threads 1 --embeddings shared --synthetic 1000",
     "python benchmarks/scale.py": " --sizes 100k --rounds 1 --ratings 512",
     "python benchmarks/scale.py --whole --sizes 100k 32m": " --sizes 100k --rounds 1",
-    "python benchmarks/scale.py --processes --sizes 100k 32m": (
-        " --sizes 100k --rounds 1 --ratings 4096 --batches 4096"
-    ),
+    "python benchmarks/scale.py --processes --sizes 100k 32m --batches 256 2048 8192 32768 65536 --ratings 800000 "
+    "--rounds 3": " --sizes 100k --rounds 1 --ratings 4096 --batches 4096",
+    "python benchmarks/scale.py --processes --sizes 32m --batches 8192 32768 65536 --ratings 800000 --rounds 3 "
+    "--optimizer lazy_adam": " --sizes 100k --rounds 1 --ratings 4096 --batches 4096",
     "python benchmarks/optimizers.py": " --sizes 100k --epochs 1 --seeds 2",
     "python benchmarks/optimizers.py --sizes 100k --epochs 200 --rates 0.001": " --epochs 1",
     "python benchmarks/optimizers.py --sizes 10m --epochs 4 --seeds 1": " --sizes 100k --epochs 1",
