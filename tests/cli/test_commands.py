@@ -86,6 +86,7 @@ SHORT = {  # each command on a small piece of its real work
     "probes": "--epochs 1 --seeds 1 --logdir {folder} --data_dir {data}",
     "search": "--epochs 1 --draws 1 --again 1 --logdir {folder} --data_dir {data}",
     "ablation": "--epochs 1 --seeds 1 --logdir {folder} --data_dir {data}",
+    "optimizers": "--sizes 100k --epochs 1 --seeds 1 --data_dir {data}",
     "kill": "--kills 1 --epochs 2 --data_dir {data}",
     "peers": "--epochs 1 --seeds 1 --peers --data_dir {data}",
     "plain_trainer": "--epochs 1 --logdir {folder} --data_dir {data}",
@@ -104,11 +105,22 @@ WRITTEN = {
 }
 
 
+def test_every_command_is_among_those_tried_on_real_work() -> None:
+    assert set(SHORT) == set(COMMANDS)
+
+
 def short(name: str, folder: Path, data: Path) -> list[str]:
     trained = folder / "trained"
     if name == "recommend":
         run(["main.py", "--epochs=1", f"--logdir={trained}", f"--data_dir={data}"])
     return [*COMMANDS[name], *SHORT[name].format(folder=folder, data=data, run=trained).split()]
+
+
+def long_for(*names: str) -> "list[object]":
+    """All commands: these among the long tests, the others, whose code for it is theirs, among the exhaustive ones."""
+    return [
+        pytest.param(name, marks=pytest.mark.long if name in names else pytest.mark.exhaustive) for name in COMMANDS
+    ]
 
 
 FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
@@ -140,8 +152,7 @@ def test_the_others_as_well(name: str, tmp_path: Path, data_dir: Path) -> None:
     test_every_command_does_its_work_whatever_its_streams_are(name, "output full", tmp_path, data_dir)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", [*FOR_USERS, "scale", "reading"])
+@pytest.mark.parametrize("name", long_for(*FOR_USERS))
 def test_output_that_nobody_reads_ends_every_command_in_status_1_with_its_files_written(
     name: str, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -159,10 +170,11 @@ def test_output_that_nobody_reads_ends_every_command_in_status_1_with_its_files_
         assert (tmp_path / WRITTEN[name]).stat().st_size > 0
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "recommend"])  # which is over in no time
+@pytest.mark.parametrize("name", long_for("main", "grader", "experiments", "probes", "search", "peers", "scale"))
 def test_every_command_is_stopped_in_one_line_and_leaves_no_process(name: str, tmp_path: Path, data_dir: Path) -> None:
-    trainers = ("main", "experiments", "probes", "search", "ablation", "plain_trainer", "ranking_library")
+    if name == "recommend":
+        pytest.skip("it is over in no time")
+    trainers = ("main", "experiments", "probes", "search", "ablation", "plain_trainer", "ranking_library", "optimizers")
     more = {name: ["--epochs", "1000000"] for name in trainers}
     more |= {"kill": ["--kills", "9999"], "speed": ["--rounds", "9999"], "scale": ["--rounds", "9999"]}
     more |= {"rubric_bands": ["--seeds", "9999"], "reading": ["--ratings", "9999999"], "peers": ["--epochs", "9999"]}

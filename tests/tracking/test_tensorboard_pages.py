@@ -148,8 +148,10 @@ def test_time_series_have_five_cards_with_every_run(page: Page, logdir: Path) ->
 
         def values(tag: str = tag) -> dict[str, float]:
             """Of each run, by the table below the curves: name, smoothed value, value, step, …"""
-            texts = page.texts(page.card("card-view", tag))
-            return {name: float(texts[texts.index(name) + 2]) for name in NAMES if name in texts}
+            card = page.card("card-view", tag)
+            texts = page.texts(card) if card is not None else []  # of None: of the whole page
+            smoothed = dict(zip(texts, texts[2:], strict=False))
+            return {name: float(smoothed[name]) for name in NAMES if re.fullmatch(r"[\d.e-]+", smoothed.get(name, ""))}
 
         assert within(lambda: len(values()) == len(NAMES) and values()) == {
             name: pytest.approx(last(logdir, name)[tag], rel=1e-3) for name in NAMES
