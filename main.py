@@ -97,7 +97,7 @@ def find_checkpoint(
     checkpoint = None
     with group.agreement():
         if folder is not None and options.resume and (checkpoint := resuming.find(folder, plan)) is not None:
-            trainer.restore(checkpoint)
+            train.restore(trainer, checkpoint)
         if folder is not None and options.resume:
             resuming.announce(folder, plan, checkpoint)
         if folder is not None and checkpoint is None:

@@ -1,4 +1,4 @@
-"""Training: one epoch, and the loop over epochs that TensorBoard watches.
+"""Training: the loop over epochs that TensorBoard watches.
 
     trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01), seed=0)
     with RunFolder(Path("run/mine")) as folder:
@@ -9,233 +9,69 @@ them. It minimizes
 
     L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
 
-with Adam. The negative items need no rating and so never pass through the MLP. How a step is taken is the subject of
-``training/``.
+with Adam. The negative items need no rating and so never pass through the MLP. An epoch of such steps is the subject of
+``training/trainer.py``, a step that of ``training/steps.py``.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
+from typing import Any
 
 from cli.signals import Stopped
 from data import Interactions, fingerprint
-from models import MultiTaskNet
 from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.history import COLUMNS, COLUMNS_WITH_VALIDATION, EpochMetrics, best_epoch
 from tracking.progress import progress_bar
 from tracking.saving import Saver
 from tracking.tensorboard import CHARTS, RANKING_TAGS, TAGS, VALIDATION_TAGS, EventFile
-from training.adam import flatten, start_adam
 from training.devices import threads_for
 from training.evaluation import SHOWN, Evaluation
-from training.parallel import ALONE, Group, LostProcess
-from training.sampling import Sampler
-from training.settings import Settings
-from training.step_factory import make_step, pick_optimizer
-from training.steps import Weights
-from training.watched import Watched
+from training.parallel import LostProcess
+from training.trainer import Losses, Trainer
 
-ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
+__all__ = ["Losses", "Trainer", "fit", "restore", "to_checkpoint"]
 
 
-class Losses(NamedTuple):
-    """Mean losses of an epoch, over its triples: equations 3 and 5, and their λ-weighted sum."""
+def to_checkpoint(
+    trainer: Trainer, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
+) -> Checkpoint:
+    """Everything that a run goes on from. Its tensors are the trainer's own, and change with the next step."""
+    columns = COLUMNS if all(math.isnan(metrics.validation_mse) for metrics in history) else COLUMNS_WITH_VALIDATION
+    rows = [list(metrics)[: len(columns)] for metrics in history]
+    return Checkpoint(settings, data, trainer.device.type, list(columns), rows, list(times), trainer.state())
 
-    factorization: float
-    regression: float
-    joint: float
 
-
-class Trainer:
-    """A network, its training data on the network's device, and Adam.
-
-    Args:
-        model: the network to train, in place.
-        train: observed interactions; moved to the model's device whole.
-        settings: weights of the losses, batch size, learning rate.
-        seed: of the shuffles and the negative items.
-        eager: take the plain step of the homework's definition instead of the fastest.
-        group: the processes that train together, each with a trainer made as this one is.
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Take a trainer back, or on, to a checkpoint of one that was made as it was.
 
     Raises:
-        ValueError: the data is empty or does not fit the network, or the network has sparse gradients.
+        ValueError: the checkpoint holds other tensors than the trainer.
     """
-
-    def __init__(
-        self,
-        model: MultiTaskNet,
-        train: Interactions,
-        settings: Settings,
-        seed: int,
-        eager: bool = False,
-        group: Group = ALONE,
-    ) -> None:
-        users, items = model.factorization_tables
-        if len(train) == 0:
-            raise ValueError("there are no training ratings: expected at least one")
-        if (train.num_users, train.num_items) != (users.num_embeddings, items.num_embeddings):
-            raise ValueError(
-                f"the network has {users.num_embeddings} users and {items.num_embeddings} items, "
-                f"but the ratings have {train.num_users} and {train.num_items}"
-            )
-        if users.sparse:
-            raise ValueError("the network has sparse gradients, which Adam does not take: make it with sparse=False")
-        self.device = items.weight.device
-        self.model = model
-        self.train = train.to(self.device)
-        self.settings = settings
-        self.batch_size = min(settings.batch_size, len(train))
-        self.epoch = 0
-        self.adam = start_adam(flatten(model), settings.learning_rate)
-        weights = Weights(settings.factorization_weight, settings.regression_weight)
-        self.optimizer = pick_optimizer(settings.optimizer, model, self.batch_size)
-        self.group = group
-        self.seed = seed
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        recipe = settings.recipe
-        steps = settings.epochs * -(-len(train) // self.batch_size)
-        self.watched = Watched(self.train)
-        ingredients = recipe, self.generator, steps, self.watched
-        self.step = make_step(model, self.adam, weights, eager, self.optimizer, group, ingredients)
-        candidates = 0 if recipe.shared_negatives else recipe.negatives
-        self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
-        self.average = torch.zeros_like(self.adam.flat.data) if recipe.average_last > 0 else None
-        if recipe.start_at_mean:
-            with torch.no_grad():
-                output = [layer for layer in model.mlp_layers if isinstance(layer, nn.Linear)][-1]
-                output.bias.fill_(self.train.ratings.cpu().double().mean().item())
-
-    def run_epoch(self) -> Losses:
-        """Train on every triple once, in a new order and with new negative items.
-
-        Returns:
-            The losses, each averaged over the epoch's triples as they were met.
-
-        Raises:
-            FloatingPointError: a loss stopped being finite.
-        """
-        n = len(self.train)
-        # The losses stay on the device until all steps are done, because reading one would wait for its step.
-        blocks = [self.step.run(triples, self.batch_size) for triples in self.sampler.epoch()]
-        losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-        self._check_finite(losses)
-        sizes = torch.full((len(losses),), float(self.batch_size), device=self.device)
-        sizes[-1] = n - self.batch_size * (len(losses) - 1)
-        factorization, regression = ((sizes @ losses) / n).tolist()
-        self.epoch += 1
-        averaged = self.averaged_epochs
-        if self.average is not None and averaged > 0:
-            self.average += (self.adam.flat.data - self.average) / averaged
-        return Losses(
-            factorization,
-            regression,
-            self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
-        )
-
-    @property
-    def averaged_epochs(self) -> int:
-        """Over how many epochs the weights are averaged so far."""
-        recipe, epochs = self.settings.recipe, self.settings.epochs
-        return max(0, self.epoch - recipe.first_averaged(epochs)) if self.average is not None else 0
-
-    @contextmanager
-    def as_evaluated(self) -> Iterator[None]:
-        """The network is what is evaluated and recommends: with its mean weights, and with what users watched."""
-        averaged = self.average is not None and self.averaged_epochs > 0
-        if not (averaged or self.settings.recipe.watched_items):
-            yield
-            return
-        own = self.adam.flat.data.clone()
-        try:
-            if self.average is not None and averaged:
-                self.adam.flat.data.copy_(self.average)
-            if self.settings.recipe.watched_items:
-                self.watched.fold_into(self.model)
-            yield
-        finally:
-            self.adam.flat.data.copy_(own)
-
-    def checkpoint(
-        self, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
-    ) -> Checkpoint:
-        """Everything that training goes on from. Its tensors are the trainer's own, and change with the next step."""
-        columns = COLUMNS if all(math.isnan(metrics.validation_mse) for metrics in history) else COLUMNS_WITH_VALIDATION
-        tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
-        tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
-        tensors["generator"] = self.generator.get_state()
-        if self.average is not None:
-            tensors["average"] = self.average
-        return Checkpoint(
-            settings,
-            data,
-            self.device.type,
-            list(columns),
-            [list(metrics)[: len(columns)] for metrics in history],
-            list(times),
-            {name: tensor.detach() for name, tensor in tensors.items()},
-        )
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back, or on, to a checkpoint of a trainer that was made as this one was.
-
-        Raises:
-            ValueError: it holds other tensors than this trainer.
-        """
-        tensors, own = checkpoint.tensors, self.checkpoint({}, "", [], []).tensors
-        if checkpoint.device != self.device.type:
-            own["generator"] = tensors.get("generator", own["generator"])
-        if {name: (x.shape, x.dtype) for name, x in tensors.items()} != {n: (x.shape, x.dtype) for n, x in own.items()}:
-            raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
-        network = {name.removeprefix("network."): x for name, x in tensors.items() if name.startswith("network.")}
-        self.model.load_state_dict(network)  # copies into the vector that the steps train
-        for name in ADAM_STATE:
-            getattr(self.adam, name).copy_(tensors[f"adam.{name}"])
-        self.epoch = len(checkpoint.history)
-        if self.average is not None:
-            self.average.copy_(tensors["average"])
-        if checkpoint.device == self.device.type:
-            self.generator.set_state(tensors["generator"])
-        else:  # each kind of device has random numbers of its own, so that the run can only go on with others
-            self.generator.manual_seed((self.seed + self.epoch) % 2**64)
-
-    @property
-    def notice(self) -> str:
-        """What to tell the user where row-wise Adam trains, else nothing."""
-        rowwise = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
-        return rowwise if self.optimizer == "lazy_adam" else ""
-
-    @property
-    def likely_cause(self) -> str:
-        """What most likely made a loss infinite."""
-        rate, *weights = (
-            self.settings.learning_rate,
-            self.settings.factorization_weight,
-            self.settings.regression_weight,
-        )
-        return f"learning_rate {rate:g} or one of the weights {weights[0]:g} and {weights[1]:g} is probably too large"
-
-    def _check_finite(self, losses: Tensor) -> None:
-        """Name the first step and task whose loss is not finite. losses: (steps, 2)."""
-        wrong = (~losses.isfinite()).nonzero()
-        if len(wrong) > 0:
-            step, task = wrong[0].tolist()
-            raise FloatingPointError(
-                f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {Losses._fields[task]} loss became "
-                f"{losses[step, task].item()}; {self.likely_cause}"
-            )
+    trainer.load_state(checkpoint.tensors, len(checkpoint.history), checkpoint.device)
 
 
-def _check_finite(scores: tuple[float, float], epoch: int, trainer: Trainer) -> None:
-    for tag, score in zip(TAGS[3:], scores, strict=True):
+UNKNOWN = (math.nan,) * 4  # MRR and MSE of test and validation side after an epoch that is not evaluated
+
+
+def _scores(
+    trainer: Trainer, epoch: int, evaluation: Evaluation, validation: Evaluation | None
+) -> tuple[float, float, float, float]:
+    """MRR and MSE of the test side, and of the validation side where there is one.
+
+    Raises:
+        FloatingPointError: one of the test side's is not finite.
+    """
+    with trainer.as_evaluated():
+        test = evaluation.mrr(), evaluation.mse()
+        held_out = (validation.mrr(), validation.mse()) if validation is not None else UNKNOWN[:2]
+    for tag, score in zip(TAGS[3:], test, strict=True):
         if not math.isfinite(score):
             raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
+    return *test, *held_out
 
 
 def fit(
@@ -292,7 +128,7 @@ def fit(
     times = list(checkpoint.times) if checkpoint else []
     best_at = best_epoch(history)
     if checkpoint:
-        trainer.restore(checkpoint)
+        restore(trainer, checkpoint)
     saver = Saver(folder, checkpoint) if folder else None
     with (
         threads_for(trainer.model, trainer.batch_size),
@@ -308,21 +144,15 @@ def fit(
                 if patience > 0 and best_at is not None and epoch - best_at > patience:
                     break
                 losses = trainer.run_epoch()
-                scores, judged = (math.nan, math.nan), (math.nan, math.nan)
-                if evaluation.is_due(epoch, epochs):
-                    with trainer.as_evaluated():
-                        scores = evaluation.mrr(), evaluation.mse()
-                        if validation is not None:
-                            judged = validation.mrr(), validation.mse()
-                    _check_finite(scores, epoch, trainer)
-                metrics = EpochMetrics(*losses, *scores, *judged)
+                due = evaluation.is_due(epoch, epochs)
+                metrics = EpochMetrics(*losses, *(_scores(trainer, epoch, evaluation, validation) if due else UNKNOWN))
                 history.append(metrics)
                 if best_at is None or best_epoch([history[best_at], metrics]) == 1:
                     best_at = epoch if metrics.choice is not None else None
                 times.append(time.time())
                 if saver is None or events is None:
                     continue
-                now = trainer.checkpoint(settings, data, history, times)
+                now = to_checkpoint(trainer, settings, data, history, times)
                 saver.keep(now, is_best=best_at == epoch)
                 events.add(epoch, metrics, times[-1])
                 bar.set_postfix_str(

@@ -1,6 +1,7 @@
 """How one step of training is taken.
 
     steps.py         the losses, and the step as the homework defines it; start reading here
+    trainer.py       a network in training: one epoch of steps, and the state that it goes on from
     sampling.py      the order of the training examples, and their negative items
     flags.py         the flags of an experiment
     preparation.py   what an experiment starts from: the sides of its ratings, its network

@@ -17,7 +17,7 @@ from tracking.checkpoint import BEST, load
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics, best_epoch
 from tracking.tensorboard import EventFile
-from train import Trainer, fit
+from train import Trainer, fit, restore
 from training import preparation
 from training.evaluation import Evaluation
 from training.flags import parse_arguments
@@ -58,7 +58,7 @@ def test_the_best_epoch_is_the_one_of_the_plain_loop_and_is_kept_as_it_was(split
     assert kept is not None
     assert len(kept.history) == best + 1
     restored = trainer(train)
-    restored.restore(kept)
+    restore(restored, kept)
     assert torch.equal(restored.adam.flat, weights[best])
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [float(row["validation_mrr"]) / float(row["validation_mse"]) for row in rows] == scores

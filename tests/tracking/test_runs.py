@@ -78,7 +78,7 @@ def trainer(split: Split) -> train.Trainer:
 @pytest.fixture
 def checkpoint(trainer: train.Trainer) -> Checkpoint:
     history = [EpochMetrics(0.5, 3.0, 1.0, 0.1, 2.0), EpochMetrics(0.25, 1 / 3, 1.0, 0.1, 2.0)]
-    return trainer.checkpoint({"seed": 3, "layer_sizes": [12, 5]}, "data", history, [1.5, 2.5])
+    return train.to_checkpoint(trainer, {"seed": 3, "layer_sizes": [12, 5]}, "data", history, [1.5, 2.5])
 
 
 def equal(one: Checkpoint, other: Checkpoint) -> bool:
@@ -494,11 +494,11 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
 def test_a_checkpoint_of_another_device_goes_on_with_other_random_numbers(
     trainer: train.Trainer, checkpoint: Checkpoint
 ) -> None:
-    trainer.restore(dataclasses.replace(checkpoint, device="cuda"))
+    train.restore(trainer, dataclasses.replace(checkpoint, device="cuda"))
     one = torch.rand(3, generator=trainer.generator)
-    trainer.restore(dataclasses.replace(checkpoint, device="cuda"))
+    train.restore(trainer, dataclasses.replace(checkpoint, device="cuda"))
     assert torch.equal(one, torch.rand(3, generator=trainer.generator))
-    trainer.restore(checkpoint)
+    train.restore(trainer, checkpoint)
     assert not torch.equal(one, torch.rand(3, generator=trainer.generator))
 
 

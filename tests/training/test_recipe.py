@@ -13,7 +13,7 @@ from metrics import mse_score
 from models import MultiTaskNet
 from serving.recommender import Recommender
 from tracking.folder import RunFolder
-from train import Trainer, fit
+from train import Trainer, fit, to_checkpoint
 from training.adam import flatten, start_adam
 from training.evaluation import Evaluation
 from training.flags import parse_arguments
@@ -260,7 +260,7 @@ def test_a_run_with_every_ingredient_goes_on_to_the_bit(split: Split, tmp_path: 
         with RunFolder(tmp_path / f"{stop}") as folder:
             trainer = Trainer(small(train), train, settings(6, **EVERYTHING), 3)
             history = fit(trainer, test, stop, folder)
-            checkpoint = trainer.checkpoint({}, data.fingerprint(train, test), history, [0.0] * stop).copy()
+            checkpoint = to_checkpoint(trainer, {}, data.fingerprint(train, test), history, [0.0] * stop).copy()
             again = Trainer(small(train), train, settings(6, **EVERYTHING), 3)
             assert fit(again, test, 6, folder, checkpoint=checkpoint) == whole
 
