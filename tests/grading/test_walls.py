@@ -239,10 +239,11 @@ def stopped_by(walls: Collection[str]) -> dict[str, bool]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has all walls")
 def test_which_wall_stops_what() -> None:
     """Each wall alone, and all but each; the table is the one in docs/grading.md."""
-    with Sandbox(unconfined=True) as sandbox:
-        sandbox.start()
-        if sandbox.confinement.missing:
-            pytest.skip(f"needs all walls, and here it lacks {sandbox.confinement.missing}")
+    for walls in ([wall] for wall in WALLS):
+        with Sandbox(walls, unconfined=True) as sandbox:
+            sandbox.start()
+            if missing := {wall: why for wall, why in sandbox.confinement.missing.items() if wall in walls}:
+                pytest.skip(f"each wall has to stand by itself, and here one does not: {missing}")
     without_any = stopped_by(())
     alone = {wall: stopped_by([wall]) for wall in WALLS}
     without = {wall: stopped_by([each for each in WALLS if each != wall]) for wall in WALLS}
