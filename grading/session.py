@@ -15,7 +15,7 @@ from grading.messages import LENGTHS, NO_ANSWER, Answer, Unanswered, lengths, pa
 
 MEMORY = 4 * 2**30  # bytes, of all processes of a session together
 PRINTED = 2**14  # bytes that are kept of what a submission prints
-WARDEN_TIMEOUT = 5.0  # seconds for what the warden does in milliseconds
+WARDEN_TIMEOUT = 15.0  # seconds for what the warden does in milliseconds, or within guard.DYING where something resists
 DYING = 0.2  # seconds in which a process that has closed its channel is over, and its exit status known
 
 
