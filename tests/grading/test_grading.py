@@ -3,6 +3,7 @@
 import random
 import socket
 import stat
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from grading import submissions
+from grading import guard, submissions
 from grading.messages import LENGTHS, Answer, Unanswered, pack, receive, unpack
 from grading.oracle import Wrong, close, look_up, mlp
 from grading.sandbox import Sandbox, remove
+from grading.session import WARDEN_TIMEOUT
 from models import MultiTaskNet
 
 MODELS = (Path(__file__).parent.parent.parent / "models.py").read_bytes()
@@ -147,6 +149,32 @@ def test_an_answer_that_was_written_before_its_question_does_not_count() -> None
             session.ask("load", num_users=944, num_items=1683, embedding_dim=32, layer_sizes=[96, 64])
         with pytest.raises(Unanswered, match="no answer"):
             session.ask("bias")
+
+
+DAEMON = b"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(8)
+    os._exit(0)
+class MultiTaskNet: pass
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="finds a daemon as Linux does")
+def test_what_cannot_be_ended_is_said() -> None:
+    """Without the walls that keep a process in its group; and the next submission is asked as if nothing had been."""
+    assert WARDEN_TIMEOUT > guard.DYING + 1  # who waits for the warden waits longer than the warden tries
+    sizes = {"num_users": 1, "num_items": 1, "embedding_dim": 1, "layer_sizes": [3]}
+    with Sandbox((), unconfined=True) as sandbox:
+        with (
+            pytest.raises(OSError, match="has left processes that cannot be ended"),
+            sandbox.session({"models.py": DAEMON}, 20) as session,
+        ):
+            session.ask("load", **sizes)
+        with sandbox.session({"models.py": b"class MultiTaskNet: pass"}, 20) as session:
+            session.ask("load", **sizes)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
