@@ -55,6 +55,7 @@ SHORTENED = {
     "python benchmarks/peers.py": f" --seeds 1{ONE_EPOCH} --peers",
     "python -m study.probes": f"{ONE_EPOCH} --seeds 1",
     "python -m study.ablation": f"{ONE_EPOCH} --seeds 1",
+    "python -m study.ablation --preset_only --first_seed 15 --seeds 10": f"{ONE_EPOCH} --seeds 1",
     "python -m study.search": f"{ONE_EPOCH} --draws 2 --again 1",
     "python -m study.search --task rating": f"{ONE_EPOCH} --draws 2 --again 1",
     "python -m study.search --task length --splits 6": f"{ONE_EPOCH} --draws 1 --splits 2",
