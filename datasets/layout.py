@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SEPARATORS = ("::", "\t", ";", ",", "|")
+BLANKS = " "  # one or more, where a line has none of these
 NAMES = ("user", "item", "rating")
 # What such columns are usually called, in small letters and without anything that is no letter or digit.
 USUAL = (
@@ -22,7 +23,7 @@ class Layout(NamedTuple):
     """How to read a line.
 
     Attributes:
-        separator: between the columns of a line; one of SEPARATORS.
+        separator: between the columns of a line; one of SEPARATORS, or BLANKS.
         quoted: whether a column may stand in quotation marks, with the separator in it.
         width: how many columns a line has.
         places: of the user, the item and the rating, from 0.
@@ -39,6 +40,8 @@ class Layout(NamedTuple):
 
     def split(self, line: str) -> list[str]:
         """The columns of one line."""
+        if self.separator == BLANKS:
+            return re.split("[ \t]+", line.strip(" \t"))
         if not self.quoted:
             return line.split(self.separator)
         return next(csv.reader([line], delimiter=self.separator, skipinitialspace=True), [])
@@ -155,10 +158,12 @@ def _separator(path: Path, lines: list[tuple[int, str]]) -> tuple[str, bool]:
         fitting = [each for each in fitting if len(widths[each]) == 1] or fitting
     if len(fitting) > 1 and expected in fitting:
         fitting = [expected]
+    if not any(each in first for each in SEPARATORS) and len(first.split()) >= 3:
+        return BLANKS, False
     if not fitting:
         raise ValueError(
             f"{path}, line {number}: fewer than three columns in '{first[:60]}': "
-            "expected user, item and rating, with a comma, a tab, ';', '|' or '::' between them"
+            "expected user, item and rating, with a comma, a tab, ';', '|', '::' or blanks between them"
         )
     if len(fitting) > 1:
         raise ValueError(f"{path}, line {number}: both {fitting[0]!r} and {fitting[1]!r} could separate the columns")

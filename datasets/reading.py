@@ -23,7 +23,8 @@ from datasets.source import CodedRatings
 SAMPLE = 100  # lines by which the layout is told
 LARGEST = float(np.finfo(np.float32).max)
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
-UNIT = "\x1f"  # a byte that stands in for "::", because pandas is fast with separators of one character only
+UNIT = "\x1f"  # a byte that stands in for "::" or blanks: pandas is fast with separators of one character only
+AROUND = re.compile(rb"^[ \t]+|[ \t]+(?=\r?$)", re.MULTILINE)  # blanks before and after a line
 NA_VALUES = [
     "",
     "NA",
@@ -127,8 +128,12 @@ def _lines(block: Block) -> Iterator[tuple[int, str]]:
 
 def _parse(block: Block, form: Layout, text: list[bool], source: Source, blanks: bool = True) -> pd.DataFrame:
     """The three columns of a block, which may have lines of nothing but blanks."""
-    separator = UNIT if form.separator == "::" else form.separator
-    content = block.content.replace(b"::", UNIT.encode()) if form.separator == "::" else block.content
+    separator, content = form.separator, block.content
+    if separator == "::":
+        separator, content = UNIT, content.replace(b"::", UNIT.encode())
+    elif separator == layout.BLANKS:
+        separator, content = UNIT, AROUND.sub(b"", content)
+        content = re.sub(rb"[ \t]+", UNIT.encode(), content)
     quotes = form.quoted and b'"' in content
     kinds: dict[int, Any] = {place: str if text[n] else np.int64 for n, place in enumerate(form.places[:2])}
     kinds[form.places[2]] = np.float64

@@ -66,6 +66,30 @@ def test_every_layout_gives_the_same_table(name: str, seed: int, text: bool, tmp
         assert triples(load(tmp_path / name)) == rows
 
 
+@pytest.mark.parametrize("header", ["", "user item  rating time\n"])
+@pytest.mark.parametrize("text", [False, True])
+def test_blanks_between_the_columns(header: str, text: bool, tmp_path: Path) -> None:
+    """One or more, also around a line; with a line that has only blanks."""
+    rows = [(f"é{user}" if text else user, item, stars) for user, item, stars in table(0, False)]
+    draw = random.Random(1)
+    lines = [
+        " " * draw.randrange(3) + (" " * draw.randint(1, 3)).join(map(str, (*row, 12345))) + " " * draw.randrange(3)
+        for row in rows
+    ]
+    for end in ("\n", "\r\n", "\n  \n"):
+        path = tmp_path / f"{len(end)}.txt"
+        path.write_bytes((header + "\n".join(lines) + "\n").replace("\n", end).encode())
+        assert triples(load(path)) == rows
+    path.write_text("1 2 3\n1 3 4\n2 3\n")
+    with pytest.raises(ValueError, match="line 3: has 2 columns: expected 3"):
+        load(path)
+    path.write_text("007 2 3\n7 3 4\n")
+    assert triples(load(path)) == [("007", 2, 3.0), ("7", 3, 4.0)]
+    path.write_text("user a,item b\nann 1,x 2\n")  # two columns of a CSV
+    with pytest.raises(ValueError, match="fewer than three columns"):
+        load(path)
+
+
 def test_columns_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.csv"
     path.write_text("when,stars given,who,what\n1,5,ann,x\n2,3.5,bob,y\n")
