@@ -22,4 +22,5 @@ Of the following, which run beside a submission's code, none imports those above
     seccomp.py       a wall: system calls given up
     kernel.py        the calls that they are made of
     worker.py        the submission's process: it answers questions with arrays
+    arrays.py        what a submission made, as plain arrays
 """

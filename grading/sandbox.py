@@ -38,6 +38,7 @@ START = 120.0  # seconds for it to load torch
 CODE, SCRATCH = "code", "scratch"
 INSIDE = (
     "__init__",
+    "arrays",
     "confinement",
     "guard",
     "kernel",

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from grading.confinement import SCRATCH_BYTES, SCRATCH_FILES
-from grading.guard import PROCESSES
+from grading.guard import DYING, PROCESSES
 from grading.messages import LENGTHS, NO_ANSWER, Answer, Unanswered, lengths, pack, unpack
 
 MEMORY = 4 * 2**30  # bytes, of all processes of a session together
 PRINTED = 2**14  # bytes that are kept of what a submission prints
-WARDEN_TIMEOUT = 15.0  # seconds for what the warden does in milliseconds, or within guard.DYING where something resists
-DYING = 0.2  # seconds in which a process that has closed its channel is over, and its exit status known
+WARDEN_TIMEOUT = DYING + 10.0  # seconds for what the warden does in milliseconds, or in DYING where something resists
+EXITING = 0.2  # seconds in which a process that has closed its channel is over, and its exit status known
 
 
 class Session:
@@ -106,7 +106,7 @@ class Session:
 
     def _end(self) -> str:
         """End the worker; returns how it had ended by itself."""
-        time.sleep(DYING)
+        time.sleep(EXITING)
         status, reason = self._end_worker()
         if reason == "memory":
             return f"it used more than {MEMORY // 2**30} GiB of memory and was ended"

@@ -13,30 +13,35 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Linear, Module, ModuleDict, ModuleList, Parameter, ReLU, Sequential
+from torch.nn import Module
 from torch.nn.parameter import UninitializedParameter
 
+from grading.arrays import (
+    Unexpected,
+    kind_of,
+    layer_name,
+    layers_in_order,
+    mlp_parameters,
+    parts_of,
+    plain_tensor,
+    to_array,
+    weight_of,
+)
 from grading.messages import pack, receive
 
 # A submission can replace what is in builtins and torch. What its answers are made with is bound here, before that.
 globals()["__builtins__"] = dict(vars(builtins))
-detach, to, to_numpy, data_ptr = Tensor.detach, Tensor.to, Tensor.numpy, Tensor.data_ptr
-without_overrides, without_dispatch = torch._C.DisableTorchFunction, torch._C._DisableTorchDispatch
-set_num_threads, set_profile, set_trace = torch.set_num_threads, sys.setprofile, sys.settrace
+data_ptr, set_num_threads = Tensor.data_ptr, torch.set_num_threads
 Adam, sigmoid, tensor, manual_seed = torch.optim.Adam, torch.sigmoid, torch.tensor, torch.manual_seed
 
 BLOCK_PAIRS = 2**10  # pairs of ids at a time when all are asked for; some take the diagonal of a square of them
 SHOWN_FRAMES, SHOWN_CHARACTERS = 5, 4000  # of an error
-
-
-class Unexpected(Exception):
-    """The submission's code ran, but gave something that cannot be used."""
 
 
 class Submission:
@@ -82,18 +87,18 @@ class Submission:
         try:
             tables = list(returned)
         except TypeError:
-            raise Unexpected(f"{method} returned {_kind(returned)}: expected {len(names)} embeddings") from None
-        weights = [_weight(table, f"element {place} of what {method} returned") for place, table in enumerate(tables)]
+            raise Unexpected(f"{method} returned {kind_of(returned)}: expected {len(names)} embeddings") from None
+        weights = [weight_of(table, f"element {place} of what {method} returned") for place, table in enumerate(tables)]
         return {
             "classes": [[each.__name__ for each in type(table).__mro__] for table in tables],
-            "weights": [_numpy(weight) for weight in weights],
+            "weights": [to_array(weight) for weight in weights],
             "memory": [data_ptr(weight) for weight in weights],
         }
 
     def bias(self) -> dict[str, Any]:
         """What init_item_bias returns: its array."""
         returned = self._initialize("init_item_bias", ["B"], self.sizes[:2])
-        return {"weights": _numpy(_weight(returned, "what init_item_bias returned"))}
+        return {"weights": to_array(weight_of(returned, "what init_item_bias returned"))}
 
     def mlp(self, layer_sizes: list[int], inputs: NDArray[np.float32]) -> dict[str, Any]:
         """What init_mlp_layers returns.
@@ -108,16 +113,20 @@ class Submission:
         mlp = self._initialize("init_mlp_layers", ["mlp_layers"], [layer_sizes])
         if not isinstance(mlp, Module):
             raise Unexpected(
-                f"init_mlp_layers returned {_kind(mlp)}: expected an nn.Sequential or nn.ModuleList, whose parameters "
+                f"init_mlp_layers returned {kind_of(mlp)}: expected an nn.Sequential or nn.ModuleList, whose parameters "
                 "are the network's"
             )
         dtype = next((parameter.dtype for parameter in mlp.parameters()), torch.float32)
         outputs: Any = tensor(inputs, dtype=dtype)
-        for layer in _parts(mlp) or [mlp]:
+        for layer in parts_of(mlp) or [mlp]:
             outputs = layer(outputs)
-        layers = [_layer_name(layer) for layer in _in_order(mlp) or ()]
-        parameters = {name: _numpy(parameter) for name, parameter in _mlp_parameters(mlp).items()}
-        return {"layers": layers, "parameters": parameters, "outputs": _numpy(_plain(outputs, "the output", dtype))}
+        layers = [layer_name(layer) for layer in layers_in_order(mlp) or ()]
+        parameters = {name: to_array(parameter) for name, parameter in mlp_parameters(mlp).items()}
+        return {
+            "layers": layers,
+            "parameters": parameters,
+            "outputs": to_array(plain_tensor(outputs, "the output", dtype)),
+        }
 
     def network(self, names: list[str], seed: int) -> dict[str, Any]:
         """Make the network of all further questions, with tables of these names; returns ``parameters()``."""
@@ -131,7 +140,7 @@ class Submission:
 
     def parameters(self) -> dict[str, Any]:
         """The network's arrays by what they are: the tables, B, mlp.0.weight, …; all others as "other.NAME"."""
-        return {name: _numpy(parameter) for name, parameter in self._parameters().items()}
+        return {name: to_array(parameter) for name, parameter in self._parameters().items()}
 
     def assign(self, values: dict[str, NDArray[np.float32]]) -> None:
         """Put values into the arrays of these names."""
@@ -143,7 +152,7 @@ class Submission:
     def forward(self, user_ids: NDArray[np.int64], item_ids: NDArray[np.int64]) -> dict[str, Any]:
         """The network's two outputs for pairs of ids: predictions and score."""
         predictions, score = self._forward_again(tensor(user_ids), tensor(item_ids))
-        return {"predictions": _numpy(predictions), "score": _numpy(score)}
+        return {"predictions": to_array(predictions), "score": to_array(score)}
 
     def gradients(
         self,
@@ -162,7 +171,7 @@ class Submission:
             if not loss.requires_grad:
                 return zeros
             found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
-            return zeros | {n: _numpy(g.to_dense()) for n, g in zip(learning, found, strict=True) if g is not None}
+            return zeros | {n: to_array(g.to_dense()) for n, g in zip(learning, found, strict=True) if g is not None}
 
         positive, _ = self._forward_again(users, items)
         negative, _ = self._forward_again(users, negatives)
@@ -215,7 +224,7 @@ class Submission:
                 pairs = slice(start, start + BLOCK_PAIRS)
                 for values, output in zip(filled.values(), self._forward(users[pairs], items[pairs]), strict=True):
                     values[pairs] = output
-        return {name: _numpy(values).reshape(num_users, num_items) for name, values in filled.items()}
+        return {name: to_array(values).reshape(num_users, num_items) for name, values in filled.items()}
 
     def _initialize(self, method: str, attributes: list[str], arguments: Sequence[Any], sharing: bool = True) -> Any:
         """Call an init_* method, on an object that has nothing else where possible, as the course's grader does."""
@@ -266,10 +275,10 @@ class Submission:
             predictions, score = outputs
         except (TypeError, ValueError):
             raise Unexpected(
-                f"forward returned {_kind(outputs)}: expected two tensors, predictions and score"
+                f"forward returned {kind_of(outputs)}: expected two tensors, predictions and score"
             ) from None
         dtype = next((parameter.dtype for parameter in self.net.parameters()), torch.float32)
-        return _plain(predictions, "predictions", dtype), _plain(score, "score", dtype)
+        return plain_tensor(predictions, "predictions", dtype), plain_tensor(score, "score", dtype)
 
     def _forward_again(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """``_forward``, in which random numbers, should there be any, are the same for each call."""
@@ -277,80 +286,12 @@ class Submission:
         return self._forward(users, items)
 
     def _parameters(self) -> dict[str, Tensor]:
-        found = {name: _weight(getattr(self.net, name), name) for name in self.names if hasattr(self.net, name)}
+        found = {name: weight_of(getattr(self.net, name), name) for name in self.names if hasattr(self.net, name)}
         if hasattr(self.net, "mlp_layers"):
-            found |= _mlp_parameters(self.net.mlp_layers)
+            found |= mlp_parameters(self.net.mlp_layers)
         known = {id(parameter) for parameter in found.values()}
         others = {f"other.{n}": p for n, p in self.net.named_parameters() if id(p) not in known}
         return found | others
-
-
-def _in_order(module: Any) -> list[Module] | None:
-    """The layers of nested nn.Sequentials and nn.ModuleLists in order; None where another container is in it."""
-    if (parts := _parts(module)) is None:
-        return None if any(True for _ in module.children()) else [module]
-    inner = [_in_order(part) for part in parts]
-    return None if None in inner else [layer for layers in inner for layer in layers or ()]
-
-
-def _parts(module: Any) -> list[Module] | None:
-    """What a container applies one after the other, one used twice included; None where that is not known."""
-    if type(module) is Sequential or (isinstance(module, ModuleList) and type(module).forward is Module.forward):
-        return list(module)
-    if isinstance(module, ModuleDict) and type(module).forward is Module.forward:
-        return list(module.values())
-    return None
-
-
-def _layer_name(layer: Module) -> str:
-    return next((kind.__name__ for kind in (Linear, ReLU) if isinstance(layer, kind)), type(layer).__name__)
-
-
-def _mlp_parameters(mlp: Any) -> dict[str, Tensor]:
-    """The weights and biases of the linear layers in something that holds layers, in the order of registration."""
-    modules = mlp.modules() if isinstance(mlp, Module) else mlp if isinstance(mlp, list | tuple) else ()
-    linears = [layer for layer in modules if isinstance(layer, Linear)]
-    return {
-        f"mlp.{place}.{name}": parameter
-        for place, layer in enumerate(linears)
-        for name, parameter in (("weight", layer.weight), ("bias", layer.bias))
-        if parameter is not None
-    }
-
-
-def _weight(table: Any, what: str) -> Tensor:
-    """The parameter of an embedding, or a parameter itself."""
-    weight = getattr(table, "weight", table)
-    if type(weight) not in (Tensor, Parameter):
-        raise Unexpected(f"{what} is {_kind(table)}: expected an embedding")
-    return cast(Tensor, weight)
-
-
-def _plain(output: Any, what: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """An output, if it is a tensor and no subclass, which could say of itself what it likes."""
-    if type(output) is not Tensor:
-        raise Unexpected(f"{what}: {_kind(output)}; expected a torch.Tensor")
-    if output.dtype != dtype:
-        raise Unexpected(f"{what}: a tensor of {output.dtype}; expected {dtype}")
-    return output
-
-
-def _numpy(values: Tensor) -> NDArray[Any]:
-    """The numbers of a plain tensor or parameter, with nobody listening."""
-    set_profile(None)
-    set_trace(None)
-    with without_overrides(), without_dispatch():
-        return to_numpy(to(detach(values), torch.float32))
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "None"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, Tensor):
-        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"
 
 
 def describe(error: BaseException, code: str) -> str:
