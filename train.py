@@ -67,11 +67,11 @@ def _scores(
     """
     with trainer.as_evaluated():
         test = evaluation.mrr(), evaluation.mse()
-        held_out = (validation.mrr(), validation.mse()) if validation is not None else UNKNOWN[:2]
+        chosen_by = (validation.mrr(), validation.mse()) if validation is not None else UNKNOWN[:2]
     for tag, score in zip(TAGS[3:], test, strict=True):
         if not math.isfinite(score):
             raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
-    return *test, *held_out
+    return *test, *chosen_by
 
 
 def fit(

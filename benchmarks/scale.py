@@ -40,7 +40,7 @@ from models import MultiTaskNet
 from training.devices import flush_denormals
 from training.evaluation import Evaluation
 from training.parallel import ALONE, Group
-from training.settings import Settings
+from training.settings import OPTIMIZERS, Settings
 from training.torchrun import join
 
 
@@ -188,7 +188,7 @@ def command_line() -> int:
     parser.add_argument(
         "--batches", type=int, nargs="+", default=[256, 2048, 8192], help="with --processes (%(default)s)"
     )
-    parser.add_argument("--optimizer", choices=("auto", "adam", "lazy_adam"), default="auto", help="with --processes")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="auto", help="with --processes")
     parser.add_argument("--whole", action="store_true", help="two whole epochs of each, without a warm-up")
     parser.add_argument("--processes", action="store_true", help="one process against two")
     parser.add_argument("--inside", choices=SIZES, help=argparse.SUPPRESS)

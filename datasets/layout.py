@@ -158,7 +158,7 @@ def _separator(path: Path, lines: list[tuple[int, str]]) -> tuple[str, bool]:
         fitting = [each for each in fitting if len(widths[each]) == 1] or fitting
     if len(fitting) > 1 and expected in fitting:
         fitting = [expected]
-    if not any(each in first for each in SEPARATORS) and len(first.split()) >= 3:
+    if not any(each in first for each in SEPARATORS) and len(separated(first, BLANKS, False)) >= 3:
         return BLANKS, False
     if not fitting:
         raise ValueError(
