@@ -113,8 +113,8 @@ class Submission:
         mlp = self._initialize("init_mlp_layers", ["mlp_layers"], [layer_sizes])
         if not isinstance(mlp, Module):
             raise Unexpected(
-                f"init_mlp_layers returned {kind_of(mlp)}: expected an nn.Sequential or nn.ModuleList, whose parameters "
-                "are the network's"
+                f"init_mlp_layers returned {kind_of(mlp)}: expected an nn.Sequential or nn.ModuleList, whose "
+                "parameters are the network's"
             )
         dtype = next((parameter.dtype for parameter in mlp.parameters()), torch.float32)
         outputs: Any = tensor(inputs, dtype=dtype)

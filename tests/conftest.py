@@ -1,7 +1,10 @@
 """What the tests share: real ratings where a source can be reached, synthetic ones everywhere."""
 
+import hashlib
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +13,7 @@ import torch
 
 import data
 from data import Interactions
+from datasets import movielens as releases
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +31,54 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def movielens(data_dir: Path) -> Interactions:
     return data.load(data_dir)
+
+
+@pytest.fixture(scope="session")
+def members(data_dir: Path) -> tuple[bytes, bytes]:
+    """u.data and u.item in GroupLens's formats, whichever source filled the folder."""
+    if (data_dir / "ml-100k").exists():
+        return (data_dir / "ml-100k" / "u.data").read_bytes(), (data_dir / "ml-100k" / "u.item").read_bytes()
+    if (data_dir / releases.GROUPLENS.filename).exists():
+        with zipfile.ZipFile(data_dir / releases.GROUPLENS.filename) as archive:
+            return archive.read(releases.GROUPLENS.ratings), archive.read(releases.GROUPLENS.titles)
+    with zipfile.ZipFile(data_dir / releases.RECBOLE.filename) as archive:
+        ratings = archive.read(releases.RECBOLE.ratings).split(b"\n", 1)[1]
+        titles = releases.RECBOLE.read_titles(archive.read(releases.RECBOLE.titles))
+    lines = "".join(f"{item}|{title}|01-Jan-1995||url|0|1\n" for item, title in titles.items())
+    return ratings, lines.encode("latin-1")
+
+
+class StandIn(NamedTuple):
+    """An archive of the layout of a published one, which cannot be in the repository, and what it is checked by."""
+
+    release: releases.Archive
+    content: bytes
+
+
+def stand_in(release: releases.Archive, ratings: bytes, titles: bytes) -> StandIn:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(release.ratings, ratings)
+        archive.writestr(release.titles, titles)
+    content = buffer.getvalue()
+    return StandIn(release._replace(size=len(content), sha256=hashlib.sha256(content).hexdigest()), content)
+
+
+@pytest.fixture(scope="session")
+def grouplens(members: tuple[bytes, bytes]) -> StandIn:
+    return stand_in(releases.GROUPLENS, *members)
+
+
+@pytest.fixture(scope="session")
+def wheel(members: tuple[bytes, bytes]) -> StandIn:
+    """RecBole's, whose titles have the year in a column of its own."""
+    ratings, titles = members
+    lines = ["item_id:token\tmovie_title:token_seq\trelease_year:token"]
+    for item, title in releases.GROUPLENS.read_titles(titles).items():
+        name, _, year = title.removesuffix(")").rpartition(" (")
+        lines.append(f"{item}\t{name}\t{year}" if name else f"{item}\tunkonwn\t")
+    header = b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    return stand_in(releases.RECBOLE, header + ratings, "\n".join(lines).encode())
 
 
 @pytest.fixture(scope="session")

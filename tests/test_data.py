@@ -1,14 +1,12 @@
 """data.py: every source gives the same tensors, a bad one gives none, and a split loses nothing."""
 
 import hashlib
-import io
 import re
-import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import StandIn
 
 import data
 from data import Interactions
@@ -34,18 +32,6 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "from_package_index", refuse)
 
 
-def members(data_dir: Path) -> tuple[bytes, bytes]:
-    """u.data and u.item in GroupLens's formats, whichever source filled the folder."""
-    if (data_dir / releases.GROUPLENS.filename).exists():
-        with zipfile.ZipFile(data_dir / releases.GROUPLENS.filename) as archive:
-            return archive.read(releases.GROUPLENS.ratings), archive.read(releases.GROUPLENS.titles)
-    with zipfile.ZipFile(data_dir / releases.RECBOLE.filename) as archive:
-        ratings = archive.read(releases.RECBOLE.ratings).split(b"\n", 1)[1]
-        titles = releases.RECBOLE.read_titles(archive.read(releases.RECBOLE.titles))
-    lines = "".join(f"{item}|{title}|01-Jan-1995||url|0|1\n" for item, title in titles.items())
-    return ratings, lines.encode("latin-1")
-
-
 def test_movielens_is_what_its_readme_says(movielens: Interactions) -> None:
     """Facts from GroupLens's README and from counting u.data."""
     assert len(movielens) == 100_000
@@ -63,8 +49,10 @@ def test_movielens_is_what_its_readme_says(movielens: Interactions) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_the_unzipped_folder_is_read_first(data_dir: Path, movielens: Interactions, tmp_path: Path) -> None:
-    ratings, titles = members(data_dir)
+def test_the_unzipped_folder_is_read_first(
+    members: tuple[bytes, bytes], movielens: Interactions, tmp_path: Path
+) -> None:
+    ratings, titles = members
     (tmp_path / "ml-100k").mkdir()
     (tmp_path / "ml-100k" / "u.data").write_bytes(ratings)
     without_titles = data.load(tmp_path)
@@ -79,9 +67,13 @@ def test_the_unzipped_folder_is_read_first(data_dir: Path, movielens: Interactio
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("damage", ["truncated", "a line without a title", "not a table", "not text"])
 def test_damaged_titles_cost_the_titles_only(
-    damage: str, data_dir: Path, movielens: Interactions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damage: str,
+    members: tuple[bytes, bytes],
+    movielens: Interactions,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ratings, titles = members(data_dir)
+    ratings, titles = members
     (tmp_path / "ml-100k").mkdir()
     (tmp_path / "ml-100k" / "u.data").write_bytes(ratings.replace(b"\n", b"\r\n"))
     damaged = {
@@ -99,21 +91,12 @@ def test_damaged_titles_cost_the_titles_only(
 
 @pytest.mark.usefixtures("offline")
 def test_the_zip_archive_gives_the_same_tensors(
-    data_dir: Path, movielens: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grouplens: StandIn, movielens: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The official archive cannot be in the repository: one of the same layout stands in, under its own digest."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, member in zip(
-            (releases.GROUPLENS.ratings, releases.GROUPLENS.titles), members(data_dir), strict=True
-        ):
-            archive.writestr(name, member)
-    payload = buffer.getvalue()
-    (tmp_path / releases.GROUPLENS.filename).write_bytes(payload)
+    (tmp_path / releases.GROUPLENS.filename).write_bytes(grouplens.content)
     with pytest.raises(FileNotFoundError, match="expected 4,924,029 with 50d2a982c669"):
         data.load(tmp_path)
-    stand_in = releases.GROUPLENS._replace(size=len(payload), sha256=hashlib.sha256(payload).hexdigest())
-    monkeypatch.setattr(releases, "GROUPLENS", stand_in)
+    monkeypatch.setattr(releases, "GROUPLENS", grouplens.release)
     loaded = data.load(tmp_path)
     assert same(loaded, movielens)
     assert loaded.titles == movielens.titles
@@ -139,10 +122,10 @@ def test_the_package_index_gives_the_same_tensors(movielens: Interactions) -> No
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "page"])
 def test_a_damaged_archive_is_never_opened(
-    damage: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damage: str, wheel: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = releases.RECBOLE if (data_dir / releases.RECBOLE.filename).exists() else releases.GROUPLENS
-    payload = (data_dir / archive.filename).read_bytes()
+    archive, payload = wheel
+    monkeypatch.setattr(releases, "RECBOLE", archive)
     damaged = {
         "truncated": payload[:-1000],
         "flipped": payload[:5000] + bytes([payload[5000] ^ 1]) + payload[5001:],
@@ -159,8 +142,15 @@ def test_a_damaged_archive_is_never_opened(
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("damage", ["a line missing", "another rating", "not a table", "empty"])
-def test_a_damaged_folder_is_not_used(damage: str, data_dir: Path, movielens: Interactions, tmp_path: Path) -> None:
-    ratings, _ = members(data_dir)
+def test_a_damaged_folder_is_not_used(
+    damage: str,
+    members: tuple[bytes, bytes],
+    wheel: StandIn,
+    movielens: Interactions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ratings, _ = members
     rows = ratings.splitlines(keepends=True)
     damaged = {
         "a line missing": b"".join(rows[:-1]),
@@ -172,9 +162,8 @@ def test_a_damaged_folder_is_not_used(damage: str, data_dir: Path, movielens: In
     (tmp_path / "ml-100k" / "u.data").write_bytes(damaged)
     with pytest.raises(FileNotFoundError, match="ml-100k: "):
         data.load(tmp_path)
-    for archive in (releases.GROUPLENS, releases.RECBOLE):  # the next source is used all the same
-        if (data_dir / archive.filename).exists():
-            shutil.copy(data_dir / archive.filename, tmp_path)
+    monkeypatch.setattr(releases, "RECBOLE", wheel.release)
+    (tmp_path / wheel.release.filename).write_bytes(wheel.content)  # the next source is used all the same
     assert same(data.load(tmp_path), movielens)
 
 
@@ -200,20 +189,18 @@ def test_when_nothing_works_one_message_says_all(tmp_path: Path) -> None:
 
 
 def test_what_was_fetched_is_kept_and_a_wrong_answer_is_not(
-    data_dir: Path,
+    wheel: StandIn,
     movielens: Interactions,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wheel = data_dir / releases.RECBOLE.filename
-    if not wheel.exists():
-        pytest.skip("the data came from GroupLens's archive, so that there is no wheel to serve")
+    monkeypatch.setattr(releases, "RECBOLE", wheel.release)
     monkeypatch.setattr(download, "from_url", lambda *_: b"<html>please sign in</html>")
-    monkeypatch.setattr(download, "from_package_index", lambda *_: wheel.read_bytes())
+    monkeypatch.setattr(download, "from_package_index", lambda *_: wheel.content)
     assert same(data.load(tmp_path / "new" / "data"), movielens)
     assert re.fullmatch(r"MovieLens 100K: passed over https.*a login page[^\n]*\n", capsys.readouterr().err)
-    assert [path.name for path in (tmp_path / "new" / "data").iterdir()] == [wheel.name]
+    assert [path.name for path in (tmp_path / "new" / "data").iterdir()] == [wheel.release.filename]
     monkeypatch.setattr(download, "from_package_index", refuse)
     assert same(data.load(tmp_path / "new" / "data"), movielens)
 

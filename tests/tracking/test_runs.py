@@ -22,6 +22,7 @@ from typing import NamedTuple
 import kill
 import pytest
 import torch
+from conftest import StandIn
 
 import main
 import train
@@ -511,17 +512,18 @@ def test_killed_runs_go_on_to_the_same_result(tmp_path: Path, data_dir: Path) ->
     assert (report.corrupt, report.different) == (0, 0)
 
 
-def test_a_run_killed_while_it_fetches_the_data_leaves_it_whole_or_absent(tmp_path: Path, data_dir: Path) -> None:
+def test_a_run_killed_while_it_fetches_the_data_leaves_it_whole_or_absent(tmp_path: Path, wheel: StandIn) -> None:
     """The source is a copy that arrives slowly; kills fall before, in and after it."""
     program = """
-import sys, time, pathlib
+import hashlib, pathlib, sys, time
 from datasets import download, movielens
 import data
 from cli import files
-source = pathlib.Path(sys.argv[1])
+content = pathlib.Path(sys.argv[1]).read_bytes()
+movielens.RECBOLE = movielens.RECBOLE._replace(size=len(content), sha256=hashlib.sha256(content).hexdigest())
 def slowly(*_):
     time.sleep(0.2)
-    return (source / movielens.RECBOLE.filename).read_bytes()
+    return content
 def refuse(*_):
     raise OSError("not here")
 download.from_url, download.from_package_index = refuse, slowly
@@ -529,14 +531,12 @@ fsync = files.os.fsync
 files.os.fsync = lambda file: (time.sleep(0.2), fsync(file))
 data.load(sys.argv[2])
 """
-    if not any(data_dir.glob("recbole*")):
-        pytest.skip("the data came from GroupLens's archive, so that there is no wheel to copy")
+    source = tmp_path / "source"
+    source.write_bytes(wheel.content)
     choose = random.Random(1)
     for trial in range(4):
         target = tmp_path / str(trial)
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, data_dir, target], cwd=ROOT, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen([sys.executable, "-c", program, source, target], cwd=ROOT, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while not target.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -544,4 +544,4 @@ data.load(sys.argv[2])
         process.kill()
         process.wait()
         wheels = list(target.glob("recbole*"))
-        assert all(path.read_bytes() == (data_dir / path.name).read_bytes() for path in wheels)
+        assert all(path.read_bytes() == wheel.content for path in wheels)
