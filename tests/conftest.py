@@ -16,6 +16,7 @@ from data import Interactions
 from datasets import movielens as releases
 
 ROOT = Path(__file__).parent.parent
+torch.set_num_threads(1)  # as many workers as there are cores run tests at a time
 
 
 @pytest.fixture(scope="session")

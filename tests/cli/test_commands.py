@@ -22,6 +22,7 @@ COMMANDS = {
 }
 for part in ("peer_models", "peer_fits", "tuned_peers"):  # of peers.py
     COMMANDS.pop(part)
+FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
 REDIRECTIONS = {
     "output closed": ">&-",
@@ -34,6 +35,15 @@ REDIRECTIONS = {
 }
 
 
+def long_for(*names: str, leave_out: tuple[str, ...] = ()) -> "list[object]":
+    """The commands: these among the long tests, the others, whose code for it is theirs, among the exhaustive ones."""
+    return [
+        pytest.param(name, marks=pytest.mark.long if name in names else pytest.mark.exhaustive)
+        for name in COMMANDS
+        if name not in leave_out
+    ]
+
+
 def run(
     command: list[str], redirection: str = "", environment: dict[str, str] | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
@@ -44,8 +54,7 @@ def run(
     )  # fmt: skip
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", long_for(*FOR_USERS))
 def test_help_on_an_ascii_terminal(name: str) -> None:
     done = run([*COMMANDS[name], "--help"], environment=PLAIN)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -66,7 +75,10 @@ def test_what_a_stream_cannot_carry_is_escaped() -> None:
     assert "λ_F, weight of the BPR loss" in utf8.stdout.decode()
 
 
-@pytest.mark.parametrize("redirection", REDIRECTIONS)
+@pytest.mark.parametrize(
+    "redirection",
+    [pytest.param(name, marks=pytest.mark.long if name.startswith("errors") else ()) for name in REDIRECTIONS],
+)
 def test_a_run_trains_to_its_end_whatever_its_streams_are(redirection: str, tmp_path: Path, data_dir: Path) -> None:
     arguments = ["--epochs=1", f"--logdir={tmp_path / 'run'}", f"--data_dir={data_dir}"]
     done = run(["main.py", *arguments], REDIRECTIONS[redirection])
@@ -116,26 +128,8 @@ def short(name: str, folder: Path, data: Path) -> list[str]:
     return [*COMMANDS[name], *SHORT[name].format(folder=folder, data=data, run=trained).split()]
 
 
-def long_for(*names: str, leave_out: tuple[str, ...] = ()) -> "list[object]":
-    """The commands: these among the long tests, the others, whose code for it is theirs, among the exhaustive ones."""
-    return [
-        pytest.param(name, marks=pytest.mark.long if name in names else pytest.mark.exhaustive)
-        for name in COMMANDS
-        if name not in leave_out
-    ]
-
-
-FOR_USERS = ("main", "grader", "recommend", "experiments", "probes")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("name", "redirection"),
-    [
-        *((name, "output full") for name in (*FOR_USERS, "peers", "scale")),
-        *((name, "all closed") for name in FOR_USERS),
-    ],
-)
+@pytest.mark.parametrize("redirection", ["output full", "all closed"])
+@pytest.mark.parametrize("name", long_for("main", "grader", "recommend"))
 def test_every_command_does_its_work_whatever_its_streams_are(
     name: str, redirection: str, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -148,13 +142,7 @@ def test_every_command_does_its_work_whatever_its_streams_are(
         assert (tmp_path / WRITTEN[name]).stat().st_size > 0
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in (*FOR_USERS, "peers", "scale")])
-def test_the_others_as_well(name: str, tmp_path: Path, data_dir: Path) -> None:
-    test_every_command_does_its_work_whatever_its_streams_are(name, "output full", tmp_path, data_dir)
-
-
-@pytest.mark.parametrize("name", long_for(*FOR_USERS))
+@pytest.mark.parametrize("name", long_for("main", "grader", "recommend", "experiments"))
 def test_output_that_nobody_reads_ends_every_command_in_status_1_with_its_files_written(
     name: str, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -175,7 +163,7 @@ def test_output_that_nobody_reads_ends_every_command_in_status_1_with_its_files_
 @pytest.mark.parametrize(
     "name",
     long_for(
-        "main", "grader", "experiments", "probes", "search", "peers", "scale",
+        "main", "grader", "experiments", "search",
         leave_out=("recommend",),  # which is over in no time
     ),
 )  # fmt: skip
@@ -274,7 +262,7 @@ def test_a_signal_while_a_command_starts_is_one_line(name: str, message: str) ->
     assert (process.returncode, errors) == (143, f"{message}\n")
 
 
-@pytest.mark.parametrize("name", ["main", pytest.param("experiments", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["main", pytest.param("experiments", marks=pytest.mark.exhaustive)])
 def test_a_signal_that_was_ignored_from_the_start_stays_ignored(name: str, tmp_path: Path, data_dir: Path) -> None:
     """As Ctrl-C is by the jobs that a script puts into the background."""
     script = 'trap "" INT; "$@" & sleep 1; for n in 1 2 3 4; do kill -INT $!; sleep 0.3; done; wait $!'

@@ -153,10 +153,13 @@ def test_an_answer_that_was_written_before_its_question_does_not_count() -> None
 
 DAEMON = b"""
 import os, time
+reader, writer = os.pipe()
 if os.fork() == 0:
     os.setsid()
+    os.write(writer, b"x")
     time.sleep(8)
     os._exit(0)
+os.read(reader, 1)  # not before it has left the group
 class MultiTaskNet: pass
 """
 

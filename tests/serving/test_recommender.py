@@ -123,16 +123,19 @@ def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(shar
     tables = [net.factorization_tables[0].weight, net.regression_tables[0].weight]
     means = [table.detach().mean(0) for table in tables]
     rows = []
-    for user in range(100):
+    for user in range(0, 100, 4):
         own = train.user_ids == user
         rows.append(fold_in(net, train.item_ids[own], train.ratings[own], 0.9, 0.1))
     assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
     assert all(not parameter.grad.any() for parameter in net.mlp_layers.parameters() if parameter.grad is not None)
 
+    theirs = test.user_ids % 4 == 0
+    test = Interactions(test.user_ids[theirs], test.item_ids[theirs], test.ratings[theirs], 100, 200)
+
     def scores(replaced: list[torch.Tensor]) -> tuple[float, float]:
         with torch.no_grad():
             for table, new in zip(tables, replaced, strict=True):
-                table.copy_(new.expand_as(table))
+                table[::4] = new
         return mrr_score(net, test, train), mse_score(net, test)
 
     trained = mrr_score(net, test, train), mse_score(net, test)
