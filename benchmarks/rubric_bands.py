@@ -39,7 +39,7 @@ def figures(
     with Sandbox() as sandbox:
         found = []
         for seed in itertools.takewhile(lambda _: not ended.is_set(), seeds):
-            with sandbox.session(submissions.read(path), TIMEOUT) as session:
+            with sandbox.session(submissions.read(path), TIMEOUT, trains=True) as session:
                 load(session.ask)
                 found.append(train_and_score(session.ask, split, names, seed))
         return found

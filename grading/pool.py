@@ -67,7 +67,7 @@ class Pool:
         try:
             started = time.perf_counter()
             message = ""
-            with sandbox.session(files, check.seconds * self.patience) as session:
+            with sandbox.session(files, check.seconds * self.patience, check.needs_data) as session:
                 try:
                     load(session.ask)
                     with np.errstate(all="ignore"):  # a submission's numbers can be anything

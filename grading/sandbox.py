@@ -90,12 +90,13 @@ class Sandbox:
         self._stop()
 
     @contextlib.contextmanager
-    def session(self, files: Mapping[str, bytes], seconds: float) -> Iterator[Session]:
+    def session(self, files: Mapping[str, bytes], seconds: float, trains: bool = False) -> Iterator[Session]:
         """Start a worker for a submission.
 
         Args:
             files: the contents of models.py and of what lies beside it, by their paths in the submission.
             seconds: from now on until its last answer.
+            trains: whether it will be asked to train.
         """
         control = self.start()
         folder = self._unpack(files)
@@ -109,6 +110,7 @@ class Sandbox:
             "scratch": str(folder / SCRATCH),
             "memory": MEMORY,
             "seconds": seconds,
+            "trains": trains,
         }
         try:
             socket.send_fds(control, [json.dumps(job).encode()], [theirs.fileno(), their_output])

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from test_main import COURSE_COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -21,16 +22,6 @@ ONE_EPOCH, ONE_CHECK = " --epochs 1", " 1a-2-basic"
 SHORTENED = {
     "python main.py --help": "",
     "python main.py": ONE_EPOCH,
-    "python main.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/shared=True_LF=0.99_LR=0.01": (
-        ONE_EPOCH
-    ),
-    "python main.py --factorization_weight 0.5 --regression_weight 0.5 --logdir run/shared=True_LF=0.5_LR=0.5": (
-        ONE_EPOCH
-    ),
-    "python main.py --no_shared_embeddings --factorization_weight 0.5 --regression_weight 0.5 "
-    "--logdir run/shared=False_LF=0.5_LR=0.5": ONE_EPOCH,
-    "python main.py --no_shared_embeddings --factorization_weight 0.99 --regression_weight 0.01 "
-    "--logdir run/shared=False_LF=0.99_LR=0.01": ONE_EPOCH,
     "python main.py --embedding_dim 16 --batch_size 512 --seed 1": ONE_EPOCH,
     "python main.py --logdir run/mine --resume": ONE_EPOCH,
     "python main.py --ratings mine.csv --columns who,what,stars --titles titles.csv": ONE_EPOCH,
@@ -71,6 +62,7 @@ ELSEWHERE = {
     "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
+    **dict.fromkeys(COURSE_COMMANDS, ("tests/test_main.py", '"line", COURSE_COMMANDS')),
     "python experiments.py": ("tests/conftest.py", '"experiments.py"'),
     "python -m study.probes": ("tests/study/test_writeup.py", '"study.probes"'),
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),

@@ -140,7 +140,7 @@ def none_runs(logdir: Path) -> bool:
     return True
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_killed_then_stopped_then_finished_to_the_same_bits(
     experiments: Experiments, tmp_path: Path, data_dir: Path
 ) -> None:

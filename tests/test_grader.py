@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import grader
 from grading.rubric import RUBRIC
 
 ROOT = Path(__file__).parent.parent
@@ -232,11 +233,27 @@ def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
         ("--hiden", "unrecognized arguments: --hiden"),
     ],
 )
-def test_when_the_grader_cannot_run_it_says_so_in_one_line(arguments: str, message: str) -> None:
-    done = run(*arguments.split())
+def test_when_the_grader_cannot_run_it_says_so_in_one_line(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within this process."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["grader.py"])
+    status: object
+    try:
+        status = grader.main(arguments.split())
+    except SystemExit as stop:
+        status = stop.code
+    output, errors = capsys.readouterr()
+    assert (status, output) == (2, "")
+    assert re.fullmatch(r"grader\.py: error: [^\n]+\n", errors), errors
+    assert message in errors
+
+
+def test_a_grader_that_cannot_run_ends_with_status_2() -> None:
+    done = run("--submission", "nowhere.py")
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"grader\.py: error: [^\n]+\n", done.stderr), done.stderr
-    assert message in done.stderr
+    assert re.fullmatch(r"grader\.py: error: nowhere\.py does not exist: [^\n]+\n", done.stderr), done.stderr
 
 
 def sandboxes(below: Path) -> tuple[list[str], list[Path]]:
@@ -266,14 +283,14 @@ def test_nothing_is_left_of_a_grader_that_is_stopped(number: signal.Signals, tmp
     with subprocess.Popen(
         command("--submission", tmp_path, "1a-2-basic"),
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as grader:  # fmt: skip
-        assert grader.stderr is not None
-        assert grader.stderr.readline().startswith("confined by: ")
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("confined by: ")
         # The grader, the warden, a guard, a worker, and what the worker forked.
         assert wait_for(lambda: len(sandboxes(tmp_path)[0]) >= 5)
-        grader.send_signal(number)
-        output, errors = grader.communicate(timeout=20)
-    assert grader.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert (output, errors) == ("", "" if number == signal.SIGKILL else "stopped\n")
     assert wait_for(lambda: sandboxes(tmp_path) == ([], []))
     shutil.rmtree(tmp_path)
