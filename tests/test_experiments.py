@@ -171,7 +171,6 @@ def test_killed_then_stopped_then_finished_to_the_same_bits(
         assert kill.same_result(logdir / name / "seed=0", experiments.logdir / name / "seed=0")
 
 
-@pytest.mark.long
 def test_runs_that_fail_are_reported_and_the_others_finish(
     experiments: Experiments, copy: Path, data_dir: Path
 ) -> None:
@@ -286,7 +285,6 @@ def test_a_run_has_a_session_of_its_own_and_how_it_died_is_told(tmp_path: Path) 
     assert child.failure() == "epochs is 0: expected at least 1"
 
 
-@pytest.mark.long
 def test_a_terminal_gets_one_bar_for_all(copy: Path, data_dir: Path) -> None:
     shutil.rmtree(copy / FOLDERS[2] / "seed=1")
     leader, follower = pty.openpty()
