@@ -17,7 +17,7 @@ denies them everything else on the machine (``grading/confinement.py``). By what
 
 from cli import command
 
-if __name__ == "__main__":  # before the imports that take a second
+if __name__ == "__main__":  # before the other imports
     command.begin(when_stopped="stopped before the grading began")
 
 import argparse
@@ -30,10 +30,8 @@ from pathlib import Path
 if sys.platform == "win32":
     sys.exit("grader.py: error: submissions are kept apart by means that Windows lacks: use Linux, WSL or macOS")
 
-import torch
 from tqdm import tqdm
 
-import data
 from cli.arguments import Parser, available_cores
 from cli.files import check_folder, write_whole
 from grading.checks import Split
@@ -52,6 +50,10 @@ def course_split(data_dir: Path) -> Split:
     Raises:
         OSError, ValueError: the data cannot be had.
     """
+    import torch  # here, because it takes a second, and only the checks that train need it
+
+    import data
+
     sides = data.random_train_test_split(data.load(data_dir), TEST_FRACTION, torch.Generator().manual_seed(SPLIT_SEED))
     return Split(*sides)
 
@@ -111,9 +113,8 @@ def run(options: argparse.Namespace) -> int:
     if options.rerun_failed:
         rows = {each[0]: each for each in from_csv(options.rerun_failed, [*header(checks), "problem"])}
         paths = [path for path in paths if label(str(path)) not in rows or rows[label(str(path))][-1]]
-    split = course_split(options.data_dir) if any(check.needs_data for check in checks) else None
-    torch.set_num_threads(1)
     with Pool(options.jobs, options.patience, options.unconfined or not options.submission) as pool:
+        split = course_split(options.data_dir) if any(check.needs_data for check in checks) else None
         print(f"confined by: {pool.confinement}", file=sys.stderr)
         grades = grade_all(pool, paths, checks, split)
     rows |= {label(graded.name): [*row(graded), " ".join(label(graded.problem).split())] for graded in grades}

@@ -26,8 +26,9 @@ import torch
 import grader
 from cli.arguments import Parser
 from grading import submissions
-from grading.checks import SEPARATE, SHARED, Split, load, train_and_score
+from grading.checks import SEPARATE, SHARED, Split, load
 from grading.sandbox import Sandbox
+from grading.training import train_and_score
 
 TIMEOUT = 120.0  # seconds for one training
 

@@ -2,6 +2,7 @@
 
     rubric.py        the lines of the rubric, with their points; start reading here
     checks.py        what the lines ask, and compare
+    training.py      the checks that train
     gradients.py     the check of which loss teaches which parameters
     oracle.py        what the homework's equations give, in float64
     submissions.py   finding models.py in what a student hands in

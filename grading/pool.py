@@ -11,6 +11,7 @@ import numpy as np
 
 from grading import submissions
 from grading.checks import Split, load
+from grading.confinement import Confinement
 from grading.messages import Unanswered
 from grading.oracle import Wrong
 from grading.results import Grade, Result, shortened
@@ -22,7 +23,7 @@ SHOWN_MESSAGE = 4000  # characters of why a check was not passed
 
 
 class Pool:
-    """Sandboxes to run checks in, a few at a time. Use as a context manager.
+    """Sandboxes to run checks in, a few at a time. Use as a context manager; the first starts in the background.
 
     Args:
         jobs: how many.
@@ -30,7 +31,7 @@ class Pool:
         unconfined: go on where the machine cannot close off what a submission must not reach.
 
     Raises:
-        OSError, Unconfined: the first sandbox does not start.
+        OSError, Unconfined: from ``confinement`` and ``submit``: the first sandbox does not start.
     """
 
     def __init__(self, jobs: int, patience: float = 1.0, unconfined: bool = False) -> None:
@@ -40,13 +41,14 @@ class Pool:
         self._free: queue.LifoQueue[Sandbox] = queue.LifoQueue()  # the one that has started already comes first
         for sandbox in self._sandboxes:
             self._free.put(sandbox)
-        try:
-            self._sandboxes[-1].start()
-        except BaseException:
-            self._stack.close()
-            raise
-        self.confinement = self._sandboxes[-1].confinement
         self._threads = ThreadPoolExecutor(jobs)
+        self._started = self._threads.submit(self._sandboxes[-1].start)
+
+    @property
+    def confinement(self) -> Confinement:
+        """What submissions are confined by; waits until it is known."""
+        self._started.result()
+        return self._sandboxes[-1].confinement
 
     def __enter__(self) -> "Pool":
         return self
@@ -60,6 +62,7 @@ class Pool:
 
     def submit(self, check: Check, files: dict[str, bytes], split: Split | None) -> "Future[Result]":
         """Run a check as soon as a sandbox is free."""
+        self._started.result()
         return self._threads.submit(self._run, check, files, split)
 
     def _run(self, check: Check, files: dict[str, bytes], split: Split | None) -> Result:

@@ -250,6 +250,12 @@ def test_when_the_grader_cannot_run_it_says_so_in_one_line(
     assert message in errors
 
 
+def test_torch_is_loaded_for_the_checks_that_train_alone() -> None:
+    """A second less for everybody else; the processes of submissions have a torch of their own."""
+    program = "import sys, grader; sys.exit(grader.main(['2-4-hidden']) or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
 def test_a_grader_that_cannot_run_ends_with_status_2() -> None:
     done = run("--submission", "nowhere.py")
     assert (done.returncode, done.stdout) == (2, "")

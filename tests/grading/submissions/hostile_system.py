@@ -117,7 +117,7 @@ return [fd for fd in range(4) if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_IS
         "modules, frames and objects of the grader",
         """
 import inspect
-secret = ("grading.oracle", "grading.checks", "grading.rubric", "data", "metrics", "study", "train")
+secret = ("grading.oracle", "grading.checks", "grading.training", "grading.rubric", "data", "metrics", "study", "train")
 found = [name for name in sys.modules if name in secret]
 spaces = [vars(module) for module in sys.modules.values() if hasattr(module, "__dict__")]
 spaces += [each for each in gc.get_objects() if type(each) is dict]

@@ -1,0 +1,90 @@
+"""What a submission's network comes to when it is trained: the one thing for which the grader itself loads torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from grading.checks import (
+    BATCH,
+    OUTPUTS,
+    Ask,
+    Band,
+    Split,
+    check_finite,
+    check_vector,
+    expect_shape,
+)
+from grading.oracle import Wrong
+from metrics import mrr_score, mse_score
+
+EPOCHS = 5
+
+
+def check_training(ask: Ask, split: Split | None, names: tuple[str, ...], mrr_band: Band, mse_band: Band) -> None:
+    """Trained on the training side, the network ranks and rates the test side as well as it should."""
+    assert split is not None
+    mrr, mse = train_and_score(ask, split, names)
+    causes = []
+    if mrr not in mrr_band:
+        chance = "; it is as low as by chance" if mrr < 0.01 else ""
+        causes.append(f"Likely cause: the MRR comes from the predictions, equation 1, and how they learn{chance}")
+    if mse not in mse_band:
+        chance = "; one number for all ratings would do as well" if mse > 1.15 else ""
+        causes.append(f"Likely cause: the MSE comes from the score, equation 4, and how it learns{chance}")
+    if causes:
+        got = f"after {EPOCHS} epochs the test MRR is {mrr:.4f} and the test MSE {mse:.4f}"
+        wanted = f"expected MRR {mrr_band[0]} ± {mrr_band[1]} and MSE {mse_band[0]:.2f} ± {mse_band[1]}"
+        raise Wrong("\n".join([f"{got}: {wanted}", *causes]))
+
+
+def train_and_score(ask: Ask, split: Split, names: tuple[str, ...], seed: int = 0) -> tuple[float, float]:
+    """Test MRR and MSE of a network after 5 epochs with equal weights.
+
+    Args:
+        ask: asks the submission's process, which trains.
+        split: the training side is handed over; of the test side the process learns nothing.
+        names: of the tables.
+        seed: of the initial weights, the shuffles and the negative items.
+
+    Raises:
+        Wrong: outputs have another shape, or are not finite.
+    """
+    torch.set_num_threads(1)  # as many submissions train at a time as there are cores
+    train, n = split.train, len(split.train)
+    ask("network", names=names, seed=seed)
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.stack([torch.randperm(n, generator=draw) for _ in range(EPOCHS)])
+    trained = ask(
+        "train",
+        user_ids=train.user_ids[order].numpy().astype(np.int32),
+        item_ids=train.item_ids[order].numpy().astype(np.int32),
+        negative_ids=torch.randint(train.num_items, order.shape, generator=draw).numpy().astype(np.int32),
+        ratings=train.ratings[order].numpy(),
+        batch_size=BATCH,
+    )
+    if "got" in trained:
+        (length,) = trained.integers("expected")
+        for name, shape in zip(OUTPUTS, trained.shapes("got"), strict=True):
+            check_vector(name, shape, length)
+    everything = ask("all_pairs", num_users=train.num_users, num_items=train.num_items)
+    predictions, score = (everything.array(name) for name in OUTPUTS)
+    for name, array in (("predictions", predictions), ("score", score)):
+        expect_shape(name, array, (train.num_users, train.num_items), {})
+        check_finite(f"after {EPOCHS} epochs: {name}", array)
+    scored = AllPairs(torch.tensor(predictions, dtype=torch.float32), torch.tensor(score, dtype=torch.float32))
+    return mrr_score(scored, split.test, train), mse_score(scored, split.test)
+
+
+@dataclass(frozen=True)
+class AllPairs:
+    """What a submission predicts for every user and item, in the form that ``metrics`` scores."""
+
+    predictions: torch.Tensor
+    score: torch.Tensor
+
+    def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+        return self.predictions[user_ids]
+
+    def predict_ratings(self, user_ids: torch.Tensor, item_ids: torch.Tensor) -> torch.Tensor:
+        return self.score[user_ids, item_ids]
