@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +88,27 @@ def split() -> tuple[Interactions, Interactions]:
     """Synthetic ratings, small, whose number is no multiple of a batch."""
     interactions = data.synthetic(num_users=60, num_items=90, num_interactions=1000, seed=1)
     return data.random_train_test_split(interactions, 0.1, torch.Generator().manual_seed(1))
+
+
+Refused = Callable[[str, Callable[[list[str]], int], list[str]], str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Runs a command that refuses its arguments, within this process: status 2, no output; returns what stderr got."""
+
+    def run(name: str, main: Callable[[list[str]], int], arguments: list[str]) -> str:
+        monkeypatch.setattr(sys, "argv", [name])
+        status: object
+        try:
+            status = main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+        output, errors = capsys.readouterr()
+        assert (status, output) == (2, "")
+        return errors
+
+    return run
 
 
 class Experiments(NamedTuple):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import kill
 import pytest
-from conftest import ROOT, Experiments
+from conftest import ROOT, Experiments, Refused
 
 import data
 import experiments as module
@@ -335,7 +335,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
     flags: str,
     message: str,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def absent(folder: Path) -> data.Interactions:
@@ -343,15 +343,8 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
 
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["experiments.py"])
     monkeypatch.setattr(data, "load", absent)
-    status: object
-    try:
-        status = module.command_line(flags.split())
-    except SystemExit as stop:
-        status = stop.code
-    output, errors = capsys.readouterr()
-    assert (status, output) == (2, "")
+    errors = refused("experiments.py", module.command_line, flags.split())
     assert re.fullmatch(r"experiments\.py: error: [^\n]+\n", errors), errors
     assert message in errors
 

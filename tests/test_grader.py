@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import Refused
 
 import grader
 from grading.rubric import RUBRIC
@@ -234,18 +235,11 @@ def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
     ],
 )
 def test_when_the_grader_cannot_run_it_says_so_in_one_line(
-    arguments: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: str, message: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within this process."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["grader.py"])
-    status: object
-    try:
-        status = grader.main(arguments.split())
-    except SystemExit as stop:
-        status = stop.code
-    output, errors = capsys.readouterr()
-    assert (status, output) == (2, "")
+    errors = refused("grader.py", grader.main, arguments.split())
     assert re.fullmatch(r"grader\.py: error: [^\n]+\n", errors), errors
     assert message in errors
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Refused
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -286,7 +287,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
     message: str,
     tmp_path: Path,
     data_dir: Path,
-    capsys: pytest.CaptureFixture[str],
+    refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Within this process; the process as a whole has a test of its own."""
@@ -295,14 +296,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
     for copy in data_dir.iterdir():
         (tmp_path / "data" / copy.name).symlink_to(copy)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["main.py"])
-    status: object
-    try:
-        status = main.main(["--epochs", "1", *arguments.split()])
-    except SystemExit as stop:
-        status = stop.code
-    output, errors = capsys.readouterr()
-    assert (status, output) == (2, "")
+    errors = refused("main.py", main.main, ["--epochs", "1", *arguments.split()])
     assert re.fullmatch(r"main\.py: error: [^\n]+\n", errors), errors
     assert message in errors
 

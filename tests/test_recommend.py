@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import Refused
 
 import recommend
 
@@ -119,18 +120,11 @@ def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_one_line(
-    flags: str, says: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    flags: str, says: str, home: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within this process; that of a file of other ratings is one of its own."""
     monkeypatch.chdir(home)
-    monkeypatch.setattr(sys, "argv", ["recommend.py"])
-    status: object
-    try:
-        status = recommend.main(flags.split())
-    except SystemExit as stop:
-        status = stop.code
-    output, errors = capsys.readouterr()
-    assert (status, output) == (2, "")
+    errors = refused("recommend.py", recommend.main, flags.split())
     lines = [line for line in errors.splitlines() if " after epoch " not in line]
     assert len(lines) == 1
     assert lines[0].startswith("recommend.py: error: ")
