@@ -25,16 +25,15 @@ from cli.arguments import check_at_least
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
 from datasets import choice
-from models import check_sizes
 from tracking import projector, resuming
 from tracking.checkpoint import CHECKPOINT, Checkpoint
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics, best_epoch, best_line, closing_table, ranking_line
-from training import devices, seeds
+from training import devices, parts, seeds
 from training.evaluation import SHOWN, Evaluation, check_eval_users
 from training.flags import parse_arguments, recipe_of, settings_of
 from training.parallel import ALONE, Group, LostProcess
-from training.preparation import Sides, make_network, split_in_three
+from training.preparation import Sides, make_network, network_settings, split_in_three
 from training.settings import Settings
 from training.torchrun import join, only_the_first_speaks
 
@@ -62,7 +61,8 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
     if 0 < options.patience < options.eval_every:
         raise ValueError(f"patience is {options.patience}: expected at least eval_every, which is {options.eval_every}")
     check_eval_users(options.eval_users)
-    check_sizes(options.embedding_dim, options.layer_sizes)
+    network = network_settings(options)
+    network.check(network.make(2, 3), 2, 3)  # before the ratings are fetched
     data.check_test_fraction(options.test_fraction)
     device = devices.pick_device(options.device)
     if group.rank == 0:
@@ -74,8 +74,8 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
         interactions = data.from_flags(options)
     sides = split_in_three(interactions, options)
     model = make_network(options, interactions, device)
-    trainer = train.Trainer(model, sides.train, settings, seeds.spawn(options.seed).trainer, options.eager, group)
-    return trainer, sides
+    seed = seeds.spawn(options.seed).trainer
+    return train.Trainer(model, sides.train, settings, seed, options.eager, group, network.make), sides
 
 
 def find_checkpoint(
@@ -113,11 +113,16 @@ def show_items(options: argparse.Namespace, folder: RunFolder, trainer: train.Tr
         OSError: they cannot be written.
     """
     try:
+        tables = parts.item_tables(trainer.model)
+    except LookupError as error:
+        print(f"the PROJECTOR tab is left out: {error}", file=sys.stderr)
+        return
+    try:
         genre_of = choice.genres(options)
     except (ValueError, OSError) as error:
         print(f"the items' genres are not shown: {error}", file=sys.stderr)
         genre_of = {}
-    projector.write(folder.path, trainer.model, trainer.train, genre_of)
+    projector.write(folder.path, tables, trainer.train, genre_of)
 
 
 def fit(
@@ -133,13 +138,13 @@ def fit(
         noted["processes"] = trainer.group.size
     users, test = check_eval_users(options.eval_users), sides.test.to(trainer.device)
     which = users, options.eval_every, trainer.seed, trainer.group, options.clamp
-    evaluation = Evaluation(trainer.model, trainer.train, test, *which)
+    evaluation = Evaluation(trainer.recommender, trainer.train, test, *which)
     validation = None
     if sides.validation is not None:
-        validation = Evaluation(trainer.model, trainer.train, sides.validation.to(trainer.device), *which)
-    for what in (trainer.notice, evaluation.notice):
-        if what:
-            print(what, file=sys.stderr)
+        validation = Evaluation(trainer.recommender, trainer.train, sides.validation.to(trainer.device), *which)
+    for line in (*trainer.notices, evaluation.notice):
+        if line:
+            print(line, file=sys.stderr)
     show = functools.partial(show_items, options, folder, trainer) if folder is not None else None
     history = train.fit(
         trainer, test, options.epochs, folder, noted, checkpoint, evaluation, validation, options.patience, show

@@ -12,20 +12,58 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BLOCK_SCORES = 2**20  # float32 scores held at a time, of which there are three such blocks: 4 MiB each
 BLOCK_ROWS = 64  # at least so many users and test items, so that the items' table is not read for each anew
 BLOCK_PAIRS = 2**16
+BLOCK_FORWARD = 2**13  # pairs that a network is given at a time to rank all items: their MLP inputs fit into a cache
 
 
 class Recommender(Protocol):
-    """What is scored: a network, or anything that predicts ratings and interaction logits as it does."""
+    """Anything that predicts ratings and interaction logits."""
 
-    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor, /) -> Tensor: ...
+    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor, /) -> Tensor:
+        """Predict r̂_ij: (batch,) user IDs and item IDs → (batch,)."""
 
     def predict_all_items(self, user_ids: Tensor, /) -> Tensor:
-        """(users,) → (users, items), a new tensor, which is written into."""
+        """Compute p_ij for every item: (users,) → (users, items), a new tensor, which is written into."""
+
+
+class ByForward:
+    """The recommender of any network with ``forward(user_ids, item_ids)`` → (predictions, score), in eval mode.
+
+    Args:
+        model: the network; it need not have anything else.
+        num_items: item IDs are in [0, num_items).
+    """
+
+    def __init__(self, model: nn.Module, num_items: int) -> None:
+        self.model, self.num_items = model, num_items
+
+    def pairs(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute p_ij and r̂_ij: (batch,) user IDs and item IDs → (batch,) and (batch,)."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            predictions, score = self.model(user_ids, item_ids)
+        finally:
+            self.model.train(training)
+        return predictions, score
+
+    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        return self.pairs(user_ids, item_ids)[1]
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        items = torch.arange(self.num_items, device=user_ids.device)
+        blocks = user_ids.split(max(1, BLOCK_FORWARD // self.num_items))
+        rows = [self.pairs(block.repeat_interleave(len(items)), items.repeat(len(block)))[0] for block in blocks]
+        return torch.cat(rows).view(len(user_ids), len(items))
+
+
+def recommender_of(model: Recommender | nn.Module, num_items: int) -> Recommender:
+    """Return a recommender as it is, and a network's ``ByForward``."""
+    return ByForward(model, num_items) if isinstance(model, nn.Module) else model
 
 
 class LogByUser(Protocol):
@@ -64,11 +102,11 @@ class InteractionLog(Protocol):
 
 
 @torch.no_grad()
-def mse_score(model: Recommender, test: InteractionLog) -> float:
+def mse_score(model: Recommender | nn.Module, test: InteractionLog) -> float:
     """Mean squared error of the predicted ratings, equation 5 over all of ``test``.
 
     Args:
-        model: its ``predict_ratings`` gives r̂_ij.
+        model: a recommender, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
         test: at least one rating.
 
     Returns:
@@ -78,8 +116,9 @@ def mse_score(model: Recommender, test: InteractionLog) -> float:
         ValueError: there are no ratings.
     """
     _check_not_empty(test)
+    recommender = recommender_of(model, test.num_items)
     sums = [
-        (model.predict_ratings(users, items) - ratings).square().sum()
+        (recommender.predict_ratings(users, items) - ratings).square().sum()
         for users, items, ratings in zip(
             test.user_ids.split(BLOCK_PAIRS),
             test.item_ids.split(BLOCK_PAIRS),
@@ -91,7 +130,7 @@ def mse_score(model: Recommender, test: InteractionLog) -> float:
 
 
 @torch.no_grad()
-def mrr_score(model: Recommender, test: InteractionLog, train: InteractionLog | None = None) -> float:
+def mrr_score(model: Recommender | nn.Module, test: InteractionLog, train: InteractionLog | None = None) -> float:
     """Mean reciprocal rank of the test items among all items (Voorhees, 1999), averaged user by user.
 
     For each user with test ratings all items are ranked by p_ij (equation 1), the user's training items last. Equal
@@ -99,7 +138,7 @@ def mrr_score(model: Recommender, test: InteractionLog, train: InteractionLog | 
     other test items stay in the ranking.
 
     Args:
-        model: its ``predict_all_items`` gives p_ij of a block of users.
+        model: a recommender, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
         test: at least one rating.
         train: interactions whose items are put last; they too share their average rank.
 
@@ -129,7 +168,7 @@ class RankingScores(NamedTuple):
 
 @torch.no_grad()
 def ranking_scores(
-    model: Recommender, test: InteractionLog, train: InteractionLog | None = None, k: int = 10
+    model: Recommender | nn.Module, test: InteractionLog, train: InteractionLog | None = None, k: int = 10
 ) -> RankingScores:
     """Recall, NDCG (Järvelin & Kekäläinen, 2002), hit rate and coverage at k, in the ranking of ``mrr_score``.
 
@@ -198,7 +237,7 @@ def _tested(test: InteractionLog) -> Tensor:
 
 
 def _ranked_blocks(
-    model: Recommender, test: InteractionLog, train: InteractionLog | None
+    model: Recommender | nn.Module, test: InteractionLog, train: InteractionLog | None
 ) -> Iterator[tuple[int, Tensor, Iterator[tuple[slice, Tensor]]]]:
     """Score users block by block, and rank their test items.
 
@@ -220,6 +259,7 @@ def _ranked_blocks(
     item_ids, offsets, tested = test.by_user.item_ids, test.by_user.offsets, _tested(test)
     rows = torch.arange(len(tested)).repeat_interleave(tested).to(item_ids.device)
     chunk = max(BLOCK_ROWS, BLOCK_SCORES // test.num_items)
+    recommender = recommender_of(model, test.num_items)
     buffers: list[Tensor] = []  # made once, because new memory for each block costs more than what is done in it
 
     def ranks(first: int, last: int, scores: Tensor, defined: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -230,7 +270,7 @@ def _ranked_blocks(
             yield pairs, torch.where(defined[own], ranked, torch.nan)
 
     for first, last in _user_blocks(tested, test.num_items):
-        scores = model.predict_all_items(torch.arange(first, last, device=item_ids.device))
+        scores = recommender.predict_all_items(torch.arange(first, last, device=item_ids.device))
         buffers = buffers or [
             scores.new_empty(chunk, test.num_items),
             torch.empty(chunk, test.num_items, device=scores.device),

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import torch
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from torch import Tensor
 
 from cli.files import write_whole
 from data import Interactions
-from models import MultiTaskNet
 
 CONFIG, LABELS = "projector_config.pbtxt", "items.tsv"
 MOST = 10_000  # points, because the browser computes with all of them
 
 
-def write(folder: Path, model: MultiTaskNet, train: Interactions, genre_of: Mapping[str, str]) -> None:
+def write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genre_of: Mapping[str, str]) -> None:
     """Write what the tab shows, of the items with the most training ratings where there are many.
 
     Args:
         folder: the run's.
-        model: a trained network; where its tasks have tables of their own, both are shown.
+        tables: the items' embeddings by what they are called there, (num_items, d) each.
         train: the training ratings.
         genre_of: the genres of an item by its id, as far as they are known.
 
@@ -40,12 +40,9 @@ def write(folder: Path, model: MultiTaskNet, train: Interactions, genre_of: Mapp
         cells = train.titles[item] if train.titles else source_id, genre_of.get(source_id, ""), count
         lines.append("\t".join(" ".join(str(cell).split()) for cell in cells))
     write_whole("".join(f"{line}\n" for line in lines).encode(), folder / LABELS)
-    tables = {"items": model.factorization_tables[1]}
-    if not model.embedding_sharing:
-        tables["items, rating"] = model.regression_tables[1]
     config = ProjectorConfig()
     for name, table in tables.items():
-        values = table.weight.detach().cpu()[shown].numpy().astype("<f4")
+        values = table.detach().cpu()[shown].numpy().astype("<f4")
         path = f"{name.replace(', ', '_')}.bytes"
         write_whole(values.tobytes(), folder / path)
         config.embeddings.add(tensor_name=name, tensor_path=path, tensor_shape=values.shape, metadata_path=LABELS)

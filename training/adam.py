@@ -9,18 +9,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models import MultiTaskNet
+from training import parts
 
 
-def flatten(model: MultiTaskNet) -> nn.Parameter:
+def flatten(model: nn.Module) -> nn.Parameter:
     """Lay all parameters of a network, and their gradients, end to end in one vector; the network keeps working.
 
-    The embedding tables come first, in the network's order, so that they also are one table of all their rows.
+    The embedding tables come first, so that they also are one table of all their rows; see ``parts.parameters``.
 
     Returns:
         (number of parameters,) the vector whose slices the network's parameters now are; its gradient is zero.
     """
-    parameters = list(model.parameters())
+    parameters = parts.parameters(model)
     flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
     flat.grad = torch.zeros_like(flat)
     for parameter, values, gradient in zip(parameters, slices(model, flat.data), slices(model, flat.grad), strict=True):
@@ -28,30 +28,11 @@ def flatten(model: MultiTaskNet) -> nn.Parameter:
     return flat
 
 
-def slices(model: MultiTaskNet, vector: Tensor) -> list[Tensor]:
-    """Views of a (number of parameters,) vector: the part of each of the network's parameters, in its shape."""
-    parameters = list(model.parameters())
-    parts = vector.split([parameter.numel() for parameter in parameters])
-    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
-
-
-class AdamState(NamedTuple):
-    """What Adam (Kingma and Ba, 2015) knows of one vector of parameters, on the vector's device."""
-
-    flat: nn.Parameter  # (parameters,), with a gradient
-    first_moment: Tensor  # (parameters,)
-    second_moment: Tensor  # (parameters,)
-    steps_taken: Tensor  # () float32
-    learning_rate: float
-
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as published and as torch has them by default
-
-
-def start_adam(flat: nn.Parameter, learning_rate: float) -> AdamState:
-    """Adam before its first step."""
-    first_moment, second_moment = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
-    return AdamState(flat, first_moment, second_moment, torch.zeros((), device=flat.device), learning_rate)
+def slices(model: nn.Module, vector: Tensor) -> list[Tensor]:
+    """Views of a (number of parameters,) vector: the part of each of ``parts.parameters``, in its shape."""
+    parameters = parts.parameters(model)
+    views = vector.split([parameter.numel() for parameter in parameters])
+    return [view.view_as(parameter) for view, parameter in zip(views, parameters, strict=True)]
 
 
 class Parameters(NamedTuple):
@@ -61,6 +42,31 @@ class Parameters(NamedTuple):
     gradient: Tensor
     first_moment: Tensor
     second_moment: Tensor
+
+
+class AdamState(NamedTuple):
+    """What Adam (Kingma and Ba, 2015) keeps for one vector of parameters, on the vector's device."""
+
+    flat: nn.Parameter  # (parameters,), with a gradient
+    first_moment: Tensor  # (parameters,)
+    second_moment: Tensor  # (parameters,)
+    steps_taken: Tensor  # () float32
+    learning_rate: float
+
+    @property
+    def everything(self) -> Parameters:
+        """All parameters, whose gradient backward adds to."""
+        assert self.flat.grad is not None
+        return Parameters(self.flat.data, self.flat.grad, self.first_moment, self.second_moment)
+
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as published and as torch has them by default
+
+
+def start_adam(flat: nn.Parameter, learning_rate: float) -> AdamState:
+    """Adam before its first step."""
+    first_moment, second_moment = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
+    return AdamState(flat, first_moment, second_moment, torch.zeros((), device=flat.device), learning_rate)
 
 
 def adam_update(adam: AdamState, trained: Sequence[Parameters]) -> None:

@@ -1,7 +1,5 @@
 """The step of ``fused.py`` recorded as a CUDA graph and replayed: the CPU starts hundreds of steps at once."""
 
-import sys
-
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ class GraphStep(FusedStep):
     The graph reads and writes the tensors it was recorded with, ``captured``; others are copied there and back.
     """
 
+    name = "CUDA graph"
     LONGEST = 512
     captured: list[tuple[Tensor, ...]] | None = None
     graph: "torch.cuda.CUDAGraph | None" = None
@@ -23,7 +22,8 @@ class GraphStep(FusedStep):
             self.captured = [tuple(x.clone() for x in batch) for batch in batches[: self.LONGEST]]
             self.graph = self._capture()
         captured, done = self.captured, 0
-        while self.graph is not None and _shapes(batches[done : done + len(captured)]) == _shapes(captured):
+        assert self.graph is not None
+        while _shapes(batches[done : done + len(captured)]) == _shapes(captured):
             given = batches[done : done + len(captured)]
             _copy(given, captured)
             self.graph.replay()
@@ -31,15 +31,12 @@ class GraphStep(FusedStep):
             done += len(captured)
         super()._steps(batches[done:])
 
-    def _capture(self) -> "torch.cuda.CUDAGraph | None":
+    def _capture(self) -> "torch.cuda.CUDAGraph":
         """Record the graph. That takes real steps first, to set up libraries and workspaces; they are undone."""
         trained = [self.flat, *self.adam[1:4]]
         before = [tensor.clone() for tensor in trained]
         try:
             return self._record()
-        except RuntimeError as error:
-            print(f"training without a CUDA graph: {str(error).splitlines()[0]}", file=sys.stderr)
-            return None
         finally:
             for tensor, value in zip(trained, before, strict=True):
                 tensor.copy_(value)

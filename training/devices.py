@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from models import MultiTaskNet
+from training import parts
 
 
 def pick_device(name: str) -> torch.device:
@@ -48,15 +48,14 @@ ALL_THREADS = torch.get_num_threads()  # before anyone lowers it
 
 
 @contextlib.contextmanager
-def threads_for(model: MultiTaskNet, batch_size: int) -> Iterator[None]:
+def threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
     """Train a small network on one thread, and put things back as they were afterwards.
 
     Threads that meet after every small operation cost more than they save, and where another process needs their
     cores, another experiment for instance, they wait for each other a hundred times longer than they work.
     """
     before = torch.get_num_threads()
-    layers = [layer for layer in model.mlp_layers if isinstance(layer, nn.Linear)]
-    work = 3 * batch_size * sum(layer.weight.numel() for layer in layers)
+    work = 3 * batch_size * sum(layer.weight.numel() for layer in parts.linear_layers(model))
     torch.set_num_threads(1 if work < MANY_THREADS_WORK else ALL_THREADS)
     try:
         yield

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from metrics import RankingScores, Recommender, mrr_score, mse_score, ranking_scores
-from models import MultiTaskNet
+from metrics import ByForward, RankingScores, Recommender, mrr_score, mse_score, ranking_scores
+from training import parts
 from training.parallel import ALONE, Group, mean
 
 SHOWN = 10  # items, for the metrics of what a user would be shown
@@ -29,7 +29,7 @@ class Evaluation:
     """The test metrics of a network: MRR over all test users or a sample of them, MSE over all test ratings.
 
     Args:
-        model: the network that will be evaluated.
+        recommender: of the network that will be evaluated.
         train, test: on the network's device.
         users: "all", "auto" or how many to rank; the sample is the same for the same seed.
         every: evaluate after each so-many-th epoch, and after the last.
@@ -43,7 +43,7 @@ class Evaluation:
 
     def __init__(
         self,
-        model: MultiTaskNet,
+        recommender: ByForward,
         train: Interactions,
         test: Interactions,
         users: str | int = "auto",
@@ -53,11 +53,11 @@ class Evaluation:
         clamp: bool = False,
     ) -> None:
         self.group = group
-        self.rater: Recommender = Clamped(model, train.ratings) if clamp else model
-        self.model, self.train, self.test, self.every = model, train, test, every
+        self.rater: Recommender = Clamped(recommender, train.ratings) if clamp else recommender
+        self.recommender, self.train, self.test, self.every = recommender, train, test, every
         tested = torch.bincount(test.user_ids, minlength=test.num_users).nonzero().squeeze(1).cpu()
         self.tested = len(tested)
-        wanted = {"all": self.tested, "auto": _how_many(model, train, test, self.tested)}.get(str(users))
+        wanted = {"all": self.tested, "auto": _how_many(recommender.model, train, test, self.tested)}.get(str(users))
         self.ranked = min(int(users) if wanted is None else wanted, self.tested)
         users_here: Tensor | None = None
         if self.ranked < self.tested:
@@ -89,17 +89,17 @@ class Evaluation:
     def mrr(self) -> float:
         """MRR over the users that are ranked; for those it is exact."""
         if self.users is None:
-            return mrr_score(self.model, self.test, self.train)
+            return mrr_score(self.recommender, self.test, self.train)
         here = len(self.users)
-        score = mrr_score(_Renumbered(self.model, self.users), *self.sampled) if here else 0.0
+        score = mrr_score(_Renumbered(self.recommender, self.users), *self.sampled) if here else 0.0
         return score if self.group.size == 1 else mean(self.group, here * score, here)
 
     def ranking(self, k: int = SHOWN) -> RankingScores:
         """Recall, NDCG, hit rate and coverage at k, over the users that are ranked; by this process alone."""
         if self.everybody is None:
-            return ranking_scores(self.model, self.whole_test, self.train, k)
+            return ranking_scores(self.recommender, self.whole_test, self.train, k)
         sides = _of_users(self.whole_test, self.everybody), _of_users(self.train, self.everybody)
-        return ranking_scores(_Renumbered(self.model, self.everybody), *sides, k)
+        return ranking_scores(_Renumbered(self.recommender, self.everybody), *sides, k)
 
     def mse(self) -> float:
         """MSE over all test ratings: a forward pass of the MLP a rating, a third of what training one costs."""
@@ -110,29 +110,29 @@ class Evaluation:
 
 
 class Clamped:
-    """A network whose predicted ratings are cut to the range of some ratings."""
+    """A recommender whose predicted ratings are cut to the range of some ratings."""
 
-    def __init__(self, model: MultiTaskNet, ratings: Tensor) -> None:
-        self.model, self.lowest, self.highest = model, ratings.min().item(), ratings.max().item()
+    def __init__(self, recommender: Recommender, ratings: Tensor) -> None:
+        self.recommender, self.lowest, self.highest = recommender, ratings.min().item(), ratings.max().item()
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        return self.model.predict_ratings(user_ids, item_ids).clamp(self.lowest, self.highest)
+        return self.recommender.predict_ratings(user_ids, item_ids).clamp(self.lowest, self.highest)
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
-        return self.model.predict_all_items(user_ids)
+        return self.recommender.predict_all_items(user_ids)
 
 
 class _Renumbered:
-    """A network whose user k is the k-th of some users."""
+    """A recommender whose user k is the k-th of some users."""
 
-    def __init__(self, model: MultiTaskNet, users: Tensor) -> None:
-        self.model, self.users = model, users
+    def __init__(self, recommender: Recommender, users: Tensor) -> None:
+        self.recommender, self.users = recommender, users
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        return self.model.predict_ratings(self.users[user_ids], item_ids)
+        return self.recommender.predict_ratings(self.users[user_ids], item_ids)
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
-        return self.model.predict_all_items(self.users[user_ids])
+        return self.recommender.predict_all_items(self.users[user_ids])
 
 
 def _of_users(side: Interactions, users: Tensor) -> Interactions:
@@ -149,11 +149,12 @@ def _of_users(side: Interactions, users: Tensor) -> Interactions:
     )
 
 
-def _how_many(model: MultiTaskNet, train: Interactions, test: Interactions, tested: int) -> int:
+def _how_many(model: nn.Module, train: Interactions, test: Interactions, tested: int) -> int:
     """How many users can be ranked in SHARE of an epoch's training time, by the multiply-adds of both."""
-    weights = sum(layer.weight.numel() for layer in model.mlp_layers if isinstance(layer, nn.Linear))
-    training = len(train) * (3 * weights + LOOKUP * model.embedding_dim)  # forwards, and backwards twice
-    a_user = test.num_items * (model.embedding_dim + COMPARISON * len(test) / tested)
+    weights = sum(layer.weight.numel() for layer in parts.linear_layers(model))
+    embedding_dim = max((table.embedding_dim for table in parts.embeddings(model)), default=0)
+    training = len(train) * (3 * weights + LOOKUP * embedding_dim)  # forwards, and backwards twice
+    a_user = test.num_items * (embedding_dim + COMPARISON * len(test) / tested)
     return max(FEWEST_USERS, int(SHARE * training / a_user))
 
 

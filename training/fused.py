@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models import MultiTaskNet
-from training.adam import AdamState, Parameters, adam_update
+from training import parts
+from training.adam import AdamState, adam_update
 from training.steps import Triples, Weights
 
 # These exact overloads: choosing one by its arguments, in each step, takes longer than its arithmetic.
@@ -42,21 +42,24 @@ class FusedStep:
     gradient is a block of the same columns, and adding its rows to the table they came from is one operation.
     """
 
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
-        self.adam, self.weights, self.embedding_dim = adam, weights, model.embedding_dim
-        self.flat, self.gradient = adam.flat.data, _gradient(adam.flat)
-        self.trained = [Parameters(self.flat, self.gradient, adam.first_moment, adam.second_moment)]
-        users, items = (table.num_embeddings for table in model.factorization_tables)
-        tables = 1 if model.embedding_sharing else 2
-        shape = (tables * (users + items), self.embedding_dim)
+    name = "fused step"
+
+    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
+        shared, tables = parts.has_shared_tables(model), parts.factorization_tables(model)
+        self.adam, self.weights, self.embedding_dim = adam, weights, tables.users.embedding_dim
+        self.flat, self.gradient = adam.everything[:2]
+        self.trained = [adam.everything]
+        users, items = (table.num_embeddings for table in tables)
+        shape = ((1 if shared else 2) * (users + items), self.embedding_dim)
         self.table, self.table_gradient = (x[: shape[0] * shape[1]].view(shape) for x in (self.flat, self.gradient))
-        self.bias, self.bias_gradient = model.B.weight.data.squeeze(1), _gradient(model.B.weight).squeeze(1)
+        bias = parts.embedding(model, "B").weight
+        self.bias, self.bias_gradient = bias.data.squeeze(1), _gradient(bias).squeeze(1)
         # What a step adds to and so must be zero before it: all but the MLP's gradients, which it overwrites.
         self.added_gradient = self.gradient[: self.table.numel() + self.bias.numel()]
 
         columns = {"users": 0, "items": users, "negatives": users}  # where their rows start in the first two tables
         regression, interaction = ["users", "items", "items"], ["users", "items", "negatives"]
-        if model.embedding_sharing:
+        if shared:
             self.columns, self.interaction_columns = [*regression, "negatives"], (0, 1, 3)
             first_rows = [columns[name] for name in self.columns]
         else:
@@ -64,9 +67,9 @@ class FusedStep:
             first_rows = [columns[name] + (users + items) * (k > 2) for k, name in enumerate(self.columns)]
         self.first_rows = torch.tensor(first_rows, device=self.flat.device)
 
-        linear = [layer for layer in model.mlp_layers if isinstance(layer, nn.Linear)]
         *self.hidden, self.output = [
-            _Linear(x.weight.data, x.bias.data, _gradient(x.weight), _gradient(x.bias), x.weight.data.T) for x in linear
+            _Linear(x.weight.data, x.bias.data, _gradient(x.weight), _gradient(x.bias), x.weight.data.T)
+            for x in parts.linear_layers(model)
         ]
         self.output = self.output._replace(weight=self.output.weight[0], weight_gradient=self.output.weight_gradient[0])
         self.workspaces: dict[tuple[int, int], Workspace] = {}

@@ -4,10 +4,11 @@ import argparse
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 import data
-from models import MultiTaskNet
 from training import seeds
+from training.network import NetworkSettings
 
 
 def split(
@@ -44,20 +45,27 @@ def split_in_three(interactions: data.Interactions, options: argparse.Namespace)
     return Sides(*data.random_train_test_split(train_side, options.validation_fraction, generator), test)
 
 
-def make_network(options: argparse.Namespace, interactions: data.Interactions, device: torch.device) -> MultiTaskNet:
-    """The network of the flags for these ratings, its initial weights drawn from the seed.
+def network_settings(options: argparse.Namespace) -> NetworkSettings:
+    """The network of the flags.
 
     Raises:
-        ValueError: it does not fit into memory.
+        ValueError: one of them is out of range.
+    """
+    return NetworkSettings(options.embedding_dim, options.layer_sizes, options.shared_embeddings)
+
+
+def make_network(options: argparse.Namespace, interactions: data.Interactions, device: torch.device) -> nn.Module:
+    """Make the network of the flags for these ratings, its initial weights drawn from the seed.
+
+    Raises:
+        ValueError: something is wrong with models.py, or the network does not fit into memory.
     """
     torch.manual_seed(seeds.spawn(options.seed).model)
+    settings = network_settings(options)
+    model = settings.make(interactions.num_users, interactions.num_items)
     try:
-        return MultiTaskNet(
-            interactions.num_users,
-            interactions.num_items,
-            options.embedding_dim,
-            options.layer_sizes,
-            options.shared_embeddings,
-        ).to(device)
+        model = model.to(device)
     except RuntimeError as error:
         raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
+    settings.check(model, interactions.num_users, interactions.num_items)
+    return model

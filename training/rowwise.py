@@ -6,14 +6,15 @@ row and its moments as they are until it is looked up again. The bias correction
 is ``torch.optim.SparseAdam``; the MLP, which every batch touches whole, has Adam as Kingma and Ba (2015) wrote it.
 It is another algorithm than dense Adam, with other results: see docs/scale.md for how they compare.
 
-    EagerRowwiseStep   by autograd and torch.optim.SparseAdam: the definition
+    EagerRowwiseStep   by autograd and torch's SparseAdam: the definition
     RowwiseStep        the same with the fused step's gradients
 """
 
 import torch
 from torch import Tensor, nn
+from torch.optim._functional import sparse_adam
 
-from models import MultiTaskNet
+from training import parts
 from training.adam import BETAS, EPSILON, AdamState, Parameters, adam_update, slices
 from training.cuda_graph import GraphStep
 from training.fused import FusedStep
@@ -29,7 +30,9 @@ class RowwiseStep(FusedStep):
     from the same old values to the same new ones.
     """
 
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
+    name = "row-wise step"
+
+    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
         super().__init__(model, adam, weights)
         start, stop = self.table.numel(), len(self.added_gradient)
         first, second = adam.first_moment, adam.second_moment
@@ -106,37 +109,27 @@ class _Rows:
 class RowwiseGraphStep(RowwiseStep, GraphStep):
     """RowwiseStep's steps as a CUDA graph."""
 
+    name = "CUDA graph"
+
 
 class EagerRowwiseStep(EagerStep):
-    """The homework's step with torch's own optimizers: SparseAdam for the tables and B, Adam for the rest.
+    """The homework's step with SparseAdam for all embeddings and Adam for the other parameters.
 
     SparseAdam adds ε to √v, Adam to √(v / (1 − β₂ᵗ)). Here all parameters have Adam's, so that a row that every batch
     touches is trained as by dense Adam.
     """
 
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
+    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
         super().__init__(model, adam, weights)
-        self.adam = adam
-        self.tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-        self.embeddings = [table.weight for table in self.tables if table.weight.requires_grad]
-        embeddings = {id(weight) for weight in self.embeddings}
-        self.others = [x for x in model.parameters() if id(x) not in embeddings and x.requires_grad]
-        self.sparse = torch.optim.SparseAdam(self.embeddings, adam.learning_rate, BETAS, EPSILON)
-        self.optimizer = torch.optim.Adam(self.others, adam.learning_rate, BETAS, EPSILON, fused=True)
-        for parameter, first, second in zip(
-            model.parameters(), slices(model, adam.first_moment), slices(model, adam.second_moment), strict=True
-        ):
-            if parameter.requires_grad:
-                optimizer = self.sparse if id(parameter) in embeddings else self.optimizer
-                # The count of steps is kept once, in AdamState.
-                optimizer.state[parameter] = {"step": adam.steps_taken.clone(), "exp_avg": first, "exp_avg_sq": second}
+        self.tables = parts.embeddings(model)
+        columns = (slices(model, column) for column in adam.everything)
+        every = [Parameters(*each) for each in zip(*columns, strict=True)]
+        by_parameter = dict(zip(parts.parameters(model), every, strict=True))
+        self.rows = {table.weight: by_parameter[table.weight] for table in self.tables}
+        self.others = [trained for parameter, trained in by_parameter.items() if parameter not in self.rows]
 
     def run(self, triples: Triples, batch_size: int) -> Tensor:
-        for optimizer in (self.sparse, self.optimizer):
-            for state in optimizer.state.values():
-                state["step"] = self.adam.steps_taken.clone()
         before = [table.sparse for table in self.tables]
-        gradients = [weight.grad for weight in self.embeddings]  # views of the one vector of all gradients
         try:
             for table in self.tables:
                 table.sparse = True
@@ -144,15 +137,29 @@ class EagerRowwiseStep(EagerStep):
         finally:
             for table, sparse in zip(self.tables, before, strict=True):
                 table.sparse = sparse
-            for weight, gradient in zip(self.embeddings, gradients, strict=True):
-                weight.grad = gradient
+            for weight, trained in self.rows.items():
+                weight.grad = trained.gradient
 
-    def _update(self, loss: Tensor) -> None:
-        for weight in self.embeddings:
+    def update(self, loss: Tensor) -> None:
+        for weight in self.rows:
             weight.grad = None
-        self.optimizer.zero_grad(set_to_none=False)
+        for trained in self.others:
+            trained.gradient.zero_()
         loss.backward()
-        self.adam.steps_taken.add_(1)
-        self.sparse.param_groups[0]["eps"] = EPSILON * (1 - BETAS[1] ** self.adam.steps_taken.item()) ** 0.5
-        self.sparse.step()
-        self.optimizer.step()
+        adam_update(self.adam, self.others)
+        correction = (1 - BETAS[1] ** self.adam.steps_taken.item()) ** 0.5
+        for weight, trained in self.rows.items():
+            if weight.grad is None:  # no task reads this table
+                continue
+            sparse_adam(
+                [trained.values],
+                [weight.grad],
+                [trained.first_moment],
+                [trained.second_moment],
+                [int(self.adam.steps_taken.item())],
+                eps=EPSILON * correction,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=self.adam.learning_rate,
+                maximize=False,
+            )

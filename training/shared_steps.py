@@ -5,20 +5,21 @@ batch's gradient. One collective operation a step brings it to all, and then all
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models import MultiTaskNet
 from training.adam import AdamState, adam_update
 from training.fused import FusedStep, Workspace
 from training.parallel import Group
 from training.rowwise import RowwiseStep
-from training.steps import Weights
+from training.steps import EagerStep, Triples, Weights
 
 
 class SharedStep(FusedStep):
     """FusedStep of several processes: the gradients of all parameters are summed, one number a parameter."""
 
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights, group: Group) -> None:
+    name = "fused step of several processes"
+
+    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights, group: Group) -> None:
         super().__init__(model, adam, weights)
         self.group = group
 
@@ -46,7 +47,9 @@ class SharedRowwiseStep(RowwiseStep):
     the MLP's, whatever the tables' sizes.
     """
 
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights, group: Group) -> None:
+    name = "row-wise step of several processes"
+
+    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights, group: Group) -> None:
         super().__init__(model, adam, weights)
         self.group = group
 
@@ -95,3 +98,32 @@ def _part(
         ratings[part],
     )
     return (step.workspace(len(mine[2]), n) if len(mine[2]) > 0 else None), mine
+
+
+class SharedEagerStep(EagerStep):
+    """EagerStep of several processes: each computes the losses of its part of a batch, as a share of their means."""
+
+    name = "step of several processes"
+
+    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights, group: Group) -> None:
+        super().__init__(model, adam, weights)
+        self.group = group
+
+    def run(self, triples: Triples, batch_size: int) -> Tensor:
+        return self.group.add_up(super().run(triples, batch_size))
+
+    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+        part = self.group.part(len(ratings))
+        self.share = len(ratings[part]) / len(ratings)
+        if self.share == 0:
+            self.update(None)
+            return torch.zeros(2, device=ratings.device)
+        return self.share * super().step(users[part], items[part], negatives[part], ratings[part])
+
+    def update(self, loss: Tensor | None) -> None:
+        trained = self.adam.everything
+        trained.gradient.zero_()
+        if loss is not None:
+            (self.share * loss).backward()
+        self.group.add_up(trained.gradient)
+        adam_update(self.adam, [trained])

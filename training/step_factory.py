@@ -1,18 +1,19 @@
-"""Which way of taking a step is used: the fastest that fits the network and the device."""
+"""The ways of taking a step, and which of them is used: the fastest that agrees with the plain one."""
 
-import sys
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from models import MultiTaskNet
 from training.adam import AdamState
 from training.cuda_graph import GraphStep
 from training.fused import FusedStep
-from training.parallel import ALONE, Group
+from training.parallel import Group
 from training.recipe import Recipe
+from training.rehearsal import Rehearsal, Way
 from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
-from training.shared_steps import SharedRowwiseStep, SharedStep
+from training.shared_steps import SharedEagerStep, SharedRowwiseStep, SharedStep
 from training.steps import EagerStep, Step, Weights
 from training.tuned_step import TunedStep
 from training.watched import Watched
@@ -22,12 +23,12 @@ from training.watched import Watched
 MANY_ROWS, ROWS_A_LOOKUP = 2**13, 16
 
 
-def pick_optimizer(name: str, model: MultiTaskNet, batch_size: int) -> str:
-    """Which Adam; for "auto" by the size of the tables relative to a batch, which looks up three rows a triple.
+def pick_optimizer(name: str, rows: int, batch_size: int) -> str:
+    """Choose an Adam; for "auto" by the size of the tables relative to a batch, which looks up three rows a triple.
 
     Args:
         name: "adam", "lazy_adam" or "auto".
-        model: the network to train.
+        rows: the number of users and items.
         batch_size: triples a step.
 
     Returns:
@@ -35,34 +36,27 @@ def pick_optimizer(name: str, model: MultiTaskNet, batch_size: int) -> str:
     """
     if name != "auto":
         return name
-    rows = sum(table.num_embeddings for table in model.factorization_tables)
     return "lazy_adam" if rows > max(MANY_ROWS, ROWS_A_LOOKUP * 3 * batch_size) else "adam"
 
 
-def make_step(
-    model: MultiTaskNet,
-    adam: AdamState,
-    weights: Weights,
-    eager: bool = False,
-    optimizer: str = "adam",
-    group: Group = ALONE,
-    ingredients: tuple[Recipe, torch.Generator, int, Watched] | None = None,
-) -> Step:
-    """The fastest step that fits the network and the device; where that is the eager one unasked, say why, once.
+def ways_of(optimizer: str, device: torch.device, group: Group, recipe: Recipe, steps: int) -> tuple[Way, list[Way]]:
+    """List the ways of taking the step that these settings define.
 
     Args:
-        model, adam, weights: what is trained, and by which loss.
-        eager: take the eager step.
         optimizer: "adam" or "lazy_adam".
+        device: of the network.
         group: the processes that train together.
-        ingredients: a recipe, and what ``TunedStep`` needs for it.
+        recipe: what is added to the homework's step.
+        steps: how many there will be in all, for a recipe that depends on it.
+
+    Returns:
+        The plain way, which is the definition, and the others, the fastest first.
 
     Raises:
-        ValueError: several processes or row-wise Adam would have to take a step that is not made for them.
+        ValueError: no step is made for these together.
     """
     lazy = optimizer == "lazy_adam"
-    device = adam.flat.device
-    if ingredients is not None and not ingredients[0].plain_step:
+    if not recipe.plain_step:
         if group.size > 1 or lazy:
             who = "several processes" if group.size > 1 else "lazy_adam"
             raise ValueError(
@@ -70,30 +64,36 @@ def make_step(
                 "lr_schedule or dropout other than the homework's: leave them out, or train with one process and "
                 "--optimizer adam"
             )
-        return TunedStep(model, adam, weights, *ingredients)
-    if not eager and (reason := _why_not_fused(model, device)) is not None:
-        print(f"training with the eager step: {reason}", file=sys.stderr)
-        eager = True
+
+        def tuned(name: str, by_tables: bool, own_derivative: bool) -> Way:
+            def make(
+                model: nn.Module, adam: AdamState, weights: Weights, watched: Watched, generator: torch.Generator
+            ) -> Step:
+                shortcuts = by_tables, own_derivative
+                return TunedStep(model, adam, weights, recipe, generator, steps, watched, *shortcuts)
+
+            return Way(name, make)
+
+        faster = tuned("tuned step", True, True), tuned("tuned step with the plain loss", True, False)
+        return tuned(EagerStep.name, False, False), [*faster]
+    plain = EagerRowwiseStep if lazy else EagerStep
     if group.size > 1:
-        if eager:
-            raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
-        return (SharedRowwiseStep if lazy else SharedStep)(model, adam, weights, group)
-    if eager:
-        return (EagerRowwiseStep if lazy else EagerStep)(model, adam, weights)
-    if device.type == "cuda":
-        return (RowwiseGraphStep if lazy else GraphStep)(model, adam, weights)
-    return (RowwiseStep if lazy else FusedStep)(model, adam, weights)
+        shared = (SharedRowwiseStep,) if lazy else (SharedStep, SharedEagerStep)
+        return _way(plain), [_way(each, group) for each in shared]
+    graph, fused = (RowwiseGraphStep, RowwiseStep) if lazy else (GraphStep, FusedStep)
+    return _way(plain), [_way(each) for each in ((graph, fused) if device.type == "cuda" else (fused,))]
 
 
-def _why_not_fused(model: MultiTaskNet, device: torch.device) -> str | None:
-    """FusedStep knows the gradients of this network only; anything else is left to autograd."""
-    if device.type not in ("cpu", "cuda"):
-        return f"the fused one was never tried on {device.type}"
-    if type(model) is not MultiTaskNet:
-        return f"{type(model).__name__} may compute something else than MultiTaskNet"
-    kinds = [type(layer) for layer in model.mlp_layers]
-    if kinds != [nn.Linear, nn.ReLU] * (len(kinds) // 2) + [nn.Linear]:
-        return "mlp_layers is not Linear, ReLU, …, Linear"
-    if not all(parameter.requires_grad for parameter in model.parameters()):
-        return "some parameters are not trained"
-    return None
+def _way(step: Any, *group: Group) -> Way:
+    return Way(step.name, lambda model, adam, weights, *_: step(model, adam, weights, *group))
+
+
+def fastest(rehearsal: Rehearsal, plain: Way, others: Sequence[Way]) -> tuple[Way, str]:
+    """Return the first of the others that agrees with the plain way, or the plain way, and why it is not the first."""
+    reasons: list[str] = []
+    for way in (*others, plain):
+        reason = rehearsal.difference(way) if way is not plain else None
+        if reason is None:
+            break
+        reasons.append(reason)
+    return way, f"training with the {way.name}: {reasons[0]}" if reasons else ""

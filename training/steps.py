@@ -2,17 +2,17 @@
 
     L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
 
-``EagerStep`` computes L with the network's two heads; autograd and Adam do the rest. It is the definition that the
-faster steps, ``fused.py`` and ``cuda_graph.py``, are held to.
+``EagerStep`` computes L by the network's ``forward``; autograd and Adam do the rest. It is the definition: a faster step
+is taken only where it agrees with this one at the start of a run, see ``rehearsal.py``. So whatever is changed here, or
+in models.py, is what trains.
 """
 
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models import MultiTaskNet
-from training.adam import BETAS, EPSILON, AdamState
+from training.adam import AdamState, adam_update
 
 
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
@@ -70,34 +70,35 @@ class Step(Protocol):
 
 
 class EagerStep:
-    """The step as the homework defines it."""
+    """The step as the homework defines it.
 
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
-        self.model, self.weights = model, weights
-        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
-            [adam.flat], adam.learning_rate, BETAS, EPSILON, fused=True
-        )
-        self.optimizer.state[adam.flat] = {
-            "step": adam.steps_taken,
-            "exp_avg": adam.first_moment,
-            "exp_avg_sq": adam.second_moment,
-        }
+    Args:
+        model: any network with ``forward(user_ids, item_ids)`` → (predictions, score).
+        adam: of the network's parameters, laid end to end.
+        weights: λ_F and λ_R.
+    """
+
+    name = "eager step"
+
+    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
+        self.model, self.adam, self.weights = model, adam, weights
 
     def run(self, triples: Triples, batch_size: int) -> Tensor:
         batches = zip(*(column.split(batch_size) for column in triples), strict=True)
         return torch.stack([self.step(*batch) for batch in batches])
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
-        """One step on a batch of triples; returns (2,) L_F and L_R before it."""
-        # Both rows of items meet the same users: (2, batch) logits from one look-up of u.
-        positive, negative = self.model.predict_interactions(users, torch.stack([items, negatives]))
+        """Take one step on a batch of triples; returns (2,) L_F and L_R before it."""
+        positive, score = self.model(users, items)
+        negative, _ = self.model(users, negatives)
         factorization = bpr_loss(positive, negative)
-        regression = regression_loss(self.model.predict_ratings(users, items), ratings)
-        loss = self.weights.factorization * factorization + self.weights.regression * regression
-        self._update(loss)
-        return torch.stack([factorization.detach(), regression.detach()])
+        regression = regression_loss(score, ratings)
+        self.update(self.weights.factorization * factorization + self.weights.regression * regression)
+        return torch.stack([factorization.detach(), regression.detach()]).float()
 
-    def _update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=False)
+    def update(self, loss: Tensor) -> None:
+        """Move the parameters by a step of Adam along the gradient of the loss."""
+        trained = self.adam.everything
+        trained.gradient.zero_()
         loss.backward()
-        self.optimizer.step()
+        adam_update(self.adam, [trained])

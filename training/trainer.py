@@ -6,7 +6,8 @@
 ``train.fit`` does this epoch after epoch, evaluates and writes down what comes of it.
 """
 
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,16 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from models import MultiTaskNet
+from training import parts, scoring
 from training.adam import flatten, start_adam
 from training.parallel import ALONE, Group
+from training.rehearsal import Rehearsal, Way
 from training.sampling import Sampler
 from training.settings import Settings
-from training.step_factory import make_step, pick_optimizer
-from training.steps import Weights
+from training.steps import EagerStep, Weights
 from training.watched import Watched
 
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
+# A student's folder has the plain step alone: the files of the others would give equations 1 and 4 away.
+HAS_FAST_STEPS = importlib.util.find_spec("training.step_factory") is not None
 
 
 class Losses(NamedTuple):
@@ -38,60 +41,105 @@ class Trainer:
     """A network, its training data on the network's device, and Adam.
 
     Args:
-        model: the network to train, in place.
+        model: the network to train, in place: any nn.Module with ``forward(user_ids, item_ids)`` → (predictions, score).
         train: observed interactions; moved to the model's device whole.
         settings: weights of the losses, batch size, learning rate.
         seed: of the shuffles and the negative items.
-        eager: take the plain step of the homework's definition instead of the fastest.
+        eager: take the plain step of the homework's definition instead of the fastest that agrees with it.
         group: the processes that train together, each with a trainer made as this one is.
+        make: makes a network of the same class for other numbers of users and items, to compare ways of training on.
+
+    Attributes:
+        recommender: scores all items for many users, in the fastest way that agrees with ``forward``.
+        notices: lines for the user: which ways are not the expected ones, and why.
 
     Raises:
-        ValueError: the data is empty or does not fit the network, or the network has sparse gradients.
+        ValueError: the data is empty or does not fit the network, or the network cannot be trained as the settings say.
     """
 
     def __init__(
         self,
-        model: MultiTaskNet,
+        model: nn.Module,
         train: Interactions,
         settings: Settings,
         seed: int,
         eager: bool = False,
         group: Group = ALONE,
+        make: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
-        users, items = model.factorization_tables
         if len(train) == 0:
             raise ValueError("there are no training ratings: expected at least one")
-        if (train.num_users, train.num_items) != (users.num_embeddings, items.num_embeddings):
-            raise ValueError(
-                f"the network has {users.num_embeddings} users and {items.num_embeddings} items, "
-                f"but the ratings have {train.num_users} and {train.num_items}"
-            )
-        if users.sparse:
-            raise ValueError("the network has sparse gradients, which Adam does not take: make it with sparse=False")
-        self.device = items.weight.device
         self.model = model
+        self.device = next(model.parameters()).device
+        self._on_cuda = self.device.type == "cuda"
         self.train = train.to(self.device)
+        self._check_fit()
         self.settings = settings
         self.batch_size = min(settings.batch_size, len(train))
         self.epoch = 0
-        self.adam = start_adam(flatten(model), settings.learning_rate)
-        weights = Weights(settings.factorization_weight, settings.regression_weight)
-        self.optimizer = pick_optimizer(settings.optimizer, model, self.batch_size)
         self.group = group
         self.seed = seed
         self.generator = torch.Generator(self.device).manual_seed(seed)
         recipe = settings.recipe
-        steps = settings.epochs * -(-len(train) // self.batch_size)
         self.watched = Watched(self.train)
-        ingredients = recipe, self.generator, steps, self.watched
-        self.step = make_step(model, self.adam, weights, eager, self.optimizer, group, ingredients)
         candidates = 0 if recipe.shared_negatives else recipe.negatives
         self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
+
+        rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
+        self.recommender, notice = scoring.fastest(model, train.num_items, rehearsal)
+        way, other = self._way(eager, rehearsal, candidates)
+        self.adam = start_adam(flatten(model), settings.learning_rate)
+        self.step = way.make(model, self.adam, self._weights, self.watched, self.generator)
+        lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
+        self.notices = [line for line in (other, lazy if self.optimizer == "lazy_adam" else "", notice) if line]
+
         self.average = torch.zeros_like(self.adam.flat.data) if recipe.average_last > 0 else None
         if recipe.start_at_mean:
-            with torch.no_grad():
-                output = [layer for layer in model.mlp_layers if isinstance(layer, nn.Linear)][-1]
-                output.bias.fill_(self.train.ratings.cpu().double().mean().item())
+            self._start_at_mean()
+
+    @property
+    def _weights(self) -> Weights:
+        return Weights(self.settings.factorization_weight, self.settings.regression_weight)
+
+    def _check_fit(self) -> None:
+        """Raise ValueError where the homework's tables are there and have other sizes than the data."""
+        try:
+            users, items = parts.factorization_tables(self.model)
+        except LookupError:
+            return
+        if users.num_embeddings < self.train.num_users or items.num_embeddings < self.train.num_items:
+            raise ValueError(
+                f"the network has {users.num_embeddings} users and {items.num_embeddings} items, "
+                f"but the ratings have {self.train.num_users} and {self.train.num_items}"
+            )
+
+    def _way(self, eager: bool, rehearsal: Rehearsal, candidates: int) -> tuple[Way, str]:
+        """Choose the way of taking a step, and say why it is not the fastest."""
+        settings, group = self.settings, self.group
+        if eager and group.size > 1:
+            raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
+        if not HAS_FAST_STEPS:
+            if settings.optimizer == "lazy_adam" or not settings.recipe.plain_step:
+                raise ValueError("this folder has only the homework's step: leave out --optimizer, and flags beyond it")
+            self.optimizer = "adam"
+            plain = Way(EagerStep.name, lambda model, adam, weights, *_: EagerStep(model, adam, weights))
+            rehearsal.take_plainly(plain, self._weights)
+            return plain, ""
+        from training import step_factory
+
+        rows = self.train.num_users + self.train.num_items
+        self.optimizer = step_factory.pick_optimizer(settings.optimizer, rows, self.batch_size)
+        steps = settings.epochs * -(-len(self.train) // self.batch_size)
+        plain, others = step_factory.ways_of(self.optimizer, self.device, group, settings.recipe, steps)
+        rehearsal.take_plainly(plain, self._weights, candidates)
+        return step_factory.fastest(rehearsal, plain, () if eager else others)
+
+    def _start_at_mean(self) -> None:
+        output = [layer for layer in parts.linear_layers(self.model) if layer.out_features == 1]
+        if len(output) != 1 or output[0].bias is None:
+            raise ValueError("start_at_mean is for a network with one linear layer of output width 1, with a bias")
+        with torch.no_grad():
+            output[0].bias.fill_(self.train.ratings.cpu().double().mean().item())
 
     def run_epoch(self) -> Losses:
         """Train on every triple once, in a new order and with new negative items.
@@ -103,6 +151,7 @@ class Trainer:
             FloatingPointError: a loss stopped being finite.
         """
         n = len(self.train)
+        self.model.train()
         # The losses stay on the device until all steps are done, because reading one would wait for its step.
         blocks = [self.step.run(triples, self.batch_size) for triples in self.sampler.epoch()]
         losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
@@ -148,6 +197,8 @@ class Trainer:
         tensors = {f"network.{name}": weight for name, weight in self.model.state_dict().items()}
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
+        # For a network that draws random numbers in forward.
+        tensors["torch"] = torch.cuda.get_rng_state(self.device) if self._on_cuda else torch.get_rng_state()
         if self.average is not None:
             tensors["average"] = self.average
         return {name: tensor.detach() for name, tensor in tensors.items()}
@@ -165,7 +216,7 @@ class Trainer:
         """
         own, same_device = self.state(), device == self.device.type
         if not same_device:
-            own["generator"] = tensors.get("generator", own["generator"])
+            own |= {name: tensors[name] for name in ("generator", "torch") if name in tensors}
         if {name: (x.shape, x.dtype) for name, x in tensors.items()} != {n: (x.shape, x.dtype) for n, x in own.items()}:
             raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
         network = {name.removeprefix("network."): x for name, x in tensors.items() if name.startswith("network.")}
@@ -177,14 +228,12 @@ class Trainer:
             self.average.copy_(tensors["average"])
         if same_device:
             self.generator.set_state(tensors["generator"])
+            if self._on_cuda:
+                torch.cuda.set_rng_state(tensors["torch"], self.device)
+            else:
+                torch.set_rng_state(tensors["torch"])
         else:  # each kind of device has random numbers of its own, so that the run can only go on with others
             self.generator.manual_seed((self.seed + self.epoch) % 2**64)
-
-    @property
-    def notice(self) -> str:
-        """What to tell the user where row-wise Adam trains, else nothing."""
-        rowwise = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
-        return rowwise if self.optimizer == "lazy_adam" else ""
 
     @property
     def likely_cause(self) -> str:

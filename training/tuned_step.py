@@ -3,18 +3,24 @@
     L = λ_F · mean(ω_i · Σ_c w_ic · (1 − σ((p⁺ − p_ic) / T))) + λ_R · mean((r̂ − r)²) + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²)
 
 The candidates c have the weights w_ic: 1 for the highest p_ic, or softmax(p_ic / τ). Random numbers come from the
-trainer's generator, so that a run goes on to the bit.
+trainer's generator, so that a resumed run is bit-identical.
+
+The plain way changes what ``forward`` looks up and computes by hooks on its embeddings and ReLUs, and takes each loss
+from ``steps.py`` (``ForwardBatch``). The two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``),
+and the derivative of the loss over all candidates (``WeightedLoss``).
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models import MultiTaskNet
-from training.adam import AdamState, Parameters, adam_update
+from training import parts
+from training.adam import AdamState, adam_update
 from training.recipe import Recipe
-from training.steps import EagerStep, Weights, regression_loss
+from training.steps import EagerStep, Weights, bpr_loss, regression_loss
 from training.watched import Watched
 
 
@@ -55,23 +61,32 @@ class TunedStep(EagerStep):
         generator: of the dropout and of shared negatives, on the network's device.
         steps: how many there will be in all, for a learning rate that falls.
         watched: what each user rated in the training ratings.
+        by_tables: compute equations 1 and 4 from the network's tables.
+        own_derivative: compute the loss over all candidates by ``WeightedLoss``.
+
+    Raises:
+        ValueError: models.py lacks an embedding or a layer that an ingredient changes.
     """
 
     def __init__(
         self,
-        model: MultiTaskNet,
+        model: nn.Module,
         adam: AdamState,
         weights: Weights,
         recipe: Recipe,
         generator: torch.Generator,
         steps: int,
         watched: Watched,
+        by_tables: bool = False,
+        own_derivative: bool = False,
     ) -> None:
         super().__init__(model, adam, weights)
-        self.adam, self.recipe, self.generator, self.steps = adam, recipe, generator, steps
-        self.watched = watched
+        self.recipe, self.generator, self.steps, self.watched = recipe, generator, steps, watched
+        self.batch = TableBatch if by_tables else ForwardBatch
+        self.own_derivative = own_derivative
+        _check_parts(model, recipe)
         # The embeddings and item biases come first in the vector of all parameters.
-        self.decayed = sum(x.weight.numel() for x in model.children() if isinstance(x, nn.Embedding))
+        self.decayed = sum(weight.numel() for weight in {table.weight for table in parts.embeddings(model)})
         self.user_weights = None
         if recipe.user_balance:
             counts = watched.counts.cpu().double()  # on the CPU: Apple's GPUs have no float64
@@ -79,82 +94,197 @@ class TunedStep(EagerStep):
             self.user_weights = (weight / ((counts * weight).sum() / counts.sum())).float().to(watched.counts.device)
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
-        """One step; negatives: (batch,) or (batch, candidates), or (batch, 0) where they are drawn here."""
+        """Take one step; negatives: (batch,) or (batch, candidates), or (batch, 0) where they are drawn here."""
         recipe = self.recipe
-        (u_fact, q_fact), (u_reg, q_reg) = self._embeddings(users, items)
-        u_fact = self._dropout(u_fact, recipe.embedding_dropout)
+        batch = self.batch(self, users, items)
         if recipe.shared_negatives:
-            number = self.model.B.num_embeddings
+            number = self.watched.train.num_items
             order = torch.randperm(number, generator=self.generator, device=self.generator.device)
             negatives = order[: recipe.negatives]
         elif negatives.dim() == 1:
             negatives = negatives.unsqueeze(1)
         with torch.set_grad_enabled(self.weights.factorization > 0):  # else it is computed to be shown
-            p = torch.linalg.vecdot(u_fact, q_fact) + self.model.B(items).squeeze(-1)
-            factorization = self._factorization_loss(users, u_fact, p, negatives)
-        regression = regression_loss(self._ratings(u_reg, q_reg), ratings)
-        self._update(self.weights.factorization * factorization + self.weights.regression * regression)
+            factorization = self._factorization_loss(users, batch, negatives)
+        regression = regression_loss(batch.ratings(), ratings)
+        self.update(self.weights.factorization * factorization + self.weights.regression * regression)
         return torch.stack([factorization.detach(), regression.detach()])
 
-    def _embeddings(self, users: Tensor, items: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """(batch,) → u and q, (batch, d) each, for equation 1 and for equation 4."""
-        found: list[tuple[Tensor, Tensor]] = []
-        for user_table, item_table in dict.fromkeys((self.model.factorization_tables, self.model.regression_tables)):
-            u, q = user_table(users), item_table(items)
-            if self.recipe.watched_items:
-                u = u + self.watched.sums_but_own(item_table.weight, users, q)
-            found.append((u, q))
-        return found[0], found[-1]
-
-    def _scores(self, u: Tensor, candidates: Tensor) -> Tensor:
-        """Equation 1: (batch, d) and (batch, k) items of each, or (k,) of all → (batch, k)."""
-        q: Tensor = self.model.factorization_tables[1](candidates)
-        bias: Tensor = self.model.B(candidates).squeeze(-1)
-        return torch.addmm(bias, u, q.T) if candidates.dim() == 1 else torch.linalg.vecdot(u.unsqueeze(1), q) + bias
-
-    def _factorization_loss(self, users: Tensor, u: Tensor, positive: Tensor, candidates: Tensor) -> Tensor:
-        """L_F of a batch whose items have (batch,) scores p; the candidates are as ``_scores`` takes them."""
+    def _factorization_loss(self, users: Tensor, batch: "TableBatch | ForwardBatch", candidates: Tensor) -> Tensor:
+        """Compute L_F; candidates: (batch, k) items of each example, or (k,) of all."""
         recipe = self.recipe
+        positive = batch.positive()
         if recipe.negative_temperature == 0 and candidates.shape[-1] > 1:
             with torch.no_grad():
-                p = self._scores(u, candidates)
+                p = batch.scores(candidates)
                 p = p + self.watched.penalties(users, candidates) if recipe.unseen_negatives else p
                 candidates = candidates.expand_as(p).gather(1, p.argmax(1, keepdim=True))
-        p = self._scores(u, candidates)
+        p = batch.scores(candidates)
         if recipe.negative_temperature > 0:
             penalties = self.watched.penalties(users, candidates) if recipe.unseen_negatives else torch.zeros_like(p)
             weights = penalties.add_(p.detach(), alpha=1.0 / recipe.negative_temperature).softmax(1)
-            losses: Tensor = WeightedLoss.apply(positive, p, weights, recipe.temperature)
+            losses = self._weighted_losses(positive, p, weights)
         else:
-            losses = 1.0 - torch.sigmoid((positive - p.squeeze(1)) / recipe.temperature)
+            losses = self._losses(positive, p.squeeze(1))
         if self.user_weights is not None:
             losses = self.user_weights[users] * losses
         return losses.mean()
 
-    def _ratings(self, u: Tensor, q: Tensor) -> Tensor:
-        """Equation 4 of (batch, d) embeddings, with dropout after each ReLU."""
-        outputs = torch.cat([u, q, u * q], dim=-1)
-        for layer in self.model.mlp_layers:
-            outputs = layer(outputs)
-            if isinstance(layer, nn.ReLU):
-                outputs = self._dropout(outputs, self.recipe.dropout)
-        return outputs.squeeze(-1)
+    def _weighted_losses(self, positive: Tensor, p: Tensor, weights: Tensor) -> Tensor:
+        """Compute Σ_c w_ic · L_F of each pair: (batch,), (batch, k) and (batch, k) → (batch,)."""
+        if self.own_derivative:
+            losses: Tensor = WeightedLoss.apply(positive, p, weights, self.recipe.temperature)
+            return losses
+        return (weights * self._losses(positive.unsqueeze(1).expand_as(p), p)).sum(1)
 
-    def _dropout(self, values: Tensor, probability: float) -> Tensor:
+    def _losses(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Compute L_F of each pair by itself, at the recipe's temperature: two tensors of a shape → that shape."""
+        alone = bpr_loss
+        for _ in range(positive.dim()):
+            alone = torch.vmap(alone)
+        return alone(positive / self.recipe.temperature, negative / self.recipe.temperature)
+
+    def dropout(self, values: Tensor, probability: float) -> Tensor:
         if probability == 0:
             return values
         kept = torch.rand(values.shape, generator=self.generator, device=values.device) >= probability
         return values * kept.to(values.dtype).div_(1.0 - probability)  # in one pass there, and one back
 
-    def _update(self, loss: Tensor) -> None:
+    def update(self, loss: Tensor) -> None:
         adam, recipe = self.adam, self.recipe
-        values, gradient = adam.flat.detach(), adam.flat.grad
-        assert gradient is not None
-        gradient.zero_()
+        trained = adam.everything
+        trained.gradient.zero_()
         loss.backward()
         if recipe.weight_decay:
-            gradient[: self.decayed].add_(values[: self.decayed], alpha=recipe.weight_decay)
+            trained.gradient[: self.decayed].add_(trained.values[: self.decayed], alpha=recipe.weight_decay)
         if recipe.lr_schedule == "linear":
             left = max(0.0, 1.0 - adam.steps_taken.item() / self.steps)
             adam = adam._replace(learning_rate=adam.learning_rate * left)
-        adam_update(adam, [Parameters(values, gradient, adam.first_moment, adam.second_moment)])
+        adam_update(adam, [trained])
+
+
+def _check_parts(model: nn.Module, recipe: Recipe) -> None:
+    """Raise ValueError where an ingredient has nothing in the network to change."""
+    try:
+        if recipe.watched_items or recipe.embedding_dropout:
+            parts.factorization_tables(model)
+            parts.regression_tables(model)
+    except LookupError as error:
+        raise ValueError(f"{error}, which --watched_items and --embedding_dropout change") from error
+    if recipe.dropout and not any(isinstance(module, nn.ReLU) for module in model.modules()):
+        raise ValueError("models.py has no nn.ReLU layers, whose outputs --dropout changes")
+
+
+class ForwardBatch:
+    """A batch of examples by the network's ``forward`` alone, its look-ups and ReLUs changed as a recipe says.
+
+    Args:
+        step: the step, with its network and recipe.
+        users, items: (batch,) what was observed.
+    """
+
+    def __init__(self, step: TunedStep, users: Tensor, items: Tensor) -> None:
+        self.step, self.users, self.items = step, users, items
+        self.added: dict[nn.Module, Tensor] = {}  # by table of users, (batch, d)
+        self.mask: Tensor | None = None
+        if step.recipe.watched_items:
+            for table, item_table in dict.fromkeys(
+                (parts.factorization_tables(step.model), parts.regression_tables(step.model))
+            ):
+                self.added[table] = step.watched.sums_but_own(item_table.weight, users, item_table(items))
+        if step.recipe.embedding_dropout:
+            width = parts.factorization_tables(step.model).users.embedding_dim
+            ones = torch.ones(len(users), width, device=users.device)
+            self.mask = step.dropout(ones, step.recipe.embedding_dropout)
+
+    def positive(self) -> Tensor:
+        """Compute p⁺: (batch,)."""
+        predictions, _ = self._forward(torch.arange(len(self.users), device=self.users.device), self.items)
+        return predictions
+
+    def scores(self, candidates: Tensor) -> Tensor:
+        """Compute p of (batch, k) items of each example, or of (k,) items of all: (batch, k)."""
+        every = candidates.expand(len(self.users), candidates.shape[-1])
+        places = torch.arange(len(every), device=every.device).repeat_interleave(every.shape[1])
+        predictions, _ = self._forward(places, every.reshape(-1))
+        return predictions.view(every.shape)
+
+    def ratings(self) -> Tensor:
+        """Compute r̂: (batch,)."""
+        with self._hooks(
+            [module for module in self.step.model.modules() if isinstance(module, nn.ReLU)],
+            lambda _, __, output: self.step.dropout(output, self.step.recipe.dropout),
+        ):
+            _, score = self._forward(torch.arange(len(self.users), device=self.users.device), self.items, rates=True)
+        return score
+
+    def _forward(self, places: Tensor, items: Tensor, rates: bool = False) -> tuple[Tensor, Tensor]:
+        """Run the network for the users at these places of the batch and as many items."""
+
+        def changed(table: nn.Module, _: Any, output: Tensor) -> Tensor:
+            rows = output.reshape(len(places), -1)
+            if table in self.added:
+                rows = rows + self.added[table][places]
+            if self.mask is not None and not rates:
+                rows = rows * self.mask[places]
+            return rows.view_as(output)
+
+        tables = [*self.added]
+        if self.mask is not None:
+            tables = [*dict.fromkeys([*tables, parts.factorization_tables(self.step.model).users])]
+        with self._hooks(tables, changed):
+            predictions, score = self.step.model(self.users[places], items)
+        return predictions, score
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _hooks(modules: list[nn.Module], change: Any) -> Iterator[None]:
+        handles = [module.register_forward_hook(change) for module in modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class TableBatch:
+    """The same by the network's tables: equation 1 as a product of matrices, and equation 4 without equation 1.
+
+    Raises:
+        LookupError: the network has no tables of the homework's names.
+    """
+
+    def __init__(self, step: TunedStep, users: Tensor, items: Tensor) -> None:
+        self.step, self.items = step, items
+        model = step.model
+        self.item_table, self.bias = parts.factorization_tables(model).items, parts.embedding(model, "B")
+        found: list[tuple[Tensor, Tensor]] = []
+        for user_table, item_table in dict.fromkeys((parts.factorization_tables(model), parts.regression_tables(model))):
+            u, q = user_table(users), item_table(items)
+            if step.recipe.watched_items:
+                u = u + step.watched.sums_but_own(item_table.weight, users, q)
+            found.append((u, q))
+        (self.u_fact, self.q_fact), (self.u_reg, self.q_reg) = found[0], found[-1]
+        self.u_fact = step.dropout(self.u_fact, step.recipe.embedding_dropout)
+
+    def positive(self) -> Tensor:
+        """Compute p⁺: (batch,)."""
+        bias: Tensor = self.bias(self.items).squeeze(-1)
+        return torch.linalg.vecdot(self.u_fact, self.q_fact) + bias
+
+    def scores(self, candidates: Tensor) -> Tensor:
+        """Compute p of (batch, k) items of each example, or of (k,) items of all: (batch, k)."""
+        q: Tensor = self.item_table(candidates)
+        bias: Tensor = self.bias(candidates).squeeze(-1)
+        if candidates.dim() == 1:
+            return torch.addmm(bias, self.u_fact, q.T)
+        return torch.linalg.vecdot(self.u_fact.unsqueeze(1), q) + bias
+
+    def ratings(self) -> Tensor:
+        """Compute r̂: (batch,)."""
+        outputs = torch.cat([self.u_reg, self.q_reg, self.u_reg * self.q_reg], dim=-1)
+        layers: Any = self.step.model.mlp_layers
+        for layer in layers:
+            outputs = layer(outputs)
+            if isinstance(layer, nn.ReLU):
+                outputs = self.step.dropout(outputs, self.step.recipe.dropout)
+        return outputs.squeeze(-1)

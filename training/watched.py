@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from data import Interactions
-from models import MultiTaskNet
+from training import parts
 
 LARGEST_TABLE = 2**25  # pairs of users and items that are looked up in a table; above, by bisection
 
@@ -98,9 +98,9 @@ class Watched:
         return _unless_all(torch.where(torch.eq(self._pairs[place], key), -torch.inf, 0.0))
 
     @torch.no_grad()
-    def fold_into(self, model: MultiTaskNet) -> None:
+    def fold_into(self, model: nn.Module) -> None:
         """Add each user's sum to its embedding, once for each table of users."""
-        for users, items in dict.fromkeys((model.factorization_tables, model.regression_tables)):
+        for users, items in dict.fromkeys((parts.factorization_tables(model), parts.regression_tables(model))):
             weight: Tensor = items.weight
             users.weight.add_(self.sums(weight))
 

@@ -1,0 +1,264 @@
+"""The network of models.py: made and checked, whoever wrote it.
+
+The contract: ``MultiTaskNet(num_users, num_items, embedding_dim, layer_sizes, embedding_sharing)`` is an nn.Module
+with ``forward(user_ids, item_ids)`` → (predictions, score). Nothing else is asked of models.py here. What is wrong
+with it is said in one line that names the file, the line, the function and, for a function that students fill in, its
+exercise.
+"""
+
+import contextlib
+import functools
+import importlib
+import inspect
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.exercises import EXERCISES
+
+FILE = Path(__file__).parent.parent / "models.py"
+PACKAGES = Path(torch.__file__).parent.parent  # where pip installs
+
+
+class NetworkError(ValueError):
+    """Something is wrong with models.py; says what and where, in one line."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The constructor arguments of a network that do not come from the data.
+
+    Attributes:
+        embedding_dim: d, at least 1.
+        layer_sizes: input width of each linear layer of the MLP, each at least 1.
+        embedding_sharing: one pair of tables for both tasks, or a pair for each.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+
+    embedding_dim: int = 32
+    layer_sizes: Sequence[int] = (96, 64)
+    embedding_sharing: bool = True
+
+    def __post_init__(self) -> None:
+        if self.embedding_dim < 1:
+            raise ValueError(f"embedding_dim is {self.embedding_dim}: expected at least 1")
+        if not self.layer_sizes or min(self.layer_sizes) < 1:
+            raise ValueError(f"layer_sizes is {[*self.layer_sizes]}: expected one or more positive integers")
+
+    def make(self, num_users: int, num_items: int) -> nn.Module:
+        """Make the MultiTaskNet of models.py for this many users and items.
+
+        Raises:
+            NetworkError: models.py cannot be imported, or its constructor fails.
+            ValueError: the network does not fit into memory.
+        """
+        network = _network_class()
+        try:
+            with _recorded(network) as returned, _located(returned):
+                model = _construct(network, num_users, num_items, self)
+        except MemoryError as error:
+            raise ValueError(f"the network does not fit into memory: {_first_line(error)}") from error
+        if not isinstance(model, nn.Module):
+            raise NetworkError("models.py: MultiTaskNet is not an nn.Module: expected class MultiTaskNet(nn.Module)")
+        return model
+
+    def check(self, model: nn.Module, num_users: int, num_items: int) -> None:
+        """Run ``forward`` once, with the first and the last IDs, and check the shapes of its outputs.
+
+        Raises:
+            NetworkError: forward fails, or returns anything but two vectors with a number for each pair; or there are
+                no parameters to train.
+        """
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        users = torch.tensor([0, num_users - 1, num_users // 2], device=device)
+        items = torch.tensor([0, num_items // 2, num_items - 1], device=device)
+        training = model.training
+        model.eval()
+        try:
+            with _recorded(type(model)) as returned, torch.no_grad(), torch.random.fork_rng(devices=[]):
+                with self._hint(), _located(returned):
+                    outputs = model(users, items)
+        finally:
+            model.train(training)
+        blamed = _where(model, returned, "forward")
+        if not isinstance(outputs, tuple | list) or len(outputs) != 2:
+            raise NetworkError(blamed(f"returned {_kind_of(outputs)}: expected two tensors, predictions and score"))
+        for name, output in zip(("predictions", "score"), outputs, strict=True):
+            if not isinstance(output, Tensor) or not output.is_floating_point():
+                raise NetworkError(blamed(f"returned {name} that are {_kind_of(output)}: expected a float tensor"))
+            if output.shape != users.shape:
+                shape = tuple(output.shape)
+                raise NetworkError(
+                    blamed(f"returned {name} of shape {shape} for a batch of {len(users)}: expected {(len(users),)}")
+                )
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise NetworkError(
+                "models.py: MultiTaskNet has no parameters to train: expected embeddings and layers that are "
+                "attributes of the nn.Module"
+            )
+
+    @contextlib.contextmanager
+    def _hint(self) -> Iterator[None]:
+        """Name the widths where a network that reads [u, q, u ∗ q] cannot read them."""
+        try:
+            yield
+        except NetworkError as error:
+            expected = 3 * self.embedding_dim
+            if self.layer_sizes[0] == expected or "shapes cannot be multiplied" not in str(error):
+                raise
+            raise NetworkError(
+                f"{error} (layer_sizes starts with {self.layer_sizes[0]}: [u, q, u ∗ q] has 3·embedding_dim = "
+                f"{expected} elements)"
+            ) from error
+
+
+def _network_class() -> type:
+    """Import models.py and return its MultiTaskNet."""
+    with _located({}):
+        module = importlib.import_module("models")
+    network = getattr(module, "MultiTaskNet", None)
+    if not isinstance(network, type):
+        raise NetworkError("models.py has no class MultiTaskNet: expected one, an nn.Module")
+    return network
+
+
+def _construct(network: type, num_users: int, num_items: int, settings: NetworkSettings) -> Any:
+    """Call the constructor in the first way that its signature accepts, whatever the order of its parameters."""
+    layer_sizes, sharing = [*settings.layer_sizes], settings.embedding_sharing
+    sizes = (num_users, num_items, settings.embedding_dim, layer_sizes)
+    names = ("num_users", "num_items", "embedding_dim", "layer_sizes")
+    ways: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((), dict(zip(names, sizes, strict=True)) | {"embedding_sharing": sharing}),
+        (sizes, {"embedding_sharing": sharing}),
+        ((*sizes, sharing), {}),
+    ]
+    signature = inspect.signature(network)
+    for positional, keywords in ways:
+        with contextlib.suppress(TypeError):
+            signature.bind(*positional, **keywords)
+            break
+    else:
+        raise NetworkError(
+            f"models.py: the constructor of MultiTaskNet takes {signature}: expected (num_users, num_items, "
+            "embedding_dim, layer_sizes, embedding_sharing)"
+        )
+    return network(*positional, **keywords)
+
+
+Returned = dict[str, Any]  # what each function of the exercises returned, by its name
+
+
+@contextlib.contextmanager
+def _recorded(network: type) -> Iterator[Returned]:
+    """Record what the functions of the exercises return."""
+    returned: Returned = {}
+
+    def recording(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            returned[name] = (function, result := function(*arguments, **keywords))[1]
+            return result
+
+        return call
+
+    own = {name: function for name in EXERCISES if inspect.isfunction(function := vars(network).get(name))}
+    for name, function in own.items():
+        setattr(network, name, recording(name, function))
+    try:
+        yield returned
+    finally:
+        for name, function in own.items():
+            setattr(network, name, function)
+
+
+@contextlib.contextmanager
+def _located(returned: Returned) -> Iterator[None]:
+    """Turn any error of models.py into one line; a function of an exercise that returned None is named first."""
+    try:
+        yield
+    except (NetworkError, MemoryError):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            raise MemoryError(_first_line(error)) from error
+        raise NetworkError(_line_of(error, returned)) from error
+
+
+def located(error: Exception) -> NetworkError | None:
+    """Describe an error of a step in one line, where it comes from models.py or from autograd."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    if FILE in files:
+        return NetworkError(_line_of(error, {}))
+    if any(file.parent == PACKAGES / "torch" / "autograd" for file in files):
+        return NetworkError(
+            "the gradient of the losses, of models.py and training/steps.py, cannot be computed: "
+            f"{type(error).__name__}: {_first_line(error)}"
+        )
+    return None
+
+
+def _line_of(error: Exception, returned: Returned) -> str:
+    said = f"{type(error).__name__}: {_first_line(error)}"
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or FILE).name}, line {error.lineno}: SyntaxError: {error.msg}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == FILE]
+    names = [frame.name for frame in frames]
+    unfilled = isinstance(error, NotImplementedError) and names and names[-1] in EXERCISES
+    for name, result in returned.items():
+        if result is None and not unfilled:
+            return _blame(name, "returned None", _first_line_of(getattr(_network_class(), name)))
+    if not frames:
+        return f"models.py: {said}"
+    exercise = next((name for name in reversed(names) if name in EXERCISES), names[-1])
+    what = "is not filled in" if unfilled else f"raised {said}"
+    return _blame(exercise, what, frames[-1].lineno)
+
+
+def _blame(name: str, what: str, line: int | None) -> str:
+    exercise = EXERCISES.get(name)
+    return f"models.py, line {line}: {name} {what}{f': exercise {exercise}, see HOMEWORK.md' if exercise else ''}"
+
+
+def _first_line_of(function: Callable[..., Any]) -> int:
+    """The line on which a function begins, recorded or not."""
+    line: int = inspect.unwrap(function).__code__.co_firstlineno  # type: ignore[attr-defined]
+    return line
+
+
+def _where(model: nn.Module, returned: Returned, otherwise: str) -> Callable[[str], str]:
+    """Blame what forward returned on the function of exercise B that it called, if it called one."""
+    name = next((name for name in returned if EXERCISES[name] == "B"), otherwise)
+    line = _first_line_of(getattr(type(model), name))
+    return lambda what: _blame(name, what, line)
+
+
+def _kind_of(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def own_traceback(error: BaseException) -> str | None:
+    """Format an error of models.py with the frames of its author alone; None where models.py had no part in it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((place for place, frame in enumerate(frames) if Path(frame.filename) == FILE), None)
+    if first is None:
+        return None
+    own = [frame for frame in frames[first:] if PACKAGES not in Path(frame.filename).parents]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(own)]
+    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()

@@ -1,0 +1,81 @@
+"""The parts of a network by the homework's names, for whatever reads more than ``forward``.
+
+A network of the contract need not have them. Whoever asks for one that is not there gets a LookupError that names it.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Tables(NamedTuple):
+    """The user and item embeddings that a task reads."""
+
+    users: nn.Embedding
+    items: nn.Embedding
+
+
+def factorization_tables(model: nn.Module) -> Tables:
+    """Return the tables of equation 1: U and Q, or U_fact and Q_fact."""
+    return _tables(model, "" if has_shared_tables(model) else "_fact")
+
+
+def regression_tables(model: nn.Module) -> Tables:
+    """Return the tables of equation 4: U and Q, or U_reg and Q_reg."""
+    return _tables(model, "" if has_shared_tables(model) else "_reg")
+
+
+def _tables(model: nn.Module, suffix: str) -> Tables:
+    return Tables(embedding(model, f"U{suffix}"), embedding(model, f"Q{suffix}"))
+
+
+def item_tables(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of the items' tables, (num_items, d) each, by the titles that they are shown under.
+
+    Raises:
+        LookupError: one is missing.
+    """
+    found = {"items": factorization_tables(model).items.weight}
+    if not has_shared_tables(model):
+        found["items, rating"] = regression_tables(model).items.weight
+    return found
+
+
+def has_shared_tables(model: nn.Module) -> bool:
+    return hasattr(model, "U")
+
+
+def embedding(model: nn.Module, name: str) -> nn.Embedding:
+    """The embedding that is this attribute of the network.
+
+    Raises:
+        LookupError: there is none.
+    """
+    found = getattr(model, name, None)
+    if not isinstance(found, nn.Embedding):
+        raise LookupError(f"models.py has no nn.Embedding {name}")
+    return found
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    """All linear layers, in the order of registration."""
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+def embeddings(model: nn.Module) -> list[nn.Embedding]:
+    """All embeddings: those of the homework first, table by table and then the item bias, and any others after them."""
+    return list(dict.fromkeys([*_homeworks(model), *(each for each in model.modules() if isinstance(each, nn.Embedding))]))
+
+
+def parameters(model: nn.Module) -> list[nn.Parameter]:
+    """All parameters, each once, in the order of training: those of ``embeddings``, then all others."""
+    first = (parameter for each in embeddings(model) for parameter in each.parameters())
+    return list(dict.fromkeys([*first, *model.parameters()]))
+
+
+def _homeworks(model: nn.Module) -> Iterator[nn.Embedding]:
+    names = ("U", "Q") if has_shared_tables(model) else ("U_reg", "Q_reg", "U_fact", "Q_fact")
+    for name in (*names, "B"):
+        if isinstance(found := getattr(model, name, None), nn.Embedding):
+            yield found
