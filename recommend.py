@@ -163,6 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
         where = options.data_dir, options.ratings, options.columns, options.titles
         recommender = Recommender.load(options.logdir, *where)
         print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
+        if recommender.notice:
+            print(recommender.notice, file=sys.stderr)
         frame = ask(recommender, options)
         if options.out is not None:
             write(frame, options.out)

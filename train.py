@@ -121,7 +121,12 @@ def fit(
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
     evaluation = evaluation or Evaluation(
-        trainer.recommender, trainer.train, test, seed=trainer.seed, group=trainer.group, clamp=trainer.settings.recipe.clamp
+        trainer.recommender,
+        trainer.train,
+        test,
+        seed=trainer.seed,
+        group=trainer.group,
+        clamp=trainer.settings.recipe.clamp,
     )
     settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
     history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []

@@ -57,8 +57,8 @@ def train(known: data.Interactions, optimizer: str, rate: float, seed: int, epoc
     side, test = data.random_train_test_split(known, 0.05, torch.Generator().manual_seed(seed))
     torch.manual_seed(seed)
     net = MultiTaskNet(known.num_users, known.num_items)
-    trainer = Trainer(net, side, Settings(learning_rate=rate, optimizer=optimizer), seed)
-    evaluation = Evaluation(net, side, test, RANKED)
+    trainer = Trainer(net, side, Settings(learning_rate=rate, optimizer=optimizer), seed, make=MultiTaskNet)
+    evaluation = Evaluation(trainer.recommender, side, test, RANKED)
     seconds, errors = 0.0, list[float]()
     for _ in range(epochs):
         started = time.perf_counter()

@@ -63,7 +63,7 @@ def command_line() -> int:
         for _ in range(own.epochs):
             trainer.run_epoch()
         with torch.no_grad():
-            scores = trainer.model.predict_all_items(torch.arange(test.num_users))
+            scores = trainer.recommender.predict_all_items(torch.arange(test.num_users))
         scores[train_side.user_ids, train_side.item_ids] = -torch.inf
         np.savez(folder / "ranking.npz", scores=scores, pairs=torch.stack([test.user_ids, test.item_ids], 1))
         names = [f"{metric}@{k}" for k in CUTOFFS for metric in ("recall", "ndcg", "hit_rate")]
@@ -73,7 +73,7 @@ def command_line() -> int:
     theirs, agree = json.loads(done.stdout.strip().splitlines()[-1]), True
     print("| | this project | ranx |\n| --- | --- | --- |")
     for k in CUTOFFS:
-        ours = metrics.ranking_scores(trainer.model, test, train_side, k)
+        ours = metrics.ranking_scores(trainer.recommender, test, train_side, k)
         for metric, value in (("recall", ours.recall), ("ndcg", ours.ndcg), ("hit_rate", ours.hit_rate)):
             print(f"| {metric}@{k} | {value:.6f} | {theirs[f'{metric}@{k}']:.6f} |")
             agree &= abs(value - theirs[f"{metric}@{k}"]) < 1e-6

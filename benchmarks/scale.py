@@ -77,7 +77,9 @@ def draw(size: Size, share: float, seed: int) -> Interactions:
 def trainer_of(size: Size, side: Interactions, optimizer: str, batch_size: int, group: Group) -> train.Trainer:
     torch.manual_seed(0)
     net = MultiTaskNet(size.users, size.items)
-    return train.Trainer(net, side, Settings(batch_size=batch_size, optimizer=optimizer), 0, group=group)
+    return train.Trainer(
+        net, side, Settings(batch_size=batch_size, optimizer=optimizer), 0, group=group, make=MultiTaskNet
+    )
 
 
 def part(trainer: train.Trainer, order: torch.Tensor) -> Callable[[], object]:
@@ -99,7 +101,7 @@ def measure_sizes(options: argparse.Namespace) -> None:
         for optimizer in ("auto", "lazy_adam"):
             trainer = trainer_of(size, side, optimizer, options.batch_size, ALONE)
             if optimizer == "auto":
-                evaluations[name] = Evaluation(trainer.model, side, test)
+                evaluations[name] = Evaluation(trainer.recommender, side, test)
                 label = f"{name} {trainer.optimizer}"
             elif trainer.optimizer == label.split()[1]:
                 continue

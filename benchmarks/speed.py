@@ -84,8 +84,8 @@ def measure_inside(options: argparse.Namespace, sharing: bool) -> dict[str, dict
         for name, trainer in (("eager", eager), ("shipped", shipped)):
             with threads_for(trainer.model, trainer.batch_size):
                 record("training epoch", name, trainer.run_epoch)
-                record("MSE", name, partial(metrics.mse_score, trainer.model, test))
-                record("MRR", name, partial(metrics.mrr_score, trainer.model, test, train_side))
+                record("MSE", name, partial(metrics.mse_score, trainer.recommender, test))
+                record("MRR", name, partial(metrics.mrr_score, trainer.recommender, test, train_side))
         if step == 0:  # the first round only warms up
             rows.clear()
     return rows

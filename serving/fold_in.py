@@ -8,27 +8,65 @@ posteriori; as in Salakhutdinov & Mnih, Probabilistic Matrix Factorization, NIPS
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
-from models import MultiTaskNet
+from metrics import ByForward
+from training import parts
+from training.scoring import ByTables
+from training.steps import bpr_loss, regression_loss
 
 STEPS, LEARNING_RATE = 100, 0.05
 SMALLEST_VARIANCE = 1e-6
 PRIOR = 0.03  # weight of the prior beside a rating's loss
 
 
+class NewUser:
+    """What a network predicts for a user whose embeddings are given, in place of a row of its tables.
+
+    Args:
+        recommender: of the network; where it ranks by tables, so does this.
+
+    Raises:
+        LookupError: the network has no tables of the homework's names.
+    """
+
+    def __init__(self, recommender: ByForward) -> None:
+        self.recommender, model = recommender, recommender.model
+        self.tables = parts.factorization_tables(model).users, parts.regression_tables(model).users
+        self.every = torch.arange(recommender.num_items)
+        tables = {module: name for name, module in model.named_modules()}
+        self.names = [f"{tables[table]}.weight" for table in self.tables]
+
+    def predictions(self, u: Tensor) -> Tensor:
+        """Compute p of all items, equation 1: (d,) → (num_items,)."""
+        if isinstance(self.recommender, ByTables):
+            return self.recommender.predict_all_items_for(u.unsqueeze(0)).squeeze(0)
+        return self._forward(self.names[0], u, self.every)[0]
+
+    def score(self, u: Tensor, items: Tensor) -> Tensor:
+        """Compute r̂ of some items, equation 4: (d,) and (n,) → (n,)."""
+        return self._forward(self.names[1], u, items)[1]
+
+    def _forward(self, name: str, u: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the network for user 0 with this embedding in a table of users."""
+        table = {name: u.expand(self.tables[0].num_embeddings, -1)}
+        predictions, score = functional_call(self.recommender.model, table, (torch.zeros_like(items), items))
+        return predictions, score
+
+
 @torch.enable_grad()
 def fold_in(
-    model: MultiTaskNet,
+    user: NewUser,
     items: Tensor,
     ratings: Tensor,
     factorization_weight: float,
     regression_weight: float,
     temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """The embeddings of a user who gave these ratings.
+    """Find the embeddings of a user who gave these ratings.
 
     Args:
-        model: the network; it is not changed.
+        user: of the network; it is not changed.
         items: (n,) int64, what was rated; at least one.
         ratings: (n,) float32.
         factorization_weight, regression_weight, temperature: λ_F, λ_R and T, as in training.
@@ -36,25 +74,21 @@ def fold_in(
     Returns:
         (embedding_dim,) for equation 1 and (embedding_dim,) for equation 4; the same where the network shares them.
     """
-    tables = [model.factorization_tables, model.regression_tables]
-    known = [users.weight.detach() for users, _ in tables]
-    priors = [(table.mean(0), table.var(0, correction=0).clamp(min=SMALLEST_VARIANCE)) for table in known]
-    rows = [mean.clone().requires_grad_() for mean, _ in priors]
-    if model.embedding_sharing:
-        rows[1] = rows[0]
-    q_fact, q_reg = tables[0][1].weight.detach(), tables[1][1].weight.detach()[items]
-    bias = model.B.weight.detach().squeeze(1)
-    apart = [(row, *prior) for row, prior in zip(rows, priors, strict=True)][: 1 if model.embedding_sharing else 2]
-    own = [row for row, _, _ in apart]
-    adam = torch.optim.Adam(own, lr=LEARNING_RATE)
+    own = {}  # by table, the embedding and the mean and variance of all others
+    for table in user.tables:
+        known = table.weight.detach()
+        mean, variance = known.mean(0), known.var(0, correction=0).clamp(min=SMALLEST_VARIANCE)
+        own[table] = mean.clone().requires_grad_(), mean, variance
+    rows = [row for row, _, _ in own.values()]
+    u_fact, u_reg = rows[0], rows[-1]
+    adam = torch.optim.Adam(rows, lr=LEARNING_RATE)
     for _ in range(STEPS):
-        p = q_fact @ rows[0] + bias
-        bpr = (1.0 - torch.sigmoid((p[items].unsqueeze(1) - p) / temperature)).mean(1).sum()
-        u = rows[1].expand_as(q_reg)
-        mse = (model.mlp_layers(torch.cat([u, q_reg, u * q_reg], 1)).squeeze(1) - ratings).square().sum()
-        prior = torch.stack([((row - mean).square() / variance).sum() for row, mean, variance in apart]).sum()
-        loss = factorization_weight * bpr + regression_weight * mse + PRIOR * prior
-        for row, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):  # the network gets none
+        p = user.predictions(u_fact)
+        bpr = bpr_loss(p[items].unsqueeze(1) / temperature, p / temperature)
+        mse = regression_loss(user.score(u_reg, items), ratings)
+        prior = torch.stack([((row - mean).square() / variance).sum() for row, mean, variance in own.values()]).sum()
+        loss = len(items) * (factorization_weight * bpr + regression_weight * mse) + PRIOR * prior
+        for row, gradient in zip(rows, torch.autograd.grad(loss, rows), strict=True):  # the network gets none
             row.grad = gradient
         adam.step()
-    return rows[0].detach(), rows[1].detach()
+    return u_fact.detach(), u_reg.detach()

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data import Interactions
 from metrics import Recommender, mrr_score, mse_score, ranking_scores
@@ -10,14 +10,14 @@ from metrics import Recommender, mrr_score, mse_score, ranking_scores
 NAMES = ("least", "second", "third", "most")
 
 
-def quartiles(model: Recommender, train: Interactions, test: Interactions, k: int = 10) -> pd.DataFrame:
+def quartiles(model: Recommender | nn.Module, train: Interactions, test: Interactions, k: int = 10) -> pd.DataFrame:
     """The test metrics of each quarter of the users, by activity, and of the items, by popularity.
 
     Users and items are sorted by their number of training ratings, those with as many by their id, and cut into four
     quarters of the same size up to one. A quarter's metrics are those of its own test ratings, ranked among all items.
 
     Args:
-        model: what is looked at.
+        model: a recommender, or a network.
         train, test: the sides of the ratings.
         k: for recall and hit rate.
 
@@ -38,7 +38,7 @@ def quartiles(model: Recommender, train: Interactions, test: Interactions, k: in
     return pd.DataFrame(rows)
 
 
-def _scores(model: Recommender, train: Interactions, side: Interactions, k: int) -> dict[str, float]:
+def _scores(model: Recommender | nn.Module, train: Interactions, side: Interactions, k: int) -> dict[str, float]:
     names = ("MRR", f"recall@{k}", f"hit_rate@{k}", "MSE")
     if len(side) == 0:
         return dict.fromkeys(names, float("nan"))

@@ -10,27 +10,28 @@ Users and items go by the ids of the ratings file, whole numbers or texts as the
 """
 
 import bisect
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import data
 from datasets import choice, releases
-from models import MultiTaskNet
-from serving.fold_in import fold_in
+from serving.fold_in import NewUser, fold_in
 from serving.quartiles import quartiles
 from serving.titles import Titles
 from tracking import checkpoint
 from tracking.checkpoint import BEST
-from training import preparation
+from training import parts, preparation, scoring
 from training.adam import flatten
 from training.evaluation import Clamped
 from training.flags import SETTINGS, parse_arguments
+from training.rehearsal import Rehearsal
 from training.watched import Watched
 
 BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, held at a time
@@ -42,20 +43,24 @@ class Recommender:
     """A network, and the ratings whose users and items it knows.
 
     Args:
-        model: trained on a part of the ratings, on the CPU.
+        model: any network of the contract, trained on a part of the ratings, on the CPU.
         ratings: all of them; what a user rated is not recommended.
         factorization_weight, regression_weight, temperature: λ_F, λ_R and T that it was trained with.
+        make: makes a network of the same class for other numbers of users and items, to compare ways of ranking on.
     """
 
     def __init__(
         self,
-        model: MultiTaskNet,
+        model: nn.Module,
         ratings: data.Interactions,
         factorization_weight: float = 0.99,
         regression_weight: float = 0.01,
         temperature: float = 1.0,
+        make: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         self.model, self.ratings = model, ratings
+        rehearsal = Rehearsal(model, ratings.num_users, ratings.num_items, make)
+        self.scores, self.notice = scoring.fastest(model, ratings.num_items, rehearsal)
         self.loss = factorization_weight, regression_weight, temperature
         self.epochs = 0
         self._sides: tuple[data.Interactions, data.Interactions, bool] | None = None
@@ -110,13 +115,18 @@ class Recommender:
         with torch.random.fork_rng(devices=[]):
             model = preparation.make_network(options, known, torch.device("cpu"))
         weights = {name.removeprefix("network."): x for name, x in found.tensors.items() if name.startswith("network.")}
-        model.load_state_dict(weights)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).partition("\n")[2].split())
+            raise ValueError(f"the run in {logdir} was trained with another models.py: {reason}") from None
         if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see training.recipe
             flatten(model).data.copy_(found.tensors["average"])
         if options.watched_items:
             Watched(sides.train).fold_into(model)
         weights_and_temperature = options.factorization_weight, options.regression_weight, options.temperature
-        recommender = cls(model.eval(), known, *weights_and_temperature)
+        make = preparation.network_settings(options).make
+        recommender = cls(model.eval(), known, *weights_and_temperature, make)
         recommender.epochs = len(found.history)
         recommender._sides = sides.train, sides.test, options.clamp
         return recommender
@@ -140,7 +150,7 @@ class Recommender:
         _check_positive(n)
         rows = torch.arange(self.ratings.num_users) if users is None else self._users(users)
         frames = [
-            self._best(block, self.model.predict_all_items(block), n, include_seen)
+            self._best(block, self.scores.predict_all_items(block), n, include_seen)
             for block in rows.split(max(1, BLOCK_SCORES // self.ratings.num_items))
         ]
         return pd.concat(frames, ignore_index=True)
@@ -164,8 +174,9 @@ class Recommender:
         frame = self._described(columns)
         frame.insert(0, "user", _named(self.ratings.source_user_ids, rows))
         blocks = list(zip(rows.split(BLOCK_PAIRS), columns.split(BLOCK_PAIRS), strict=True))
-        frame["p"] = torch.cat([self.model.predict_interactions(*block) for block in blocks]).numpy()
-        frame["stars"] = self._stars(torch.cat([self.model.predict_ratings(*block) for block in blocks]))
+        p, stars = zip(*(self.scores.pairs(*block) for block in blocks), strict=True)
+        frame["p"] = torch.cat(p).numpy()
+        frame["stars"] = self._stars(torch.cat(stars))
         return frame
 
     @torch.no_grad()
@@ -176,11 +187,14 @@ class Recommender:
             A row an item: item, title (where the ratings have titles), and similarity: the cosine, in [−1, 1].
 
         Raises:
-            ValueError: n is below 1, or the item is not in the ratings, or its title is that of several.
+            ValueError: n is below 1, or the item is not in the ratings, or its title is that of several; or models.py
+                has no table of items.
         """
         _check_positive(n)
         place = self.item(item)
-        table = torch.nn.functional.normalize(self.model.factorization_tables[1].weight.detach(), dim=1)
+        with _asking("similar items"):
+            weight = parts.factorization_tables(self.model).items.weight
+        table = torch.nn.functional.normalize(weight.detach(), dim=1)
         cosines = table @ table[place]
         cosines[place] = -torch.inf
         best = cosines.topk(min(n, len(cosines) - 1))
@@ -209,14 +223,14 @@ class Recommender:
             if not self._lowest <= rating <= self._highest:
                 raise ValueError(f"{item} is rated {rating:g}: expected {self._lowest:g} to {self._highest:g}")
         seen, stars = torch.tensor(items), torch.tensor([float(rating) for rating in rated.values()])
-        u_fact, u_reg = fold_in(self.model, seen, stars, *self.loss)
+        with _asking("recommendations for a new user"):
+            user = NewUser(self.scores)
+        u_fact, u_reg = fold_in(user, seen, stars, *self.loss)
         with torch.no_grad():
-            p = self.model.factorization_tables[1].weight @ u_fact + self.model.B.weight.squeeze(1)
+            p = user.predictions(u_fact)
             p[seen] = -torch.inf
             best = p.topk(min(n, len(p) - len(seen)))
-            q = self.model.regression_tables[1].weight[best.indices]
-            u = u_reg.expand_as(q)
-            ratings = self.model.mlp_layers(torch.cat([u, q, u * q], 1)).squeeze(1)
+            ratings = user.score(u_reg, best.indices)
         frame = self._described(best.indices)
         frame.insert(0, "rank", np.arange(1, len(frame) + 1))
         frame["p"] = best.values.numpy()
@@ -233,7 +247,7 @@ class Recommender:
         if self._sides is None:
             raise ValueError("which ratings were tested on is known of a run only: make this by Recommender.load")
         train, test, clamp = self._sides
-        return quartiles(Clamped(self.model, train.ratings) if clamp else self.model, train, test, n)
+        return quartiles(Clamped(self.scores, train.ratings) if clamp else self.scores, train, test, n)
 
     def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
         """What a user rated highest: item, title (where the ratings have titles) and rating; n rows at most."""
@@ -283,7 +297,7 @@ class Recommender:
         frame.insert(0, "user", _named(self.ratings.source_user_ids, users[rows]))
         frame.insert(1, "rank", places.numpy() + 1)
         frame["p"] = best.values[rows, places].numpy()
-        frame["stars"] = self._stars(self.model.predict_ratings(users[rows], recommended))
+        frame["stars"] = self._stars(self.scores.predict_ratings(users[rows], recommended))
         return frame
 
     def _described(self, items: Tensor) -> pd.DataFrame:
@@ -294,6 +308,15 @@ class Recommender:
 
     def _stars(self, ratings: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
         return ratings.clamp(self._lowest, self._highest).numpy()
+
+
+@contextlib.contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """Turn a missing table into a ValueError that says what needs it."""
+    try:
+        yield
+    except LookupError as error:
+        raise ValueError(f"{error}, which {what} need") from None
 
 
 def _named(ids: Tensor | tuple[str, ...], rows: Tensor) -> list[int] | list[str]:

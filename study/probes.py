@@ -14,7 +14,8 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import argparse
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,45 +28,56 @@ from cli.arguments import Parser, available_cores, check_at_least
 from cli.files import check_folder, write_whole
 from cli.signals import Stopped, stoppable
 from metrics import mrr_score, mse_score
-from models import MultiTaskNet
 from study.processes import results
 from study.summary import spread
 from tracking.history import EpochMetrics
 from train import Trainer
-from training.adam import AdamState
+from training import parts
+from training.adam import EPSILON
 from training.devices import threads_for
 from training.flags import parse_arguments
-from training.steps import EagerStep, Weights, bpr_loss, regression_loss
+from training.steps import EagerStep
 
 
-class OnlyInteractionsTeachTables(MultiTaskNet):
+class OnlyInteractionsTeachTables(EagerStep):
     """The MSE trains the MLP, but its gradient ends there: the tables learn from BPR alone."""
 
-    def _rating(self, u: Tensor, q: Tensor) -> Tensor:
-        return super()._rating(u.detach(), q.detach())
+    def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        factorization, _ = super().losses(users, items, negatives, ratings)
+        with _detached(parts.regression_tables(self.model)):
+            _, regression = super().losses(users, items, negatives, ratings)
+        return factorization, regression
 
 
-class OnlyRatingsTeachTables(MultiTaskNet):
+class OnlyRatingsTeachTables(EagerStep):
     """BPR trains the item bias, but its gradient ends there: the tables learn from the MSE alone."""
 
-    def _interaction(self, u: Tensor, q: Tensor, item_ids: Tensor) -> Tensor:
-        return super()._interaction(u.detach(), q.detach(), item_ids)
+    def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        _, regression = super().losses(users, items, negatives, ratings)
+        with _detached(parts.factorization_tables(self.model)):
+            factorization, _ = super().losses(users, items, negatives, ratings)
+        return factorization, regression
+
+
+@contextmanager
+def _detached(tables: parts.Tables) -> Iterator[None]:
+    """Let no gradient through what these tables look up."""
+    handles = [table.register_forward_hook(lambda _, __, rows: rows.detach()) for table in tables]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class SGDStep(EagerStep):
     """The eager step with plain stochastic gradient descent in Adam's place."""
 
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights, rate: float) -> None:
-        super().__init__(model, adam, weights)
-        self.optimizer = torch.optim.SGD([adam.flat], lr=rate)
-
-
-class SmallEpsilonStep(EagerStep):
-    """The eager step with an ε so small that Adam's steps do not depend on the gradients' scale."""
-
-    def __init__(self, model: MultiTaskNet, adam: AdamState, weights: Weights) -> None:
-        super().__init__(model, adam, weights)
-        self.optimizer.param_groups[0]["eps"] = SMALL_EPSILON
+    def update(self, loss: Tensor) -> None:
+        trained = self.adam.everything
+        trained.gradient.zero_()
+        loss.backward()
+        trained.values.sub_(trained.gradient, alpha=self.adam.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -75,16 +87,15 @@ class Probe:
     Attributes:
         name: what.
         flags: main.py's.
-        network: in place of MultiTaskNet.
-        sgd_rate: train by plain SGD with this learning rate, in place of Adam.
-        small_epsilon: train by Adam with SMALL_EPSILON.
+        step: in place of main.py's.
+        learning_rate, epsilon: in place of main.py's, for another step.
     """
 
     name: str
     flags: str
-    network: type[MultiTaskNet] = MultiTaskNet
-    sgd_rate: float | None = None
-    small_epsilon: bool = False
+    step: type[EagerStep] | None = None
+    learning_rate: float = 1e-3
+    epsilon: float = EPSILON
 
 
 SHARED, SEPARATE = "--shared_embeddings", "--no_shared_embeddings"
@@ -106,10 +117,12 @@ PROBES = (
     Probe("shared, 0.5 / 0.5, BPR cut off from the tables", f"{SHARED} {weighted(0.5, 0.5)}", OnlyRatingsTeachTables),
     Probe("separate, 0.99 / 0.01", f"{SEPARATE} {weighted(0.99, 0.01)}"),
     Probe("separate, 0.5 / 0.5", f"{SEPARATE} {weighted(0.5, 0.5)}"),
-    Probe("separate, 0.99 / 0.01, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.99, 0.01)}", small_epsilon=True),
-    Probe("separate, 0.5 / 0.5, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.5, 0.5)}", small_epsilon=True),
-    Probe("separate, 0.99 / 0.01, SGD", f"{SEPARATE} {weighted(0.99, 0.01)}", sgd_rate=SGD_RATE),
-    Probe("separate, 0.5 / 0.5, SGD", f"{SEPARATE} {weighted(0.5, 0.5)}", sgd_rate=SGD_RATE),
+    Probe("separate, 0.99 / 0.01, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.99, 0.01)}",
+          EagerStep, epsilon=SMALL_EPSILON),
+    Probe("separate, 0.5 / 0.5, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.5, 0.5)}",
+          EagerStep, epsilon=SMALL_EPSILON),
+    Probe("separate, 0.99 / 0.01, SGD", f"{SEPARATE} {weighted(0.99, 0.01)}", SGDStep, SGD_RATE),
+    Probe("separate, 0.5 / 0.5, SGD", f"{SEPARATE} {weighted(0.5, 0.5)}", SGDStep, SGD_RATE),
 )  # fmt: skip
 
 SHARE_TRIPLES = 2**12  # over which gradients are averaged when they are compared
@@ -139,44 +152,33 @@ def run(probe: Probe, seed: int, epochs: int, data_dir: Path) -> Outcome:
     shares = {}
     with threads_for(trainer.model, trainer.batch_size):
         for epoch in range(epochs + 1):
-            if probe.network is MultiTaskNet and trainer.model.embedding_sharing and epoch in SHARE_EPOCHS:
+            if probe.step is None and options.shared_embeddings and epoch in SHARE_EPOCHS:
                 shares[epoch] = regression_share(trainer)
             if epoch < epochs:
                 losses = trainer.run_epoch()
-                scores = mrr_score(trainer.model, test, trainer.train), mse_score(trainer.model, test)
+                scores = mrr_score(trainer.recommender, test, trainer.train), mse_score(trainer.recommender, test)
                 history.append(EpochMetrics(*losses, *scores))
     return Outcome(history, shares)
 
 
 def set_up(probe: Probe, options: argparse.Namespace) -> tuple[Trainer, data.Interactions]:
-    """The trainer and the test side of main.py, with the probe's network, from the same weights, and its optimizer."""
+    """The trainer and the test side of main.py, with the probe's step."""
     trainer, (_, _, test) = command_line.set_up(options)
-    if probe.network is not MultiTaskNet:
-        network = probe.network(
-            test.num_users, test.num_items, options.embedding_dim, options.layer_sizes, options.shared_embeddings
-        )
-        network.load_state_dict(trainer.model.state_dict())
-        trainer = Trainer(network, trainer.train, trainer.settings, trainer.seed, eager=True)
-    weights = Weights(trainer.settings.factorization_weight, trainer.settings.regression_weight)
-    if probe.sgd_rate is not None:
-        trainer.step = SGDStep(trainer.model, trainer.adam, weights, probe.sgd_rate)
-    elif probe.small_epsilon:
-        trainer.step = SmallEpsilonStep(trainer.model, trainer.adam, weights)
+    if probe.step is not None:
+        adam = trainer.adam._replace(learning_rate=probe.learning_rate, epsilon=probe.epsilon)
+        trainer.step = probe.step(trainer.model, adam, trainer.weights)
     return trainer, test
 
 
 def regression_share(trainer: Trainer) -> float:
     """The part of the MSE in the gradients that reach the shared tables, of the first triples of the training side."""
     draw = torch.Generator().manual_seed(0)
-    side, net = trainer.train, trainer.model
+    side, weights = trainer.train, trainer.weights
     users, items, ratings = (column[:SHARE_TRIPLES] for column in (side.user_ids, side.item_ids, side.ratings))
     negatives = torch.randint(side.num_items, (len(users),), generator=draw)
-    positive, negative = net.predict_interactions(users, torch.stack([items, negatives]))
-    losses = (
-        trainer.settings.factorization_weight * bpr_loss(positive, negative),
-        trainer.settings.regression_weight * regression_loss(net.predict_ratings(users, items), ratings),
-    )
-    tables = [net.U.weight, net.Q.weight]
+    l_f, l_r = EagerStep(trainer.model, trainer.adam, weights).losses(users, items, negatives, ratings)
+    losses = weights.factorization * l_f, weights.regression * l_r
+    tables = [table.weight for table in parts.factorization_tables(trainer.model)]
     factorization, regression = (
         torch.cat([each.reshape(-1) for each in torch.autograd.grad(loss, tables)]).norm().item() for loss in losses
     )

@@ -12,11 +12,11 @@ import pytest
 import torch
 from conftest import Refused
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 
 import main
 from tracking import history
 from training.flags import parse_arguments
+from training import parts
 from training.fused import FusedStep
 from training.settings import Settings
 from training.steps import EagerStep
@@ -172,9 +172,10 @@ def test_flags_reach_what_they_are_for(
     trainer, (_, _, test) = main.set_up(options)
     assert (len(trainer.train), len(test)) == (90_000, 10_000)
     assert trainer.settings == Settings(0.3, 0.6, 99, 0.02)
-    assert trainer.model.embedding_sharing is False
-    assert trainer.model.U_reg.weight.shape == (943, 5 if "dim" in arguments else 32)
-    layers = [layer for layer in trainer.model.mlp_layers if isinstance(layer, nn.Linear)]
+    assert not parts.has_shared_tables(trainer.model)
+    users, _ = parts.regression_tables(trainer.model)
+    assert users.weight.shape == (943, 5 if "dim" in arguments else 32)
+    layers = parts.linear_layers(trainer.model)
     assert [(layer.in_features, layer.out_features) for layer in layers] == widths
     assert type(trainer.step) is FusedStep
     assert type(main.set_up(parse_arguments(["--eager", "--device", "cpu"]))[0].step) is EagerStep
@@ -189,7 +190,7 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
         trainer, (_, _, test) = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]))
         order = torch.randperm(1000, generator=trainer.generator)
         negatives = torch.randint(1682, (1000,), generator=trainer.generator)
-        seen.append([trainer.train.user_ids, test.item_ids, trainer.model.U.weight, order, negatives])
+        seen.append([trainer.train.user_ids, test.item_ids, trainer.adam.flat.detach(), order, negatives])
     assert not any(torch.equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
     assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[2], strict=True))
 
@@ -269,7 +270,7 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
         ("--learning_rate 0", "learning_rate is 0.0: expected a positive number"),
         ("--embedding_dim 0", "embedding_dim is 0: expected at least 1"),
         ("--layer_sizes 95 64", "layer_sizes starts with 95"),
-        ("--layer_sizes 96 0", "layer_sizes must be a positive integer, not 0"),
+        ("--layer_sizes 96 0", "layer_sizes is [96, 0]: expected one or more positive integers"),
         ("--seed -1", "seed is -1: expected at least 0"),
         ("--device cuda:99", "device cuda:99 cannot be used"),
         ("--device abacus", "device abacus cannot be used"),

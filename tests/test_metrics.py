@@ -182,7 +182,7 @@ def test_networks_of_other_types(dtype: torch.dtype, split: tuple[Interactions, 
     torch.manual_seed(3)
     net = MultiTaskNet(train.num_users, train.num_items).to(dtype)
     with torch.no_grad():
-        scores = net.predict_all_items(torch.arange(train.num_users))
+        scores = metrics.ByForward(net, train.num_items).predict_all_items(torch.arange(train.num_users))
     assert metrics.mrr_score(net, test, train) == pytest.approx(plain_mrr(scores, test, train), rel=1e-5)
     assert metrics.mse_score(net, test) > 0
 

@@ -1,6 +1,9 @@
 """How one step of training is taken.
 
     steps.py         the losses, and the step as the homework defines it; start reading here
+    network.py       the network of models.py, made and checked, whoever wrote it
+    exercises.py     which of its functions belongs to which exercise of the homework
+    parts.py         its tables and layers by the homework's names, where something needs more than forward
     trainer.py       a network in training: one epoch of steps, and the state that it goes on from
     sampling.py      the order of the training examples, and their negative items
     flags.py         the flags of an experiment
@@ -9,8 +12,10 @@
     tuned_step.py    the step with these ingredients
     watched.py       what each user rated, for some of these ingredients
     settings.py      the weights of the losses, the batch size, the learning rate
+    rehearsal.py     each fast way compared with the plain one, before a run
+    scoring.py       all items ranked by one matrix product
     adam.py          Adam's state, and the one vector of parameters that it trains
-    fused.py         the same step, three times faster, its gradients written out
+    fused.py         the plain step, three times faster, its gradients written out
     rowwise.py       row-wise Adam, whose step costs the same however many users there are
     cuda_graph.py    the fused step as a CUDA graph
     step_factory.py  which of them is used, and which Adam

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from training import parts
 
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as published and as torch has them by default
+
 
 def flatten(model: nn.Module) -> nn.Parameter:
     """Lay all parameters of a network, and their gradients, end to end in one vector; the network keeps working.
@@ -52,15 +54,13 @@ class AdamState(NamedTuple):
     second_moment: Tensor  # (parameters,)
     steps_taken: Tensor  # () float32
     learning_rate: float
+    epsilon: float = EPSILON
 
     @property
     def everything(self) -> Parameters:
         """All parameters, whose gradient backward adds to."""
         assert self.flat.grad is not None
         return Parameters(self.flat.data, self.flat.grad, self.first_moment, self.second_moment)
-
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, as published and as torch has them by default
 
 
 def start_adam(flat: nn.Parameter, learning_rate: float) -> AdamState:
@@ -83,7 +83,7 @@ def adam_update(adam: AdamState, trained: Sequence[Parameters]) -> None:
         beta1=BETAS[0],
         beta2=BETAS[1],
         weight_decay=0.0,
-        eps=EPSILON,
+        eps=adam.epsilon,
         amsgrad=False,
         maximize=False,
     )

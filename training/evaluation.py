@@ -29,7 +29,7 @@ class Evaluation:
     """The test metrics of a network: MRR over all test users or a sample of them, MSE over all test ratings.
 
     Args:
-        recommender: of the network that will be evaluated.
+        recommender: of the network that will be evaluated, or the network, which then ranks by ``forward``.
         train, test: on the network's device.
         users: "all", "auto" or how many to rank; the sample is the same for the same seed.
         every: evaluate after each so-many-th epoch, and after the last.
@@ -43,7 +43,7 @@ class Evaluation:
 
     def __init__(
         self,
-        recommender: ByForward,
+        recommender: ByForward | nn.Module,
         train: Interactions,
         test: Interactions,
         users: str | int = "auto",
@@ -52,6 +52,8 @@ class Evaluation:
         group: Group = ALONE,
         clamp: bool = False,
     ) -> None:
+        if isinstance(recommender, nn.Module):
+            recommender = ByForward(recommender, train.num_items)
         self.group = group
         self.rater: Recommender = Clamped(recommender, train.ratings) if clamp else recommender
         self.recommender, self.train, self.test, self.every = recommender, train, test, every

@@ -82,9 +82,14 @@ class NetworkSettings:
         training = model.training
         model.eval()
         try:
-            with _recorded(type(model)) as returned, torch.no_grad(), torch.random.fork_rng(devices=[]):
-                with self._hint(), _located(returned):
-                    outputs = model(users, items)
+            with (
+                _recorded(type(model)) as returned,
+                torch.no_grad(),
+                torch.random.fork_rng(devices=[]),
+                self._hint(),
+                _located(returned),
+            ):
+                outputs = model(users, items)
         finally:
             model.train(training)
         blamed = _where(model, returned, "forward")
@@ -228,7 +233,7 @@ def _blame(name: str, what: str, line: int | None) -> str:
 
 def _first_line_of(function: Callable[..., Any]) -> int:
     """The line on which a function begins, recorded or not."""
-    line: int = inspect.unwrap(function).__code__.co_firstlineno  # type: ignore[attr-defined]
+    line: int = inspect.unwrap(function).__code__.co_firstlineno
     return line
 
 

@@ -30,6 +30,11 @@ def _tables(model: nn.Module, suffix: str) -> Tables:
     return Tables(embedding(model, f"U{suffix}"), embedding(model, f"Q{suffix}"))
 
 
+def tables(model: nn.Module) -> list[Tables]:
+    """Return the tables of equation 1 and those of equation 4; one pair where they are shared."""
+    return list(dict.fromkeys((factorization_tables(model), regression_tables(model))))
+
+
 def item_tables(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the items' tables, (num_items, d) each, by the titles that they are shown under.
 
@@ -65,7 +70,9 @@ def linear_layers(model: nn.Module) -> list[nn.Linear]:
 
 def embeddings(model: nn.Module) -> list[nn.Embedding]:
     """All embeddings: those of the homework first, table by table and then the item bias, and any others after them."""
-    return list(dict.fromkeys([*_homeworks(model), *(each for each in model.modules() if isinstance(each, nn.Embedding))]))
+    return list(
+        dict.fromkeys([*_homeworks(model), *(each for each in model.modules() if isinstance(each, nn.Embedding))])
+    )
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:

@@ -164,8 +164,9 @@ class Rehearsal:
             torch.manual_seed(0)
             model = self.network()
             adam = start_adam(flatten(model), LEARNING_RATE)
-            sampler = Sampler(self._interactions(), BATCH, torch.Generator(self.device).manual_seed(0), self._candidates)
-            step = way.make(model, adam, weights, Watched(sampler.train), sampler.generator)
+            train, generator = self._interactions(), torch.Generator(self.device).manual_seed(0)
+            sampler = Sampler(train, BATCH, generator, self._candidates)
+            step = way.make(model, adam, weights, Watched(train), generator)
             order = torch.arange(EXAMPLES, device=self.device)
             losses = [step.run(sampler.triples(order[:BATCH]), BATCH)]
             vectors = [adam.first_moment / (1 - BETAS[0])]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim._functional import sparse_adam
 
 from training import parts
-from training.adam import BETAS, EPSILON, AdamState, Parameters, adam_update, slices
+from training.adam import BETAS, AdamState, Parameters, adam_update, slices
 from training.cuda_graph import GraphStep
 from training.fused import FusedStep
 from training.steps import EagerStep, Triples, Weights
@@ -124,7 +124,7 @@ class EagerRowwiseStep(EagerStep):
         self.tables = parts.embeddings(model)
         columns = (slices(model, column) for column in adam.everything)
         every = [Parameters(*each) for each in zip(*columns, strict=True)]
-        by_parameter = dict(zip(parts.parameters(model), every, strict=True))
+        by_parameter: dict[Tensor, Parameters] = dict(zip(parts.parameters(model), every, strict=True))
         self.rows = {table.weight: by_parameter[table.weight] for table in self.tables}
         self.others = [trained for parameter, trained in by_parameter.items() if parameter not in self.rows]
 
@@ -157,7 +157,7 @@ class EagerRowwiseStep(EagerStep):
                 [trained.first_moment],
                 [trained.second_moment],
                 [int(self.adam.steps_taken.item())],
-                eps=EPSILON * correction,
+                eps=self.adam.epsilon * correction,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
                 lr=self.adam.learning_rate,

@@ -2,9 +2,9 @@
 
     L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
 
-``EagerStep`` computes L by the network's ``forward``; autograd and Adam do the rest. It is the definition: a faster step
-is taken only where it agrees with this one at the start of a run, see ``rehearsal.py``. So whatever is changed here, or
-in models.py, is what trains.
+``EagerStep`` computes L by the network's ``forward``; autograd and Adam do the rest. It is the definition: a faster
+step is taken only where it agrees with this one at the start of a run, see ``rehearsal.py``. So a change here, or in
+models.py, always shows.
 """
 
 from typing import NamedTuple, Protocol
@@ -89,12 +89,15 @@ class EagerStep:
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """Take one step on a batch of triples; returns (2,) L_F and L_R before it."""
-        positive, score = self.model(users, items)
-        negative, _ = self.model(users, negatives)
-        factorization = bpr_loss(positive, negative)
-        regression = regression_loss(score, ratings)
+        factorization, regression = self.losses(users, items, negatives, ratings)
         self.update(self.weights.factorization * factorization + self.weights.regression * regression)
         return torch.stack([factorization.detach(), regression.detach()]).float()
+
+    def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute L_F and L_R of a batch of triples."""
+        positive, score = self.model(users, items)
+        negative, _ = self.model(users, negatives)
+        return bpr_loss(positive, negative), regression_loss(score, ratings)
 
     def update(self, loss: Tensor) -> None:
         """Move the parameters by a step of Adam along the gradient of the loss."""

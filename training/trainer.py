@@ -41,7 +41,8 @@ class Trainer:
     """A network, its training data on the network's device, and Adam.
 
     Args:
-        model: the network to train, in place: any nn.Module with ``forward(user_ids, item_ids)`` → (predictions, score).
+        model: the network to train, in place: any nn.Module with ``forward(user_ids, item_ids)`` →
+            (predictions, score).
         train: observed interactions; moved to the model's device whole.
         settings: weights of the losses, batch size, learning rate.
         seed: of the shuffles and the negative items.
@@ -89,7 +90,7 @@ class Trainer:
         self.recommender, notice = scoring.fastest(model, train.num_items, rehearsal)
         way, other = self._way(eager, rehearsal, candidates)
         self.adam = start_adam(flatten(model), settings.learning_rate)
-        self.step = way.make(model, self.adam, self._weights, self.watched, self.generator)
+        self.step = way.make(model, self.adam, self.weights, self.watched, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
         self.notices = [line for line in (other, lazy if self.optimizer == "lazy_adam" else "", notice) if line]
 
@@ -98,7 +99,8 @@ class Trainer:
             self._start_at_mean()
 
     @property
-    def _weights(self) -> Weights:
+    def weights(self) -> Weights:
+        """λ_F and λ_R."""
         return Weights(self.settings.factorization_weight, self.settings.regression_weight)
 
     def _check_fit(self) -> None:
@@ -123,7 +125,7 @@ class Trainer:
                 raise ValueError("this folder has only the homework's step: leave out --optimizer, and flags beyond it")
             self.optimizer = "adam"
             plain = Way(EagerStep.name, lambda model, adam, weights, *_: EagerStep(model, adam, weights))
-            rehearsal.take_plainly(plain, self._weights)
+            rehearsal.take_plainly(plain, self.weights)
             return plain, ""
         from training import step_factory
 
@@ -131,7 +133,7 @@ class Trainer:
         self.optimizer = step_factory.pick_optimizer(settings.optimizer, rows, self.batch_size)
         steps = settings.epochs * -(-len(self.train) // self.batch_size)
         plain, others = step_factory.ways_of(self.optimizer, self.device, group, settings.recipe, steps)
-        rehearsal.take_plainly(plain, self._weights, candidates)
+        rehearsal.take_plainly(plain, self.weights, candidates)
         return step_factory.fastest(rehearsal, plain, () if eager else others)
 
     def _start_at_mean(self) -> None:

@@ -187,9 +187,7 @@ class ForwardBatch:
         self.added: dict[nn.Module, Tensor] = {}  # by table of users, (batch, d)
         self.mask: Tensor | None = None
         if step.recipe.watched_items:
-            for table, item_table in dict.fromkeys(
-                (parts.factorization_tables(step.model), parts.regression_tables(step.model))
-            ):
+            for table, item_table in parts.tables(step.model):
                 self.added[table] = step.watched.sums_but_own(item_table.weight, users, item_table(items))
         if step.recipe.embedding_dropout:
             width = parts.factorization_tables(step.model).users.embedding_dim
@@ -258,7 +256,7 @@ class TableBatch:
         model = step.model
         self.item_table, self.bias = parts.factorization_tables(model).items, parts.embedding(model, "B")
         found: list[tuple[Tensor, Tensor]] = []
-        for user_table, item_table in dict.fromkeys((parts.factorization_tables(model), parts.regression_tables(model))):
+        for user_table, item_table in parts.tables(model):
             u, q = user_table(users), item_table(items)
             if step.recipe.watched_items:
                 u = u + step.watched.sums_but_own(item_table.weight, users, q)
@@ -268,16 +266,16 @@ class TableBatch:
 
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
-        bias: Tensor = self.bias(self.items).squeeze(-1)
-        return torch.linalg.vecdot(self.u_fact, self.q_fact) + bias
+        p: Tensor = torch.linalg.vecdot(self.u_fact, self.q_fact) + self.bias(self.items).squeeze(-1)
+        return p
 
     def scores(self, candidates: Tensor) -> Tensor:
         """Compute p of (batch, k) items of each example, or of (k,) items of all: (batch, k)."""
-        q: Tensor = self.item_table(candidates)
-        bias: Tensor = self.bias(candidates).squeeze(-1)
+        q, bias = self.item_table(candidates), self.bias(candidates).squeeze(-1)
         if candidates.dim() == 1:
             return torch.addmm(bias, self.u_fact, q.T)
-        return torch.linalg.vecdot(self.u_fact.unsqueeze(1), q) + bias
+        p: Tensor = torch.linalg.vecdot(self.u_fact.unsqueeze(1), q) + bias
+        return p
 
     def ratings(self) -> Tensor:
         """Compute r̂: (batch,)."""

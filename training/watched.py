@@ -100,7 +100,7 @@ class Watched:
     @torch.no_grad()
     def fold_into(self, model: nn.Module) -> None:
         """Add each user's sum to its embedding, once for each table of users."""
-        for users, items in dict.fromkeys((parts.factorization_tables(model), parts.regression_tables(model))):
+        for users, items in parts.tables(model):
             weight: Tensor = items.weight
             users.weight.add_(self.sums(weight))
 

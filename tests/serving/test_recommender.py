@@ -7,13 +7,15 @@ import torch
 
 import data
 from data import Interactions
-from metrics import mrr_score, mse_score
+from metrics import ByForward, mrr_score, mse_score
 from models import MultiTaskNet
-from serving.fold_in import fold_in
+from serving.fold_in import NewUser, fold_in
 from serving.quartiles import quartiles
 from serving.recommender import Recommender
 from serving.titles import Titles
 from train import Trainer
+from training import parts
+from training.scoring import ByTables
 from training.settings import Settings
 
 TITLES = tuple(f"Title {n} ({1990 + n % 5})" for n in range(90))
@@ -33,8 +35,7 @@ def recommender(sharing: bool = True, text_ids: bool = False) -> Recommender:
     torch.manual_seed(0)
     net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
     with torch.no_grad():
-        net.B.weight.normal_()
-        for table in dict.fromkeys((*net.factorization_tables, *net.regression_tables)):
+        for table in parts.embeddings(net):
             table.weight.normal_()
     return Recommender(net, ratings(text_ids))
 
@@ -90,7 +91,7 @@ def test_predictions_are_those_of_the_network() -> None:
 def test_similar_items_by_the_cosine() -> None:
     one = recommender(sharing=False)
     frame = one.similar(9, n=4)
-    table = one.model.Q_fact.weight.detach().double()
+    table = parts.factorization_tables(one.model).items.weight.detach().double()
     cosines = {n: float(row @ table[2] / (row.norm() * table[2].norm())) for n, row in enumerate(table) if n != 2}
     best = sorted(cosines, key=cosines.__getitem__, reverse=True)[:4]
     assert frame["item"].tolist() == [n + 7 for n in best]
@@ -105,8 +106,9 @@ def test_what_a_user_rated_highest() -> None:
     assert frame["rating"].tolist() == sorted(one.ratings.ratings[own].tolist(), reverse=True)
 
 
+@pytest.mark.parametrize("by", [ByForward, ByTables])
 @pytest.mark.parametrize("sharing", [True, False])
-def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(sharing: bool) -> None:
+def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(sharing: bool, by: type[ByForward]) -> None:
     """Five groups of users, who watch what is made for them, and like the even items; the network stays as it was."""
     generator = torch.Generator().manual_seed(0)
     users = torch.arange(100).repeat_interleave(18)
@@ -120,12 +122,12 @@ def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(shar
         trainer.run_epoch()
     before = {name: x.clone() for name, x in net.state_dict().items()}
     net.zero_grad(set_to_none=False)
-    tables = [net.factorization_tables[0].weight, net.regression_tables[0].weight]
+    tables = [parts.factorization_tables(net).users.weight, parts.regression_tables(net).users.weight]
     means = [table.detach().mean(0) for table in tables]
     rows = []
     for user in range(0, 100, 4):
         own = train.user_ids == user
-        rows.append(fold_in(net, train.item_ids[own], train.ratings[own], 0.9, 0.1))
+        rows.append(fold_in(NewUser(by(net, 200)), train.item_ids[own], train.ratings[own], 0.9, 0.1))
     assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
     assert all(not parameter.grad.any() for parameter in net.mlp_layers.parameters() if parameter.grad is not None)
 

@@ -17,8 +17,7 @@ from metrics import mrr_score
 from models import MultiTaskNet, ZeroEmbedding
 from study.probes import PROBES, OnlyInteractionsTeachTables, OnlyRatingsTeachTables, SGDStep
 from train import Trainer
-from training import steps
-from training.adam import flatten, start_adam
+from training.adam import EPSILON, flatten, start_adam
 from training.settings import Settings
 from training.steps import EagerStep, Weights, bpr_loss
 
@@ -34,13 +33,9 @@ class WithUserBias(MultiTaskNet):
         super().__init__(num_users, num_items, 4, (12, 7))
         self.A = ZeroEmbedding(num_users, 1)
 
-    def predict_interactions(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        bias: Tensor = self.A(user_ids)
-        return super().predict_interactions(user_ids, item_ids) + bias.squeeze(-1)
-
-    def predict_all_items(self, user_ids: Tensor) -> Tensor:
-        bias: Tensor = self.A(user_ids)
-        return super().predict_all_items(user_ids) + bias
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        predictions, score = super().forward(user_ids, item_ids)
+        return predictions + self.A(user_ids).squeeze(-1), score
 
 
 def distance_to_equation_1(P: Matrix, d: int) -> float:
@@ -79,8 +74,7 @@ def test_a_user_bias_changes_neither_the_bpr_loss_nor_any_ranking_and_has_no_gra
     negatives = torch.randint(data.num_items, (len(data),))
 
     def loss_and_gradients() -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        positive, negative = net.predict_interactions(data.user_ids, torch.stack([data.item_ids, negatives]))
-        loss = bpr_loss(positive, negative)
+        loss = bpr_loss(net(data.user_ids, data.item_ids)[0], net(data.user_ids, negatives)[0])
         bias, *others = torch.autograd.grad(loss, [net.A.weight, net.U.weight, net.Q.weight, net.B.weight])
         return loss.detach(), bias, tuple(others)
 
@@ -97,13 +91,12 @@ def test_a_logistic_loss_would_see_a_user_bias_and_the_ratings_do_not(split: Spl
     data, _ = split
     torch.manual_seed(0)
     net = WithUserBias(data.num_users, data.num_items)
-    ratings = net.predict_ratings(data.user_ids, data.item_ids)
-    logits = net.predict_interactions(data.user_ids, data.item_ids)
+    logits, ratings = net(data.user_ids, data.item_ids)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
     (gradient,) = torch.autograd.grad(loss, net.A.weight)
     assert float(gradient[data.user_ids].max()) < 0
     torch.nn.init.normal_(net.A.weight)
-    assert torch.equal(net.predict_ratings(data.user_ids, data.item_ids), ratings)
+    assert torch.equal(net(data.user_ids, data.item_ids)[1], ratings)
 
 
 def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
@@ -121,14 +114,14 @@ def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
 
 
 def trained(
-    data: Interactions, sharing: bool, weights: Weights, rate: float, sgd: bool = False
+    data: Interactions, sharing: bool, weights: Weights, rate: float, sgd: bool = False, epsilon: float = EPSILON
 ) -> dict[str, dict[str, Tensor]]:
     """The parameters of each task after three epochs."""
     torch.manual_seed(0)
     net = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7), sharing)
     trainer = Trainer(net, data, Settings(1, 1, 100), seed=0, eager=True)
-    adam = start_adam(flatten(net), rate)
-    trainer.step = SGDStep(net, adam, weights, rate) if sgd else EagerStep(net, adam, weights)
+    adam = start_adam(flatten(net), rate)._replace(epsilon=epsilon)
+    trainer.step = SGDStep(net, adam, weights) if sgd else EagerStep(net, adam, weights)
     for _ in range(3):
         trainer.run_epoch()
     state = {name: value.clone() for name, value in net.state_dict().items()}
@@ -139,19 +132,19 @@ def trained(
     }
 
 
-@pytest.mark.parametrize("network", [OnlyInteractionsTeachTables, OnlyRatingsTeachTables])
-def test_the_probes_cut_off_one_loss_and_change_nothing_else(network: type[MultiTaskNet]) -> None:
+@pytest.mark.parametrize("kind", [OnlyInteractionsTeachTables, OnlyRatingsTeachTables])
+def test_the_probes_cut_off_one_loss_and_change_nothing_else(kind: type[EagerStep]) -> None:
     torch.manual_seed(0)
-    whole, cut = MultiTaskNet(5, 6, 4, (12, 7)), network(5, 6, 4, (12, 7))
-    cut.load_state_dict(whole.state_dict())
-    users, items = torch.arange(5), torch.arange(5)
-    assert all(torch.equal(one, other) for one, other in zip(whole(users, items), cut(users, items), strict=True))
-    interactions, ratings = (
-        torch.autograd.grad(output.sum(), [cut.U.weight, cut.Q.weight], allow_unused=True)
-        for output in cut(users, items)
-    )
-    reaches = [all(each is not None for each in gradients) for gradients in (interactions, ratings)]
-    assert reaches == ([True, False] if network is OnlyInteractionsTeachTables else [False, True])
+    net = MultiTaskNet(5, 6, 4, (12, 7))
+    whole, cut = (each(net, start_adam(flatten(net), 1e-3), Weights(0.5, 0.5)) for each in (EagerStep, kind))
+    batch = torch.arange(5), torch.arange(5), torch.arange(5).flip(0), torch.ones(5)
+    losses = cut.losses(*batch)
+    assert all(torch.equal(one, other) for one, other in zip(whole.losses(*batch), losses, strict=True))
+    tables = [net.U.weight, net.Q.weight]
+    reached = [
+        any(each is not None for each in torch.autograd.grad(loss, tables, allow_unused=True)) for loss in losses
+    ]
+    assert reached == ([True, False] if kind is OnlyInteractionsTeachTables else [False, True])
 
 
 @pytest.mark.long

@@ -116,7 +116,7 @@ def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
     assert f"stopped after epoch {best + 1}: none was better for 1 epochs (--patience)" in said
     recommender = Recommender.load(tmp_path, data_dir)
     assert recommender.epochs == best + 1
-    assert torch.equal(recommender.model.U.weight, kept.tensors["network.U.weight"])
+    assert torch.equal(recommender.model.state_dict()["U.weight"], kept.tensors["network.U.weight"])
 
 
 @pytest.mark.parametrize(

@@ -23,25 +23,32 @@ STEPS = """
 import itertools, sys, torch, data
 from models import MultiTaskNet
 from training.adam import flatten, start_adam
-from training.step_factory import make_step
 from training.parallel import ALONE
+from training.rowwise import RowwiseStep
+from training.fused import FusedStep
+from training.shared_steps import SharedEagerStep, SharedRowwiseStep, SharedStep
 from training.torchrun import join
 from training.steps import Triples, Weights
 folder = sys.argv[1]
 torch.set_num_threads(1)
 ratings = data.synthetic(60, 90, 1000, seed=1)
 group, results = join(), {}
-for optimizer, sharing, batch in itertools.product(("adam", "lazy_adam"), (True, False), (64, 37, 1)):
+steps = {
+    "adam": (FusedStep, SharedStep), "eager": (FusedStep, SharedEagerStep), "rows": (RowwiseStep, SharedRowwiseStep)
+}
+for kind, sharing, batch in itertools.product(steps, (True, False), (64, 37, 1)):
     n = 20 * batch - batch // 2
     chosen = torch.randint(1000, (n,), generator=torch.Generator().manual_seed(1))
     triples = Triples(ratings.user_ids[chosen], ratings.item_ids[chosen], (chosen * 7) % 90, ratings.ratings[chosen])
     for processes in (ALONE, group):
         torch.manual_seed(0)
         net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
-        step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3), optimizer=optimizer, group=processes)
+        adam, weights = start_adam(flatten(net), 1e-3), Weights(0.7, 0.3)
+        one, shared = steps[kind]
+        step = one(net, adam, weights) if processes is ALONE else shared(net, adam, weights, processes)
         losses = step.run(triples, batch).clone()
         weights = torch.cat([x.detach().reshape(-1) for x in net.parameters()])
-        results[f"{optimizer} {sharing} {batch} {processes is ALONE}"] = losses, weights
+        results[f"{kind} {sharing} {batch} {processes is ALONE}"] = losses, weights
 torch.save(results, f"{folder}/{group.rank}.pt")
 """
 
@@ -79,7 +86,7 @@ def test_two_processes_take_the_steps_that_one_takes(tmp_path: Path) -> None:
     output = process.communicate(timeout=100)
     assert process.returncode == 0, output
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    assert len(first) == 24
+    assert len(first) == 36
     for name, (losses, weights) in first.items():
         assert torch.equal(losses, second[name][0]), name
         assert torch.equal(weights, second[name][1]), name

@@ -14,13 +14,13 @@ from models import MultiTaskNet
 from serving.recommender import Recommender
 from tracking.folder import RunFolder
 from train import Trainer, fit, to_checkpoint
+from training import parts
 from training.adam import flatten, start_adam
 from training.evaluation import Evaluation
 from training.flags import parse_arguments
 from training.recipe import Recipe
 from training.sampling import Sampler
 from training.settings import Settings
-from training.step_factory import make_step
 from training.steps import EagerStep, Triples, Weights
 from training.tuned_step import TunedStep, WeightedLoss
 from training.watched import Watched
@@ -50,9 +50,8 @@ def network(sharing: bool) -> MultiTaskNet:
     torch.manual_seed(0)
     net = MultiTaskNet(USERS, ITEMS, DIM, (3 * DIM, 6), sharing)
     with torch.no_grad():
-        for table in dict.fromkeys((*net.factorization_tables, *net.regression_tables)):
+        for table in parts.embeddings(net):
             table.weight.normal_()
-        net.B.weight.normal_()
     return net
 
 
@@ -146,15 +145,17 @@ class Oracle:
         return [bpr.item(), mse.item()]
 
 
+@pytest.mark.parametrize("shortcuts", [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("name", RECIPES)
-def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
+def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool, shortcuts: tuple[bool, bool]) -> None:
     recipe, net = RECIPES[name], network(sharing)
     oracle = Oracle(net, recipe, seed=5)
     generator = torch.Generator().manual_seed(5)
     adam = start_adam(flatten(net), 1e-2)
     triples = draw(1 if recipe.shared_negatives else recipe.negatives)
-    losses = TunedStep(net, adam, Weights(0.7, 0.3), recipe, generator, STEPS, Watched(rated())).run(triples, BATCH)
+    step = TunedStep(net, adam, Weights(0.7, 0.3), recipe, generator, STEPS, Watched(rated()), *shortcuts)
+    losses = step.run(triples, BATCH)
     expected = []
     for start in range(0, len(triples.users), BATCH):
         users, items, negatives, ratings = (column[start : start + BATCH] for column in triples)
@@ -235,7 +236,7 @@ def test_what_users_watched_is_in_their_embeddings_where_it_is_evaluated_only(sp
         trainer.run_epoch()
     own = trainer.adam.flat.detach().clone()
     with trainer.as_evaluated():
-        shown = trainer.model.U.weight.detach().clone(), trainer.model.Q.weight.detach().clone()
+        shown = [table.weight.detach().clone() for table in parts.factorization_tables(trainer.model)]
     assert torch.equal(trainer.adam.flat, own)
     assert trainer.average is not None
     own_mean = trainer.average[: shown[0].numel()].view_as(shown[0])
@@ -265,10 +266,8 @@ def test_a_run_with_every_ingredient_goes_on_to_the_bit(split: Split, tmp_path: 
             assert fit(again, test, 6, folder, checkpoint=checkpoint) == whole
 
 
-def output_bias(net: MultiTaskNet) -> torch.Tensor:
-    layer = net.mlp_layers[-1]
-    assert isinstance(layer, torch.nn.Linear)
-    return layer.bias
+def output_bias(net: torch.nn.Module) -> torch.Tensor:
+    return parts.linear_layers(net)[-1].bias
 
 
 def test_the_output_starts_at_the_mean_and_ratings_are_cut_to_their_range(split: Split) -> None:
@@ -280,7 +279,7 @@ def test_the_output_starts_at_the_mean_and_ratings_are_cut_to_their_range(split:
         output_bias(net).fill_(9.0)
     clamped = Evaluation(net, train, test, clamp=True).mse()
     with torch.no_grad():
-        expected = ((net.predict_ratings(test.user_ids, test.item_ids).clamp(1, 5) - test.ratings) ** 2).mean().item()
+        expected = ((net(test.user_ids, test.item_ids)[1].clamp(1, 5) - test.ratings) ** 2).mean().item()
     assert clamped == pytest.approx(expected, rel=1e-6)
     assert clamped < Evaluation(net, train, test).mse()
 
@@ -296,11 +295,11 @@ def test_what_recommends_is_the_mean_of_the_weights(tmp_path: Path, data_dir: Pa
     assert found is not None
     recommender = Recommender.load(tmp_path, data_dir)
     with trainer.as_evaluated():
-        expected = trainer.model.predict_all_items(torch.tensor([41])).detach().max(1)
+        expected = trainer.recommender.predict_all_items(torch.tensor([41])).detach().max(1)
         assert mse_score(trainer.model, test) >= found.history[-1][-1]
     own = recommender.recommend([42], 1, include_seen=True)
     assert own["p"].item() == pytest.approx(expected.values.item())
-    assert not torch.equal(recommender.model.U.weight, trainer.model.U.weight)
+    assert not torch.equal(recommender.model.state_dict()["U.weight"], trainer.model.state_dict()["U.weight"])
 
 
 @pytest.mark.parametrize(
@@ -341,14 +340,9 @@ def test_a_preset_is_a_set_of_flags() -> None:
         Settings(recipe=Recipe(lr_schedule="linear"))
 
 
-def test_make_step_takes_the_tuned_step_only_where_needed() -> None:
-    net = network(True)
-    generator = torch.Generator()
-    for recipe, tuned in (
-        (Recipe(average_last=0.5, start_at_mean=True, clamp=True), False),
-        (Recipe(dropout=0.1), True),
-    ):
-        step = make_step(
-            net, start_adam(flatten(net), 1e-2), Weights(0.7, 0.3), ingredients=(recipe, generator, 1, Watched(rated()))
-        )
-        assert isinstance(step, TunedStep) == tuned
+def test_the_tuned_step_is_taken_only_where_needed(split: Split) -> None:
+    train, _ = split
+    nothing = {"average_last": 0.5, "start_at_mean": True, "clamp": True}
+    for ingredients, tuned in ((nothing, False), ({"dropout": 0.1}, True)):
+        trainer = Trainer(small(train), train, settings(1, **ingredients), 3)
+        assert isinstance(trainer.step, TunedStep) == tuned

@@ -19,8 +19,10 @@ from training import sampling
 from training.adam import flatten, start_adam
 from training.rowwise import EagerRowwiseStep, RowwiseStep
 from training.settings import Settings
-from training.step_factory import make_step, pick_optimizer
+from training.step_factory import pick_optimizer
 from training.steps import Weights, bpr_loss, regression_loss
+
+STEPS: dict[bool, type[RowwiseStep] | type[EagerRowwiseStep]] = {True: EagerRowwiseStep, False: RowwiseStep}  # eager?
 
 
 class PlainRowwiseStep(PlainStep):
@@ -45,9 +47,8 @@ def test_two_epochs_equal_the_plain_steps(
     """Batches of 16 leave most rows alone; the last is a short one."""
     data, _ = split
     net = network(data, sharing, layer_sizes)
-    step = make_step(net, start_adam(flatten(net), 1e-3), weights, eager, "lazy_adam")
+    step = STEPS[eager](net, start_adam(flatten(net), 1e-3), weights)
     plain, dense = PlainRowwiseStep(net, weights), PlainStep(net, weights)
-    assert type(step) is (EagerRowwiseStep if eager else RowwiseStep)
     for batch_size, triples in zip((128, 16), epochs(data, 2), strict=True):
         columns = [column[:300] for column in triples]
         losses = step.run(type(triples)(*columns), batch_size)
@@ -71,17 +72,20 @@ def test_the_tables_are_trained_as_by_sparse_adam(sharing: bool, split: Split) -
     """torch.optim.SparseAdam and Adam on a network of its own; ε is given as small as makes it the same in both."""
     data, _ = split
     net = network(data, sharing)
-    step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3), optimizer="lazy_adam")
+    step = RowwiseStep(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
     torch.manual_seed(0)
-    peer = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7), sharing, sparse=True)
+    peer = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7), sharing)
     tables = [module.weight for module in peer.modules() if isinstance(module, nn.Embedding)]
+    for module in peer.modules():
+        if isinstance(module, nn.Embedding):
+            module.sparse = True
     sparse, dense = torch.optim.SparseAdam(tables), torch.optim.Adam(peer.mlp_layers.parameters())
     taken = 0
     for triples in epochs(data, 3):
         losses = step.run(triples, 32)
         for k, (users, items, negatives, ratings) in enumerate(zip(*(x.split(32) for x in triples), strict=True)):
             predictions, score = peer(users, items)
-            factorization = bpr_loss(predictions, peer.predict_interactions(users, negatives))
+            factorization = bpr_loss(predictions, peer(users, negatives)[0])
             regression = regression_loss(score, ratings)
             sparse.zero_grad()
             dense.zero_grad()
@@ -101,7 +105,7 @@ def test_rows_that_no_batch_looks_up_stay_as_they_are(split: Split) -> None:
     net = network(data, True)
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     adam = start_adam(flatten(net), 1e-3)
-    step = make_step(net, adam, Weights(0.7, 0.3), optimizer="lazy_adam")
+    step = RowwiseStep(net, adam, Weights(0.7, 0.3))
     for triples in epochs(data, 2):
         step.run(type(triples)(triples.users % 7, triples.items % 5 + 20, triples.negatives % 9, triples.ratings), 64)
     for name, kept in {"U.weight": range(7, 60), "Q.weight": range(25, 90), "B.weight": range(25, 90)}.items():
@@ -116,7 +120,7 @@ def test_the_two_steps_continue_each_other(split: Split) -> None:
     for kinds in ((True, True), (True, False), (False, True), (False, False)):
         net = network(data, False)
         adam = start_adam(flatten(net), 1e-3)
-        losses = [make_step(net, adam, Weights(0.5, 0.5), eager, "lazy_adam").run(triples, 64)
+        losses = [STEPS[eager](net, adam, Weights(0.5, 0.5)).run(triples, 64)
                   for eager, triples in zip(kinds, epochs(data, 2), strict=True)]  # fmt: skip
         results.append(torch.cat(losses))
     for other in results[1:]:
@@ -152,9 +156,9 @@ def test_auto_is_dense_for_small_tables_and_row_by_row_for_large_ones() -> None:
         (69878, 10677, 8192, "adam"),
         (200948, 84432, 256, "lazy_adam"),
     ):
-        net = MultiTaskNet(users, items, 2, (6,))
-        assert pick_optimizer("auto", net, batch_size) == expected
-        assert [pick_optimizer(name, net, batch_size) for name in ("adam", "lazy_adam")] == ["adam", "lazy_adam"]
+        rows = users + items
+        assert pick_optimizer("auto", rows, batch_size) == expected
+        assert [pick_optimizer(name, rows, batch_size) for name in ("adam", "lazy_adam")] == ["adam", "lazy_adam"]
 
 
 @pytest.mark.parametrize("batch_size", [7, 30])

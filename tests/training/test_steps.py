@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from data import Interactions
 from models import MultiTaskNet
-from training import step_factory
 from training.adam import flatten, start_adam
 from training.cuda_graph import GraphStep
 from training.fused import FusedStep
-from training.step_factory import make_step
 from training.steps import EagerStep, Triples, Weights, bpr_loss, regression_loss
 
 Array = NDArray[np.float64]
@@ -110,6 +107,7 @@ class PlainStep:
         weight[rows] -= self.learning_rate * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
 
 
+STEPS: dict[bool, type[EagerStep] | type[FusedStep]] = {True: EagerStep, False: FusedStep}  # eager?
 SHAPES = [(12, 7), (9,), (6, 5, 4)]
 WEIGHTS = [Weights(0.99, 0.01), Weights(0.5, 0.5), Weights(0.0, 1.0), Weights(2.0, 0.0)]
 
@@ -124,8 +122,7 @@ def test_two_epochs_equal_the_plain_steps(
     """900 triples in batches of 128, so that the last batch is a short one."""
     data, _ = split
     net = network(data, sharing, layer_sizes)
-    step, plain = make_step(net, start_adam(flatten(net), 1e-3), weights, eager), PlainStep(net, weights)
-    assert type(step) is (EagerStep if eager else FusedStep)
+    step, plain = STEPS[eager](net, start_adam(flatten(net), 1e-3), weights), PlainStep(net, weights)
     for triples in epochs(data, 2):
         losses = step.run(triples, 128)
         expected = [plain(list(zip(*(c.tolist() for c in batch), strict=True)))
@@ -154,7 +151,7 @@ def test_the_fused_step_equals_the_eager_one(
     results = []
     for eager in (True, False):
         net = network(data, sharing, layer_sizes)
-        step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3), eager)
+        step = STEPS[eager](net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
         (triples,) = epochs(data, 1)
         losses = step.run(triples, batch_size)
         assert losses.shape == (math.ceil(len(data) / batch_size), 2)
@@ -174,7 +171,7 @@ def test_both_steps_continue_each_other(split: Split) -> None:
     for kinds in ((True, True), (True, False), (False, True)):
         net = network(data, True)
         adam = start_adam(flatten(net), 1e-3)
-        losses = [make_step(net, adam, Weights(0.5, 0.5), eager).run(triples, 64)
+        losses = [STEPS[eager](net, adam, Weights(0.5, 0.5)).run(triples, 64)
                   for eager, triples in zip(kinds, epochs(data, 2), strict=True)]  # fmt: skip
         results.append(torch.cat(losses))
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
@@ -194,42 +191,6 @@ def test_flatten_keeps_the_network_as_it_is(split: Split) -> None:
     net.U_fact(torch.tensor([0])).sum().backward()
     assert flat.grad is not None
     assert int(flat.grad.count_nonzero()) == net.embedding_dim
-
-
-class UserBias(MultiTaskNet):
-    """A network whose interactions are not equation 1."""
-
-
-def with_dropout(net: MultiTaskNet) -> MultiTaskNet:
-    net.mlp_layers.insert(1, nn.Dropout(0.1))
-    return net
-
-
-def with_a_frozen_table(net: MultiTaskNet) -> MultiTaskNet:
-    net.U.weight.requires_grad_(False)
-    return net
-
-
-@pytest.mark.parametrize(
-    ("net", "reason"),
-    [
-        (UserBias(5, 6), "UserBias may compute something else"),
-        (with_dropout(MultiTaskNet(5, 6)), "mlp_layers is not Linear, ReLU"),
-        (with_a_frozen_table(MultiTaskNet(5, 6)), "some parameters are not trained"),
-    ],
-)
-def test_another_network_is_left_to_autograd_and_said_so(
-    net: MultiTaskNet, reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    step = make_step(net, start_adam(flatten(net), 1e-3), Weights(0.5, 0.5))
-    assert type(step) is EagerStep
-    assert capsys.readouterr().err.startswith(f"training with the eager step: {reason}")
-
-
-def test_a_device_that_was_never_tried_is_left_to_autograd() -> None:
-    net = MultiTaskNet(5, 6)
-    assert step_factory._why_not_fused(net, torch.device("mps")) == "the fused one was never tried on mps"
-    assert step_factory._why_not_fused(net, torch.device("cpu")) is None
 
 
 class Replay:
@@ -269,26 +230,3 @@ def test_replayed_steps_are_the_same_steps(
     assert step.graph.count == 3 * replays
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
-
-
-def test_a_graph_that_cannot_be_recorded_is_done_without(
-    split: Split, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, _ = split
-
-    def record(step: GraphStep) -> Replay:
-        assert step.captured is not None
-        FusedStep._steps(step, step.captured[:2])
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
-
-    monkeypatch.setattr(GraphStep, "_record", record)
-    weights = []
-    for kind in (FusedStep, GraphStep):
-        net = network(data, True)
-        step = kind(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
-        for triples in epochs(data, 2):
-            step.run(triples, 128)
-        weights.append(torch.cat([p.detach().reshape(-1) for p in net.parameters()]))
-    assert torch.equal(*weights)
-    said = "training without a CUDA graph: operation not permitted when stream is capturing\n"
-    assert capsys.readouterr().err == said
