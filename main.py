@@ -13,7 +13,9 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the training began")
 
 import argparse
+import contextlib
 import functools
+import io
 import shlex
 import sys
 import time
@@ -62,7 +64,8 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
         raise ValueError(f"patience is {options.patience}: expected at least eval_every, which is {options.eval_every}")
     check_eval_users(options.eval_users)
     network = network_settings(options)
-    network.check(network.make(2, 3), 2, 3)  # before the ratings are fetched
+    with contextlib.redirect_stdout(io.StringIO()):  # what models.py prints comes with the real network
+        network.check(network.make(2, 3), 2, 3)  # before the ratings are fetched
     data.check_test_fraction(options.test_fraction)
     device = devices.pick_device(options.device)
     if group.rank == 0:

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import main
 from tracking import history
-from training.flags import parse_arguments
 from training import parts
+from training.flags import parse_arguments
 from training.fused import FusedStep
 from training.settings import Settings
 from training.steps import EagerStep

@@ -64,8 +64,9 @@ def embedding(model: nn.Module, name: str) -> nn.Embedding:
 
 
 def linear_layers(model: nn.Module) -> list[nn.Linear]:
-    """All linear layers, in the order of registration."""
-    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    """All linear layers, in the order of registration, but the one of output width 1 last."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    return sorted(layers, key=lambda layer: layer.out_features == 1)
 
 
 def embeddings(model: nn.Module) -> list[nn.Embedding]:

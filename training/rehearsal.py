@@ -5,8 +5,11 @@ random numbers in all parameters, because biases that start at 0 would hide a mi
 and no more. Where the two differ, or the fast way raises an error, the plain way is taken.
 """
 
-from collections.abc import Callable
+import contextlib
+import io
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -69,28 +72,33 @@ class Rehearsal:
         self.group = group
         self.device = next(model.parameters()).device
         self.trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-        self._make, self.num_users, self.num_items = (lambda: deepcopy(model)), num_users, num_items
-        if make is not None and self._can_be_small(make):
-            self._make, self.num_users, self.num_items = (lambda: make(NUM_USERS, NUM_ITEMS)), NUM_USERS, NUM_ITEMS
+        self.num_users, self.num_items = NUM_USERS, NUM_ITEMS
+        self.original = None if make is None else self._tried(partial(make, NUM_USERS, NUM_ITEMS))
+        if self.original is None:
+            self.num_users, self.num_items = num_users, num_items
+            self.original = self._tried(partial(deepcopy, model))
 
-    def _can_be_small(self, make: Callable[[int, int], nn.Module]) -> bool:
+    def _tried(self, make: Callable[[], nn.Module]) -> nn.Module | None:
+        """Make a network whose copies work, or return None where that is not possible."""
         try:
-            with torch.random.fork_rng(devices=[]):
-                small = make(NUM_USERS, NUM_ITEMS).to(self.device)
-                users = torch.arange(NUM_USERS, device=self.device)
-                ByForward(small, NUM_ITEMS).predict_all_items(users)
-                predictions, score = small(users, users)
+            with _quietly():
+                made = make().to(self.device)
+                users = torch.zeros(2, dtype=torch.int64, device=self.device)
+                ByForward(made, self.num_items).pairs(users, users)  # lazy layers get their shapes from what they read
+                copy = deepcopy(made)
+                users = torch.arange(min(self.num_users, self.num_items, BATCH), device=self.device)
+                ByForward(copy, self.num_items).pairs(users, users)
+                predictions, score = copy(users, users)
                 (predictions + score).sum().backward()
         except Exception:  # whatever somebody's network does where it is small
-            return False
-        return dict(small.named_parameters()).keys() == self.trained.keys()
+            return None
+        return made if dict(made.named_parameters()).keys() == self.trained.keys() else None
 
     def network(self) -> nn.Module:
         """Make a network; all have the same random numbers in their parameters."""
-        with torch.random.fork_rng(devices=[]):
-            made = self._make().to(self.device)
-            users = torch.zeros(2, dtype=torch.int64, device=self.device)
-            ByForward(made, self.num_items).pairs(users, users)  # lazy layers get their shapes from what they read
+        made = deepcopy(self.original)
+        if made is None:
+            raise LookupError("models.py makes a network that cannot be copied")
         generator = torch.Generator().manual_seed(0)
         tables = {table.weight for table in parts.embeddings(made)}
         for name, parameter in made.named_parameters():
@@ -116,8 +124,9 @@ class Rehearsal:
             NetworkError: models.py fails, or no gradient can be computed.
         """
         self._plain, self._weights, self._candidates = plain, weights, candidates
+        self._expected: _Outcome | None = None
         try:
-            self._expected = self._outcome(plain, weights)
+            self._expected = self._outcome(plain, weights) if self.original is not None else None
         except Exception as error:
             raise network.located(error) or error from error
 
@@ -128,7 +137,9 @@ class Rehearsal:
             What differs first, or why the way does not fit the network, or None where it may be used.
         """
         try:
-            found = _first_difference(self._expected, self._outcome(fast, self._weights))
+            got = self._outcome(fast, self._weights)
+            assert self._expected is not None
+            found = _first_difference(self._expected, got)
             if found is not None and found.startswith("∂L"):
                 for loss, alone in (("F", Weights(1.0, 0.0)), ("R", Weights(0.0, 1.0))):
                     if _first_difference(*(self._outcome(way, alone) for way in (self._plain, fast))) == found:
@@ -143,15 +154,15 @@ class Rehearsal:
 
     def ranking_difference(self, fast: Callable[[nn.Module, int], ByForward]) -> str | None:
         """Compare all items' scores with those of ``forward``; returns why they cannot be used, or None."""
-        made = self.network()
         users = torch.arange(min(self.num_users, NUM_USERS), device=self.device)
-        with torch.no_grad():
-            expected = ByForward(made, self.num_items).predict_all_items(users)
-            try:
+        try:
+            with _quietly(), torch.no_grad():
+                made = self.network()
+                expected = ByForward(made, self.num_items).predict_all_items(users)
                 same = _close(fast(made, self.num_items).predict_all_items(users), expected)
-                reason = None if same else "models.py gives other predictions than u · q + b"
-            except Exception as error:
-                reason = _raised(error, "matrix product")
+            reason = None if same else "models.py gives other predictions than u · q + b"
+        except Exception as error:
+            reason = _raised(error, "matrix product")
         return self._agreed(reason)
 
     def _agreed(self, reason: str | None) -> str | None:
@@ -160,7 +171,7 @@ class Rehearsal:
         return reason or ("it differs in another process" if objections.item() > 0 else None)
 
     def _outcome(self, way: Way, weights: Weights) -> _Outcome:
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with _quietly():
             torch.manual_seed(0)
             model = self.network()
             adam = start_adam(flatten(model), LEARNING_RATE)
@@ -180,6 +191,13 @@ class Rehearsal:
         items = torch.randint(min(self.num_items, NUM_ITEMS), (EXAMPLES,), generator=generator)
         ratings = torch.randint(1, 6, (EXAMPLES,), generator=generator).float()
         return Interactions(users, items, ratings, self.num_users, self.num_items).to(self.device)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Leave torch's random numbers as they are, and drop what models.py prints."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())), contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
@@ -224,5 +242,5 @@ def _close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
 def _raised(error: Exception, name: str) -> str:
     """Why a fast way does not fit the network."""
     if type(error) is LookupError:
-        return f"{error}, which the {name} reads"
-    return f"the {name} raised {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return str(error)
+    return f"the {name} does not fit models.py ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
