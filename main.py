@@ -34,6 +34,7 @@ from tracking.history import EpochMetrics, best_epoch, best_line, closing_table,
 from training import devices, parts, seeds
 from training.evaluation import SHOWN, Evaluation, check_eval_users
 from training.flags import parse_arguments, recipe_of, settings_of
+from training.network import own_traceback
 from training.parallel import ALONE, Group, LostProcess
 from training.preparation import Sides, make_network, network_settings, split_in_three
 from training.settings import Settings
@@ -65,7 +66,7 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
     check_eval_users(options.eval_users)
     network = network_settings(options)
     with contextlib.redirect_stdout(io.StringIO()):  # what models.py prints comes with the real network
-        network.check(network.make(2, 3), 2, 3)  # before the ratings are fetched
+        network.make(2, 3)  # so that an error in models.py comes before the ratings are fetched
     data.check_test_fraction(options.test_fraction)
     device = devices.pick_device(options.device)
     if group.rank == 0:
@@ -173,6 +174,12 @@ def run(options: argparse.Namespace, group: Group) -> int:
             return command.fail("main.py", error)
         except (Stopped, LostProcess) as error:
             return end(options, group, error, began=True)
+        except Exception as error:
+            if (own := own_traceback(error)) is None:
+                raise
+            group.ended(own.splitlines()[-1])
+            print(own, file=sys.stderr)
+            return 1
     done = len(history) - (len(checkpoint.history) if checkpoint else 0)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
     print(closing_table(history))
@@ -207,7 +214,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 2 after one line on stderr that says what to change; 1 after one that says which of several
-        processes was lost; 130 or 143 after Ctrl-C or SIGTERM.
+        processes was lost, or after the traceback of an error that models.py raised in training; 130 or 143 after
+        Ctrl-C or SIGTERM.
     """
     group = ALONE
     with only_the_first_speaks():

@@ -11,7 +11,7 @@ import functools
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,61 +53,40 @@ class NetworkSettings:
             raise ValueError(f"layer_sizes is {[*self.layer_sizes]}: expected one or more positive integers")
 
     def make(self, num_users: int, num_items: int) -> nn.Module:
-        """Make the MultiTaskNet of models.py for this many users and items.
+        """Make the MultiTaskNet of models.py for this many users and items, and run its ``forward`` once.
 
         Raises:
-            NetworkError: models.py cannot be imported, or its constructor fails.
+            NetworkError: models.py cannot be imported; its constructor or forward fails; forward returns anything but
+                two vectors with a number for each pair; or there are no parameters to train.
             ValueError: the network does not fit into memory.
         """
         network = _network_class()
+        shapes = {
+            "init_shared_user_and_item_embeddings": self._shapes(num_users, num_items),
+            "init_separate_user_and_item_embeddings": self._shapes(num_users, num_items) * 2,
+            "init_item_bias": [(num_items, 1)],
+        }
+        users = torch.tensor([0, num_users - 1, num_users // 2])
+        items = torch.tensor([0, num_items // 2, num_items - 1])
         try:
-            with _recorded(network) as returned, _located(returned):
+            with _recorded(network) as returned, self._hint(), _located(returned, shapes):
                 model = _construct(network, num_users, num_items, self)
+                if not isinstance(model, nn.Module):
+                    raise NetworkError(f"models.py: {network.__name__} is not an nn.Module: expected it to be one")
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    outputs = model.eval()(users, items)
         except MemoryError as error:
             raise ValueError(f"the network does not fit into memory: {_first_line(error)}") from error
-        if not isinstance(model, nn.Module):
-            raise NetworkError("models.py: MultiTaskNet is not an nn.Module: expected class MultiTaskNet(nn.Module)")
-        return model
-
-    def check(self, model: nn.Module, num_users: int, num_items: int) -> None:
-        """Run ``forward`` once, with the first and the last IDs, and check the shapes of its outputs.
-
-        Raises:
-            NetworkError: forward fails, or returns anything but two vectors with a number for each pair; or there are
-                no parameters to train.
-        """
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        users = torch.tensor([0, num_users - 1, num_users // 2], device=device)
-        items = torch.tensor([0, num_items // 2, num_items - 1], device=device)
-        training = model.training
-        model.eval()
-        try:
-            with (
-                _recorded(type(model)) as returned,
-                torch.no_grad(),
-                torch.random.fork_rng(devices=[]),
-                self._hint(),
-                _located(returned),
-            ):
-                outputs = model(users, items)
-        finally:
-            model.train(training)
-        blamed = _where(model, returned, "forward")
-        if not isinstance(outputs, tuple | list) or len(outputs) != 2:
-            raise NetworkError(blamed(f"returned {_kind_of(outputs)}: expected two tensors, predictions and score"))
-        for name, output in zip(("predictions", "score"), outputs, strict=True):
-            if not isinstance(output, Tensor) or not output.is_floating_point():
-                raise NetworkError(blamed(f"returned {name} that are {_kind_of(output)}: expected a float tensor"))
-            if output.shape != users.shape:
-                shape = tuple(output.shape)
-                raise NetworkError(
-                    blamed(f"returned {name} of shape {shape} for a batch of {len(users)}: expected {(len(users),)}")
-                )
+        _check_outputs(outputs, len(users), _blaming_forward(network, returned))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise NetworkError(
                 "models.py: MultiTaskNet has no parameters to train: expected embeddings and layers that are "
                 "attributes of the nn.Module"
             )
+        return model.train()
+
+    def _shapes(self, num_users: int, num_items: int) -> list[tuple[int, int]]:
+        return [(num_users, self.embedding_dim), (num_items, self.embedding_dim)]
 
     @contextlib.contextmanager
     def _hint(self) -> Iterator[None]:
@@ -126,7 +105,7 @@ class NetworkSettings:
 
 def _network_class() -> type:
     """Import models.py and return its MultiTaskNet."""
-    with _located({}):
+    with _located({}, {}):
         module = importlib.import_module("models")
     network = getattr(module, "MultiTaskNet", None)
     if not isinstance(network, type):
@@ -183,24 +162,61 @@ def _recorded(network: type) -> Iterator[Returned]:
             setattr(network, name, function)
 
 
+def _check_outputs(outputs: Any, batch: int, blamed: Callable[[str], str]) -> None:
+    """Raise NetworkError unless these are two float tensors of shape (batch,)."""
+    if not isinstance(outputs, tuple | list) or len(outputs) != 2:
+        raise NetworkError(blamed(f"returned {_kind_of(outputs)}: expected two tensors, predictions and score"))
+    for name, output in zip(("predictions", "score"), outputs, strict=True):
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            raise NetworkError(blamed(f"returned {name} that are {_kind_of(output)}: expected a float tensor"))
+        if output.shape != (batch,):
+            shape = tuple(output.shape)
+            raise NetworkError(blamed(f"returned {name} of shape {shape} for a batch of {batch}: expected {(batch,)}"))
+
+
 @contextlib.contextmanager
-def _located(returned: Returned) -> Iterator[None]:
-    """Turn any error of models.py into one line; a function of an exercise that returned None is named first."""
+def _located(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]) -> Iterator[None]:
+    """Turn any error of models.py into one line. A function that returned something else than expected is named first.
+
+    Args:
+        returned: what the functions of the exercises returned so far.
+        shapes: of the embeddings that they should have returned.
+    """
     try:
         yield
     except (NetworkError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
             raise MemoryError(_first_line(error)) from error
-        raise NetworkError(_line_of(error, returned)) from error
+        for name, value in returned.items():
+            what = _unexpected(value, shapes.get(name))
+            if what is not None:
+                line = _first_line_of(getattr(_network_class(), name))
+                raise NetworkError(_blame(name, f"returned {what}", line)) from error
+        raise NetworkError(_line_of(error)) from error
+
+
+def _unexpected(value: Any, shapes: list[tuple[int, int]] | None) -> str | None:
+    """Describe what a function of the exercises returned, where it is None, or embeddings of other shapes."""
+    if value is None or shapes is None:
+        return "None" if value is None else None
+    found = [getattr(each, "weight", each) for each in (value if isinstance(value, tuple | list) else [value])]
+    got = [tuple(each.shape) for each in found if isinstance(each, Tensor)]
+    if len(got) < len(found):
+        return f"{_kind_of(value)}: expected embeddings of shapes {_listed(shapes)}"
+    return None if got == shapes else f"embeddings of shapes {_listed(got)}: expected {_listed(shapes)}"
+
+
+def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
 
 
 def located(error: Exception) -> NetworkError | None:
     """Describe an error of a step in one line, where it comes from models.py or from autograd."""
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     if FILE in files:
-        return NetworkError(_line_of(error, {}))
+        return NetworkError(_line_of(error))
     if any(file.parent == PACKAGES / "torch" / "autograd" for file in files):
         return NetworkError(
             "the gradient of the losses, of models.py and training/steps.py, cannot be computed: "
@@ -209,21 +225,17 @@ def located(error: Exception) -> NetworkError | None:
     return None
 
 
-def _line_of(error: Exception, returned: Returned) -> str:
+def _line_of(error: BaseException) -> str:
+    """Describe an error with the last line of models.py that led to it, and the exercise which that belongs to."""
     said = f"{type(error).__name__}: {_first_line(error)}"
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or FILE).name}, line {error.lineno}: SyntaxError: {error.msg}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == FILE]
-    names = [frame.name for frame in frames]
-    unfilled = isinstance(error, NotImplementedError) and names and names[-1] in EXERCISES
-    for name, result in returned.items():
-        if result is None and not unfilled:
-            return _blame(name, "returned None", _first_line_of(getattr(_network_class(), name)))
-    if not frames:
-        return f"models.py: {said}"
-    exercise = next((name for name in reversed(names) if name in EXERCISES), names[-1])
-    what = "is not filled in" if unfilled else f"raised {said}"
-    return _blame(exercise, what, frames[-1].lineno)
+    if not frames or frames[-1].name == "<module>":
+        return f"models.py{f', line {frames[-1].lineno}' if frames else ''}: {said}"
+    name = next((frame.name for frame in reversed(frames) if frame.name in EXERCISES), frames[-1].name)
+    unfilled = isinstance(error, NotImplementedError) and name in EXERCISES
+    return _blame(name, "is not filled in" if unfilled else f"raised {said}", frames[-1].lineno)
 
 
 def _blame(name: str, what: str, line: int | None) -> str:
@@ -237,10 +249,10 @@ def _first_line_of(function: Callable[..., Any]) -> int:
     return line
 
 
-def _where(model: nn.Module, returned: Returned, otherwise: str) -> Callable[[str], str]:
+def _blaming_forward(network: type, returned: Returned) -> Callable[[str], str]:
     """Blame what forward returned on the function of exercise B that it called, if it called one."""
-    name = next((name for name in returned if EXERCISES[name] == "B"), otherwise)
-    line = _first_line_of(getattr(type(model), name))
+    name = next((name for name in returned if EXERCISES[name] == "B"), "forward")
+    line = _first_line_of(getattr(network, name))
     return lambda what: _blame(name, what, line)
 
 

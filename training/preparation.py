@@ -61,11 +61,8 @@ def make_network(options: argparse.Namespace, interactions: data.Interactions, d
         ValueError: something is wrong with models.py, or the network does not fit into memory.
     """
     torch.manual_seed(seeds.spawn(options.seed).model)
-    settings = network_settings(options)
-    model = settings.make(interactions.num_users, interactions.num_items)
+    model = network_settings(options).make(interactions.num_users, interactions.num_items)
     try:
-        model = model.to(device)
+        return model.to(device)
     except RuntimeError as error:
         raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
-    settings.check(model, interactions.num_users, interactions.num_items)
-    return model

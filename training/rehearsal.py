@@ -9,7 +9,6 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -73,26 +72,25 @@ class Rehearsal:
         self.device = next(model.parameters()).device
         self.trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         self.num_users, self.num_items = NUM_USERS, NUM_ITEMS
-        self.original = None if make is None else self._tried(partial(make, NUM_USERS, NUM_ITEMS))
+        self.original = None if make is None else self._small(make)
         if self.original is None:
             self.num_users, self.num_items = num_users, num_items
-            self.original = self._tried(partial(deepcopy, model))
+            with contextlib.suppress(Exception):  # whatever cannot be copied in somebody's network
+                self.original = deepcopy(model)
 
-    def _tried(self, make: Callable[[], nn.Module]) -> nn.Module | None:
-        """Make a network whose copies work, or return None where that is not possible."""
+    def _small(self, make: Callable[[int, int], nn.Module]) -> nn.Module | None:
+        """Make a small network, or return None where the class cannot be made, copied, run or trained at that size."""
         try:
             with _quietly():
-                made = make().to(self.device)
-                users = torch.zeros(2, dtype=torch.int64, device=self.device)
-                ByForward(made, self.num_items).pairs(users, users)  # lazy layers get their shapes from what they read
-                copy = deepcopy(made)
-                users = torch.arange(min(self.num_users, self.num_items, BATCH), device=self.device)
-                ByForward(copy, self.num_items).pairs(users, users)
+                small = make(NUM_USERS, NUM_ITEMS).to(self.device)
+                users = torch.arange(NUM_USERS, device=self.device)
+                copy = deepcopy(small)
                 predictions, score = copy(users, users)
                 (predictions + score).sum().backward()
-        except Exception:  # whatever somebody's network does where it is small
+                ByForward(copy, NUM_ITEMS).pairs(users, users)
+        except Exception:
             return None
-        return made if dict(made.named_parameters()).keys() == self.trained.keys() else None
+        return small if dict(small.named_parameters()).keys() == self.trained.keys() else None
 
     def network(self) -> nn.Module:
         """Make a network; all have the same random numbers in their parameters."""
