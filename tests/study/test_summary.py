@@ -85,9 +85,8 @@ def test_differences_are_of_the_same_seed() -> None:
     histories = made(4)
     (one, other), name = (EXPERIMENTS[0], EXPERIMENTS[3]), "shared minus separate, 0.99 / 0.01"
     for seed in range(4):
-        figures = EpochMetrics(*[1000.0 * seed] * 5)
-        histories[other][seed] = [figures]
-        histories[one][seed] = [EpochMetrics(*(figure + 1 + seed / 10 for figure in figures))]
+        histories[other][seed] = [EpochMetrics(*[1000.0 * seed] * 5)]
+        histories[one][seed] = [EpochMetrics(*[1000.0 * seed + 1 + seed / 10] * 5)]
     row = find(summary.summarize(histories, baseline_scores(4)), "difference", name, "test_mse", "last")
     differences = np.array([1.0, 1.1, 1.2, 1.3])
     half = 3.1824463 * differences.std(ddof=1) / 2
