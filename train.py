@@ -27,7 +27,7 @@ from data import Interactions, fingerprint
 from metrics import RankingScores
 from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
-from tracking.history import CHARTS, METRICS, EpochMetrics, When, best_epoch, by_tag, check_metrics, columns
+from tracking.history import CHARTS, METRICS, EpochMetrics, When, best_epoch, check_metrics, columns, tags
 from tracking.progress import progress_bar
 from tracking.saving import Saver
 from tracking.tensorboard import EventFile
@@ -62,12 +62,10 @@ class Epoch:
     """All that the metrics after an epoch are computed from.
 
     Attributes:
-        number: from 0.
-        evaluation: on the test set, or on the validation set for the metrics of that.
+        evaluation: on the test set; on the validation set for the metrics of that.
         losses: means over the epoch; None at the end of a run.
     """
 
-    number: int
     trainer: Trainer
     evaluation: Evaluation
     losses: Losses | None = None
@@ -89,9 +87,9 @@ MEASURES: dict[str, Callable[[Epoch], float]] = {
 }
 
 
-def measure(when: When, epoch: Epoch) -> dict[str, float]:
+def measure(epoch: Epoch, *when: When) -> dict[str, float]:
     """Compute the metrics that are due, by name."""
-    return {name: float(MEASURES[name](epoch)) for name, metric in METRICS.items() if metric.when == when}
+    return {name: float(MEASURES[name](epoch)) for name, metric in METRICS.items() if metric.when in when}
 
 
 def _scores(epoch: Epoch, validation: Evaluation | None) -> dict[str, float]:
@@ -102,11 +100,11 @@ def _scores(epoch: Epoch, validation: Evaluation | None) -> dict[str, float]:
     """
     trainer = epoch.trainer
     with trainer.as_evaluated():
-        scores = measure("test", epoch)
-        chosen_by = measure("validation", replace(epoch, evaluation=validation)) if validation is not None else {}
+        scores = measure(epoch, "test")
+        chosen_by = measure(replace(epoch, evaluation=validation), "validation") if validation is not None else {}
     for name, score in scores.items():
         if not math.isfinite(score):
-            at = f"epoch {epoch.number}: {METRICS[name].tag} is {score} after the last step"
+            at = f"epoch {trainer.epoch - 1}: {METRICS[name].tag} is {score} after the last step"
             raise FloatingPointError(f"{at}; {trainer.likely_cause}")
     return scores | chosen_by
 
@@ -171,22 +169,23 @@ def fit(
     saver = Saver(folder, checkpoint) if folder else None
     with (
         threads_for(trainer.model, trainer.batch_size),
-        EventFile(folder.path, settings, CHARTS) if folder else nullcontext() as events,
+        EventFile(folder.path, tags(SHOWN), settings, CHARTS) if folder else nullcontext() as events,
         progress_bar(epochs, len(history), folder is not None) as bar,
     ):
         if events:
             for epoch, (metrics, at) in enumerate(zip(history, times, strict=True)):
-                events.add(epoch, by_tag(asdict(metrics), SHOWN), at)
+                events.add(epoch, asdict(metrics), at)
             events.replace_older()
         try:
-            if len(history) < epochs:
-                measure("end", Epoch(len(history), trainer, evaluation))  # what is wrong with one shows before training
+            # Of one user, so that a mistake in a metric shows before training and costs no time.
+            trial = Epoch(trainer, Evaluation(trainer.model, trainer.train, test, 1))
+            measure(trial, "test", "validation", "end")
             for epoch in range(len(history), epochs):
                 if patience > 0 and best_at is not None and epoch - best_at > patience:
                     break
-                now = Epoch(epoch, trainer, evaluation, trainer.run_epoch())
+                now = Epoch(trainer, evaluation, trainer.run_epoch())
                 scores = _scores(now, validation) if evaluation.is_due(epoch, epochs) else {}
-                metrics = EpochMetrics(**measure("epoch", now), **scores)
+                metrics = EpochMetrics(**measure(now, "epoch"), **scores)
                 history.append(metrics)
                 if best_at is None or best_epoch([history[best_at], metrics]) == 1:
                     best_at = epoch if metrics.choice is not None else None
@@ -194,20 +193,21 @@ def fit(
                 if saver is None or events is None:
                     continue
                 saver.keep(to_checkpoint(trainer, settings, data, history, times), is_best=best_at == epoch)
-                events.add(epoch, by_tag(asdict(metrics), SHOWN), times[-1])
+                events.add(epoch, asdict(metrics), times[-1])
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
             with trainer.as_evaluated():  # by every process, because those that ended could not answer any more
-                closing = measure("end", Epoch(len(history) - 1, trainer, evaluation))
+                closing = measure(Epoch(trainer, evaluation), "end")
                 if saver is not None and show is not None and history:
                     show()
             if saver is not None and events is not None and history:
-                events.add(len(history) - 1, by_tag(closing, SHOWN), times[-1])
+                events.add(len(history) - 1, closing, times[-1])
                 saver.close(list(closing.values()))
-            history[-1:] = [replace(metrics, **closing) for metrics in history[-1:]]
+            if history:
+                history[-1] = replace(history[-1], **closing)
         except (Stopped, FloatingPointError, LostProcess):
             if saver is not None:
                 saver.write()

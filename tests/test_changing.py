@@ -1,7 +1,7 @@
 """Every example of docs/changing.md is applied to a copy of the repository, and its commands are run there.
 
 An example is the blocks marked ``diff`` up to the next block of commands, that block, and the output in the ``text``
-block after it, where … stands for anything. A diff changes one file: its lines that begin with a blank or "-" must occur
+block after it, where … stands for anything. A diff changes one file: its lines that begin with a blank or "-" occur
 there exactly once, and are replaced by those that begin with a blank or "+". With "+" alone it makes a new file.
 """
 

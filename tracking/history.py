@@ -106,9 +106,9 @@ def from_rows(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> list[E
     return [EpochMetrics(**{name: row[name] for name in columns if name in METRICS}) for row in found]
 
 
-def by_tag(metrics: Mapping[str, float], k: int) -> dict[str, float]:
-    """Metrics by the tags that TensorBoard shows them under; k items are shown to a user."""
-    return {METRICS[name].tag.replace("{k}", str(k)): value for name, value in metrics.items()}
+def tags(k: int) -> dict[str, str]:
+    """Map each metric's name to its tag in TensorBoard; k items are shown to a user."""
+    return {name: metric.tag.replace("{k}", str(k)) for name, metric in METRICS.items()}
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> int | None:
@@ -129,7 +129,7 @@ def best_line(history: Sequence[EpochMetrics]) -> str:
 
 
 def closing_table(history: Sequence[EpochMetrics]) -> str:
-    """The metrics after the last epoch, "–" where it was not evaluated, and at their best, with the epochs."""
+    """Show the metrics after the last epoch, "–" where it was not evaluated, and at their best, with the epochs."""
     width = max(len(metric.title) for metric in SUMMARY_METRICS.values()) + 1
     rows = [f"{'':{width}}{f'last of {len(history)} (epoch {len(history) - 1})':26}best"]
     for name, metric in SUMMARY_METRICS.items():
@@ -142,7 +142,7 @@ def closing_table(history: Sequence[EpochMetrics]) -> str:
 
 
 def closing_line(metrics: EpochMetrics, k: int) -> str:
-    """The metrics of the end of a run, in which a user is shown k items."""
+    """Show the metrics of the end of a run; k items are shown to a user."""
     at_end = {name: metric.title.replace("{k}", str(k)) for name, metric in METRICS.items() if metric.when == "end"}
     return ", ".join(f"{title} {getattr(metrics, name):.4f}" for name, title in at_end.items() if title)
 

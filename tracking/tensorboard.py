@@ -38,11 +38,15 @@ class EventFile:
 
     Args:
         folder: the run's.
+        tags: of each metric, by name; a metric without one cannot be written.
         settings: of the run, by name: booleans, numbers and texts; anything else is shown as text.
         charts: title → the tags that one chart of the CUSTOM SCALARS tab shows together.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], charts: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, folder: Path, tags: Mapping[str, str], settings: Mapping[str, Any], charts: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.tags = tags
         self.empty = True
         self._older = list(folder.glob(f"{EVENTS}*.figures"))
         self._path = folder / f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.figures"
@@ -71,9 +75,10 @@ class EventFile:
         except OSError as error:
             raise OSError(f"{self._path} cannot be written: {error.strerror}") from error
 
-    def add(self, epoch: int, scalars: Mapping[str, float], at: float) -> None:
-        """Write the scalars, by tag, of an epoch that ended so many seconds after 1970; NaN was not taken."""
-        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items() if not math.isnan(x)]
+    def add(self, epoch: int, metrics: Mapping[str, float], at: float) -> None:
+        """Write an epoch's metrics, by name, NaN where not taken; ``at`` is when it ended, in seconds since 1970."""
+        taken = {self.tags[name]: value for name, value in metrics.items() if not math.isnan(value)}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in taken.items()]
         self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
         self._flush()
         self.empty = False

@@ -13,7 +13,7 @@ from study import picture, summary
 from study.baselines import BaselineScore
 from study.four_experiments import DIFFERENCES, EXPERIMENTS, Experiment
 from study.summary import Row
-from tracking.history import EpochMetrics
+from tracking.history import METRICS, SUMMARY_METRICS, EpochMetrics
 
 FIGURES = ("factorization_loss", "training_mse", "test_mse", "test_mrr")
 # Two-sided, from the usual table of Student's t: degrees of freedom → 80 %, 90 %, 95 %, 99 %.
@@ -178,3 +178,10 @@ def test_the_picture(seeds: int, epochs: int) -> None:
     width, height = struct.unpack(">II", payload[16:24])
     assert width > height > 600
     assert len(payload) < 300 * 1024
+
+
+def test_the_picture_has_a_panel_for_each_metric_that_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(SUMMARY_METRICS, "joint_loss", METRICS["joint_loss"]._replace(title="joint loss"))
+    width, height = struct.unpack(">II", picture.draw(made(2), baseline_scores(2))[16:24])
+    assert (width, height) == (1100, 1155)

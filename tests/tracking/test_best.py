@@ -146,8 +146,8 @@ def test_a_run_that_is_stopped_while_it_writes_keeps_its_best_epoch(
     add = EventFile.add
     for stop in range(4):
 
-        def interrupted(self: EventFile, epoch: int, scalars: dict[str, float], at: float, stop: int = stop) -> None:
-            add(self, epoch, scalars, at)
+        def interrupted(self: EventFile, epoch: int, metrics: dict[str, float], at: float, stop: int = stop) -> None:
+            add(self, epoch, metrics, at)
             if epoch == stop:
                 raise Stopped(15)
 

@@ -76,10 +76,11 @@ def test_a_metric_that_is_not_complete_is_one_line_before_training(
     assert not contains_run(tmp_path)
 
 
-def test_a_metric_of_the_end_that_fails_does_so_before_training(
-    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["recall", "test_mrr", "validation_mse"])
+def test_a_metric_that_raises_does_so_before_training(
+    name: str, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(train.MEASURES, "recall", lambda epoch: epoch.no_such_thing)
+    monkeypatch.setitem(train.MEASURES, name, lambda epoch: epoch.no_such_thing)
     monkeypatch.setattr(train.Trainer, "run_epoch", None)  # not called
     with RunFolder(tmp_path) as folder, pytest.raises(AttributeError, match="no_such_thing"):
         train.fit(trainer(split[0]), split[1], 2, folder)

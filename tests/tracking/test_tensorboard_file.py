@@ -41,8 +41,8 @@ def settings(folder: Path) -> dict[str, Any]:
 
 def test_settings_and_charts_are_there_while_the_file_is_still_written(tmp_path: Path) -> None:
     """So that a run which is killed at any time is listed."""
-    with EventFile(tmp_path, SETTINGS, CHARTS) as file:
-        file.add(0, {"a/MSE": 1.0, "b/MSE": 2.0, "c/MSE": math.nan}, 1e9)
+    with EventFile(tmp_path, {"a": "a/MSE", "b": "b/MSE", "c": "c/MSE"}, SETTINGS, CHARTS) as file:
+        file.add(0, {"a": 1.0, "b": 2.0, "c": math.nan}, 1e9)
         assert settings(tmp_path) == {
             "seed": 3.0, "learning_rate": 0.5, "shared_embeddings": True, "layer_sizes": "96 64", "note": "None",
         }  # fmt: skip
