@@ -76,11 +76,12 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
             curves = {
                 seed: [getattr(metrics, name) for metrics in history]
                 for seed, history in histories.get(experiment, {}).items()
+                if not any(math.isnan(getattr(metrics, name)) for metrics in history)  # of before it was added
             }
             epochs_of = {
                 "last": {seed: len(curve) - 1 for seed, curve in curves.items()},
                 "best": {seed: curve.index(metric.best(curve)) for seed, curve in curves.items()},
-                "stopped": lowest_test_mse,
+                "stopped": {seed: lowest_test_mse[seed] for seed in curves},
             }
             for at, epochs in epochs_of.items():
                 chosen = {seed: curve[epochs[seed]] for seed, curve in curves.items()}

@@ -3,8 +3,10 @@
 import csv
 import io
 import itertools
+import math
 import re
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +125,20 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     ]
     assert row.mean == pytest.approx(np.mean(expected))
     assert "| separate, 0.5 / 0.5 | – | – | – | – | 0 |" in summary.markdown(rows)
+
+
+def test_runs_of_before_a_metric_was_added_are_left_out_of_its_cells() -> None:
+    histories = made(3)
+    for history in histories[EXPERIMENTS[0]].values():
+        history[0] = replace(history[0], test_mrr=math.nan)
+    del histories[EXPERIMENTS[1]][2]
+    histories[EXPERIMENTS[1]][0][1] = replace(histories[EXPERIMENTS[1]][0][1], test_mrr=math.nan)
+    rows = summary.summarize(histories, baseline_scores(3))
+    assert not any(row.figure == "test_mrr" and row.name == str(EXPERIMENTS[0]) for row in rows)
+    for at in summary.AT:
+        row = find(rows, "experiment", str(EXPERIMENTS[1]), "test_mrr", at)
+        assert (row.seeds, row.mean) == (1, histories[EXPERIMENTS[1]][1][int(row.epoch or 0)].test_mrr)
+    assert "nan" not in (summary.markdown(rows) + summary.tidy(rows)).lower()
 
 
 def test_one_seed_has_no_deviation_and_no_interval() -> None:
