@@ -30,7 +30,7 @@ from datasets import choice
 from tracking import projector, resuming
 from tracking.checkpoint import CHECKPOINT, Checkpoint
 from tracking.folder import RunFolder
-from tracking.history import EpochMetrics, best_epoch, best_line, closing_table, ranking_line
+from tracking.history import EpochMetrics, best_epoch, best_line, check_metrics, closing_line, closing_table, counted
 from training import devices, parts, seeds
 from training.evaluation import SHOWN, Evaluation, check_eval_users
 from training.flags import parse_arguments, recipe_of, settings_of
@@ -135,8 +135,8 @@ def fit(
     trainer: train.Trainer,
     sides: Sides,
     checkpoint: Checkpoint | None,
-) -> tuple[list[EpochMetrics], Evaluation]:
-    """Train as the flags say; returns the metrics of each epoch, and what evaluated them."""
+) -> list[EpochMetrics]:
+    """Train as the flags say; returns the metrics of each epoch."""
     noted = settings_of(options) | {"eager": options.eager, "dataset": choice.name(options)}
     if trainer.group.size > 1:
         noted["processes"] = trainer.group.size
@@ -150,10 +150,9 @@ def fit(
         if line:
             print(line, file=sys.stderr)
     show = functools.partial(show_items, options, folder, trainer) if folder is not None else None
-    history = train.fit(
+    return train.fit(
         trainer, test, options.epochs, folder, noted, checkpoint, evaluation, validation, options.patience, show
     )
-    return history, evaluation
 
 
 def run(options: argparse.Namespace, group: Group) -> int:
@@ -162,13 +161,14 @@ def run(options: argparse.Namespace, group: Group) -> int:
     with ExitStack() as stack:
         try:
             with group.agreement():
+                check_metrics(train.MEASURES)
                 trainer, sides = set_up(options, group)
                 folder = stack.enter_context(RunFolder(options.logdir)) if group.rank == 0 else None
             checkpoint = find_checkpoint(options, folder, trainer, sides.test)
         except (ValueError, OSError) as error:
             return command.fail("main.py", error)
         try:
-            history, evaluation = fit(options, folder, trainer, sides, checkpoint)
+            history = fit(options, folder, trainer, sides, checkpoint)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)
@@ -180,17 +180,17 @@ def run(options: argparse.Namespace, group: Group) -> int:
             group.ended(own.splitlines()[-1])
             print(own, file=sys.stderr)
             return 1
-    done = len(history) - (len(checkpoint.history) if checkpoint else 0)
+    last = len(history) - 1
+    trained = counted(len(history) - (len(checkpoint.history) if checkpoint else 0), last)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
     print(closing_table(history))
     if best_epoch(history) is not None:
         print(best_line(history))
     if len(history) < options.epochs:
-        print(f"stopped after epoch {len(history) - 1}: none was better for {options.patience} epochs (--patience)")
-    if evaluation.closing is not None:
-        chosen_earlier = best_epoch(history) not in (None, len(history) - 1)
-        print(("after the last epoch: " if chosen_earlier else "") + ranking_line(evaluation.closing, SHOWN))
-    print(f"{done} epochs in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
+        print(f"stopped after epoch {last}: none was better for {options.patience} epochs (--patience)")
+    chosen_earlier = best_epoch(history) not in (None, last)
+    print(("after the last epoch: " if chosen_earlier else "") + closing_line(history[-1], SHOWN))
+    print(f"{trained} in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0
 
 

@@ -17,17 +17,20 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from cli.signals import Stopped
 from data import Interactions, fingerprint
+from metrics import RankingScores
 from tracking.checkpoint import Checkpoint
 from tracking.folder import RunFolder, contains_run
-from tracking.history import COLUMNS, COLUMNS_WITH_VALIDATION, EpochMetrics, best_epoch
+from tracking.history import CHARTS, METRICS, EpochMetrics, When, best_epoch, check_metrics, columns, tags
 from tracking.progress import progress_bar
 from tracking.saving import Saver
-from tracking.tensorboard import CHARTS, RANKING_TAGS, TAGS, VALIDATION_TAGS, EventFile
+from tracking.tensorboard import EventFile
 from training.devices import threads_for
 from training.evaluation import SHOWN, Evaluation
 from training.parallel import LostProcess
@@ -40,9 +43,9 @@ def to_checkpoint(
     trainer: Trainer, settings: dict[str, Any], data: str, history: list[EpochMetrics], times: list[float]
 ) -> Checkpoint:
     """Everything that a run goes on from. Its tensors are the trainer's own, and change with the next step."""
-    columns = COLUMNS if all(math.isnan(metrics.validation_mse) for metrics in history) else COLUMNS_WITH_VALIDATION
-    rows = [list(metrics)[: len(columns)] for metrics in history]
-    return Checkpoint(settings, data, trainer.device.type, list(columns), rows, list(times), trainer.state())
+    names = columns(history)
+    rows = [[getattr(metrics, name) for name in names] for metrics in history]
+    return Checkpoint(settings, data, trainer.device.type, names, rows, list(times), trainer.state())
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
@@ -54,24 +57,56 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.load_state(checkpoint.tensors, len(checkpoint.history), checkpoint.device)
 
 
-UNKNOWN = (math.nan,) * 4  # MRR and MSE of test and validation side after an epoch that is not evaluated
+@dataclass(frozen=True)
+class Epoch:
+    """All that the metrics after an epoch are computed from.
+
+    Attributes:
+        evaluation: on the test set; on the validation set for the metrics of that.
+        losses: means over the epoch; None at the end of a run.
+    """
+
+    trainer: Trainer
+    evaluation: Evaluation
+    losses: Losses | None = None
+
+    @cached_property
+    def ranking(self) -> RankingScores:
+        """The scores of one ranking of all items."""
+        return self.evaluation.ranking()
 
 
-def _scores(
-    trainer: Trainer, epoch: int, evaluation: Evaluation, validation: Evaluation | None
-) -> tuple[float, float, float, float]:
-    """MRR and MSE of the test side, and of the validation side where there is one.
+# How each metric is computed, by its name in tracking/history.py.
+MEASURES: dict[str, Callable[[Epoch], float]] = {
+    **{name: attrgetter(f"losses.{name}") for name in Losses._fields},
+    "test_mrr": lambda epoch: epoch.evaluation.mrr(),
+    "test_mse": lambda epoch: epoch.evaluation.mse(),
+    "validation_mrr": lambda epoch: epoch.evaluation.mrr(),
+    "validation_mse": lambda epoch: epoch.evaluation.mse(),
+    **{name: attrgetter(f"ranking.{name}") for name in RankingScores._fields},
+}
+
+
+def measure(epoch: Epoch, *when: When) -> dict[str, float]:
+    """Compute the metrics that are due, by name."""
+    return {name: float(MEASURES[name](epoch)) for name, metric in METRICS.items() if metric.when in when}
+
+
+def _scores(epoch: Epoch, validation: Evaluation | None) -> dict[str, float]:
+    """Compute the metrics of the test set, and of the validation set where there is one.
 
     Raises:
-        FloatingPointError: one of the test side's is not finite.
+        FloatingPointError: one of the test set's is not finite.
     """
+    trainer = epoch.trainer
     with trainer.as_evaluated():
-        test = evaluation.mrr(), evaluation.mse()
-        chosen_by = (validation.mrr(), validation.mse()) if validation is not None else UNKNOWN[:2]
-    for tag, score in zip(TAGS[3:], test, strict=True):
+        scores = measure(epoch, "test")
+        chosen_by = measure(replace(epoch, evaluation=validation), "validation") if validation is not None else {}
+    for name, score in scores.items():
         if not math.isfinite(score):
-            raise FloatingPointError(f"epoch {epoch}: {tag} is {score} after the last step; {trainer.likely_cause}")
-    return *test, *chosen_by
+            at = f"epoch {trainer.epoch - 1}: {METRICS[name].tag} is {score} after the last step"
+            raise FloatingPointError(f"{at}; {trainer.likely_cause}")
+    return scores | chosen_by
 
 
 def fit(
@@ -108,15 +143,17 @@ def fit(
             when it has returned.
 
     Returns:
-        The metrics of each epoch, those before the checkpoint included.
+        The metrics of each epoch, those before the checkpoint included; the last has those of the end as well.
 
     Raises:
-        ValueError: the folder holds a run that this one would write over.
+        ValueError: the folder holds a run that this one would write over, or a metric is not complete; see
+            ``tracking.history.check_metrics``.
         FloatingPointError: a loss or a metric stopped being finite.
         Stopped: a signal asked for it; see ``cli.signals.stoppable``.
         LostProcess: another process ended, or cannot be reached.
         OSError: something cannot be written.
     """
+    check_metrics(MEASURES)
     if folder is not None and checkpoint is None and contains_run(folder.path):
         raise ValueError(f"{folder.path} holds a run already: move it aside, or go on from its checkpoint")
     test = test.to(trainer.device)
@@ -129,7 +166,7 @@ def fit(
         clamp=trainer.settings.recipe.clamp,
     )
     settings, data = settings or asdict(trainer.settings), fingerprint(trainer.train, test)
-    history = [EpochMetrics(*metrics) for metrics in checkpoint.history] if checkpoint else []
+    history = checkpoint.metrics if checkpoint else []
     times = list(checkpoint.times) if checkpoint else []
     best_at = best_epoch(history)
     if checkpoint:
@@ -137,42 +174,45 @@ def fit(
     saver = Saver(folder, checkpoint) if folder else None
     with (
         threads_for(trainer.model, trainer.batch_size),
-        EventFile(folder.path, (*TAGS, *VALIDATION_TAGS), settings, CHARTS) if folder else nullcontext() as events,
+        EventFile(folder.path, tags(SHOWN), settings, CHARTS) if folder else nullcontext() as events,
         progress_bar(epochs, len(history), folder is not None) as bar,
     ):
         if events:
             for epoch, (metrics, at) in enumerate(zip(history, times, strict=True)):
-                events.add(epoch, metrics, at)
+                events.add(epoch, asdict(metrics), at)
             events.replace_older()
         try:
+            # Of one user, so that a mistake in a metric shows before training and costs no time.
+            trial = Epoch(trainer, Evaluation(trainer.recommender, trainer.train, test, 1))
+            measure(trial, "test", "validation", "end")
             for epoch in range(len(history), epochs):
                 if patience > 0 and best_at is not None and epoch - best_at > patience:
                     break
-                losses = trainer.run_epoch()
-                due = evaluation.is_due(epoch, epochs)
-                metrics = EpochMetrics(*losses, *(_scores(trainer, epoch, evaluation, validation) if due else UNKNOWN))
+                now = Epoch(trainer, evaluation, trainer.run_epoch())
+                scores = _scores(now, validation) if evaluation.is_due(epoch, epochs) else {}
+                metrics = EpochMetrics(**measure(now, "epoch"), **scores)
                 history.append(metrics)
                 if best_at is None or best_epoch([history[best_at], metrics]) == 1:
                     best_at = epoch if metrics.choice is not None else None
                 times.append(time.time())
                 if saver is None or events is None:
                     continue
-                now = to_checkpoint(trainer, settings, data, history, times)
-                saver.keep(now, is_best=best_at == epoch)
-                events.add(epoch, metrics, times[-1])
+                saver.keep(to_checkpoint(trainer, settings, data, history, times), is_best=best_at == epoch)
+                events.add(epoch, asdict(metrics), times[-1])
                 bar.set_postfix_str(
                     f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
                     f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
                 )
                 bar.update()
             with trainer.as_evaluated():  # by every process, because those that ended could not answer any more
-                evaluation.closing = evaluation.ranking()
+                closing = measure(Epoch(trainer, evaluation), "end")
                 if saver is not None and show is not None and history:
                     show()
             if saver is not None and events is not None and history:
-                ranking = zip(RANKING_TAGS, evaluation.closing, strict=True)
-                events.add_scalars(len(history) - 1, {tag.format(k=SHOWN): score for tag, score in ranking}, times[-1])
-                saver.close(evaluation.closing)
+                events.add(len(history) - 1, closing, times[-1])
+                saver.close(list(closing.values()))
+            if history:
+                history[-1] = replace(history[-1], **closing)
         except (Stopped, FloatingPointError, LostProcess):
             if saver is not None:
                 saver.write()

@@ -65,7 +65,7 @@ def train(known: data.Interactions, optimizer: str, rate: float, seed: int, epoc
         losses = trainer.run_epoch()
         seconds += time.perf_counter() - started
         errors.append(evaluation.mse())
-    return Outcome(seconds, losses.factorization, losses.regression, errors[-1], min(errors), evaluation.mrr())
+    return Outcome(seconds, losses.factorization_loss, losses.training_mse, errors[-1], min(errors), evaluation.mrr())
 
 
 def command_line() -> int:

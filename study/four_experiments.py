@@ -91,4 +91,4 @@ class Run(NamedTuple):
             return None
         if checkpoint.differences(found, settings, fingerprint):
             return None
-        return [EpochMetrics(*metrics) for metrics in found.history[: options.epochs]]
+        return found.metrics[: options.epochs]

@@ -4,6 +4,7 @@ matplotlib is only needed here, and is imported when the picture is drawn.
 """
 
 import io
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -33,9 +34,13 @@ def draw(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]])
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    picture = Figure(figsize=(10, 7), layout="constrained")
-    panels = picture.subplots(2, 2, sharex=True).flat
-    for panel, (title, name, _) in zip(panels, SUMMARY_METRICS, strict=True):
+    rows = math.ceil(len(SUMMARY_METRICS) / 2)
+    picture = Figure(figsize=(10, 3.5 * rows), layout="constrained")
+    panels = picture.subplots(rows, 2, sharex=True).flat
+    for panel in panels[len(SUMMARY_METRICS) :]:
+        panel.set_axis_off()
+    for panel, (name, metric) in zip(panels, SUMMARY_METRICS.items(), strict=False):
+        title = metric.title
         for experiment, (colour, stroke) in STROKES.items():
             if not histories.get(experiment):
                 continue

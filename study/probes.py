@@ -156,8 +156,8 @@ def run(probe: Probe, seed: int, epochs: int, data_dir: Path) -> Outcome:
                 shares[epoch] = regression_share(trainer)
             if epoch < epochs:
                 losses = trainer.run_epoch()
-                scores = mrr_score(trainer.recommender, test, trainer.train), mse_score(trainer.recommender, test)
-                history.append(EpochMetrics(*losses, *scores))
+                mrr, mse = mrr_score(trainer.recommender, test, trainer.train), mse_score(trainer.recommender, test)
+                history.append(EpochMetrics(**losses._asdict(), test_mrr=mrr, test_mse=mse))
     return Outcome(history, shares)
 
 

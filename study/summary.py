@@ -22,8 +22,8 @@ AT = {
     "best": "each figure at its best epoch",
     "stopped": "all at the epoch of the lowest test MSE",
 }
-DIGITS = {"factorization_loss": 4, "training_mse": 3, "test_mse": 3, "test_mrr": 4}
-TITLES = {metric.name: metric.title for metric in SUMMARY_METRICS}
+DIGITS = dict.fromkeys(SUMMARY_METRICS, 4) | {"training_mse": 3, "test_mse": 3}
+TITLES = {name: metric.title for name, metric in SUMMARY_METRICS.items()}
 
 
 Histories = Mapping[Experiment, Mapping[int, Sequence[EpochMetrics]]]  # of each seed, the metrics of each epoch
@@ -72,22 +72,23 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
             seed: min((metrics.test_mse, epoch) for epoch, metrics in enumerate(history))[1]
             for seed, history in histories.get(experiment, {}).items()
         }
-        for _, name, best_of in SUMMARY_METRICS:
+        for name, metric in SUMMARY_METRICS.items():
             curves = {
                 seed: [getattr(metrics, name) for metrics in history]
                 for seed, history in histories.get(experiment, {}).items()
+                if not any(math.isnan(getattr(metrics, name)) for metrics in history)  # of before it was added
             }
             epochs_of = {
                 "last": {seed: len(curve) - 1 for seed, curve in curves.items()},
-                "best": {seed: curve.index(best_of(curve)) for seed, curve in curves.items()},
-                "stopped": lowest_test_mse,
+                "best": {seed: curve.index(metric.best(curve)) for seed, curve in curves.items()},
+                "stopped": {seed: lowest_test_mse[seed] for seed in curves},
             }
             for at, epochs in epochs_of.items():
                 chosen = {seed: curve[epochs[seed]] for seed, curve in curves.items()}
                 values[experiment, name, at] = chosen
                 rows += _row("experiment", str(experiment), name, at, chosen.values(), epochs.values())
     for title, (one, other) in DIFFERENCES.items():
-        for _, name, _ in SUMMARY_METRICS:
+        for name in SUMMARY_METRICS:
             for at in AT:
                 ones, others = values[one, name, at], values[other, name, at]
                 differences = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]

@@ -108,7 +108,7 @@ def test_row_wise_adam_beside_dense_adam(data_dir: Path) -> None:
     for seed in range(2):
         side, _ = random_train_test_split(data.load(data_dir), 0.05, torch.Generator().manual_seed(seed))
         torch.manual_seed(seed)
-        losses.append(Trainer(MultiTaskNet(943, 1682), side, Settings(), seed).run_epoch().factorization)
+        losses.append(Trainer(MultiTaskNet(943, 1682), side, Settings(), seed).run_epoch().factorization_loss)
     assert float(rows[0][2].split()[0]) == pytest.approx(sum(losses) / 2, abs=1e-3)
 
 

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from test_changing import COMMANDS as EXAMPLE_COMMANDS
 from test_main import COURSE_COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,7 @@ SHORTENED = {
     "python benchmarks/optimizers.py --sizes 10m --epochs 4 --seeds 1": " --sizes 100k --epochs 1",
     "python benchmarks/reading.py --train": " --ratings 2000",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
+    'python -m pytest tests/test_changing.py -m "long or not long"': " --collect-only -p no:cacheprovider",
 }
 # What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
 ELSEWHERE = {
@@ -63,6 +65,7 @@ ELSEWHERE = {
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
     **dict.fromkeys(COURSE_COMMANDS, ("tests/test_main.py", '"line", COURSE_COMMANDS')),
+    **dict.fromkeys(EXAMPLE_COMMANDS, ("tests/test_changing.py", "run(example.commands")),
     "python experiments.py": ("tests/conftest.py", '"experiments.py"'),
     "python -m study.probes": ("tests/study/test_writeup.py", '"study.probes"'),
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", '"benchmarks" / "speed.py"'),
@@ -91,7 +94,7 @@ def shown() -> list[str]:
     """The commands of all pages, without their comments, each once."""
     found = []
     for page in PAGES:
-        text = re.sub(r"^```(?:text|python)\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(r"^```(?:text|python|diff)\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
         blocks = re.split(r"^```\n", text, flags=re.MULTILINE)
         for place, block in enumerate(blocks):
             if place % 2:

@@ -69,13 +69,13 @@ def test_the_courses_commands(line: str, folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     logdir = arguments[-1]
     assert re.fullmatch(
-        r" +last \(epoch 0\) +best\n"
+        r" +last of 1 \(epoch 0\) +best\n"
         r"BPR loss +0\.\d{4} +0\.\d{4} \(epoch 0\)\n"
         r"training MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MRR +0\.\d{4} +0\.\d{4} \(epoch 0\)\n"
         r"recall@10 0\.\d{4}, NDCG@10 0\.\d{4}, hit rate@10 0\.\d{4}, coverage@10 0\.\d{4}\n"
-        rf"1 epochs? in \d+\.\d s on \w+; logs in {logdir}\n",
+        rf"1 epoch \(0\) in \d+\.\d s on \w+; logs in {logdir}\n",
         done.stdout,
     )
     figures = scalars(folder / logdir)
@@ -198,11 +198,11 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
 def test_the_summary_has_the_last_and_the_best() -> None:
     rows = [(0.4, 1.0, 0.5, 0.05, 0.9), (0.2, 1.5, 0.4, 0.09, 0.8), (0.3, 0.7, 0.3, 0.07, 1.1)]
     assert history.closing_table([history.EpochMetrics(*row) for row in rows]).splitlines() == [
-        "             last (epoch 2)    best",
-        "BPR loss     0.3000            0.2000 (epoch 1)",
-        "training MSE 0.7000            0.7000 (epoch 2)",
-        "test MSE     1.1000            0.8000 (epoch 1)",
-        "test MRR     0.0700            0.0900 (epoch 1)",
+        "             last of 3 (epoch 2)       best",
+        "BPR loss     0.3000                    0.2000 (epoch 1)",
+        "training MSE 0.7000                    0.7000 (epoch 2)",
+        "test MSE     1.1000                    0.8000 (epoch 1)",
+        "test MRR     0.0700                    0.0900 (epoch 1)",
     ]
 
 

@@ -14,7 +14,7 @@ from data import Interactions, synthetic
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from tracking.folder import RunFolder
-from tracking.history import EpochMetrics
+from tracking.history import METRICS, EpochMetrics, columns
 from train import Trainer
 from training import devices
 from training.settings import Settings
@@ -80,9 +80,10 @@ def test_tensorboard_gets_the_five_figures_of_every_epoch(split: Split, tmp_path
     assert list(events) == [
         "training/Factorization Loss", "training/MSE", "training/Joint Loss", "eval/Mean Reciprocal Rank", "eval/MSE",
     ]  # fmt: skip
-    for tag, values in zip(events, list(zip(*history, strict=True))[:5], strict=True):
-        assert [step for step, _ in events[tag]] == [0, 1, 2]
-        assert [value for _, value in events[tag]] == pytest.approx(list(values), rel=1e-6)
+    for name in columns(history):
+        written = events[METRICS[name].tag]
+        assert [step for step, _ in written] == [0, 1, 2]
+        assert [value for _, value in written] == pytest.approx([getattr(each, name) for each in history], rel=1e-6)
     assert history[-1].test_mrr == mrr_score(net, test, data)
     assert history[-1].test_mse == mse_score(net, test)
 

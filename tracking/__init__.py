@@ -4,7 +4,7 @@
     checkpoint.py    checkpoint.pt and metrics.csv, whole at every moment
     saving.py        when the checkpoints are written
     resuming.py      whether a run goes on from its checkpoint, and how it says so
-    history.py       the metrics of an epoch, and the table that a run closes with
+    history.py       the table of all metrics, and the lines that a run closes with
     progress.py      the bar at a terminal
     tensorboard.py   the event file: tags, charts, settings
     projector.py     the items' embeddings, for TensorBoard's PROJECTOR tab

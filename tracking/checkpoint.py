@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cli.files import write_whole
+from tracking.history import EpochMetrics, from_rows
 
 FORMAT = 1
 # What the runs of checkpoints had that do not say it, because there was no choice yet.
@@ -52,11 +53,11 @@ class Checkpoint:
         settings: what the run's metrics depend on, by name; a run can only go on with the same.
         data: fingerprint of the ratings and their split.
         device: the type of the device whose generator's state this is.
-        columns: the names of the metrics.
+        columns: the names of the metrics in the history.
         history: the metrics of each epoch; NaN, and an empty cell of ``metrics.csv``, where none were taken.
         times: when each epoch ended, in seconds since 1970.
         tensors: the network's, Adam's and the generator's state, by name.
-        ranking: the ``RankingScores`` that a run closes with, once it has: by then its event file has them too.
+        ranking: the metrics of the end of a run, once it has ended: by then its event file has them too.
     """
 
     settings: dict[str, Any]
@@ -76,6 +77,11 @@ class Checkpoint:
             sha256.update(repr([name, tensor.dtype, tuple(tensor.shape)]).encode())
             sha256.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return sha256.hexdigest()
+
+    @property
+    def metrics(self) -> list[EpochMetrics]:
+        """The history, by name; NaN for a metric that was added to the program later."""
+        return from_rows(self.columns, self.history)
 
     def save(self, folder: Path) -> None:
         """Write ``checkpoint.pt``, tensor by tensor without a copy of them all, and from it ``metrics.csv``."""

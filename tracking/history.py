@@ -1,24 +1,54 @@
-"""The metrics of an epoch, and the table that a run closes with."""
+"""The table of a run's metrics, which all places that show one follow by name, and the lines that a run closes with."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
+
+Best = Callable[[list[float]], float]
+When = Literal["epoch", "test", "validation", "end"]
 
 
-class EpochMetrics(NamedTuple):
-    """The means of an epoch's training losses, then the test metrics after it; a row of metrics.csv.
+class Metric(NamedTuple):
+    """The row of a metric: how it is shown, and when it is computed.
 
-    The test metrics are NaN after an epoch that was not evaluated, those of the validation side also where there is
-    none, and then they are no columns.
+    Attributes:
+        tag: in TensorBoard; {k} stands for the number of items that a user is shown.
+        title: in the closing table; of a metric of the end, in the closing line. Empty: in neither.
+        best: min or max of its values.
+        when: "epoch", after each epoch; "test" or "validation", on that set after each epoch that is evaluated; "end",
+            once for the run, and then it is no column of metrics.csv.
     """
 
-    factorization_loss: float  # BPR loss, equation 3
-    training_mse: float  # equation 5, in squared stars
-    joint_loss: float
-    test_mrr: float
-    test_mse: float
-    validation_mrr: float = math.nan
-    validation_mse: float = math.nan
+    tag: str
+    title: str
+    best: Best
+    when: When
+
+
+def _row(tag: str, title: str = "", best: Best = min, when: When = "epoch") -> Any:
+    return field(default=math.nan, metadata={"row": Metric(tag, title, best, when)})
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """The metrics of an epoch, a row of metrics.csv: a field for each, with its ``Metric``; NaN where it was not taken.
+
+    ``MEASURES`` in train.py says how each is computed. The tags of the losses, of MRR and of MSE are the course's, so
+    that its runs and these overlay.
+    """
+
+    factorization_loss: float = _row("training/Factorization Loss", "BPR loss")  # equation 3, mean over the epoch
+    training_mse: float = _row("training/MSE", "training MSE")  # equation 5, mean over the epoch, in squared stars
+    joint_loss: float = _row("training/Joint Loss")
+    test_mrr: float = _row("eval/Mean Reciprocal Rank", "test MRR", max, when="test")
+    test_mse: float = _row("eval/MSE", "test MSE", when="test")
+    validation_mrr: float = _row("validation/Mean Reciprocal Rank", best=max, when="validation")
+    validation_mse: float = _row("validation/MSE", when="validation")
+    recall: float = _row("users/Recall@{k}", "recall@{k}", max, when="end")
+    ndcg: float = _row("users/NDCG@{k}", "NDCG@{k}", max, when="end")
+    hit_rate: float = _row("users/Hit Rate@{k}", "hit rate@{k}", max, when="end")
+    coverage: float = _row("users/Coverage@{k}", "coverage@{k}", max, when="end")
 
     @property
     def choice(self) -> tuple[bool, float] | None:
@@ -33,8 +63,52 @@ class EpochMetrics(NamedTuple):
         return exact, self.validation_mrr / (1.0 if exact else self.validation_mse)
 
 
-COLUMNS = EpochMetrics._fields[:5]
-COLUMNS_WITH_VALIDATION = EpochMetrics._fields
+METRICS: dict[str, Metric] = {each.name: each.metadata["row"] for each in fields(EpochMetrics)}
+# The closing table's: losses and errors, which are best low, before what is best high.
+SUMMARY_METRICS = {
+    name: metric
+    for best in (min, max)
+    for name, metric in METRICS.items()
+    if metric.title and metric.when != "end" and metric.best is best
+}
+# What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.
+CHARTS = {
+    "MSE: training and test": (METRICS["training_mse"].tag, METRICS["test_mse"].tag),
+    "Ranking: BPR loss and test MRR": (METRICS["factorization_loss"].tag, METRICS["test_mrr"].tag),
+}
+
+
+def check_metrics(computed: Mapping[str, object]) -> None:
+    """Check that each metric that is computed has a row, and that each row is computed and has a tag of its own.
+
+    Raises:
+        ValueError: one has not; the message says what to change where.
+    """
+    for name in (*computed, *METRICS):
+        if name not in METRICS:
+            raise ValueError(f"metric {name} is computed but has no row: add it to EpochMetrics in tracking/history.py")
+        if name not in computed:
+            raise ValueError(f"metric {name} of tracking/history.py is not computed: add it to MEASURES in train.py")
+        if sum(metric.tag == METRICS[name].tag for metric in METRICS.values()) > 1:
+            raise ValueError(f"metric {name} of tracking/history.py has the tag of another one: give it its own")
+
+
+def columns(history: Sequence[EpochMetrics]) -> list[str]:
+    """Name the metrics that the epochs of a run have; those of a validation set where there is one."""
+    validated = any(not math.isnan(metrics.validation_mse) for metrics in history)
+    columns_of = ("epoch", "test", "validation") if validated else ("epoch", "test")
+    return [name for name, metric in METRICS.items() if metric.when in columns_of]
+
+
+def from_rows(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> list[EpochMetrics]:
+    """Read metrics by the names of their columns: NaN for a metric that has none yet, none for one that was removed."""
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    return [EpochMetrics(**{name: row[name] for name in columns if name in METRICS}) for row in found]
+
+
+def tags(k: int) -> dict[str, str]:
+    """Map each metric's name to its tag in TensorBoard; k items are shown to a user."""
+    return {name: metric.tag.replace("{k}", str(k)) for name, metric in METRICS.items()}
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> int | None:
@@ -54,36 +128,27 @@ def best_line(history: Sequence[EpochMetrics]) -> str:
     )
 
 
-class SummaryMetric(NamedTuple):
-    """A metric that a run is summed up by."""
-
-    title: str
-    name: str  # in EpochMetrics
-    best_of: Callable[[list[float]], float]
-
-
-SUMMARY_METRICS = (
-    SummaryMetric("BPR loss", "factorization_loss", min),
-    SummaryMetric("training MSE", "training_mse", min),
-    SummaryMetric("test MSE", "test_mse", min),
-    SummaryMetric("test MRR", "test_mrr", max),
-)
-
-
 def closing_table(history: Sequence[EpochMetrics]) -> str:
-    """The metrics after the last epoch, "–" where it was not evaluated, and at their best, with the epochs."""
-    last = len(history) - 1
-    rows = [f"{'':13}{f'last (epoch {last})':18}best"]
-    for title, name, best_of in SUMMARY_METRICS:
+    """Show the metrics after the last epoch, "–" where it was not evaluated, and at their best, with the epochs."""
+    width = max(len(metric.title) for metric in SUMMARY_METRICS.values()) + 1
+    rows = [f"{'':{width}}{f'last of {len(history)} (epoch {len(history) - 1})':26}best"]
+    for name, metric in SUMMARY_METRICS.items():
         values = [getattr(metrics, name) for metrics in history]
         taken = [value for value in values if not math.isnan(value)]
-        at_end = "–" if math.isnan(values[last]) else f"{values[last]:.4f}"
-        best = f"{best_of(taken):.4f} (epoch {values.index(best_of(taken))})" if taken else "–"
-        rows.append(f"{title:13}{at_end:18}{best}")
+        at_end = "–" if math.isnan(values[-1]) else f"{values[-1]:.4f}"
+        best = f"{metric.best(taken):.4f} (epoch {values.index(metric.best(taken))})" if taken else "–"
+        rows.append(f"{metric.title:{width}}{at_end:26}{best}")
     return "\n".join(rows)
 
 
-def ranking_line(scores: Sequence[float], k: int) -> str:
-    """Recall, NDCG, hit rate and coverage of the k items that a user would be shown."""
-    names = ("recall", "NDCG", "hit rate", "coverage")
-    return ", ".join(f"{name}@{k} {score:.4f}" for name, score in zip(names, scores, strict=True))
+def closing_line(metrics: EpochMetrics, k: int) -> str:
+    """Show the metrics of the end of a run; k items are shown to a user."""
+    at_end = {name: metric.title.replace("{k}", str(k)) for name, metric in METRICS.items() if metric.when == "end"}
+    return ", ".join(f"{title} {getattr(metrics, name):.4f}" for name, title in at_end.items() if title)
+
+
+def counted(epochs: int, last: int) -> str:
+    """Count the epochs that were trained, and name them: epochs are numbered from 0, as TensorBoard's steps are."""
+    if epochs == 0:
+        return "0 epochs"
+    return f"{epochs} epochs ({last - epochs + 1} to {last})" if epochs > 1 else f"1 epoch ({last})"

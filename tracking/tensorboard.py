@@ -28,24 +28,6 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from tracking.folder import EVENTS
 
-# In the order of EpochMetrics; the names are the course's, so that its runs and these overlay.
-TAGS = (
-    "training/Factorization Loss",
-    "training/MSE",
-    "training/Joint Loss",
-    "eval/Mean Reciprocal Rank",
-    "eval/MSE",
-)
-# The same of a validation side, where there is one.
-VALIDATION_TAGS = ("validation/Mean Reciprocal Rank", "validation/MSE")
-# In the order of RankingScores; written once, at the end of a run. The name puts them behind the five above.
-RANKING_TAGS = ("users/Recall@{k}", "users/NDCG@{k}", "users/Hit Rate@{k}", "users/Coverage@{k}")
-# What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.
-CHARTS = {
-    "MSE: training and test": ("training/MSE", "eval/MSE"),
-    "Ranking: BPR loss and test MRR": ("training/Factorization Loss", "eval/Mean Reciprocal Rank"),
-}
-
 
 class EventFile:
     """A TensorBoard event file, written as it goes: what ``add`` was given can be read when it returns.
@@ -56,15 +38,15 @@ class EventFile:
 
     Args:
         folder: the run's.
-        columns: the tag of each metric.
+        tags: of each metric, by name; a metric without one cannot be written.
         settings: of the run, by name: booleans, numbers and texts; anything else is shown as text.
         charts: title → the tags that one chart of the CUSTOM SCALARS tab shows together.
     """
 
     def __init__(
-        self, folder: Path, columns: Sequence[str], settings: Mapping[str, Any], charts: Mapping[str, Sequence[str]]
+        self, folder: Path, tags: Mapping[str, str], settings: Mapping[str, Any], charts: Mapping[str, Sequence[str]]
     ) -> None:
-        self.columns = columns
+        self.tags = tags
         self.empty = True
         self._older = list(folder.glob(f"{EVENTS}*.figures"))
         self._path = folder / f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.figures"
@@ -93,16 +75,13 @@ class EventFile:
         except OSError as error:
             raise OSError(f"{self._path} cannot be written: {error.strerror}") from error
 
-    def add(self, epoch: int, metrics: Sequence[float], at: float) -> None:
-        """The metrics of an epoch that ended at a time, in seconds since 1970; those that are NaN were not taken."""
-        self.add_scalars(epoch, dict(zip(self.columns, metrics, strict=True)), at)
-        self.empty = False
-
-    def add_scalars(self, epoch: int, scalars: Mapping[str, float], at: float) -> None:
-        """Values by their tags, as ``add`` writes those of an epoch."""
-        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items() if not math.isnan(x)]
+    def add(self, epoch: int, metrics: Mapping[str, float], at: float) -> None:
+        """Write an epoch's metrics, by name, NaN where not taken; ``at`` is when it ended, in seconds since 1970."""
+        taken = {self.tags[name]: value for name, value in metrics.items() if not math.isnan(value)}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in taken.items()]
         self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
         self._flush()
+        self.empty = False
 
     def replace_older(self) -> None:
         """Remove the event files that were there before, now that this one has all of theirs that counts."""

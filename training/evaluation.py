@@ -67,7 +67,6 @@ class Evaluation:
             users_here = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
         self.everybody = None if users_here is None else users_here.to(test.user_ids.device)
         self.whole_test = test
-        self.closing: RankingScores | None = None  # that of the end of a run, once it is there
         if group.size > 1:
             users_here = (tested if users_here is None else users_here)[group.rank :: group.size]
             part = slice(group.rank, None, group.size)

@@ -30,11 +30,11 @@ HAS_FAST_STEPS = importlib.util.find_spec("training.step_factory") is not None
 
 
 class Losses(NamedTuple):
-    """Mean losses of an epoch, over its triples: equations 3 and 5, and their λ-weighted sum."""
+    """Mean losses of an epoch, over its triples: equations 3 and 5, and their λ-weighted sum; each is a metric."""
 
-    factorization: float
-    regression: float
-    joint: float
+    factorization_loss: float
+    training_mse: float
+    joint_loss: float
 
 
 class Trainer:
@@ -252,7 +252,8 @@ class Trainer:
         wrong = (~losses.isfinite()).nonzero()
         if len(wrong) > 0:
             step, task = wrong[0].tolist()
+            name = ("factorization", "regression")[task]
             raise FloatingPointError(
-                f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {Losses._fields[task]} loss became "
+                f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {name} loss became "
                 f"{losses[step, task].item()}; {self.likely_cause}"
             )

@@ -3,8 +3,10 @@
 import csv
 import io
 import itertools
+import math
 import re
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from study import picture, summary
 from study.baselines import BaselineScore
 from study.four_experiments import DIFFERENCES, EXPERIMENTS, Experiment
 from study.summary import Row
-from tracking.history import EpochMetrics
+from tracking.history import METRICS, SUMMARY_METRICS, EpochMetrics
 
 FIGURES = ("factorization_loss", "training_mse", "test_mse", "test_mrr")
 # Two-sided, from the usual table of Student's t: degrees of freedom → 80 %, 90 %, 95 %, 99 %.
@@ -85,9 +87,8 @@ def test_differences_are_of_the_same_seed() -> None:
     histories = made(4)
     (one, other), name = (EXPERIMENTS[0], EXPERIMENTS[3]), "shared minus separate, 0.99 / 0.01"
     for seed in range(4):
-        figures = EpochMetrics(*[1000.0 * seed] * 5)
-        histories[other][seed] = [figures]
-        histories[one][seed] = [EpochMetrics(*(figure + 1 + seed / 10 for figure in figures))]
+        histories[other][seed] = [EpochMetrics(*[1000.0 * seed] * 5)]
+        histories[one][seed] = [EpochMetrics(*[1000.0 * seed + 1 + seed / 10] * 5)]
     row = find(summary.summarize(histories, baseline_scores(4)), "difference", name, "test_mse", "last")
     differences = np.array([1.0, 1.1, 1.2, 1.3])
     half = 3.1824463 * differences.std(ddof=1) / 2
@@ -124,6 +125,20 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     ]
     assert row.mean == pytest.approx(np.mean(expected))
     assert "| separate, 0.5 / 0.5 | – | – | – | – | 0 |" in summary.markdown(rows)
+
+
+def test_runs_of_before_a_metric_was_added_are_left_out_of_its_cells() -> None:
+    histories = made(3)
+    for history in histories[EXPERIMENTS[0]].values():
+        history[0] = replace(history[0], test_mrr=math.nan)
+    del histories[EXPERIMENTS[1]][2]
+    histories[EXPERIMENTS[1]][0][1] = replace(histories[EXPERIMENTS[1]][0][1], test_mrr=math.nan)
+    rows = summary.summarize(histories, baseline_scores(3))
+    assert not any(row.figure == "test_mrr" and row.name == str(EXPERIMENTS[0]) for row in rows)
+    for at in summary.AT:
+        row = find(rows, "experiment", str(EXPERIMENTS[1]), "test_mrr", at)
+        assert (row.seeds, row.mean) == (1, histories[EXPERIMENTS[1]][1][int(row.epoch or 0)].test_mrr)
+    assert "nan" not in (summary.markdown(rows) + summary.tidy(rows)).lower()
 
 
 def test_one_seed_has_no_deviation_and_no_interval() -> None:
@@ -179,3 +194,10 @@ def test_the_picture(seeds: int, epochs: int) -> None:
     width, height = struct.unpack(">II", payload[16:24])
     assert width > height > 600
     assert len(payload) < 300 * 1024
+
+
+def test_the_picture_has_a_panel_for_each_metric_that_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(SUMMARY_METRICS, "joint_loss", METRICS["joint_loss"]._replace(title="joint loss"))
+    width, height = struct.unpack(">II", picture.draw(made(2), baseline_scores(2))[16:24])
+    assert (width, height) == (1100, 1155)

@@ -15,7 +15,7 @@ from models import MultiTaskNet
 from serving.recommender import Recommender
 from tracking.checkpoint import BEST, load
 from tracking.folder import RunFolder
-from tracking.history import EpochMetrics, best_epoch
+from tracking.history import EpochMetrics, best_epoch, columns
 from tracking.tensorboard import EventFile
 from train import Trainer, fit, restore
 from training import preparation
@@ -70,7 +70,9 @@ def test_a_run_stops_when_no_epoch_was_better_for_as_long_as_its_patience(split:
     best = best_epoch(stopped)
     assert best is not None
     assert len(stopped) == best + 4 < 30
-    assert stopped == whole[: best + 4]
+    assert stopped[:-1] == whole[: best + 3]  # the last also has the metrics of the end
+    assert columns(stopped) == columns(whole)
+    assert all(getattr(stopped[-1], name) == getattr(whole[best + 3], name) for name in columns(whole))
     assert run(split, tmp_path / "stopped", 30, patience=3, resume=True) == stopped  # and stays so
     run(split, tmp_path / "resumed", 2, patience=3)
     assert run(split, tmp_path / "resumed", 30, patience=3, resume=True) == stopped
@@ -144,7 +146,7 @@ def test_a_run_that_is_stopped_while_it_writes_keeps_its_best_epoch(
     add = EventFile.add
     for stop in range(4):
 
-        def interrupted(self: EventFile, epoch: int, metrics: list[float], at: float, stop: int = stop) -> None:
+        def interrupted(self: EventFile, epoch: int, metrics: dict[str, float], at: float, stop: int = stop) -> None:
             add(self, epoch, metrics, at)
             if epoch == stop:
                 raise Stopped(15)
@@ -157,7 +159,7 @@ def test_a_run_that_is_stopped_while_it_writes_keeps_its_best_epoch(
         kept, latest = load(folder, BEST), load(folder)
         assert kept is not None
         assert latest is not None
-        assert len(kept.history) - 1 == best_epoch([EpochMetrics(*metrics) for metrics in latest.history])
+        assert len(kept.history) - 1 == best_epoch(latest.metrics)
         assert run(split, folder, 4, resume=True) == whole
         kept = load(folder, BEST)
         assert kept is not None

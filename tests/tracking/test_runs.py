@@ -28,6 +28,7 @@ import main
 import train
 from cli.signals import Stopped
 from data import Interactions
+from metrics import RankingScores
 from models import MultiTaskNet
 from tracking import saving
 from tracking.checkpoint import FORMAT, Checkpoint, load
@@ -198,8 +199,13 @@ def test_a_run_that_ends_while_it_ranks_for_the_last_time_is_not_finished(
         with RunFolder(logdir) as folder:
             train.fit(trainer, test, 3, folder, None, checkpoint)
 
-    def ends(_: Evaluation) -> None:
-        raise SystemExit if killed else Stopped(15)
+    ranking, calls = Evaluation.ranking, []
+
+    def ends(evaluation: Evaluation) -> RankingScores:
+        calls.append(evaluation)
+        if len(calls) > 1:  # the first is before the first epoch
+            raise SystemExit if killed else Stopped(15)
+        return ranking(evaluation)
 
     monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0)
     fit(tmp_path / "whole")
@@ -223,7 +229,7 @@ def test_a_run_goes_on_where_more_epochs_are_asked_for(folder: Path) -> None:
     assert first.stderr == "nothing to resume in part: starting\n"
     second = run(folder, "--epochs", 3, "--logdir", "part", "--resume")
     assert second.stderr == "resuming part after epoch 0\n"
-    assert second.stdout.splitlines()[-1].startswith("2 epochs in ")
+    assert second.stdout.splitlines()[-1].startswith("2 epochs (1 to 2) in ")
     third = run(folder, "--epochs", 3, "--logdir", "part", "--resume")
     assert third.stderr == "resuming part after epoch 2; it has the 3 epochs asked for\n"
     assert third.returncode == 0

@@ -1,5 +1,6 @@
 """The event file as TensorBoard's own readers see it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from data import Interactions
 from models import MultiTaskNet
 from tracking.checkpoint import load
 from tracking.folder import RunFolder, contains_run
-from tracking.tensorboard import CHARTS as CHARTS_OF_RUNS
-from tracking.tensorboard import RANKING_TAGS, TAGS, EventFile
+from tracking.history import CHARTS as CHARTS_OF_RUNS
+from tracking.history import METRICS
+from tracking.tensorboard import EventFile
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
@@ -39,8 +41,8 @@ def settings(folder: Path) -> dict[str, Any]:
 
 def test_settings_and_charts_are_there_while_the_file_is_still_written(tmp_path: Path) -> None:
     """So that a run which is killed at any time is listed."""
-    with EventFile(tmp_path, ("a/MSE", "b/MSE"), SETTINGS, CHARTS) as file:
-        file.add(0, (1.0, 2.0), 1e9)
+    with EventFile(tmp_path, {"a": "a/MSE", "b": "b/MSE", "c": "c/MSE"}, SETTINGS, CHARTS) as file:
+        file.add(0, {"a": 1.0, "b": 2.0, "c": math.nan}, 1e9)
         assert settings(tmp_path) == {
             "seed": 3.0, "learning_rate": 0.5, "shared_embeddings": True, "layer_sizes": "96 64", "note": "None",
         }  # fmt: skip
@@ -76,9 +78,10 @@ def test_a_resumed_run_has_its_settings_and_its_charts_once(split: Split, tmp_pa
         events = read(tmp_path)
         assert len(events.Tensors("custom_scalars__config__")) == 1
         assert [event.step for event in events.Scalars("eval/MSE")] == list(range(epochs))
-        assert set(events.Tags()["scalars"]) == {*TAGS, *(tag.format(k=10) for tag in RANKING_TAGS)}
+        written = {metric.tag.replace("{k}", "10") for metric in METRICS.values() if metric.when != "validation"}
+        assert set(events.Tags()["scalars"]) == written
         assert [event.step for event in events.Scalars("users/NDCG@10")] == [epochs - 1]
-    assert {tag for tags in CHARTS_OF_RUNS.values() for tag in tags} <= set(TAGS)
+    assert {tag for tags in CHARTS_OF_RUNS.values() for tag in tags} <= written
 
 
 def test_a_run_that_is_stopped_before_its_first_epoch_is_over_leaves_no_run(split: Split, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from tracking.checkpoint import load
-from tracking.tensorboard import CHARTS, TAGS
+from tracking.history import CHARTS, METRICS
 
 T = TypeVar("T")
+TAGS = [metric.tag for metric in METRICS.values() if metric.when in ("epoch", "test")]
 NAMES = ("shared=False_LF=0.5_LR=0.5/seed=0", "shared=True_LF=0.99_LR=0.01/seed=1")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1600,3000",
@@ -139,7 +140,7 @@ def tags(url: str) -> list[str]:
 def last(logdir: Path, name: str) -> dict[str, float]:
     checkpoint = load(logdir / name)
     assert checkpoint is not None
-    return dict(zip(TAGS, checkpoint.history[-1], strict=True))
+    return {METRICS[name].tag: value for name, value in zip(checkpoint.columns, checkpoint.history[-1], strict=True)}
 
 
 def test_time_series_have_five_cards_with_every_run(page: Page, logdir: Path) -> None:

@@ -1,0 +1,134 @@
+"""The table of metrics: what has no row, or is not computed, is found before training; resuming goes by name."""
+
+import csv
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import kill
+import pytest
+import torch
+from conftest import Refused
+
+import main
+import train
+from data import Interactions
+from models import MultiTaskNet
+from tracking import history
+from tracking.checkpoint import load
+from tracking.folder import RunFolder, contains_run
+from tracking.history import METRICS, EpochMetrics, Metric
+from training.settings import Settings
+
+Split = tuple[Interactions, Interactions]
+NORM = Metric("training/Norm", "", max, "epoch")
+
+
+def trainer(train_set: Interactions) -> train.Trainer:
+    torch.manual_seed(0)
+    return train.Trainer(MultiTaskNet(train_set.num_users, train_set.num_items, 4, (12, 5)), train_set, Settings(), 7)
+
+
+def computed_without_a_row(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(train.MEASURES, "norm", lambda epoch: 1.0)
+
+
+def a_row_that_is_not_computed(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(METRICS, "norm", NORM)
+
+
+def a_score_of_the_ranking_that_is_not_computed(patch: pytest.MonkeyPatch) -> None:
+    patch.delitem(train.MEASURES, "ndcg")
+
+
+def two_rows_with_one_tag(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(METRICS, "norm", NORM._replace(tag="eval/MSE"))
+    patch.setitem(train.MEASURES, "norm", lambda epoch: 1.0)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (computed_without_a_row, "metric norm is computed but has no row: add it to EpochMetrics in tracking/history"),
+        (a_row_that_is_not_computed, "metric norm of tracking/history.py is not computed: add it to MEASURES in train"),
+        (a_score_of_the_ranking_that_is_not_computed, "metric ndcg of tracking/history.py is not computed: add it to"),
+        (two_rows_with_one_tag, "metric test_mse of tracking/history.py has the tag of another one"),
+    ],
+)
+def test_a_metric_that_is_not_complete_is_one_line_before_training(
+    mistake: Callable[[pytest.MonkeyPatch], None],
+    message: str,
+    split: Split,
+    tmp_path: Path,
+    data_dir: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mistake(monkeypatch)
+    monkeypatch.setattr(train.Trainer, "run_epoch", None)  # not called
+    logdir = tmp_path / "command"
+    errors = refused("main.py", main.main, ["--logdir", str(logdir), "--data_dir", str(data_dir)])
+    assert errors.startswith(f"main.py: error: {message}")
+    assert errors.count("\n") == 1
+    with RunFolder(tmp_path) as folder, pytest.raises(ValueError, match=f"^{message}"):
+        train.fit(trainer(split[0]), split[1], 2, folder)
+    assert not contains_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["recall", "test_mrr", "validation_mse"])
+def test_a_metric_that_raises_does_so_before_training(
+    name: str, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(train.MEASURES, name, lambda epoch: epoch.no_such_thing)
+    monkeypatch.setattr(train.Trainer, "run_epoch", None)  # not called
+    with RunFolder(tmp_path) as folder, pytest.raises(AttributeError, match="no_such_thing"):
+        train.fit(trainer(split[0]), split[1], 2, folder)
+    assert not contains_run(tmp_path)
+
+
+def test_a_checkpoint_of_before_a_metric_was_added_has_empty_cells_for_it(split: Split, tmp_path: Path) -> None:
+    """And a column that the program has no row for any more is left out."""
+    with RunFolder(tmp_path / "whole") as folder:
+        whole = train.fit(trainer(split[0]), split[1], 4, folder)
+    with RunFolder(tmp_path / "part") as folder:
+        train.fit(trainer(split[0]), split[1], 2, folder)
+        found = load(folder.path)
+        assert found is not None
+        place = found.columns.index("joint_loss")
+        columns = [name if name != "joint_loss" else "removed" for name in found.columns]
+        dataclasses.replace(found, columns=columns[place:] + columns[:place], history=[
+            row[place:] + row[:place] for row in found.history
+        ]).save(folder.path)  # fmt: skip
+        resumed = train.fit(trainer(split[0]), split[1], 4, folder, checkpoint=load(folder.path))
+    assert [math.isnan(metrics.joint_loss) for metrics in resumed] == [True, True, False, False]
+    assert resumed[2:] == whole[2:]
+    assert [dataclasses.replace(each, joint_loss=0) for each in resumed] == [
+        dataclasses.replace(each, joint_loss=0) for each in whole
+    ]
+    with (tmp_path / "part" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", *history.columns(whole)]
+    assert [bool(row["joint_loss"]) for row in rows] == [False, False, True, True]
+    assert [step for step, _ in kill.curves(tmp_path / "part")["training/Joint Loss"]] == [2, 3]
+    assert [step for step, _ in kill.curves(tmp_path / "part")["training/MSE"]] == [0, 1, 2, 3]
+
+
+def test_the_columns_of_a_run() -> None:
+    plain = [EpochMetrics(0.5, 3.0, 1.0), EpochMetrics(0.4, 2.0, 0.9, 0.1, 2.0, recall=0.3)]
+    assert history.columns(plain) == ["factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse"]
+    validated = [*plain, EpochMetrics(0.4, 2.0, 0.9, 0.1, 2.0, 0.1, 2.0)]
+    assert history.columns(validated) == [*history.columns(plain), "validation_mrr", "validation_mse"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "last", "said"),
+    [
+        (200, 199, "200 epochs (0 to 199)"),
+        (2, 199, "2 epochs (198 to 199)"),
+        (1, 0, "1 epoch (0)"),
+        (0, 199, "0 epochs"),
+    ],
+)
+def test_epochs_are_counted_and_named(epochs: int, last: int, said: str) -> None:
+    assert history.counted(epochs, last) == said
