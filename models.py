@@ -87,7 +87,7 @@ class MultiTaskNet(nn.Module):
         return U_reg, Q_reg, U_fact, Q_fact
 
     def init_item_bias(self, num_users: int, num_items: int) -> ZeroEmbedding:
-        """Make B of shape (num_items, 1). A user bias would not change any user's ranking, so there is none."""
+        """Make B of shape (num_items, 1)."""
         return ZeroEmbedding(num_items, 1)
 
     def init_mlp_layers(self, layer_sizes: Sequence[int]) -> nn.Sequential:
