@@ -1,0 +1,10 @@
+"""The functions of models.py that the homework has students fill in, and the exercise that each belongs to."""
+
+EXERCISES = {
+    "init_shared_user_and_item_embeddings": "A1",
+    "init_separate_user_and_item_embeddings": "A1",
+    "init_item_bias": "A1",
+    "init_mlp_layers": "A2",
+    "forward_with_embedding_sharing": "B",
+    "forward_without_embedding_sharing": "B",
+}
