@@ -84,9 +84,8 @@ def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -
     for path in (*ROOT.glob("*.py"), ROOT / "grading", data_dir):
         (tmp_path / "source" / path.name).symlink_to(path)
     environment = {**os.environ, "AUTOGRADER": str(tmp_path), "PYTHON": sys.executable}
-    done = subprocess.run(
-        [ROOT / "course" / "gradescope" / "run_autograder"], env=environment, capture_output=True, text=True, check=False
-    )
+    script = ROOT / "course" / "gradescope" / "run_autograder"
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, rest(done.stderr)) == (0, "")
     assert done.stdout.splitlines()[-1] == "12 / 14 points"
     results = json.loads((tmp_path / "results" / "results.json").read_text())

@@ -88,8 +88,8 @@ def test_gradescopes_scripts_where_namespaces_are_denied(data_dir: Path, open_fo
     for code, score in ((COURSE, 14), (HIDE_AND_SEEK + f"exec(open({str(ROOT / 'models.py')!r}).read())", 0)):
         (open_folder / "submission" / "models.py").write_text(code)
         done = subprocess.run(
-            [*DENYING, ROOT / "course" / "gradescope" / "run_autograder"], env=environment, capture_output=True, text=True,
-            timeout=120, check=False,
+            [*DENYING, ROOT / "course" / "gradescope" / "run_autograder"],
+            env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         results = json.loads((open_folder / "results" / "results.json").read_text())
