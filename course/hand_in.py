@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         return command.fail("hand_in.py", error)
     for line in missing:
         print(f"missing: {line}")
-    print(f"{SUBMISSION}: {len(files)} files, {f'{len(missing)} things missing' if missing else 'complete'}")
+    print(f"{SUBMISSION} is made; {f'missing: {len(missing)}' if missing else 'nothing is missing'}")
     return 1 if missing else 0
 
 

@@ -62,7 +62,7 @@ def test_a_complete_submission(folder: Path) -> None:
     finished(folder, "another", 250)
     finished(folder, "short", 3)
     done = run(folder, "hand_in.py")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "submission.zip: 14 files, complete\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "submission.zip is made; nothing is missing\n", "")
     files = ("metrics.csv", "events.out.tfevents.1")
     runs = {f"run/{name}/{file}" for name in [*RUNS, "another"] for file in files}
     assert zipped(folder) == {"models.py", "layers.py", "parts/__init__.py", "answers.md"} | runs
@@ -87,7 +87,7 @@ def test_each_thing_that_is_missing_is_named(folder: Path) -> None:
         "missing: an answer to question 2 in answers.md",
         f"missing: the experiment run/{RUNS[1]}: 0 of 200 epochs",
         f"missing: the experiment run/{RUNS[2]}: 199 of 200 epochs",
-        "submission.zip: 6 files, 5 things missing",
+        "submission.zip is made; missing: 5",
     ]
     assert {name.split("/")[1] for name in zipped(folder) if "/" in name} == {RUNS[0], RUNS[3]}
 
@@ -101,7 +101,8 @@ def test_nothing_but_models_py(tmp_path: Path) -> None:
     done = run(folder, "hand_in.py")
     assert done.returncode == 1, done.stderr
     assert "missing: the visible checks, which could not run\n" in done.stdout
-    assert done.stdout.splitlines()[-1] == "submission.zip: 1 files, 9 things missing"
+    assert done.stdout.splitlines()[-1] == "submission.zip is made; missing: 9"
+    assert zipped(folder) == {"models.py"}
 
 
 def test_without_models_py_there_is_no_zip(folder: Path) -> None:

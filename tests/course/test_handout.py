@@ -54,6 +54,16 @@ def test_the_homework_has_the_courses_commands() -> None:
     assert [f"python main.py {flags} --logdir {logdir}" for logdir, flags in flags_of.items()] == COURSE_COMMANDS
 
 
+def test_the_homework_gives_the_points_of_the_rubric() -> None:
+    text = (ROOT / "course" / "HOMEWORK.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| ([\w.]+) \| .* \| (\d+) \|$", text, flags=re.MULTILINE))
+    for exercise, beginning in {"A1": "1a", "A2": "1b", "B": "2"}.items():
+        points = sum(check.points for check in RUBRIC if check.id.startswith(f"{beginning}-"))
+        assert int(rows[exercise]) == points
+        assert f"({points} points)" in next(line for line in text.splitlines() if f"Exercise {exercise}:" in line)
+    assert sum(map(int, rows.values())) == 30
+
+
 def test_the_folder_and_the_zip_are_the_same(tmp_path: Path) -> None:
     for name in ("folder", "one.zip", "two.zip"):
         assert handout.main(["student", str(tmp_path / name)]) == 0
