@@ -36,7 +36,7 @@ EXPERIMENTS = ((True, 0.99, 0.01), (True, 0.5, 0.5), (False, 0.5, 0.5), (False, 
 
 
 def failed_checks() -> list[str]:
-    """Run the visible checks, which print their points; returns a line for each that fails."""
+    """Run the visible checks, which print their points, and name those that fail."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.json"
         subprocess.run([sys.executable, HERE / "grader.py", "--json", results], cwd=HERE, check=False)
@@ -60,7 +60,7 @@ def own_files() -> dict[str, bytes]:
 
 
 def unanswered(answers: str) -> list[str]:
-    """A line for each question without a text below its heading, comments aside."""
+    """Name the questions that have no text below their headings; comments do not count."""
     written = re.sub(r"<!--.*?-->", "", answers, flags=re.DOTALL)
     sections = re.split(r"^## Question (\d+).*", written, flags=re.MULTILINE)
     texts = dict(zip(sections[1::2], sections[2::2], strict=True))
@@ -74,23 +74,32 @@ def epochs_of(run: Path) -> int:
     return max(0, len(metrics.read_text("utf-8").splitlines()) - 1) if metrics.exists() else 0
 
 
+def missing_experiments() -> list[str]:
+    """Name the experiments that have not run to their end."""
+    epochs = {name: epochs_of(HERE / "run" / name) for name in (folder_name(*each) for each in EXPERIMENTS)}
+    return [f"the experiment run/{name}: {n} of {EPOCHS} epochs" for name, n in epochs.items() if n < EPOCHS]
+
+
+def finished_runs() -> dict[str, bytes]:
+    """Read the metrics and the event files of all finished runs, by their paths."""
+    runs = [path.parent for path in sorted(HERE.glob(f"run/*/{METRICS}")) if epochs_of(path.parent) >= EPOCHS]
+    paths = [path for run in runs for path in (run / METRICS, *sorted(run.glob(f"{EVENTS}*")))]
+    return {path.relative_to(HERE).as_posix(): path.read_bytes() for path in paths}
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line.
+
+    Returns:
+        Exit status: 0 when nothing is missing; 1 when something is; 2 after one line on stderr when there is no zip.
+    """
     Parser(description="Run the visible checks and make submission.zip.").parse_args(arguments)
     try:
-        files = own_files()
-        missing = failed_checks()
+        files = own_files() | finished_runs()
         if (HERE / ANSWERS).is_file():
             files[ANSWERS] = (HERE / ANSWERS).read_bytes()
-        missing += unanswered(files.get(ANSWERS, b"").decode("utf-8", "replace"))
-        for experiment in EXPERIMENTS:
-            epochs = epochs_of(HERE / "run" / folder_name(*experiment))
-            if epochs < EPOCHS:
-                missing.append(f"the experiment run/{folder_name(*experiment)}: {epochs} of {EPOCHS} epochs")
-        for metrics in sorted(HERE.glob(f"run/*/{METRICS}")):
-            if epochs_of(metrics.parent) >= EPOCHS:
-                of_run = [metrics, *sorted(metrics.parent.glob(f"{EVENTS}*"))]
-                files |= {path.relative_to(HERE).as_posix(): path.read_bytes() for path in of_run}
+        answers = files.get(ANSWERS, b"").decode("utf-8", "replace")
+        missing = [*failed_checks(), *unanswered(answers), *missing_experiments()]
         write_zip(files, HERE / SUBMISSION)
     except (ValueError, OSError) as error:
         return command.fail("hand_in.py", error)

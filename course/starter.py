@@ -27,18 +27,14 @@ def starter(source: str) -> str:
         if found.count(name) != 1:
             raise ValueError(f"models.py has {found.count(name)} functions MultiTaskNet.{name}: expected 1")
     for function in reversed(functions):  # from the last on: the positions of the others stay right
-        indent = " " * function.body[0].col_offset
-        lines[_body(function, lines)] = [f'{indent}raise NotImplementedError("{message(function.name)}")\n']
+        indent, exercise = " " * function.body[0].col_offset, EXERCISES[function.name]
+        emptied = f'{indent}raise NotImplementedError("exercise {exercise}: {function.name}")\n'
+        lines[_body(function, lines)] = [emptied]
     return "".join(lines)
 
 
-def message(function: str) -> str:
-    """What an emptied function raises."""
-    return f"exercise {EXERCISES[function]}: {function}"
-
-
 def _body(function: ast.FunctionDef, lines: list[str]) -> slice:
-    """The places of a function's lines after its docstring, comments at its beginning and end included."""
+    """Find the lines of a function after its docstring, with the comments before and after its statements."""
     first, documented = function.body[0], ast.get_docstring(function) is not None
     start = first.end_lineno if documented else first.lineno - 1
     end = function.end_lineno
