@@ -21,7 +21,6 @@ WITHHELD = (
     "training/shared_steps.py",
     "training/tuned_step.py",
     "training/step_factory.py",
-    "training/watched.py",
 )
 
 
