@@ -34,10 +34,10 @@ from tqdm import tqdm
 
 from cli.arguments import Parser, available_cores
 from cli.files import check_folder, write_whole
-from grading.checks import Split
+from grading.checks import Check, Split
 from grading.pool import Pool, grade, ungraded
 from grading.results import Grade, as_csv, from_csv, gradescope, header, label, report, row, table, total
-from grading.rubric import RUBRIC, Check
+from grading.rubric import HIDDEN, RUBRIC
 
 HERE = Path(__file__).parent
 SPLIT_SEED = 5  # one whose test side is of middling difficulty: its figures are near the middle of the bands
@@ -89,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: the grader cannot run.
     """
     started = time.perf_counter()
+    if options.hidden and not HIDDEN:
+        raise ValueError("--hidden is for the course's own folder: this folder has only the visible checks")
     known = {check.id: check for check in RUBRIC}
     for name in options.checks:
         if name not in known:

@@ -1,12 +1,14 @@
 """Files and folders that a command writes: checked before the work begins, and whole at every moment."""
 
 import contextlib
+import io
 import os
 import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -67,3 +69,23 @@ def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> N
     finally:
         with contextlib.suppress(OSError):  # the error above says more
             partial.unlink(missing_ok=True)
+
+
+def write_zip(files: Mapping[str, bytes], path: Path) -> None:
+    """Write a zip as ``write_whole`` does; the same files give the same bytes.
+
+    Args:
+        files: contents by their paths within the zip, with "/". Those that begin with "#!" can be executed.
+        path: where.
+
+    Raises:
+        OSError: it cannot be written; what had the name before is still there.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o755 if content.startswith(b"#!") else 0o644) << 16
+            archive.writestr(entry, content)
+    write_whole(packed.getvalue(), path)

@@ -8,21 +8,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from grading.checks import (
-    BATCH,
-    NUM_ITEMS,
-    NUM_USERS,
-    WITH,
-    Ask,
-    Draw,
-    assign,
-    check_names,
-    fresh,
-    random,
-    randomize,
-    some_pairs,
-)
-from grading.oracle import Array, Ids, Wrong, bpr_loss, mse_loss
+from grading.checks import BATCH, NUM_ITEMS, NUM_USERS, Ask, Draw, fresh, random, some_pairs
+from grading.compare import Array, Ids, Wrong
+from grading.equations import WITH, assign, check_names, randomize
+from grading.oracle import bpr_loss, mse_loss
 
 DIRECTIONS, STEP = 4, 1e-4  # of the numerical gradients: small beside a ReLU's distance from 0, large beside rounding
 FRESH_TRIES = 3

@@ -3,24 +3,15 @@
     p_ij = u_i · q_j + b_j                      (equation 1)
     r̂_ij = f_θ([u_i, q_j, u_i ∗ q_j])           (equation 4)
 
-Nothing here is a network: parameters are arrays by name ("U", "B", "mlp.0.weight", …), as those of
-``worker.Submission.parameters`` are.
+Nothing here is a network: parameters are arrays by name, as in ``compare.py``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Ids = NDArray[np.int64]
-
-TOLERANCE = 1e-4  # relative and absolute; float32 is good to 1e-6 here
-
-
-class Wrong(Exception):
-    """A submission does not do what is asked; says what was expected, what came and the likely cause, if known."""
+from grading.compare import TOLERANCE, Array, Ids, Wrong, close, mlp
 
 
 @dataclass(frozen=True)
@@ -119,29 +110,6 @@ def look_up(parameters: Mapping[str, Array], tables: tuple[str, ...], users: Ids
     return Pairs(u_fact, q_fact, rows("B", items, (1,)).reshape(-1), u_reg, q_reg, parameters, users, items)
 
 
-def mlp(inputs: Array, parameters: Mapping[str, Array], between: Callable[[Array], Array] | None = None) -> Array:
-    """Linear layers with ReLUs, or something else, between them: (n, width) → (n,), NaN where they do not fit.
-
-    They are put in the order in which their widths follow each other, whatever order they were made in.
-    """
-    places = [name.split(".")[1] for name in parameters if name.startswith("mlp.") and name.endswith(".weight")]
-    hidden = inputs
-    while places:
-        fitting = [at for at in places if parameters[f"mlp.{at}.weight"].shape[1:] == hidden.shape[1:]]
-        if not fitting:
-            return np.full(len(inputs), np.nan)
-        places.remove(fitting[0])
-        layer = f"mlp.{fitting[0]}"
-        weight = parameters[f"{layer}.weight"]
-        bias = parameters.get(f"{layer}.bias", np.zeros(len(weight)))
-        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-            raise Wrong(f"a linear layer has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
-        hidden = hidden @ weight.T + bias
-        if places:
-            hidden = np.maximum(hidden, 0) if between is None else between(hidden)
-    return hidden[:, 0] if hidden.shape[1] == 1 else np.full(len(inputs), np.nan)
-
-
 def mlp_input_width(parameters: Mapping[str, Array]) -> int:
     """How many inputs the first linear layer that was made reads."""
     return int(parameters["mlp.0.weight"].shape[1])
@@ -159,11 +127,6 @@ def mse_loss(score: Array, ratings: Array) -> float:
 
 def sigmoid(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-x)))
-
-
-def close(got: Array, expected: Array) -> bool:
-    """All finite and as near as float32 should be."""
-    return got.shape == expected.shape and bool(np.isclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE).all())
 
 
 def difference(name: str, equation: str, got: Array, expected: Array, mistakes: Mapping[str, Array]) -> str:

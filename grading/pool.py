@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from grading import submissions
-from grading.checks import Split, load
+from grading.checks import Check, Split, load
+from grading.compare import Wrong
 from grading.confinement import Confinement
 from grading.messages import Unanswered
-from grading.oracle import Wrong
 from grading.results import Grade, Result, shortened
-from grading.rubric import Check
 from grading.sandbox import Sandbox, Unconfined
 from grading.session import readable
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grading.rubric import Check
+from grading.checks import Check
 from grading.session import readable
 
 SHOWN_OUTPUT = 2000  # characters of what a submission printed

@@ -15,7 +15,7 @@ from grading.checks import (
     check_vector,
     expect_shape,
 )
-from grading.oracle import Wrong
+from grading.compare import Wrong
 from metrics import mrr_score, mse_score
 
 EPOCHS = 5

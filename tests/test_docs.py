@@ -56,6 +56,9 @@ SHORTENED = {
     "--optimizer lazy_adam": " --sizes 100k --rounds 1 --ratings 4096 --batches 4096",
     "python benchmarks/optimizers.py --sizes 10m --epochs 4 --seeds 1": " --sizes 100k --epochs 1",
     "python benchmarks/reading.py --train": " --ratings 2000",
+    "python handout.py student homework.zip": "",
+    "python handout.py autograder autograder.zip": "",
+    "python -m pytest tests/course tests/grading": " --collect-only -p no:cacheprovider",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
     'python -m pytest tests/test_changing.py -m "long or not long"': " --collect-only -p no:cacheprovider",
 }
@@ -85,8 +88,7 @@ ELSEWHERE = {
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
         "tests/test_grader.py", "run_autograder",
     ),
-    "python -m zipfile -c autograder.zip *.py grading cli datasets requirements.txt gradescope/setup.sh "
-    "gradescope/run_autograder": ("tests/test_docs.py", "test_the_zip_for_gradescope"),
+    "python hand_in.py": ("tests/course/test_hand_in.py", 'run(folder, "hand_in.py")'),
 }  # fmt: skip
 
 
@@ -172,21 +174,6 @@ def test_a_command_does_what_it_says(line: str, folder: Path, trained: Path) -> 
 def test_a_command_that_is_run_elsewhere(line: str) -> None:
     path, words = ELSEWHERE[line]
     assert words in (ROOT / path).read_text()
-
-
-@pytest.mark.long
-def test_the_zip_for_gradescope_has_all_that_the_grader_needs(folder: Path) -> None:
-    (line,) = (line for line in ELSEWHERE if "zipfile" in line)
-    assert run(line, folder).returncode == 0
-    home = folder / "autograder" / "source"
-    with zipfile.ZipFile(folder / "autograder.zip") as archive:
-        archive.extractall(home)
-        modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
-    assert modes["setup.sh"] & modes["run_autograder"] & 0o100
-    done = run("python grader.py --hidden 1a-2-basic 2-5-hidden --submission ../../alice.zip", home)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 / 2 points"), done
-    data_loads = run('python -c "import data; print(len(data.synthetic()))"', home)
-    assert data_loads.stdout == "100000\n", data_loads.stderr
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ from grading.rubric import RUBRIC
 ROOT = Path(__file__).parent.parent
 BASIC = [check.id for check in RUBRIC if not check.hidden]
 MODELS = (ROOT / "models.py").read_text()
-NO_BIAS = MODELS.replace("return (u * q).sum(-1) + b.squeeze(-1)", "return (u * q).sum(-1) + 0 * b.squeeze(-1)")
+NO_BIAS = MODELS.replace("(u * q).sum(-1) + self.B", "(u * q).sum(-1) + 0 * self.B")
 ODD_GRADIENTS = """
 import sys
 import numpy
@@ -84,9 +84,8 @@ def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -
     for path in (*ROOT.glob("*.py"), ROOT / "grading", data_dir):
         (tmp_path / "source" / path.name).symlink_to(path)
     environment = {**os.environ, "AUTOGRADER": str(tmp_path), "PYTHON": sys.executable}
-    done = subprocess.run(
-        [ROOT / "gradescope" / "run_autograder"], env=environment, capture_output=True, text=True, check=False
-    )
+    script = ROOT / "course" / "gradescope" / "run_autograder"
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, rest(done.stderr)) == (0, "")
     assert done.stdout.splitlines()[-1] == "12 / 14 points"
     results = json.loads((tmp_path / "results" / "results.json").read_text())
@@ -126,12 +125,13 @@ def test_one_check_and_a_wrong_answer_that_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_errors_are_shown_by_the_students_own_lines(tmp_path: Path) -> None:
-    code = MODELS.replace("        return (u * q).sum(-1) + b", "        print('before')\n        return undefined + b")
+    wrong = "predictions = undefined + self.B(item_ids).squeeze(-1)"
+    code = MODELS.replace(wrong.replace("undefined", "(u * q).sum(-1)"), f"print('before')\n        {wrong}")
     (tmp_path / "models.py").write_text(code)
     done = run("2-0-basic", "2-1-basic", "--submission", tmp_path)
     assert done.returncode == 1
-    line = code.splitlines().index("        return undefined + b.squeeze(-1)") + 1
-    assert f"    models.py, line {line}, in _interaction: return undefined + b.squeeze(-1)\n" in done.stdout
+    line = code.splitlines().index(f"        {wrong}") + 1
+    assert f"    models.py, line {line}, in forward_with_embedding_sharing: {wrong}\n" in done.stdout
     assert "    NameError: name 'undefined' is not defined\n    | before\n" in done.stdout
     assert "worker" not in done.stdout
     assert str(ROOT) not in done.stdout

@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent.parent
 # From the commands down. A module may import modules of its own room, and of the rooms below it.
 ORDER = (
     ("benchmarks",),
-    ("experiments", "grader", "recommend"),
+    ("experiments", "grader", "handout", "recommend"),
+    ("course",),
     ("study", "grading", "serving"),
     ("main",),
     ("train",),
@@ -101,7 +102,17 @@ def test_a_command_starts_without_waiting_for_torch() -> None:
 COMMANDS = [
     *(
         ROOT / f"{name}.py"
-        for name in ("main", "experiments", "grader", "recommend", "study/probes", "study/search", "study/ablation")
+        for name in (
+            "main",
+            "experiments",
+            "grader",
+            "handout",
+            "recommend",
+            "course/hand_in",
+            "study/probes",
+            "study/search",
+            "study/ablation",
+        )
     ),
     # peer_models.py runs in another environment, without this project; the others are parts of peers.py.
     *(

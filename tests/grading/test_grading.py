@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from grading import guard, submissions
+from grading.compare import Wrong, close, mlp
 from grading.messages import LENGTHS, Answer, Unanswered, pack, receive, unpack
-from grading.oracle import Wrong, close, look_up, mlp
+from grading.oracle import look_up
 from grading.sandbox import Sandbox, remove
 from grading.session import WARDEN_TIMEOUT
 from models import MultiTaskNet

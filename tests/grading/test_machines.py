@@ -62,7 +62,7 @@ def test_what_runs_beside_a_submission_has_never_seen_the_answers() -> None:
         b"import sys\n"
         b"print(sorted(n for n in sys.modules if n.startswith('grading')), file=sys.stderr)\n"
         b"known = {'data', 'datasets', 'metrics', 'train', 'training', 'grader', 'study', 'pandas'}\n"
-        b"known |= {'grading.' + n for n in ('oracle', 'checks', 'rubric', 'gradients', 'pool', 'sandbox')}\n"
+        b"known |= {'grading.' + n for n in ('oracle', 'checks', 'rubric', 'hidden', 'gradients', 'pool')}\n"
         b"print(known & sys.modules.keys(), sys.argv, sys.orig_argv[1:], sys.modules['__main__'].settings)\n"
     )
     question = {"num_users": 944, "num_items": 1683, "embedding_dim": 32, "layer_sizes": [96, 64]}
@@ -88,8 +88,8 @@ def test_gradescopes_scripts_where_namespaces_are_denied(data_dir: Path, open_fo
     for code, score in ((COURSE, 14), (HIDE_AND_SEEK + f"exec(open({str(ROOT / 'models.py')!r}).read())", 0)):
         (open_folder / "submission" / "models.py").write_text(code)
         done = subprocess.run(
-            [*DENYING, ROOT / "gradescope" / "run_autograder"], env=environment, capture_output=True, text=True,
-            timeout=120, check=False,
+            [*DENYING, ROOT / "course" / "gradescope" / "run_autograder"],
+            env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         results = json.loads((open_folder / "results" / "results.json").read_text())

@@ -27,9 +27,9 @@ import torch
 from hostile_system import ATTACKS, REACHED, Attack
 
 from grading.checks import load
+from grading.compare import Wrong
 from grading.confinement import WALLS
 from grading.messages import Unanswered
-from grading.oracle import Wrong
 from grading.rubric import RUBRIC
 from grading.sandbox import Sandbox
 

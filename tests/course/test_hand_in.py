@@ -1,0 +1,113 @@
+"""hand_in.py in a student's folder: what is in submission.zip, and what is said to be missing."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from classroom import run
+
+import handout
+from course import hand_in
+from grading import submissions
+from study.four_experiments import EXPERIMENTS
+
+ANSWER = "<!-- your answer -->"
+RUNS = [experiment.folder for experiment in EXPERIMENTS]
+
+
+def finished(folder: Path, name: str, epochs: int = 200) -> None:
+    """What a run of this many epochs leaves."""
+    place = folder / "run" / name
+    place.mkdir(parents=True)
+    (place / "metrics.csv").write_text("epoch,test_mse\n" + "".join(f"{epoch},1\n" for epoch in range(epochs)))
+    (place / "events.out.tfevents.1").write_bytes(b"\0curves")
+    (place / "checkpoint.pt").write_bytes(b"large")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder in which all is done, with a grader that gives all points without a look."""
+    place = tmp_path / "homework"
+    assert handout.main(["student", str(place)]) == 0
+    graded(place, "passed")
+    for name in RUNS:
+        finished(place, name)
+    answers = place / "answers.md"
+    answers.write_text(answers.read_text().replace(ANSWER, "It depends."))
+    return place
+
+
+def graded(folder: Path, status: str) -> None:
+    """Put a grader there whose only check has this status."""
+    results = json.dumps({"tests": [{"name": "1a-2-basic: item bias", "status": status}]})
+    (folder / "grader.py").write_text(f"import sys\nopen(sys.argv[2], 'w').write({results!r})\n")
+
+
+def zipped(folder: Path) -> set[str]:
+    with zipfile.ZipFile(folder / "submission.zip") as archive:
+        return set(archive.namelist())
+
+
+def test_the_experiments_are_those_of_the_homework() -> None:
+    assert hand_in.EXPERIMENTS == EXPERIMENTS
+
+
+def test_a_complete_submission(folder: Path) -> None:
+    """Files of the student's own come with it, packages included; what was handed out does not."""
+    (folder / "layers.py").write_text("own = 1\n")
+    (folder / "parts").mkdir()
+    (folder / "parts" / "__init__.py").write_text("")
+    (folder / "run" / "notes.txt").write_text("of a run")
+    finished(folder, "another", 250)
+    finished(folder, "short", 3)
+    done = run(folder, "hand_in.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "submission.zip is made; nothing is missing\n", "")
+    files = ("metrics.csv", "events.out.tfevents.1")
+    runs = {f"run/{name}/{file}" for name in [*RUNS, "another"] for file in files}
+    assert zipped(folder) == {"models.py", "layers.py", "parts/__init__.py", "answers.md"} | runs
+    assert submissions.read(folder / "submission.zip").keys() == {"models.py", "layers.py", "parts/__init__.py"}
+    assert run(folder, "hand_in.py").returncode == 0  # over the first one
+
+
+def test_each_thing_that_is_missing_is_named(folder: Path) -> None:
+    graded(folder, "failed")
+    answers = folder / "answers.md"
+    text = answers.read_text()
+    second, third = text.index("## Question 2"), text.index("## Question 3")
+    answers.write_text(text[:second].replace("It depends.", ANSWER) + text[third:])
+    (folder / "run" / RUNS[1] / "metrics.csv").unlink()
+    metrics = folder / "run" / RUNS[2] / "metrics.csv"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
+    done = run(folder, "hand_in.py")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines() == [
+        "missing: the points of check 1a-2-basic: item bias",
+        "missing: an answer to question 1 in answers.md",
+        "missing: an answer to question 2 in answers.md",
+        f"missing: the experiment run/{RUNS[1]}: 0 of 200 epochs",
+        f"missing: the experiment run/{RUNS[2]}: 199 of 200 epochs",
+        "submission.zip is made; missing: 5",
+    ]
+    assert {name.split("/")[1] for name in zipped(folder) if "/" in name} == {RUNS[0], RUNS[3]}
+
+
+def test_nothing_but_models_py(tmp_path: Path) -> None:
+    """As it was handed out, where the grader cannot run and the answers are gone."""
+    folder = tmp_path / "homework"
+    assert handout.main(["student", str(folder)]) == 0
+    (folder / "answers.md").unlink()
+    (folder / "grader.py").write_text("raise SystemExit(2)\n")
+    done = run(folder, "hand_in.py")
+    assert done.returncode == 1, done.stderr
+    assert "missing: the visible checks, which could not run\n" in done.stdout
+    assert done.stdout.splitlines()[-1] == "submission.zip is made; missing: 9"
+    assert zipped(folder) == {"models.py"}
+
+
+def test_without_models_py_there_is_no_zip(folder: Path) -> None:
+    (folder / "models.py").unlink()
+    done = run(folder, "hand_in.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "hand_in.py: error: models.py is missing\n"
+    assert not (folder / "submission.zip").exists()

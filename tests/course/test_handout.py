@@ -1,0 +1,181 @@
+"""handout.py: what is in the student's folder, what is not, and when nothing is written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from classroom import ROOT, bodies, fill_in, run, student_folder
+from conftest import Refused
+from test_main import COURSE_COMMANDS
+
+import handout
+from course.autograder import autograder_files
+from course.student import ROOMS, TOP, WITHHELD, student_files
+from grading.rubric import RUBRIC
+
+FUNCTION_OF = {"1a-0": "init_shared_", "1a-1": "init_separate_", "1a-2": "init_item_bias", "1b-0": "init_mlp_layers"}
+
+
+def test_nothing_of_the_solution_is_in_the_students_folder() -> None:
+    everything = "\n".join(content.decode() for content in student_files().values())
+    returned = r"\s*return [\w, ]+\n"  # names alone are no solution: those of forward are in its docstring
+    lines = {line.strip() for body in bodies().values() for line in body if not re.fullmatch(returned, line)}
+    assert len(lines) > 8
+    assert [line for line in lines if line in everything] == []
+    # Nor as the notebook would write it.
+    assert [line for line in lines if json.dumps(line)[1:-1] in everything] == []
+
+
+def test_the_students_folder_has_neither_hidden_checks_nor_answers() -> None:
+    files = student_files()
+    assert all((ROOT / name).is_file() for name in WITHHELD), "a withheld file has another name now"
+    assert files.keys().isdisjoint(WITHHELD)
+    folders = {name.partition("/")[0] for name in files if "/" in name}
+    assert folders == set(ROOMS)
+    assert set(TOP) | {"models.py", "HOMEWORK.md", "homework.ipynb", "answers.md", "hand_in.py"} <= files.keys()
+    assert files.keys().isdisjoint({"experiments.py", "recommend.py", "handout.py", "README.md"})
+    text = "\n".join(content.decode() for content in files.values())
+    assert not any(check.title in text for check in RUBRIC if check.hidden)
+    assert "user bias would" not in text  # the first question asks for it
+    notebook = json.loads(files["homework.ipynb"])
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook["cells"])
+
+
+def test_the_homework_has_the_courses_commands() -> None:
+    files = student_files()
+    assert all(command in files["HOMEWORK.md"].decode().splitlines() for command in COURSE_COMMANDS)
+    cells = ("".join(cell["source"]) for cell in json.loads(files["homework.ipynb"])["cells"])
+    flags_of = dict(re.findall(r'"(run/\S+)": "(.+)"', "\n".join(cells)))
+    assert [f"python main.py {flags} --logdir {logdir}" for logdir, flags in flags_of.items()] == COURSE_COMMANDS
+
+
+def test_the_homework_gives_the_points_of_the_rubric() -> None:
+    text = (ROOT / "course" / "HOMEWORK.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| ([\w.]+) \| .* \| (\d+) \|$", text, flags=re.MULTILINE))
+    for exercise, beginning in {"A1": "1a", "A2": "1b", "B": "2"}.items():
+        points = sum(check.points for check in RUBRIC if check.id.startswith(f"{beginning}-"))
+        assert int(rows[exercise]) == points
+        assert f"({points} points)" in next(line for line in text.splitlines() if f"Exercise {exercise}:" in line)
+    assert sum(map(int, rows.values())) == 30
+
+
+def test_the_folder_and_the_zip_are_the_same(tmp_path: Path) -> None:
+    for name in ("folder", "one.zip", "two.zip"):
+        assert handout.main(["student", str(tmp_path / name)]) == 0
+    files = student_files()
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == files
+    folder = tmp_path / "folder"
+    assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_the_zip_for_gradescope_has_the_checks_and_no_solution() -> None:
+    files = autograder_files()
+    assert {"setup.sh", "run_autograder", "grader.py", "grading/hidden.py", "requirements.txt"} <= files.keys()
+    assert "models.py" not in files
+    assert {name.partition("/")[0] for name in files if "/" in name} == {"cli", "datasets", "grading"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("student full", "full is not empty: expected a new folder, or an empty one"),
+        ("student file.zip", "file.zip exists: choose another name, or remove it first"),
+        ("student file", "file exists: choose another name"),
+        ("autograder file.zip", "file.zip exists"),
+        ("autograder folder", "path is folder: expected a file that ends in .zip"),
+        ("teacher folder", "argument handout: invalid choice: 'teacher'"),
+    ],
+)
+def test_nothing_is_written_over(
+    arguments: str, message: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "full").mkdir()
+    for name in ("full/models.py", "file.zip", "file"):
+        (tmp_path / name).write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    errors = refused("handout.py", handout.main, arguments.split())
+    assert re.fullmatch(r"handout\.py: error: [^\n]+\n", errors), errors
+    assert message in errors
+    assert {path.name for path in tmp_path.iterdir()} == {"full", "file.zip", "file"}
+    assert (tmp_path / "file.zip").read_text() == "mine"
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_setup_tries_the_cpu_build_of_torch_first(offline: bool, tmp_path: Path) -> None:
+    """With programs in the place of the real ones, which write down how they are called."""
+    source, programs, log = tmp_path / "source", tmp_path / "programs", tmp_path / "log"
+    assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
+        archive.extractall(source)
+    programs.mkdir()
+    pip = f'echo "pip $@" >> {log}' + ('\ncase "$*" in *--index-url*) exit 1;; esac' if offline else "")
+    stub = f'#!/bin/sh\nmkdir -p "$3/bin"\ncp {programs}/pip {programs}/python "$3/bin"\n'
+    for name, text in {"apt-get": ":", "pip": pip, "python": f'echo "python $@" >> {log}'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+    (programs / "python3").write_text(stub)
+    for path in programs.iterdir():
+        path.chmod(0o755)
+    environment = os.environ | {"AUTOGRADER": str(tmp_path), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", source / "setup.sh"], env=environment, check=True)
+    torch = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch"))
+    first, second, third = log.read_text().splitlines()
+    assert first.startswith("pip install --index-url https://download.pytorch.org/whl/cpu ")
+    assert first.endswith(f" {torch}")
+    assert second == "pip install -r requirements.txt"
+    assert third.startswith("python -c import data")
+    assert source.stat().st_mode & 0o077 == 0
+
+
+def test_the_starter_gets_no_points_and_is_told_which_function_to_fill_in(tmp_path: Path, data_dir: Path) -> None:
+    folder = student_folder(tmp_path / "homework", data_dir)
+    done = run(folder, "grader.py")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines()[-1] == "0 / 8 points"
+    messages = dict(re.findall(r"^(\d\w?-\d)-basic .*\n((?:    .*\n)+)", done.stdout, flags=re.MULTILINE))
+    assert len(messages) == 8
+    for check, said in messages.items():
+        assert re.search(r"models\.py, line \d+, in init_\w+: raise NotImplementedError", said), said
+        assert f"exercise A{2 if check == '1b-0' else 1}: {FUNCTION_OF.get(check, 'init_')}" in said
+    hidden = run(folder, "grader.py", "--hidden")
+    assert (hidden.returncode, hidden.stdout) == (2, "")
+    assert re.fullmatch(r"grader\.py: error: --hidden .* has only the visible checks\n", hidden.stderr), hidden.stderr
+
+
+def test_main_says_in_one_line_what_the_starter_lacks(tmp_path: Path, data_dir: Path) -> None:
+    done = run(student_folder(tmp_path / "homework", data_dir), "main.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"main\.py: error: [^\n]+\n", done.stderr), done.stderr
+    for words in ("models.py, line ", "init_shared_user_and_item_embeddings", "exercise A1", "HOMEWORK.md"):
+        assert words in done.stderr
+
+
+@pytest.mark.long
+def test_each_exercise_that_is_filled_in_raises_the_points(tmp_path: Path, data_dir: Path) -> None:
+    """From the student's folder by hand_in.py to the autograder's zip, in the layout of Gradescope."""
+    folder = student_folder(tmp_path / "homework", data_dir)
+    assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
+        archive.extractall(tmp_path / "source")
+        assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
+    (tmp_path / "source" / "data").symlink_to(data_dir)
+    environment = os.environ | {"AUTOGRADER": str(tmp_path), "PYTHON": sys.executable}
+    for exercise, visible, all_points in (("A1", 3, 3), ("A2", 4, 5), ("B", 8, 14)):
+        fill_in(folder, exercise)
+        done = run(folder, "hand_in.py")
+        assert done.returncode == 1, done.stderr  # the runs and the answers are missing
+        assert f"{visible} / 8 points\n" in done.stdout
+        assert done.stdout.count("missing: the points of check ") == 8 - visible
+        with zipfile.ZipFile(folder / "submission.zip") as archive:
+            archive.extractall(tmp_path / "submission")
+        script = ["bash", str(tmp_path / "source" / "run_autograder")]
+        graded = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+        assert graded.returncode == 0, graded.stderr
+        results = json.loads((tmp_path / "results" / "results.json").read_text())
+        assert (results["score"], results["max_score"]) == (all_points, 14)
