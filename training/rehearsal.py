@@ -209,13 +209,11 @@ def _by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
 
 
 def _first_difference(expected: _Outcome, got: _Outcome) -> str | None:
-    for column, loss in enumerate(("L_F", "L_R")):
-        first, later = slice(0, 1), slice(1, None)
-        if not (
-            _close(got.losses[first, column], expected.losses[first, column])
-            and _close(got.losses[later, column], expected.losses[later, column], LATER_TOLERANCE)
-        ):
-            return loss
+    """Name what differs: a loss or a gradient of the first step, how far a parameter moved, or a later loss."""
+    losses = list(zip(("L_F", "L_R"), got.losses.T, expected.losses.T, strict=True))
+    for name, one, other in losses:
+        if not _close(one[:1], other[:1]):
+            return name
     for name, gradient in expected.gradient.items():
         if not _close(got.gradient[name], gradient):
             return f"∂L/∂{name}"
@@ -226,7 +224,7 @@ def _first_difference(expected: _Outcome, got: _Outcome) -> str | None:
         allowed = STEP_TOLERANCE * LEARNING_RATE + ROUNDING * expected.values[name].abs()
         if not alike or bool(((got.values[name] - expected.values[name]).abs() > allowed)[clear].any()):
             return f"step of {name}"
-    return None
+    return next((name for name, one, other in losses if not _close(one, other, LATER_TOLERANCE)), None)
 
 
 def _close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:

@@ -1,0 +1,342 @@
+"""The rehearsal: a fast way that differs is not taken, and the line says what differs first."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data import Interactions
+from metrics import ByForward, mrr_score
+from models import MultiTaskNet
+from train import Trainer
+from training import rehearsal, steps
+from training.adam import AdamState
+from training.cuda_graph import GraphStep
+from training.fused import FusedStep
+from training.parallel import Group
+from training.recipe import Recipe
+from training.rehearsal import Rehearsal, Way
+from training.rowwise import EagerRowwiseStep, RowwiseStep
+from training.scoring import ByTables
+from training.settings import Settings
+from training.shared_steps import SharedEagerStep, SharedStep
+from training.step_factory import fastest, ways_of
+from training.steps import EagerStep, Weights
+from training.tuned_step import ForwardBatch, TableBatch, TunedStep
+
+Split = tuple[Interactions, Interactions]
+HALVES = Weights(0.5, 0.5)
+
+
+class Edited(MultiTaskNet):
+    """A network whose outputs are edited."""
+
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return p
+
+    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return r
+
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        p, r = super().forward(user_ids, item_ids)
+        return self.predictions(p, user_ids, item_ids), self.score(r, user_ids, item_ids)
+
+
+class WithoutBias(Edited):
+    """Only visible where biases are not 0."""
+
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        bias: Tensor = self.B(items)
+        return p - bias.squeeze(-1)
+
+
+class BiasTeachesNothing(Edited):
+    """The same outputs, with another gradient of B alone."""
+
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        b: Tensor = self.B(items).squeeze(-1)
+        return p - b + b.detach()
+
+
+class TwiceTheSlope(Edited):
+    """The same outputs, with another gradient of the MSE alone."""
+
+    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return 2 * r - r.detach()
+
+
+class Bounded(Edited):
+    """Only visible where predictions are large."""
+
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return p.clamp(-8, 8)
+
+
+class NoStars(Edited):
+    """Only visible where a score is below 0."""
+
+    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return r.relu()
+
+
+class InTrainingAlone(Edited):
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return 2 * p if self.training else p
+
+
+class InEvaluationAlone(Edited):
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return p if self.training else 2 * p
+
+
+class Random(Edited):
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return functional.dropout(p, 0.1, self.training)
+
+
+class Elsewhere(nn.Module):
+    """The whole contract, and nothing of the homework's names."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(num_users + num_items, 4))
+        self.num_users = num_users
+
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        product = self.rows[user_ids] * self.rows[self.num_users + item_ids]
+        return product.sum(1), product.mean(1)
+
+
+def trainer(split: Split, network: Callable[[int, int], nn.Module], **settings: Any) -> Trainer:
+    train, _ = split
+    torch.manual_seed(0)
+    net = network(train.num_users, train.num_items)
+    return Trainer(net, train, Settings(batch_size=64, **settings), 3, make=network)
+
+
+PLAIN = "training with the eager step: models.py or training/steps.py gives another "
+RANKS = "ranking with forward: models.py gives other predictions than u · q + b"
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (WithoutBias, [f"{PLAIN}L_F than the fused step", RANKS]),
+        (BiasTeachesNothing, [f"{PLAIN}∂L_F/∂B than the fused step"]),
+        (TwiceTheSlope, [f"{PLAIN}∂L_R/∂U than the fused step"]),
+        (Bounded, [f"{PLAIN}L_F than the fused step", RANKS]),
+        (NoStars, [f"{PLAIN}L_R than the fused step"]),
+        (InTrainingAlone, [f"{PLAIN}L_F than the fused step"]),
+        (InEvaluationAlone, [RANKS]),
+        (Random, [f"{PLAIN}L_F than the fused step"]),
+        (Elsewhere, ["training with the eager step: models.py has no nn.Embedding U_fact",
+                     "ranking with forward: models.py has no nn.Embedding U_fact"]),
+    ],
+)  # fmt: skip
+def test_a_network_that_computes_something_else_is_trained_and_ranked_plainly(
+    network: type[Edited], says: list[str], split: Split
+) -> None:
+    found = trainer(split, network)
+    assert found.notices == says
+    assert type(found.step) is (EagerStep if says[0].startswith("training") else FusedStep)
+    assert type(found.recommender) is (ByForward if says[-1].startswith("ranking") else ByTables)
+    found.run_epoch()
+    _, test = split
+    assert mrr_score(found.recommender, test, found.train) == pytest.approx(mrr_score(found.model, test, found.train))
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_the_homeworks_network_is_trained_and_ranked_fast_and_left_as_it_was(sharing: bool, split: Split) -> None:
+    found = trainer(split, lambda users, items: MultiTaskNet(users, items, 8, (24, 5), sharing))
+    assert (found.notices, type(found.step), type(found.recommender)) == ([], FusedStep, ByTables)
+    torch.manual_seed(0)
+    own = MultiTaskNet(60, 90, 8, (24, 5), sharing)
+    assert all(torch.equal(x, y) for x, y in zip(found.model.parameters(), own.parameters(), strict=True))
+
+
+def logistic(positive: Tensor, negative: Tensor) -> Tensor:
+    return -functional.logsigmoid(positive - negative).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "edited", "differs"),
+    [("bpr_loss", logistic, "L_F"), ("regression_loss", functional.l1_loss, "L_R")],
+)
+def test_a_loss_that_is_edited_is_the_one_that_trains(
+    loss: str, edited: Callable[[Tensor, Tensor], Tensor], differs: str, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, loss, edited)
+    found = trainer(split, MultiTaskNet)
+    assert found.notices == [f"{PLAIN}{differs} than the fused step"]
+    lazy = trainer(split, MultiTaskNet, optimizer="lazy_adam")
+    assert type(lazy.step) is EagerRowwiseStep
+    assert lazy.notices[0] == f"{PLAIN}{differs} than the row-wise step"
+
+
+def test_a_step_of_another_length_is_seen_and_the_joint_loss(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = EagerStep.update
+    with monkeypatch.context() as patch:
+        patch.setattr(EagerStep, "update", lambda self, loss: update(self, 3 * loss))
+        assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}∂L_F/∂U than the fused step"]
+
+    def longer(self: EagerStep, loss: Tensor) -> None:
+        self.adam = self.adam._replace(learning_rate=1.1 * rehearsal.LEARNING_RATE)
+        update(self, loss)
+
+    monkeypatch.setattr(EagerStep, "update", longer)
+    assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
+
+
+def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(negatives=4, negative_temperature=2.0, watched_items=True, embedding_dropout=0.2, dropout=0.2)
+
+    def step(network: Callable[[int, int], nn.Module]) -> tuple[object, bool, list[str]]:
+        found = trainer(split, network, recipe=recipe, optimizer="adam")
+        assert isinstance(found.step, TunedStep)
+        assert math.isfinite(found.run_epoch().joint_loss)
+        return found.step.batch, found.step.own_derivative, found.notices
+
+    assert step(MultiTaskNet) == (TableBatch, True, [])
+    batch, own, notices = step(WithoutBias)
+    assert (batch, own, notices[0]) == (ForwardBatch, False, f"{PLAIN}L_F than the tuned step")
+    monkeypatch.setattr("training.tuned_step.bpr_loss", logistic)
+    batch, own, notices = step(MultiTaskNet)
+    assert (batch, own) == (TableBatch, False)
+    assert notices[0].startswith("training with the tuned step with the plain loss: ")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        (Recipe(watched_items=True), "models.py has no nn.Embedding U_fact, which --watched_items"),
+        (Recipe(dropout=0.5), "models.py has no nn.ReLU layers, whose outputs --dropout changes"),
+        (Recipe(start_at_mean=True), "start_at_mean is for a network with one linear layer of output width 1"),
+    ],
+)
+def test_an_ingredient_that_finds_nothing_to_change_says_so(recipe: Recipe, says: str, split: Split) -> None:
+    with pytest.raises(ValueError, match=says):
+        trainer(split, Elsewhere, recipe=recipe)
+
+
+def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
+    recipe = Recipe(3, True, True, 1.5, 0.25, temperature=2.0, weight_decay=1e-4, lr_schedule="linear")
+    found = trainer(split, Elsewhere, recipe=recipe, epochs=2)
+    assert isinstance(found.step, TunedStep)
+    assert [math.isfinite(found.run_epoch().joint_loss) for _ in range(2)] == [True, True]
+
+
+def test_a_graph_that_cannot_be_recorded_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the fused step is taken, which agrees."""
+
+    def record(step: GraphStep) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(GraphStep, "_record", record)
+    rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet)
+    plain, others = ways_of("adam", torch.device("cuda"), Group(), Recipe(), 0)
+    rehearsed.take_plainly(plain, HALVES)
+    way, notice = fastest(rehearsed, plain, others)
+    assert (way.name, notice) == (
+        "fused step",
+        "training with the fused step: the CUDA graph does not fit models.py (RuntimeError: operation not permitted "
+        "when stream is capturing)",
+    )
+
+
+class Alone(Group):
+    """One of two processes, as the other one sees it that has no part of the batch."""
+
+    def part(self, n: int) -> slice:
+        return slice(0, n)
+
+
+def test_what_processes_share_out_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(group: Group, network: Callable[[int, int], nn.Module]) -> str:
+        rehearsed = Rehearsal(network(60, 90), 60, 90, network, group)
+        plain, others = ways_of("adam", torch.device("cpu"), group, Recipe(), 0)
+        rehearsed.take_plainly(plain, HALVES)
+        return fastest(rehearsed, plain, others)[0].name
+
+    assert choose(Alone(0, 2), MultiTaskNet) == SharedStep.name
+    assert choose(Alone(0, 2), WithoutBias) == SharedEagerStep.name
+    assert choose(Group(0, 2), MultiTaskNet) == EagerStep.name  # half of each batch, and nothing from the other process
+
+
+def test_a_way_that_differs_in_another_process_is_taken_by_none() -> None:
+    class Other(Group):
+        def add_up(self, tensor: Tensor) -> Tensor:
+            return tensor + 1  # the other process objects
+
+    rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet, Other(0, 2))
+    assert rehearsed.ranking_difference(ByTables) == "it differs in another process"
+
+
+class Loud(MultiTaskNet):
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        print("forward")
+        return super().forward(user_ids, item_ids)
+
+
+class OnlyLarge(MultiTaskNet):
+    """Cannot be made small."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items)
+        self.register_buffer("weights", torch.ones(90)[torch.arange(num_items) + 90 - num_items])
+        if num_items < 90:
+            raise ValueError("too small")
+
+
+class Uncopyable(MultiTaskNet):
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        raise TypeError("no copies")
+
+
+def test_rehearsing_prints_nothing_and_moves_no_random_numbers(
+    split: Split, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, _ = split
+    net = Loud(60, 90)
+    torch.manual_seed(1)
+    Trainer(net, train, Settings(), 0, make=Loud)
+    following = torch.rand(2)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(2), following)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("network", "step", "says"),
+    [
+        (OnlyLarge, FusedStep, []),
+        (Uncopyable, EagerStep, ["training with the eager step: models.py makes a network that cannot be copied",
+                                 "ranking with forward: models.py makes a network that cannot be copied"]),
+    ],
+)  # fmt: skip
+def test_a_network_that_cannot_be_small_is_copied_and_one_that_cannot_be_copied_is_taken_plainly(
+    network: Callable[[int, int], nn.Module], step: type, says: list[str], split: Split
+) -> None:
+    found = trainer(split, network)
+    assert (type(found.step), found.notices) == (step, says)
+    found.run_epoch()
+
+
+def test_rounding_is_allowed_and_no_more() -> None:
+    """Differences of float32's order pass for each parameter; a thousandth does not."""
+    rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet)
+
+    def way(kind: type, factor: float) -> Way:
+        class Scaled(kind):  # type: ignore[misc]
+            def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
+                super().__init__(model, adam, Weights(weights.factorization * factor, weights.regression * factor))
+
+        return Way("scaled step", lambda model, adam, weights, *_: Scaled(model, adam, weights))
+
+    for plain, fast in ((EagerStep, FusedStep), (EagerRowwiseStep, RowwiseStep)):
+        rehearsed.take_plainly(way(plain, 1), HALVES)
+        assert rehearsed.difference(way(fast, 1 + 1e-6)) is None
+        assert rehearsed.difference(way(fast, 1.001)) is not None
