@@ -18,7 +18,7 @@ from torch import Tensor
 from cli.files import write_whole
 from tracking.history import EpochMetrics, from_rows
 
-FORMAT = 1
+FORMAT = 2
 # What the runs of checkpoints had that do not say it, because there was no choice yet.
 ADDED_LATER = {
     "optimizer": "auto",

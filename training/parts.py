@@ -18,15 +18,19 @@ class Tables(NamedTuple):
 
 def factorization_tables(model: nn.Module) -> Tables:
     """Return the tables of equation 1: U and Q, or U_fact and Q_fact."""
-    return _tables(model, "" if has_shared_tables(model) else "_fact")
+    return _tables(model, "_fact")
 
 
 def regression_tables(model: nn.Module) -> Tables:
     """Return the tables of equation 4: U and Q, or U_reg and Q_reg."""
-    return _tables(model, "" if has_shared_tables(model) else "_reg")
+    return _tables(model, "_reg")
 
 
 def _tables(model: nn.Module, suffix: str) -> Tables:
+    if has_shared_tables(model):
+        suffix = ""
+    elif not hasattr(model, f"U{suffix}"):
+        raise LookupError(f"models.py has no nn.Embedding U or U{suffix}")
     return Tables(embedding(model, f"U{suffix}"), embedding(model, f"Q{suffix}"))
 
 

@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ import kill
 import pytest
 import torch
 from conftest import StandIn
+from torch import nn
 
 import main
 import train
@@ -161,13 +163,22 @@ def test_foreign_old_and_malicious_checkpoints_are_refused(checkpoint: Checkpoin
         load(tmp_path)
 
 
-@pytest.mark.parametrize("eager", [True, False])
-def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(eager: bool, split: Split, tmp_path: Path) -> None:
+class Stateful(MultiTaskNet):
+    """A network that draws random numbers in forward, and has more than parameters."""
+
+    def init_mlp_layers(self, layer_sizes: Sequence[int]) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(96, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize(("network", "eager"), [(MultiTaskNet, True), (MultiTaskNet, False), (Stateful, False)])
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
+    network: type[MultiTaskNet], eager: bool, split: Split, tmp_path: Path
+) -> None:
     data, test = split
 
     def fit(epochs: int, logdir: Path, checkpoint: Checkpoint | None = None, seed: int = 0) -> Checkpoint:
         torch.manual_seed(seed)
-        net = MultiTaskNet(data.num_users, data.num_items, embedding_sharing=False)
+        net = network(data.num_users, data.num_items, embedding_sharing=False)
         trainer = train.Trainer(net, data, Settings(), 7, eager)
         with RunFolder(logdir) as folder:
             train.fit(trainer, test, epochs, folder, None, checkpoint)

@@ -170,6 +170,12 @@ def figures(folder: Path, flags: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def check_alike(default: dict[str, Any], eager: dict[str, Any]) -> None:
+    """Up to rounding, which can exchange two neighbours in a ranking."""
+    for figure in FIGURES:
+        assert default[figure] == pytest.approx(eager[figure], rel=1e-2 if figure == "test_mrr" else 2e-4), figure
+
+
 @pytest.fixture(scope="session")
 def unedited(original: Path) -> Callable[[str], dict[str, Any]]:
     """The figures of the default command without an edit, by its flags."""
@@ -190,8 +196,7 @@ def test_an_edit_shows(name: str, original: Path, unedited: Callable[[str], dict
     path.write_text(text)
     edited = figures(copy, edit.flags)
     default, eager = edited["default"], edited["eager"]
-    for figure in FIGURES:
-        assert default[figure] == pytest.approx(eager[figure], rel=2e-4), figure
+    check_alike(default, eager)
     for run in (default, eager):
         assert run["test_mrr"] == pytest.approx(run["plain_mrr"], rel=1e-4)
         assert run["test_mse"] == pytest.approx(run["plain_mse"], rel=1e-4)

@@ -133,8 +133,8 @@ RANKS = "ranking with forward: models.py gives other predictions than u · q + b
         (InTrainingAlone, [f"{PLAIN}L_F than the fused step"]),
         (InEvaluationAlone, [RANKS]),
         (Random, [f"{PLAIN}L_F than the fused step"]),
-        (Elsewhere, ["training with the eager step: models.py has no nn.Embedding U_fact",
-                     "ranking with forward: models.py has no nn.Embedding U_fact"]),
+        (Elsewhere, ["training with the eager step: models.py has no nn.Embedding U or U_fact",
+                     "ranking with forward: models.py has no nn.Embedding U or U_fact"]),
     ],
 )  # fmt: skip
 def test_a_network_that_computes_something_else_is_trained_and_ranked_plainly(
@@ -212,7 +212,7 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
-        (Recipe(watched_items=True), "models.py has no nn.Embedding U_fact, which --watched_items"),
+        (Recipe(watched_items=True), "models.py has no nn.Embedding U or U_fact, which --watched_items"),
         (Recipe(dropout=0.5), "models.py has no nn.ReLU layers, whose outputs --dropout changes"),
         (Recipe(start_at_mean=True), "start_at_mean is for a network with one linear layer of output width 1"),
     ],
