@@ -13,9 +13,7 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the training began")
 
 import argparse
-import contextlib
 import functools
-import io
 import shlex
 import sys
 import time
@@ -65,8 +63,6 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
         raise ValueError(f"patience is {options.patience}: expected at least eval_every, which is {options.eval_every}")
     check_eval_users(options.eval_users)
     network = network_settings(options)
-    with contextlib.redirect_stdout(io.StringIO()):  # what models.py prints comes with the real network
-        network.make(2, 3)  # so that an error in models.py comes before the ratings are fetched
     data.check_test_fraction(options.test_fraction)
     device = devices.pick_device(options.device)
     if group.rank == 0:

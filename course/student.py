@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from course.starter import starter
+from grading.submissions import HANDED_OUT
 
 ROOT = Path(__file__).parent.parent
 TOP = ("main.py", "train.py", "data.py", "metrics.py", "grader.py", "requirements.txt", "LICENSE")
 ROOMS = ("cli", "datasets", "tracking", "training", "grading")
 TEXTS = ("HOMEWORK.md", "homework.ipynb", "answers.md", "hand_in.py")
-HANDED_OUT = "handout.txt"
 # The hidden checks, and the fast steps, which spell out equations 1 and 4 and their gradients.
 WITHHELD = (
     "grading/hidden.py",

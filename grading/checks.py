@@ -148,7 +148,10 @@ def forward(ask: Ask, users: Ids, items: Ids, where: str = "") -> tuple[Array, A
 def check_vector(name: str, shape: tuple[int, ...], length: int) -> None:
     """An output of a batch has one number for each pair."""
     causes = {
-        (length, length): "every user's with every item's: the product has to be row by row, (u * q).sum(1)",
+        (
+            length,
+            length,
+        ): "every user's with every item's, as u @ q.T, or the bias of shape (batch, 1) added to (batch,)",
         (length, 1): "a missing squeeze of the last dimension",
         (1, length): "a transposed result",
         (length, DIM): "the product u * q without its sum",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 FILE = "models.py"
+HANDED_OUT = "handout.txt"  # in a student's folder, the list of what was in it
 FIRST = (".", "submission")  # the folders of a submission in which it is looked for first
 DEEPEST = 3  # packages within packages beside models.py
 LARGEST_FILE = 2**20  # bytes
@@ -28,8 +29,8 @@ def read(path: Path) -> dict[str, bytes]:
     """The Python files of a submission.
 
     Args:
-        path: a Python file of any name, which is graded as models.py, alone; or a folder or a zip that holds models.py
-            at its top, under submission/, or in one other folder.
+        path: a Python file of any name, which is graded as models.py, alone but in a student's folder; or a folder or a
+            zip that holds models.py at its top, under submission/, or in one other folder.
 
     Returns:
         models.py, and what lies beside it and below, by their paths relative to models.py's folder.
@@ -45,10 +46,20 @@ def read(path: Path) -> dict[str, bytes]:
     elif zipfile.is_zipfile(path):
         files = _read_zip(path)
     else:
-        files = {FILE: _read_file(path)}
+        files = {FILE: _read_file(path)} | _own_beside(path)
     if b"\0" in files[FILE]:
         raise Unreadable(f"{path.name} is neither Python source nor a zip")
     return files
+
+
+def _own_beside(path: Path) -> dict[str, bytes]:
+    """The Python files of a student's folder that were not handed out; nothing beside another file."""
+    listed = path.parent / HANDED_OUT
+    if path.name != FILE or not listed.is_file():
+        return {}
+    handed_out = set(listed.read_text("utf-8").splitlines())
+    found = {each.relative_to(path.parent).as_posix(): each for each in _python_files(path.parent)}
+    return {name: _read_file(each) for name, each in found.items() if name not in handed_out}
 
 
 def _home(names: Iterable[str]) -> str:

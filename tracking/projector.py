@@ -42,7 +42,7 @@ def write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genre
     write_whole("".join(f"{line}\n" for line in lines).encode(), folder / LABELS)
     config = ProjectorConfig()
     for name, table in tables.items():
-        values = table.detach().cpu()[shown].numpy().astype("<f4")
+        values = table.detach().float().cpu()[shown].numpy().astype("<f4")
         path = f"{name.replace(', ', '_')}.bytes"
         write_whole(values.tobytes(), folder / path)
         config.embeddings.add(tensor_name=name, tensor_path=path, tensor_shape=values.shape, metadata_path=LABELS)

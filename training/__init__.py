@@ -26,5 +26,6 @@
     devices.py       the device, the number of threads, and what makes runs repeat
     seeds.py         one seed for everything that is random
 
-``train.py`` takes these steps, epoch after epoch.
+``train.py`` takes these steps, epoch after epoch. A student's folder has the plain step alone: no step_factory.py, and
+none of the files with other steps.
 """

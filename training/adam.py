@@ -21,8 +21,15 @@ def flatten(model: nn.Module) -> nn.Parameter:
 
     Returns:
         (number of parameters,) the vector whose slices the network's parameters now are; its gradient is zero.
+
+    Raises:
+        ValueError: the parameters are of several types.
     """
     parameters = parts.parameters(model)
+    types = {parameter.dtype for parameter in parameters}
+    if len(types) > 1 or parameters[0].is_complex():
+        found = ", ".join(sorted(map(str, types)))
+        raise ValueError(f"models.py has parameters of {found}: expected one type of floating-point numbers")
     flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
     flat.grad = torch.zeros_like(flat)
     for parameter, values, gradient in zip(parameters, slices(model, flat.data), slices(model, flat.grad), strict=True):

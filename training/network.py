@@ -73,17 +73,19 @@ class NetworkSettings:
                 model = _construct(network, num_users, num_items, self)
                 if not isinstance(model, nn.Module):
                     raise NetworkError(f"models.py: {network.__name__} is not an nn.Module: expected it to be one")
+                model.eval()
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    outputs = model.eval()(users, items)
+                    outputs = model(users, items)
+                model.train()
         except MemoryError as error:
             raise ValueError(f"the network does not fit into memory: {_first_line(error)}") from error
-        _check_outputs(outputs, len(users), _blaming_forward(network, returned))
+        check_outputs(outputs, len(users), _blaming_forward(network, returned))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise NetworkError(
                 "models.py: MultiTaskNet has no parameters to train: expected embeddings and layers that are "
                 "attributes of the nn.Module"
             )
-        return model.train()
+        return model
 
     def _shapes(self, num_users: int, num_items: int) -> list[tuple[int, int]]:
         return [(num_users, self.embedding_dim), (num_items, self.embedding_dim)]
@@ -162,7 +164,7 @@ def _recorded(network: type) -> Iterator[Returned]:
             setattr(network, name, function)
 
 
-def _check_outputs(outputs: Any, batch: int, blamed: Callable[[str], str]) -> None:
+def check_outputs(outputs: Any, batch: int, blamed: Callable[[str], str] = "models.py: forward {}".format) -> None:
     """Raise NetworkError unless these are two float tensors of shape (batch,)."""
     if not isinstance(outputs, tuple | list) or len(outputs) != 2:
         raise NetworkError(blamed(f"returned {_kind_of(outputs)}: expected two tensors, predictions and score"))

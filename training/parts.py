@@ -52,7 +52,7 @@ def item_tables(model: nn.Module) -> dict[str, Tensor]:
 
 
 def has_shared_tables(model: nn.Module) -> bool:
-    return hasattr(model, "U")
+    return isinstance(getattr(model, "U", None), nn.Embedding)
 
 
 def embedding(model: nn.Module, name: str) -> nn.Embedding:
@@ -81,9 +81,10 @@ def embeddings(model: nn.Module) -> list[nn.Embedding]:
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
-    """All parameters, each once, in the order of training: those of ``embeddings``, then all others."""
+    """All parameters but whole numbers, each once, in the order of training: those of ``embeddings``, then others."""
     first = (parameter for each in embeddings(model) for parameter in each.parameters())
-    return list(dict.fromkeys([*first, *model.parameters()]))
+    every = dict.fromkeys([*first, *model.parameters()])
+    return [parameter for parameter in every if parameter.is_floating_point() or parameter.is_complex()]
 
 
 def _homeworks(model: nn.Module) -> Iterator[nn.Embedding]:

@@ -1,15 +1,18 @@
 """The rehearsal: before a run, each fast way that it would use has to agree with the plain way.
 
-A fast way states again what models.py and ``steps.py`` say. It is tried on a small network of the same class, with
-random numbers in all parameters, because biases that start at 0 would hide a mistake. Rounding of float32 is allowed,
-and no more. Where the two differ, or the fast way raises an error, the plain way is taken.
+A fast way states again what models.py and ``steps.py`` say. Both take three steps on a network of the same class and of
+at most LARGEST users and items: once from its own start, and once with random numbers in all parameters and in the
+midst of training, because biases that start at 0 and rates that fall would hide a mistake. Rounding of float32 is
+allowed, and no more. Where the two differ, or the fast way raises an error, or the plain way keeps something that the
+fast one does not know of, the plain way is taken.
 """
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +26,14 @@ from training.sampling import Sampler
 from training.steps import Step, Weights
 from training.watched import Watched
 
-NUM_USERS, NUM_ITEMS, BATCH = 24, 40, 64
-EXAMPLES = 2 * BATCH + 37  # two full batches and a short one; in each, IDs repeat
+LARGEST = 2000  # users, and items: MovieLens 100K has fewer of both
+BATCH, PAIRS = 64, 4096  # examples in a batch, and at most so many pairs of one and a negative
+MIDST = 10_000  # steps taken before, as far as Adam knows
 LEARNING_RATE = 1e-4  # small, because where a gradient is all rounding Adam's step has either sign
 TOLERANCE, LATER_TOLERANCE = 3e-5, 5e-4  # to the largest element; in the first step, and after steps of either sign
-CLEAR, STEP_TOLERANCE = 1e-3, 0.02  # where a gradient is that large, relative to the largest, how far steps may differ
+CLEAR, STEP_TOLERANCE = 0.03, 2e-3  # where a gradient is that large, relative to the largest, how far steps may differ
 ROUNDING = 4e-7  # of a parameter in three steps, relative: a few units in the last place of float32
-SPREAD = 4.0  # every other row of a table is that many times larger, so that a bounded output shows
+SPREAD = (1.0, 4.0, 0.05)  # sizes of a table's rows in turn, so that a bounded output shows
 
 
 class Way(NamedTuple):
@@ -50,13 +54,13 @@ class _Outcome(NamedTuple):
 
 
 class Rehearsal:
-    """Small networks like the one that will be trained, and ways of training and ranking compared on them.
+    """Networks like the one that will be trained, and ways of training and ranking compared on them.
 
     Args:
         model: the network that will be trained; it is not changed.
         num_users, num_items: its sizes.
-        make: makes a network of the same class for other sizes. Without it, and where the class cannot be that small,
-            copies of the network serve.
+        make: makes a network of the same class for other sizes. Without it, and where the class cannot be made, copies
+            of the network serve.
         group: the processes that train together. All of them rehearse and come to the same decision.
     """
 
@@ -68,63 +72,88 @@ class Rehearsal:
         make: Callable[[int, int], nn.Module] | None = None,
         group: Group = ALONE,
     ) -> None:
-        self.group = group
+        self.model, self.group, self.all_items = model, group, num_items
         self.device = next(model.parameters()).device
         self.trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-        self.num_users, self.num_items = NUM_USERS, NUM_ITEMS
-        self.original = None if make is None else self._small(make)
-        if self.original is None:
-            self.num_users, self.num_items = num_users, num_items
-            with contextlib.suppress(Exception):  # whatever cannot be copied in somebody's network
-                self.original = deepcopy(model)
+        self.num_users, self.num_items = min(num_users, LARGEST), min(num_items, LARGEST)
+        self._make = make
+        if make is not None and not self._can_be_made():
+            self._make, self.num_users, self.num_items = None, num_users, num_items
+        self._random: dict[str, Tensor] = {}
+        self.attributes = self.buffers = ""  # of the network, that the plain way changes
 
-    def _small(self, make: Callable[[int, int], nn.Module]) -> nn.Module | None:
-        """Make a small network, or return None where the class cannot be made, copied, run or trained at that size."""
+    def _can_be_made(self) -> bool:
         try:
-            with _quietly():
-                small = make(NUM_USERS, NUM_ITEMS).to(self.device)
-                users = torch.arange(NUM_USERS, device=self.device)
-                copy = deepcopy(small)
-                predictions, score = copy(users, users)
-                (predictions + score).sum().backward()
-                ByForward(copy, NUM_ITEMS).pairs(users, users)
-        except Exception:
-            return None
-        return small if dict(small.named_parameters()).keys() == self.trained.keys() else None
+            return {name for name, _ in self.network().named_parameters()} == self.trained.keys()
+        except Exception:  # whatever somebody's constructor or forward does at this size
+            return False
 
-    def network(self) -> nn.Module:
-        """Make a network; all have the same random numbers in their parameters."""
-        made = deepcopy(self.original)
-        if made is None:
-            raise LookupError("models.py makes a network that cannot be copied")
-        generator = torch.Generator().manual_seed(0)
-        tables = {table.weight for table in parts.embeddings(made)}
+    def network(self, random: bool = False) -> nn.Module:
+        """Make a network, each time the same: as it starts, or with random numbers in all parameters.
+
+        Raises:
+            LookupError: the network can be neither made again nor copied.
+        """
+        with _quietly():
+            torch.manual_seed(0)
+            if self._make is not None:
+                made = self._make(self.num_users, self.num_items).to(self.device)
+            elif any(_has_hooks(parameter) for parameter in self.model.parameters()):
+                raise LookupError("models.py has hooks on its parameters, which copies of the network lack")
+            else:
+                try:
+                    made = deepcopy(self.model)
+                except Exception as error:
+                    raise LookupError("models.py makes a network that cannot be copied") from error
+            users = torch.zeros(2, dtype=torch.int64, device=self.device)
+            ByForward(made, self.num_items).pairs(users, users)  # lazy layers get their shapes from what they read
+        if random:
+            self._randomize(made)
         for name, parameter in made.named_parameters():
-            values = torch.randn(parameter.shape, generator=generator)
-            if parameter in tables:
-                values *= 1.2 / values.shape[1] ** 0.25  # products of two rows then do not grow with their length
-                values[::2] *= SPREAD
-            elif values.dim() > 1:
-                values *= 1.5 / values.shape[1] ** 0.5
-            parameter.data.copy_(values)
             parameter.requires_grad_(self.trained[name])
         return made
 
-    def take_plainly(self, plain: Way, weights: Weights, candidates: int = 1) -> None:
+    def _randomize(self, made: nn.Module) -> None:
+        if not self._random:
+            generator = torch.Generator().manual_seed(0)
+            tables = {table.weight for table in parts.embeddings(made)}
+            for name, parameter in made.named_parameters():
+                values = torch.randn(parameter.shape, generator=generator)
+                if parameter in tables:
+                    values *= 1.2 / values.shape[1] ** 0.25  # products of two rows then do not grow with their length
+                    values *= torch.tensor(SPREAD)[torch.arange(len(values)) % len(SPREAD)].unsqueeze(1)
+                elif values.dim() > 1:
+                    values *= 1.5 / values.shape[1] ** 0.5
+                self._random[name] = values
+        for name, parameter in made.named_parameters():
+            if parameter.is_floating_point():
+                parameter.data.copy_(self._random[name])
+
+    def take_plainly(self, plain: Way, weights: Weights, negatives: int = 1, drawn_by_step: bool = False) -> None:
         """Take the steps that define a way of training, so that what fails in them fails before anything is written.
 
         Args:
             plain: the plain way.
             weights: λ_F and λ_R of the run.
-            candidates: negatives drawn for each example, as for ``Sampler``.
+            negatives: candidates for the negative of each example.
+            drawn_by_step: whether the step draws them.
 
         Raises:
             NetworkError: models.py fails, or no gradient can be computed.
         """
-        self._plain, self._weights, self._candidates = plain, weights, candidates
-        self._expected: _Outcome | None = None
+        self._plain, self._weights, self._candidates = plain, weights, 0 if drawn_by_step else negatives
+        self._batch = max(8, min(BATCH, PAIRS // negatives))
+        self._expected: list[_Outcome] = []
         try:
-            self._expected = self._outcome(plain, weights) if self.original is not None else None
+            for batch in (3, 300):  # in train mode; in eval mode it was looked at where the network was made
+                users = torch.arange(batch, device=self.device)
+                with _quietly(), torch.no_grad():
+                    outputs = self.network()(users % self.num_users, users % self.num_items)
+                network.check_outputs(outputs, batch)
+            self._expected = [self._outcome(plain, weights, random, watch=True) for random in (False, True)]
+        except LookupError as error:
+            if type(error) is not LookupError:  # an IndexError or a KeyError
+                raise network.located(error) or error from error
         except Exception as error:
             raise network.located(error) or error from error
 
@@ -135,32 +164,45 @@ class Rehearsal:
             What differs first, or why the way does not fit the network, or None where it may be used.
         """
         try:
-            got = self._outcome(fast, self._weights)
-            assert self._expected is not None
-            found = _first_difference(self._expected, got)
-            if found is not None and found.startswith("∂L"):
-                for loss, alone in (("F", Weights(1.0, 0.0)), ("R", Weights(0.0, 1.0))):
-                    if _first_difference(*(self._outcome(way, alone) for way in (self._plain, fast))) == found:
-                        found = found.replace("∂L", f"∂L_{loss}")
-                        break
+            found = next(filter(None, self._differences(fast)), None)
             reason = found and f"models.py or training/steps.py gives another {found} than the {fast.name}"
+            if self.attributes or self.buffers:
+                reason = f"models.py or training/steps.py keeps {self.attributes or self.buffers} from step to step"
         except LostProcess:
             raise
         except Exception as error:
             reason = _raised(error, fast.name)
         return self._agreed(reason)
 
+    def _differences(self, fast: Way) -> Iterator[str | None]:
+        for random in (False, True):
+            got = self._outcome(fast, self._weights, random)
+            found = _first_difference(self._expected[random], got)
+            if found is not None and found.startswith("∂L"):
+                for loss, alone in (("F", Weights(1.0, 0.0)), ("R", Weights(0.0, 1.0))):
+                    if _first_difference(*(self._outcome(way, alone, random) for way in (self._plain, fast))) == found:
+                        found = found.replace("∂L", f"∂L_{loss}")
+                        break
+            yield found
+
     def ranking_difference(self, fast: Callable[[nn.Module, int], ByForward]) -> str | None:
         """Compare all items' scores with those of ``forward``; returns why they cannot be used, or None."""
-        users = torch.arange(min(self.num_users, NUM_USERS), device=self.device)
+        reason = None
         try:
-            with _quietly(), torch.no_grad():
-                made = self.network()
-                expected = ByForward(made, self.num_items).predict_all_items(users)
-                same = _close(fast(made, self.num_items).predict_all_items(users), expected)
-            reason = None if same else "models.py gives other predictions than u · q + b"
+            for model, num_items in ((self.model, self.all_items), (self.network(random=True), self.num_items)):
+                if model is not self.model:
+                    for buffer in model.buffers():  # what it will hold after training
+                        if buffer.is_floating_point():
+                            buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(0)) + 0.5)
+                users = torch.tensor([0, self.num_users // 2, self.num_users - 1], device=self.device)
+                with _quietly(), torch.no_grad():
+                    expected = ByForward(model, num_items).predict_all_items(users)
+                    same = _close(fast(model, num_items).predict_all_items(users), expected)
+                reason = reason or (None if same else "models.py gives other predictions than u · q + b")
         except Exception as error:
             reason = _raised(error, "matrix product")
+        if self.attributes:
+            reason = f"models.py or training/steps.py keeps {self.attributes} from step to step"
         return self._agreed(reason)
 
     def _agreed(self, reason: str | None) -> str | None:
@@ -168,34 +210,82 @@ class Rehearsal:
         objections = self.group.add_up(torch.tensor([float(reason is not None)]))
         return reason or ("it differs in another process" if objections.item() > 0 else None)
 
-    def _outcome(self, way: Way, weights: Weights) -> _Outcome:
+    def _outcome(self, way: Way, weights: Weights, random: bool, watch: bool = False) -> _Outcome:
         with _quietly():
-            torch.manual_seed(0)
-            model = self.network()
+            model = self.network(random)
             adam = start_adam(flatten(model), LEARNING_RATE)
+            adam.steps_taken.fill_(MIDST if random else 0)
             train, generator = self._interactions(), torch.Generator(self.device).manual_seed(0)
-            sampler = Sampler(train, BATCH, generator, self._candidates)
+            sampler = Sampler(train, self._batch, generator, self._candidates)
+            torch.manual_seed(0)
             step = way.make(model, adam, weights, Watched(train), generator)
-            order = torch.arange(EXAMPLES, device=self.device)
-            losses = [step.run(sampler.triples(order[:BATCH]), BATCH)]
+            before = _kept(model, step) if watch else {}
+            first, others = torch.arange(len(train), device=self.device).tensor_split([self._batch])
+            losses = [step.run(sampler.triples(first), self._batch)]
             vectors = [adam.first_moment / (1 - BETAS[0])]
-            losses.append(step.run(sampler.triples(order[BATCH:]), BATCH))
+            losses.append(step.run(sampler.triples(others), self._batch))
             vectors += [adam.first_moment, adam.second_moment, adam.flat.detach()]
+            for name, value in (_kept(model, step) if watch else {}).items():
+                if name not in before or not _same(before[name], value):
+                    self.buffers, self.attributes = (
+                        (name, self.attributes) if name in dict(model.named_buffers()) else (self.buffers, name)
+                    )
             return _Outcome(torch.cat(losses), *(_by_name(model, vector) for vector in vectors))
 
     def _interactions(self) -> Interactions:
+        """Draw two full batches and a short one, of IDs from everywhere, many of them repeated."""
         generator = torch.Generator().manual_seed(1)
-        users = torch.randint(min(self.num_users, NUM_USERS), (EXAMPLES,), generator=generator)
-        items = torch.randint(min(self.num_items, NUM_ITEMS), (EXAMPLES,), generator=generator)
-        ratings = torch.randint(1, 6, (EXAMPLES,), generator=generator).float()
+
+        def draw(count: int) -> Tensor:
+            ids = torch.randint(count, (5 * self._batch // 2,), generator=generator)
+            ids[::2] %= 12
+            ids[:2] = torch.tensor([0, count - 1])
+            return ids
+
+        users, items = draw(self.num_users), draw(self.num_items)
+        ratings = torch.randint(1, 6, users.shape, generator=generator).float()
         return Interactions(users, items, ratings, self.num_users, self.num_items).to(self.device)
+
+
+def _has_hooks(parameter: nn.Parameter) -> bool:
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
+def _kept(model: nn.Module, step: Step) -> dict[str, Any]:
+    """What a network and a step keep besides parameters, by name: buffers, and attributes of their own."""
+    torchs = vars(nn.Module()).keys()
+    kept: dict[str, Any] = {f"EagerStep.{name}": _seen(value) for name, value in vars(step).items()}
+    for place, module in model.named_modules():
+        own = vars(module).items()
+        kept |= {f"{place}.{name}".lstrip("."): _seen(value) for name, value in own if name not in torchs}
+    return kept | {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def _seen(value: Any) -> Any:
+    """What can be compared later, when the value itself has changed."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, list | dict | set | tuple):
+        return len(value)
+    return value if isinstance(value, int | float | str | None) else id(value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return type(one) is type(other) and bool(one == other)
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Leave torch's random numbers as they are, and drop what models.py prints."""
-    with torch.random.fork_rng(range(torch.cuda.device_count())), contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """Leave torch's random numbers as they are, and drop what models.py prints and logs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
@@ -239,4 +329,5 @@ def _raised(error: Exception, name: str) -> str:
     """Why a fast way does not fit the network."""
     if type(error) is LookupError:
         return str(error)
-    return f"the {name} does not fit models.py ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+    said = f": {str(error).splitlines()[0]}" if str(error) else ""
+    return f"the {name} does not fit models.py ({type(error).__name__}{said})"

@@ -33,7 +33,10 @@ class ByTables(ByForward):
 
 
 def fastest(model: nn.Module, num_items: int, rehearsal: Rehearsal) -> tuple[ByForward, str]:
-    """Return ``ByTables`` where it agrees with ``forward``, else ``ByForward`` and a line that says why."""
+    """Return ``ByTables`` where it agrees with ``forward``, else ``ByForward`` and a line that says why.
+
+    Where the network is trained, its rehearsal has taken steps before.
+    """
     reason = rehearsal.ranking_difference(ByTables)
     if reason is None:
         return ByTables(model, num_items), ""

@@ -50,6 +50,11 @@ class Weights(NamedTuple):
     regression: float
 
 
+def joint_loss(factorization: Tensor, regression: Tensor, weights: Weights) -> Tensor:
+    """Compute L = λ_F · L_F + λ_R · L_R, from () L_F and L_R to ()."""
+    return weights.factorization * factorization + weights.regression * regression
+
+
 class Triples(NamedTuple):
     """An epoch's training examples in the order of training: aligned (n,) tensors on the network's device.
 
@@ -90,7 +95,7 @@ class EagerStep:
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """Take one step on a batch of triples; returns (2,) L_F and L_R before it."""
         factorization, regression = self.losses(users, items, negatives, ratings)
-        self.update(self.weights.factorization * factorization + self.weights.regression * regression)
+        self.update(joint_loss(factorization, regression, self.weights))
         return torch.stack([factorization.detach(), regression.detach()]).float()
 
     def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:

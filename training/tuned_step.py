@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from training import parts
 from training.adam import AdamState, adam_update
 from training.recipe import Recipe
-from training.steps import EagerStep, Weights, bpr_loss, regression_loss
+from training.steps import EagerStep, Weights, bpr_loss, joint_loss, regression_loss
 from training.watched import Watched
 
 
@@ -106,7 +106,7 @@ class TunedStep(EagerStep):
         with torch.set_grad_enabled(self.weights.factorization > 0):  # else it is computed to be shown
             factorization = self._factorization_loss(users, batch, negatives)
         regression = regression_loss(batch.ratings(), ratings)
-        self.update(self.weights.factorization * factorization + self.weights.regression * regression)
+        self.update(joint_loss(factorization, regression, self.weights))
         return torch.stack([factorization.detach(), regression.detach()])
 
     def _factorization_loss(self, users: Tensor, batch: "TableBatch | ForwardBatch", candidates: Tensor) -> Tensor:

@@ -98,6 +98,50 @@ class Random(Edited):
         return functional.dropout(p, 0.1, self.training)
 
 
+class AtItsStartAlone(Edited):
+    """Only visible where a score is near 0."""
+
+    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return torch.where(r.abs() < 0.05, 1 + r, r)
+
+
+class ForItemsAbove60(Edited):
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return torch.where(items > 60, 5 * p, p)
+
+
+class Counts(Edited):
+    """Only visible after ten steps."""
+
+    calls = 0
+
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        self.calls += 1
+        return 5 * p if self.calls > 20 else p
+
+
+class Remembers(Edited):
+    """Keeps a running mean in a buffer, for evaluation."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items)
+        self.register_buffer("mean", torch.zeros(num_items))
+
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        mean = self.get_buffer("mean")
+        if self.training:
+            mean[items] += 0.1
+        return p if self.training else p + mean[items]
+
+
+class Hooked(MultiTaskNet):
+    """Cuts a gradient by a hook."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items)
+        self.U.weight.register_hook(lambda gradient: gradient.clamp(-1e-6, 1e-6))
+
+
 class Elsewhere(nn.Module):
     """The whole contract, and nothing of the homework's names."""
 
@@ -118,6 +162,9 @@ def trainer(split: Split, network: Callable[[int, int], nn.Module], **settings: 
     return Trainer(net, train, Settings(batch_size=64, **settings), 3, make=network)
 
 
+KEEPS = "training with the eager step: models.py or training/steps.py keeps "
+HOOKS = "models.py has hooks on its parameters, which copies of the network lack"
+RANKED = "training with the eager step", "ranking with forward"
 PLAIN = "training with the eager step: models.py or training/steps.py gives another "
 RANKS = "ranking with forward: models.py gives other predictions than u · q + b"
 
@@ -125,14 +172,19 @@ RANKS = "ranking with forward: models.py gives other predictions than u · q + b
 @pytest.mark.parametrize(
     ("network", "says"),
     [
-        (WithoutBias, [f"{PLAIN}L_F than the fused step", RANKS]),
+        (WithoutBias, [f"{PLAIN}∂L_F/∂B than the fused step", RANKS]),
         (BiasTeachesNothing, [f"{PLAIN}∂L_F/∂B than the fused step"]),
         (TwiceTheSlope, [f"{PLAIN}∂L_R/∂U than the fused step"]),
         (Bounded, [f"{PLAIN}L_F than the fused step", RANKS]),
         (NoStars, [f"{PLAIN}L_R than the fused step"]),
         (InTrainingAlone, [f"{PLAIN}L_F than the fused step"]),
         (InEvaluationAlone, [RANKS]),
-        (Random, [f"{PLAIN}L_F than the fused step"]),
+        (Random, [f"{PLAIN}∂L_F/∂U than the fused step"]),
+        (AtItsStartAlone, [f"{PLAIN}L_R than the fused step"]),
+        (ForItemsAbove60, [f"{PLAIN}L_F than the fused step", RANKS]),
+        (Counts, [f"{KEEPS}calls from step to step", f"{KEEPS}calls from step to step".replace(*RANKED)]),
+        (Remembers, [f"{KEEPS}mean from step to step", RANKS]),
+        (Hooked, [f"{PLAIN}∂L_F/∂U than the fused step"]),
         (Elsewhere, ["training with the eager step: models.py has no nn.Embedding U or U_fact",
                      "ranking with forward: models.py has no nn.Embedding U or U_fact"]),
     ],
@@ -184,9 +236,16 @@ def test_a_step_of_another_length_is_seen_and_the_joint_loss(split: Split, monke
         assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}∂L_F/∂U than the fused step"]
 
     def longer(self: EagerStep, loss: Tensor) -> None:
-        self.adam = self.adam._replace(learning_rate=1.1 * rehearsal.LEARNING_RATE)
+        self.adam = self.adam._replace(learning_rate=1.01 * rehearsal.LEARNING_RATE)
         update(self, loss)
 
+    def falling(self: EagerStep, loss: Tensor) -> None:
+        rate = rehearsal.LEARNING_RATE * 0.9999 ** self.adam.steps_taken.item()
+        self.adam = self.adam._replace(learning_rate=rate)
+        update(self, loss)
+
+    monkeypatch.setattr(EagerStep, "update", falling)
+    assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
     monkeypatch.setattr(EagerStep, "update", longer)
     assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
 
@@ -202,7 +261,7 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
 
     assert step(MultiTaskNet) == (TableBatch, True, [])
     batch, own, notices = step(WithoutBias)
-    assert (batch, own, notices[0]) == (ForwardBatch, False, f"{PLAIN}L_F than the tuned step")
+    assert (batch, own, notices[0]) == (ForwardBatch, False, f"{PLAIN}∂L_F/∂B than the tuned step")
     monkeypatch.setattr("training.tuned_step.bpr_loss", logistic)
     batch, own, notices = step(MultiTaskNet)
     assert (batch, own) == (TableBatch, False)
@@ -281,16 +340,6 @@ class Loud(MultiTaskNet):
         return super().forward(user_ids, item_ids)
 
 
-class OnlyLarge(MultiTaskNet):
-    """Cannot be made small."""
-
-    def __init__(self, num_users: int, num_items: int) -> None:
-        super().__init__(num_users, num_items)
-        self.register_buffer("weights", torch.ones(90)[torch.arange(num_items) + 90 - num_items])
-        if num_items < 90:
-            raise ValueError("too small")
-
-
 class Uncopyable(MultiTaskNet):
     def __deepcopy__(self, memo: object) -> nn.Module:
         raise TypeError("no copies")
@@ -312,15 +361,17 @@ def test_rehearsing_prints_nothing_and_moves_no_random_numbers(
 @pytest.mark.parametrize(
     ("network", "step", "says"),
     [
-        (OnlyLarge, FusedStep, []),
+        (MultiTaskNet, FusedStep, []),
+        (Hooked, EagerStep, [f"training with the eager step: {HOOKS}", f"ranking with forward: {HOOKS}"]),
         (Uncopyable, EagerStep, ["training with the eager step: models.py makes a network that cannot be copied",
                                  "ranking with forward: models.py makes a network that cannot be copied"]),
     ],
 )  # fmt: skip
-def test_a_network_that_cannot_be_small_is_copied_and_one_that_cannot_be_copied_is_taken_plainly(
+def test_without_a_way_to_make_it_a_network_is_copied_and_one_that_cannot_be_copied_is_taken_plainly(
     network: Callable[[int, int], nn.Module], step: type, says: list[str], split: Split
 ) -> None:
-    found = trainer(split, network)
+    train, _ = split
+    found = Trainer(network(60, 90), train, Settings(), 3)
     assert (type(found.step), found.notices) == (step, says)
     found.run_epoch()
 
