@@ -57,6 +57,7 @@ SHORTENED = {
     "python benchmarks/optimizers.py --sizes 10m --epochs 4 --seeds 1": " --sizes 100k --epochs 1",
     "python benchmarks/reading.py --train": " --ratings 2000",
     "python handout.py student homework.zip": "",
+    "python handout.py student homework/": "",
     "python handout.py autograder autograder.zip": "",
     "python -m pytest tests/course tests/grading": " --collect-only -p no:cacheprovider",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",

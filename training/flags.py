@@ -80,7 +80,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--seed", type=int, default=0, help="of the split, the weights, the shuffles and the negatives (%(default)s)")
     flag("--resume", action="store_true", help="go on with the run in the log directory from its checkpoint")
     flag("--device", default="auto", help="cuda, mps, cpu, or auto: the first of these that is there (auto)")
-    flag("--eager", action="store_true", help="train with the plain step, by autograd: the same numbers, slower")
+    flag("--eager", action="store_true", help="train with the plain step, the definition: the same numbers, slower")
     flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
     flag("--preset", choices=PRESETS, default="homework", help="values of the flags that are not given (homework)")
     _add_ingredients(parser)
