@@ -64,7 +64,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     ids = ", ".join(check.id for check in RUBRIC)
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"run only these: {ids}")
     flag = parser.add_argument
-    flag("--hidden", action="store_true", help="the hidden checks too: 14 points")
+    flag("--hidden", action="store_true", help="the hidden checks too")
     flag("--submission", type=Path, nargs="+", action="extend", metavar="PATH", help="a models.py, or a folder or zip")
     flag("--csv", type=Path, metavar="FILE", help="write the points here, a row a submission")
     rerun = "grade what is not in this table or could not be graded, and complete it (in --csv, where that is given)"

@@ -98,7 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
         if (HERE / ANSWERS).is_file():
             files[ANSWERS] = (HERE / ANSWERS).read_bytes()
         answers = files.get(ANSWERS, b"").decode("utf-8", "replace")
-        missing = [*failed_checks(), *unanswered(answers), *missing_experiments()]
+        unwritten = unanswered(answers) if ANSWERS in files else [f"the file {ANSWERS}"]
+        missing = [*failed_checks(), *unwritten, *missing_experiments()]
         write_zip(files, HERE / SUBMISSION)
     except (ValueError, OSError) as error:
         return command.fail("hand_in.py", error)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from metrics import ByForward
 from training import parts
 from training.scoring import ByTables
-from training.steps import bpr_loss, regression_loss
+from training.steps import Weights, bpr_loss, joint_loss, regression_loss
 
 STEPS, LEARNING_RATE = 100, 0.05
 SMALLEST_VARIANCE = 1e-6
@@ -27,7 +27,7 @@ class NewUser:
         recommender: of the network; where it ranks by tables, so does this.
 
     Raises:
-        LookupError: the network has no tables of the homework's names.
+        LookupError: the network has no tables of the homework's names, or reads more of a user than these.
     """
 
     def __init__(self, recommender: ByForward) -> None:
@@ -36,6 +36,17 @@ class NewUser:
         self.every = torch.arange(recommender.num_items)
         tables = {module: name for name, module in model.named_modules()}
         self.names = [f"{tables[table]}.weight" for table in self.tables]
+        self._check_last_user()
+
+    @torch.no_grad()
+    def _check_last_user(self) -> None:
+        """Raise LookupError unless the last user's embeddings give what the network predicts for the last user."""
+        last, items = self.tables[0].num_embeddings - 1, self.every[:100]
+        expected = self.recommender.pairs(torch.full_like(items, last), items)
+        found = (self._forward(name, table.weight[last], items)[k]
+                 for k, (name, table) in enumerate(zip(self.names, self.tables, strict=True)))  # fmt: skip
+        if not all(torch.allclose(*both, rtol=1e-4, atol=1e-5) for both in zip(found, expected, strict=True)):
+            raise LookupError(f"models.py reads more of a user than the embedding {self.names[0]}")
 
     def predictions(self, u: Tensor) -> Tensor:
         """Compute p of all items, equation 1: (d,) → (num_items,)."""
@@ -87,7 +98,8 @@ def fold_in(
         bpr = bpr_loss(p[items].unsqueeze(1) / temperature, p / temperature)
         mse = regression_loss(user.score(u_reg, items), ratings)
         prior = torch.stack([((row - mean).square() / variance).sum() for row, mean, variance in own.values()]).sum()
-        loss = len(items) * (factorization_weight * bpr + regression_weight * mse) + PRIOR * prior
+        joint = joint_loss(bpr, mse, Weights(factorization_weight, regression_weight))
+        loss = len(items) * joint + PRIOR * prior
         for row, gradient in zip(rows, torch.autograd.grad(loss, rows), strict=True):  # the network gets none
             row.grad = gradient
         adam.step()

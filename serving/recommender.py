@@ -316,7 +316,7 @@ def _asking(what: str) -> Iterator[None]:
     try:
         yield
     except LookupError as error:
-        raise ValueError(f"{error}, which {what} need") from None
+        raise ValueError(f"there are no {what}: {error}") from None
 
 
 def _named(ids: Tensor | tuple[str, ...], rows: Tensor) -> list[int] | list[str]:

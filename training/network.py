@@ -80,6 +80,12 @@ class NetworkSettings:
         except MemoryError as error:
             raise ValueError(f"the network does not fit into memory: {_first_line(error)}") from error
         check_outputs(outputs, len(users), _blaming_forward(network, returned))
+        layers = returned.get(name := "init_mlp_layers")
+        if isinstance(layers, list | tuple) and not {*layers} <= {*model.modules()}:
+            what = (
+                f"returned {_kind_of(layers)}, whose layers would not be trained: expected nn.Sequential or ModuleList"
+            )
+            raise NetworkError(_blame(name, what, _first_line_of(getattr(network, name))))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise NetworkError(
                 "models.py: MultiTaskNet has no parameters to train: expected embeddings and layers that are "
@@ -229,14 +235,15 @@ def located(error: Exception) -> NetworkError | None:
 
 def _line_of(error: BaseException) -> str:
     """Describe an error with the last line of models.py that led to it, and the exercise which that belongs to."""
-    said = f"{type(error).__name__}: {_first_line(error)}"
+    said = ": ".join(filter(None, (type(error).__name__, _first_line(error))))
     if isinstance(error, SyntaxError):
-        return f"{Path(error.filename or FILE).name}, line {error.lineno}: SyntaxError: {error.msg}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == FILE]
+        return f"{Path(error.filename or FILE).name}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if Path(frame.filename) == FILE]
     if not frames or frames[-1].name == "<module>":
         return f"models.py{f', line {frames[-1].lineno}' if frames else ''}: {said}"
     name = next((frame.name for frame in reversed(frames) if frame.name in EXERCISES), frames[-1].name)
-    unfilled = isinstance(error, NotImplementedError) and name in EXERCISES
+    unfilled = isinstance(error, NotImplementedError) and name in EXERCISES and every[-1] is frames[-1]
     return _blame(name, "is not filled in" if unfilled else f"raised {said}", frames[-1].lineno)
 
 

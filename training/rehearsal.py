@@ -72,7 +72,7 @@ class Rehearsal:
         make: Callable[[int, int], nn.Module] | None = None,
         group: Group = ALONE,
     ) -> None:
-        self.model, self.group, self.all_items = model, group, num_items
+        self.model, self.sizes, self.group = model, (num_users, num_items), group
         self.device = next(model.parameters()).device
         self.trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         self.num_users, self.num_items = min(num_users, LARGEST), min(num_items, LARGEST)
@@ -111,6 +111,7 @@ class Rehearsal:
             self._randomize(made)
         for name, parameter in made.named_parameters():
             parameter.requires_grad_(self.trained[name])
+        made.train()
         return made
 
     def _randomize(self, made: nn.Module) -> None:
@@ -145,10 +146,11 @@ class Rehearsal:
         self._batch = max(8, min(BATCH, PAIRS // negatives))
         self._expected: list[_Outcome] = []
         try:
+            made = self.network()
             for batch in (3, 300):  # in train mode; in eval mode it was looked at where the network was made
                 users = torch.arange(batch, device=self.device)
                 with _quietly(), torch.no_grad():
-                    outputs = self.network()(users % self.num_users, users % self.num_items)
+                    outputs = made(users % self.num_users, users % self.num_items)
                 network.check_outputs(outputs, batch)
             self._expected = [self._outcome(plain, weights, random, watch=True) for random in (False, True)]
         except LookupError as error:
@@ -189,15 +191,15 @@ class Rehearsal:
         """Compare all items' scores with those of ``forward``; returns why they cannot be used, or None."""
         reason = None
         try:
-            for model, num_items in ((self.model, self.all_items), (self.network(random=True), self.num_items)):
-                if model is not self.model:
-                    for buffer in model.buffers():  # what it will hold after training
-                        if buffer.is_floating_point():
-                            buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(0)) + 0.5)
-                users = torch.tensor([0, self.num_users // 2, self.num_users - 1], device=self.device)
+            small = self.network(random=True)
+            for buffer in small.buffers():  # what it will hold after training
+                if buffer.is_floating_point():
+                    buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(0)) + 0.5)
+            for model, sizes in ((small, (self.num_users, self.num_items)), (self.model, self.sizes)):
+                users = torch.tensor([0, sizes[0] // 2, sizes[0] - 1], device=self.device)
                 with _quietly(), torch.no_grad():
-                    expected = ByForward(model, num_items).predict_all_items(users)
-                    same = _close(fast(model, num_items).predict_all_items(users), expected)
+                    expected = ByForward(model, sizes[1]).predict_all_items(users)
+                    same = _close(fast(model, sizes[1]).predict_all_items(users), expected)
                 reason = reason or (None if same else "models.py gives other predictions than u · q + b")
         except Exception as error:
             reason = _raised(error, "matrix product")
@@ -226,10 +228,12 @@ class Rehearsal:
             losses.append(step.run(sampler.triples(others), self._batch))
             vectors += [adam.first_moment, adam.second_moment, adam.flat.detach()]
             for name, value in (_kept(model, step) if watch else {}).items():
-                if name not in before or not _same(before[name], value):
-                    self.buffers, self.attributes = (
-                        (name, self.attributes) if name in dict(model.named_buffers()) else (self.buffers, name)
-                    )
+                if name in before and _same(before[name], value):
+                    continue
+                if name in dict(model.named_buffers()):
+                    self.buffers = name
+                else:
+                    self.attributes = name
             return _Outcome(torch.cat(losses), *(_by_name(model, vector) for vector in vectors))
 
     def _interactions(self) -> Interactions:

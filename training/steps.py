@@ -4,7 +4,7 @@
 
 ``EagerStep`` computes L by the network's ``forward``; autograd and Adam do the rest. It is the definition: a faster
 step is taken only where it agrees with this one at the start of a run, see ``rehearsal.py``. So a change here, or in
-models.py, always shows.
+models.py, shows.
 """
 
 from typing import NamedTuple, Protocol

@@ -89,6 +89,8 @@ class Trainer:
         rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
         way, other = self._way(eager, rehearsal)
         self.recommender, notice = scoring.fastest(model, train.num_items, rehearsal)
+        if group.size > 1:  # whatever somebody's constructor drew
+            model.load_state_dict(group.from_first({name: x.cpu() for name, x in model.state_dict().items()}))
         self.adam = start_adam(flatten(model), settings.learning_rate)
         self.step = way.make(model, self.adam, self.weights, self.watched, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
@@ -133,12 +135,21 @@ class Trainer:
             return plain, ""
         from training import step_factory
 
-        rows = self.train.num_users + self.train.num_items
+        rows, recipe = self.train.num_users + self.train.num_items, settings.recipe
         self.optimizer = step_factory.pick_optimizer(settings.optimizer, rows, self.batch_size)
         steps = settings.epochs * -(-len(self.train) // self.batch_size)
-        plain, others = step_factory.ways_of(self.optimizer, self.device, group, settings.recipe, steps)
-        rehearsal.take_plainly(plain, self.weights, settings.recipe.negatives, settings.recipe.shared_negatives)
-        return step_factory.fastest(rehearsal, plain, () if eager else others)
+        while True:
+            plain, others = step_factory.ways_of(self.optimizer, self.device, group, recipe, steps)
+            try:
+                rehearsal.take_plainly(plain, self.weights, recipe.negatives, recipe.shared_negatives)
+            except RuntimeError as error:  # of SparseAdam, where more than look-ups reads an embedding
+                if self.optimizer == "adam":
+                    raise
+                if settings.optimizer == "lazy_adam":
+                    raise ValueError(f"lazy_adam cannot train the network of models.py: {error}") from error
+                self.optimizer = "adam"
+            else:
+                return step_factory.fastest(rehearsal, plain, () if eager else others)
 
     def _start_at_mean(self) -> None:
         output = [layer for layer in parts.linear_layers(self.model) if layer.out_features == 1]

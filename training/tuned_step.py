@@ -11,7 +11,7 @@ and the derivative of the loss over all candidates (``WeightedLoss``).
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -140,8 +140,12 @@ class TunedStep(EagerStep):
         """Compute L_F of each pair by itself, at the recipe's temperature: two tensors of a shape → that shape."""
         alone = bpr_loss
         for _ in range(positive.dim()):
-            alone = torch.vmap(alone)
-        return alone(positive / self.recipe.temperature, negative / self.recipe.temperature)
+            alone = torch.vmap(alone)  # so that its mean is over one pair
+        try:
+            return alone(positive / self.recipe.temperature, negative / self.recipe.temperature)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"bpr_loss of training/steps.py cannot be taken pair by pair: {reason}") from error
 
     def dropout(self, values: Tensor, probability: float) -> Tensor:
         if probability == 0:
@@ -208,17 +212,15 @@ class ForwardBatch:
 
     def ratings(self) -> Tensor:
         """Compute r̂: (batch,)."""
-        with self._hooks(
-            [module for module in self.step.model.modules() if isinstance(module, nn.ReLU)],
-            lambda _, __, output: self.step.dropout(output, self.step.recipe.dropout),
-        ):
+        layers = [module for module in self.step.model.modules() if isinstance(module, nn.ReLU)]
+        with self._hooks(layers, lambda _, output: self.step.dropout(output, self.step.recipe.dropout)):
             _, score = self._forward(torch.arange(len(self.users), device=self.users.device), self.items, rates=True)
         return score
 
     def _forward(self, places: Tensor, items: Tensor, rates: bool = False) -> tuple[Tensor, Tensor]:
         """Run the network for the users at these places of the batch and as many items."""
 
-        def changed(table: nn.Module, _: Any, output: Tensor) -> Tensor:
+        def changed(table: nn.Module, output: Tensor) -> Tensor:
             rows = output.reshape(len(places), -1)
             if table in self.added:
                 rows = rows + self.added[table][places]
@@ -235,13 +237,23 @@ class ForwardBatch:
 
     @staticmethod
     @contextlib.contextmanager
-    def _hooks(modules: list[nn.Module], change: Any) -> Iterator[None]:
-        handles = [module.register_forward_hook(change) for module in modules]
+    def _hooks(modules: Sequence[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:
+        """Change the outputs of modules, of which at least one has to be called."""
+        called: list[nn.Module] = []
+
+        def hook(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+            called.append(module)
+            return change(module, output)
+
+        handles = [module.register_forward_hook(hook) for module in modules]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+        if modules and not called:
+            kind = type(modules[0]).__name__
+            raise ValueError(f"forward in models.py does not call its {kind}, whose output a flag of this run changes")
 
 
 class TableBatch:

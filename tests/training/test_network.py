@@ -114,6 +114,23 @@ WRONG: dict[str, tuple[str, str]] = {
         changed((MLP, "")),
         f"line {line_of(OURS, 'def init_mlp_layers')}: init_mlp_layers returned None: exercise A2{SEE}",
     ),
+    "a list of layers": (
+        changed(
+            (MLP, "        return layers[:-1]\n"),
+            ("self.mlp_layers(torch.cat", "self.run(torch.cat"),
+            (
+                "    def forward(self",
+                "    def run(self, x):\n        for layer in self.mlp_layers:\n            "
+                "x = layer(x)\n        return x\n\n    def forward(self",
+            ),
+        ),
+        "init_mlp_layers returned a list of 3, whose layers would not be trained: expected nn.Sequential or ModuleList: "
+        "exercise A2, see HOMEWORK.md",
+    ),
+    "a ModuleList that is called": (
+        changed((MLP, MLP.replace("nn.Sequential(*layers[:-1])", "nn.ModuleList(layers[:-1])"))),
+        f'{FORWARD} raised NotImplementedError: Module [ModuleList] is missing the required "forward" function',
+    ),
     "no tables": (changed((BOTH, "        pass\n")), "embeddings returned None: exercise A1, see HOMEWORK.md"),
     "three tables": (
         changed((BOTH, "        return [ScaledEmbedding(num_users, embedding_dim)] * 3\n")),

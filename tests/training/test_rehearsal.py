@@ -142,6 +142,11 @@ class Hooked(MultiTaskNet):
         self.U.weight.register_hook(lambda gradient: gradient.clamp(-1e-6, 1e-6))
 
 
+class ReadsTheWholeTable(Edited):
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return p - self.Q.weight.mean()
+
+
 class Elsewhere(nn.Module):
     """The whole contract, and nothing of the homework's names."""
 
@@ -248,6 +253,17 @@ def test_a_step_of_another_length_is_seen_and_the_joint_loss(split: Split, monke
     assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
     monkeypatch.setattr(EagerStep, "update", longer)
     assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
+
+
+def test_where_more_than_look_ups_reads_a_table_auto_is_dense_adam(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.step_factory.MANY_ROWS", 1)
+    monkeypatch.setattr("training.step_factory.ROWS_A_LOOKUP", 0)
+    assert trainer(split, MultiTaskNet).optimizer == "lazy_adam"
+    assert trainer(split, ReadsTheWholeTable).optimizer == "adam"
+    with pytest.raises(ValueError, match=r"lazy_adam cannot train the network of models\.py: "):
+        trainer(split, ReadsTheWholeTable, optimizer="lazy_adam")
 
 
 def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
