@@ -148,10 +148,7 @@ def forward(ask: Ask, users: Ids, items: Ids, where: str = "") -> tuple[Array, A
 def check_vector(name: str, shape: tuple[int, ...], length: int) -> None:
     """An output of a batch has one number for each pair."""
     causes = {
-        (
-            length,
-            length,
-        ): "every user's with every item's, as u @ q.T, or the bias of shape (batch, 1) added to (batch,)",
+        (length, length): "the product is not row by row, or a bias of shape (batch, 1) is added to (batch,)",
         (length, 1): "a missing squeeze of the last dimension",
         (1, length): "a transposed result",
         (length, DIM): "the product u * q without its sum",

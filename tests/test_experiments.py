@@ -64,6 +64,7 @@ def copy(experiments: Experiments, tmp_path: Path) -> Path:
     return Path(shutil.copytree(experiments.logdir, tmp_path / "run"))
 
 
+@pytest.mark.long
 def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
     logdir, done = experiments
     assert (done.returncode, done.stderr) == (0, "")
@@ -91,6 +92,7 @@ def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
     assert (row["epoch"], row["seeds"]) == ("3.0", "2")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("epochs", [4, 2])
 def test_what_is_finished_is_skipped_and_only_the_epochs_asked_for_count(
     epochs: int, copy: Path, data_dir: Path
@@ -107,6 +109,7 @@ def test_what_is_finished_is_skipped_and_only_the_epochs_asked_for_count(
     assert mean == pytest.approx(sum(mse) / 2, rel=1e-12)
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_before_it_closed_is_gone_on_with(
     experiments: Experiments, copy: Path, data_dir: Path
 ) -> None:
@@ -171,6 +174,7 @@ def test_killed_then_stopped_then_finished_to_the_same_bits(
         assert kill.same_result(logdir / name / "seed=0", experiments.logdir / name / "seed=0")
 
 
+@pytest.mark.long
 def test_runs_that_fail_are_reported_and_the_others_finish(
     experiments: Experiments, copy: Path, data_dir: Path
 ) -> None:
@@ -285,6 +289,7 @@ def test_a_run_has_a_session_of_its_own_and_how_it_died_is_told(tmp_path: Path) 
     assert child.failure() == "epochs is 0: expected at least 1"
 
 
+@pytest.mark.long
 def test_a_terminal_gets_one_bar_for_all(copy: Path, data_dir: Path) -> None:
     shutil.rmtree(copy / FOLDERS[2] / "seed=1")
     leader, follower = pty.openpty()
@@ -306,6 +311,7 @@ def test_a_terminal_gets_one_bar_for_all(copy: Path, data_dir: Path) -> None:
     assert b"test MSE" not in shown  # of a run's own bar
 
 
+@pytest.mark.long
 def test_without_matplotlib_only_the_picture_is_missing(copy: Path, data_dir: Path, tmp_path: Path) -> None:
     (copy / "summary.png").unlink()
     (tmp_path / "matplotlib").mkdir()

@@ -302,6 +302,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
     assert message in errors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", ["--epochs many", "--logdir run/below", "--learning_rate 1e30"])
 def test_a_process_that_cannot_go_on_has_one_line_and_status_2(arguments: str, folder: Path) -> None:
     (folder / "run").write_text("")

@@ -82,9 +82,7 @@ class NetworkSettings:
         check_outputs(outputs, len(users), _blaming_forward(network, returned))
         layers = returned.get(name := "init_mlp_layers")
         if isinstance(layers, list | tuple) and not {*layers} <= {*model.modules()}:
-            what = (
-                f"returned {_kind_of(layers)}, whose layers would not be trained: expected nn.Sequential or ModuleList"
-            )
+            what = f"returned {_kind_of(layers)}, whose layers would not be trained: expected an nn.Sequential"
             raise NetworkError(_blame(name, what, _first_line_of(getattr(network, name))))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise NetworkError(

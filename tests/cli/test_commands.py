@@ -62,6 +62,7 @@ def test_help_on_an_ascii_terminal(name: str) -> None:
     assert done.stdout.isascii()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["main", "grader", "recommend", "experiments", "probes"])
 def test_a_full_disk_is_one_line_on_the_other_stream(name: str) -> None:
     done = run([*COMMANDS[name], "--help"], ">/dev/full")
@@ -75,6 +76,7 @@ def test_what_a_stream_cannot_carry_is_escaped() -> None:
     assert "λ_F, weight of the BPR loss" in utf8.stdout.decode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "redirection",
     [pytest.param(name, marks=pytest.mark.long if name.startswith("errors") else ()) for name in REDIRECTIONS],
@@ -200,6 +202,7 @@ def _something_runs(leader: int) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_the_grader_keeps_its_status_whatever_its_streams_are(tmp_path: Path) -> None:
     (tmp_path / "models.py").write_text("class MultiTaskNet: pass\n")
     for status, arguments in ((0, []), (1, ["--submission", str(tmp_path / "models.py")])):
@@ -262,6 +265,7 @@ def test_a_signal_while_a_command_starts_is_one_line(name: str, message: str) ->
     assert (process.returncode, errors) == (143, f"{message}\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["main", pytest.param("experiments", marks=pytest.mark.exhaustive)])
 def test_a_signal_that_was_ignored_from_the_start_stays_ignored(name: str, tmp_path: Path, data_dir: Path) -> None:
     """As Ctrl-C is by the jobs that a script puts into the background."""

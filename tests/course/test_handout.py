@@ -182,6 +182,7 @@ def test_each_exercise_that_is_filled_in_raises_the_points(tmp_path: Path, data_
         assert (results["score"], results["max_score"]) == (all_points, 14)
 
 
+@pytest.mark.long
 def test_the_grader_in_a_students_folder_sees_the_files_that_the_student_added(tmp_path: Path, data_dir: Path) -> None:
     folder = student_folder(tmp_path / "homework", data_dir)
     fill_in(folder, "A1", "A2", "B")

@@ -148,6 +148,7 @@ def only_index(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
 
 
+@pytest.mark.long
 def test_a_silent_package_index_costs_patience(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 3.0)
     over = threading.Event()

@@ -143,12 +143,15 @@ def test_right(path: Path, pool: Pool) -> None:
     assert contents(path) == before
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(each, marks=pytest.mark.long if "compiled" in each else []) for each in VARIANTS]
+)
 def test_right_variants(variant: str, pool: Pool, tmp_path: Path) -> None:
     path = write(tmp_path, {"models.py": edited(VARIANTS[variant])})
     assert failed(grade(pool, path, QUICK, None)) == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TRAINED_RIGHT)
 def test_right_training(name: str, pool: Pool, course_split: Split) -> None:
     assert failed(grade(pool, RIGHT / name, TRAINING, course_split)) == {}

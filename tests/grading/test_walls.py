@@ -202,6 +202,7 @@ def processes_of(sandbox_folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_no_attack_comes_through(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nor changes a byte, nor leaves a process, nor takes more than its time."""
     folder = tmp_path_factory.mktemp("sandboxes")

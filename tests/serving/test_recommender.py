@@ -106,7 +106,7 @@ def test_what_a_user_rated_highest() -> None:
     assert frame["rating"].tolist() == sorted(one.ratings.ratings[own].tolist(), reverse=True)
 
 
-@pytest.mark.parametrize("by", [ByForward, ByTables])
+@pytest.mark.parametrize("by", [pytest.param(ByForward, marks=pytest.mark.long), ByTables])
 @pytest.mark.parametrize("sharing", [True, False])
 def test_a_user_who_is_folded_in_is_ranked_and_rated_as_well_as_by_training(sharing: bool, by: type[ByForward]) -> None:
     """Five groups of users, who watch what is made for them, and like the even items; the network stays as it was."""

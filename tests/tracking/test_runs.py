@@ -529,6 +529,7 @@ def test_killed_runs_go_on_to_the_same_result(tmp_path: Path, data_dir: Path) ->
     assert (report.corrupt, report.different) == (0, 0)
 
 
+@pytest.mark.long
 def test_a_run_killed_while_it_fetches_the_data_leaves_it_whole_or_absent(tmp_path: Path, wheel: StandIn) -> None:
     """The source is a copy that arrives slowly; kills fall before, in and after it."""
     program = """

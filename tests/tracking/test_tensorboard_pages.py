@@ -41,6 +41,7 @@ const texts = node => node.nodeType === Node.TEXT_NODE ? [node.textContent.trim(
     : [...(node.shadowRoot ? texts(node.shadowRoot) : []), ...[...node.childNodes].flatMap(texts)];
 const [selector, root] = [arguments[0], arguments[1] ?? document.body];
 """
+pytestmark = pytest.mark.long
 
 
 def within(look: Callable[[], T | None], seconds: float = 30.0) -> T:

@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[str, str]] = {
                 "x = layer(x)\n        return x\n\n    def forward(self",
             ),
         ),
-        "init_mlp_layers returned a list of 3, whose layers would not be trained: expected nn.Sequential or ModuleList: "
+        "init_mlp_layers returned a list of 3, whose layers would not be trained: expected an nn.Sequential: "
         "exercise A2, see HOMEWORK.md",
     ),
     "a ModuleList that is called": (

@@ -140,6 +140,7 @@ def test_a_killed_run_is_restarted_and_ends_with_the_same_bits(folder: Path) -> 
     assert kill.same_result(folder / "whole", folder / "part")
 
 
+@pytest.mark.long
 def test_a_killed_process_is_named_and_the_checkpoint_is_whole(folder: Path) -> None:
     process = start(folder, "a", 5000)
     victim = wait_for_a_checkpoint(process, folder / "a")[1]
@@ -177,9 +178,8 @@ def test_a_process_that_hangs_is_named_and_nobody_waits_for_it(rank: int, folder
     assert load(folder / "a") is not None
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 143)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, status: int, folder: Path) -> None:
     process = start(folder, "a", 5000)
     os.kill(wait_for_a_checkpoint(process, folder / "a")[0], number)
