@@ -32,7 +32,7 @@ from tracking.history import EpochMetrics, best_epoch, best_line, check_metrics,
 from training import devices, parts, seeds
 from training.evaluation import SHOWN, Evaluation, check_eval_users
 from training.flags import parse_arguments, recipe_of, settings_of
-from training.network import own_traceback
+from training.network import network_class, own_traceback
 from training.parallel import ALONE, Group, LostProcess
 from training.preparation import Sides, make_network, network_settings, split_in_three
 from training.settings import Settings
@@ -63,6 +63,7 @@ def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Tra
         raise ValueError(f"patience is {options.patience}: expected at least eval_every, which is {options.eval_every}")
     check_eval_users(options.eval_users)
     network = network_settings(options)
+    network_class()  # so that a mistake that keeps it from being imported comes before the ratings are fetched
     data.check_test_fraction(options.test_fraction)
     device = devices.pick_device(options.device)
     if group.rank == 0:

@@ -59,6 +59,7 @@ class Recommender:
         make: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         self.model, self.ratings = model, ratings
+        model.eval()
         rehearsal = Rehearsal(model, ratings.num_users, ratings.num_items, make)
         self.scores, self.notice = scoring.fastest(model, ratings.num_items, rehearsal)
         self.loss = factorization_weight, regression_weight, temperature
@@ -126,7 +127,7 @@ class Recommender:
             Watched(sides.train).fold_into(model)
         weights_and_temperature = options.factorization_weight, options.regression_weight, options.temperature
         make = preparation.network_settings(options).make
-        recommender = cls(model.eval(), known, *weights_and_temperature, make)
+        recommender = cls(model, known, *weights_and_temperature, make)
         recommender.epochs = len(found.history)
         recommender._sides = sides.train, sides.test, options.clamp
         return recommender

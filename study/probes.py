@@ -179,9 +179,8 @@ def regression_share(trainer: Trainer) -> float:
     l_f, l_r = EagerStep(trainer.model, trainer.adam, weights).losses(users, items, negatives, ratings)
     losses = weights.factorization * l_f, weights.regression * l_r
     tables = [table.weight for table in parts.factorization_tables(trainer.model)]
-    factorization, regression = (
-        torch.cat([each.reshape(-1) for each in torch.autograd.grad(loss, tables)]).norm().item() for loss in losses
-    )
+    gradients = (torch.autograd.grad(loss, tables, retain_graph=True) for loss in losses)
+    factorization, regression = (torch.cat([each.reshape(-1) for each in every]).norm().item() for every in gradients)
     return float(regression / (regression + factorization))
 
 

@@ -60,7 +60,7 @@ class NetworkSettings:
                 two vectors with a number for each pair; or there are no parameters to train.
             ValueError: the network does not fit into memory.
         """
-        network = _network_class()
+        network = network_class()
         shapes = {
             "init_shared_user_and_item_embeddings": self._shapes(num_users, num_items),
             "init_separate_user_and_item_embeddings": self._shapes(num_users, num_items) * 2,
@@ -109,8 +109,14 @@ class NetworkSettings:
             ) from error
 
 
-def _network_class() -> type:
-    """Import models.py and return its MultiTaskNet."""
+def network_class() -> type:
+    """Import models.py and return its MultiTaskNet.
+
+    Whatever models.py does where it is imported, as drawing random numbers or setting threads, it does once, here.
+
+    Raises:
+        NetworkError: models.py cannot be imported, or has no such class.
+    """
     with _located({}, {}):
         module = importlib.import_module("models")
     network = getattr(module, "MultiTaskNet", None)
@@ -198,7 +204,7 @@ def _located(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]) ->
         for name, value in returned.items():
             what = _unexpected(value, shapes.get(name))
             if what is not None:
-                line = _first_line_of(getattr(_network_class(), name))
+                line = _first_line_of(getattr(network_class(), name))
                 raise NetworkError(_blame(name, f"returned {what}", line)) from error
         raise NetworkError(_line_of(error)) from error
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import data
 from training import seeds
-from training.network import NetworkSettings
+from training.network import NetworkSettings, network_class
 
 
 def split(
@@ -60,6 +60,7 @@ def make_network(options: argparse.Namespace, interactions: data.Interactions, d
     Raises:
         ValueError: something is wrong with models.py, or the network does not fit into memory.
     """
+    network_class()
     torch.manual_seed(seeds.spawn(options.seed).model)
     model = network_settings(options).make(interactions.num_users, interactions.num_items)
     try:

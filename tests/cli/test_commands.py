@@ -178,7 +178,7 @@ def test_every_command_is_stopped_in_one_line_and_leaves_no_process(name: str, t
         [sys.executable, *short(name, tmp_path, data_dir), *more.get(name, [])],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
-        time.sleep(4 if name != "grader" else 1.5)
+        time.sleep(4 if name != "grader" else 0.8)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

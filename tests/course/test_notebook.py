@@ -21,7 +21,7 @@ def test_the_notebook_grades_trains_shows_the_curves_and_hands_in(tmp_path: Path
     said = {name: "".join(output.get("text", "") for output in cell.get("outputs", ())) for name, cell in cells.items()}
     assert "nothing was missing" in said["install"]
     assert "8 / 8 points" in said["grade"]
-    assert said["run"].count("2 epochs in") == 4, said["run"]
+    assert said["run"].count("2 epochs (0 to 1) in") == 4, said["run"]
     assert "image/png" in cells["curves"].outputs[-1].data
     assert said["hand-in"].count("2 of 200 epochs") == 4
     assert (folder / "submission.zip").exists()

@@ -49,7 +49,8 @@ U, P = "u, q = self.U(user_ids), self.Q(item_ids)\n", "(u * q).sum(-1) + self.B(
 X, HIDDEN = "torch.cat([u, q, u * q], dim=-1)", "layers += [nn.Linear(width, next_width), nn.ReLU()]"
 SCORE, LAST = "self.mlp_layers(torch.cat([u, q, u * q], dim=-1)).squeeze(-1)", "nn.Sequential(*layers[:-1])"
 MODELS, STEPS = "models.py", "training/steps.py"
-JOINT = "self.weights.factorization * factorization + self.weights.regression * regression"
+JOINT = "weights.factorization * factorization + weights.regression * regression"
+UPDATE = "self.update(joint_loss(factorization, regression, self.weights))"
 FOUR = "U_fact, Q_fact = ScaledEmbedding(num_users, embedding_dim), ScaledEmbedding(num_items, embedding_dim)"
 B = "        self.B = self.init_item_bias(num_users, num_items)\n"
 A = B + "        self.A = ZeroEmbedding(num_users, 1)\n"
@@ -115,12 +116,12 @@ EDITS = {
     "the absolute error": Edit(STEPS, {"(score - ratings).square().mean()": "(score - ratings).abs().mean()"}),
     "a sum in place of a mean": Edit(STEPS, {"square().mean()": "square().sum()"}),
     "λ_F twice": Edit(STEPS, {JOINT: f"2 * {JOINT}"}),
-    "λ_R ten times": Edit(STEPS, {JOINT: JOINT.replace("self.weights.reg", "10 * self.weights.reg")}),
-    "a squared joint loss": Edit(STEPS, {f"self.update({JOINT})": f"self.update(({JOINT}) ** 2)"}),
+    "λ_R ten times": Edit(STEPS, {JOINT: JOINT.replace("weights.reg", "10 * weights.reg")}),
+    "a squared joint loss": Edit(STEPS, {UPDATE: UPDATE.replace("weights))", "weights) ** 2)")}),
     "examples weighted by their ratings": Edit(
         STEPS, {"bpr_loss(positive, negative), reg": "bpr_loss(ratings / 5 * positive, ratings / 5 * negative), reg"}
     ),
-    "weight decay": Edit(STEPS, {f"self.update({JOINT})": f"self.update({JOINT} + self.adam.flat.square().sum())"}),
+    "weight decay": Edit(STEPS, {UPDATE: UPDATE.replace("weights))", "weights) + self.adam.flat.square().sum())")}),
     "cut gradients": Edit(
         STEPS, {"loss.backward()\n": "loss.backward()\n        trained.gradient.clamp_(-1e-4, 1e-4)\n"}
     ),
@@ -135,6 +136,22 @@ EDITS = {
     "tuned, equation 1 twice": Edit(MODELS, {P: "2 * " + P}, "--negatives 6 --negative_temperature 2 --watched_items"),
     "tuned, another activation": Edit(
         MODELS, {HIDDEN: HIDDEN.replace("ReLU", "ELU")}, "--embedding_dropout 0.3 --temperature 2", stays_fast=True
+    ),
+    "tuned, λ_R ten times": Edit(
+        STEPS, {JOINT: JOINT.replace("weights.reg", "10 * weights.reg")}, "--temperature 2", stays_fast=True
+    ),
+    "a rate that falls": Edit(
+        STEPS,
+        {"adam_update(self.adam, [trained])":
+         "adam_update(self.adam._replace(learning_rate=1e-3 * 0.99 ** self.adam.steps_taken.item()), [trained])"},
+    ),
+    "another equation for rare movies": Edit(MODELS, {P: f"torch.where(item_ids > 40, 3, 1) * ({P})"}),
+    "a running mean of the score": Edit(
+        MODELS,
+        {B: B + '        self.register_buffer("mean", torch.zeros(()))\n',
+         "        return predictions, score\n\n    def forward_without":
+         "        if self.training:\n            self.mean.lerp_(score.detach().mean(), 0.1)\n"
+         "        return predictions, score - (not self.training) * self.mean\n\n    def forward_without"},
     ),
     "tuned, the logistic loss": Edit(
         STEPS,
