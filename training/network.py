@@ -69,7 +69,7 @@ class NetworkSettings:
         users = torch.tensor([0, num_users - 1, num_users // 2])
         items = torch.tensor([0, num_items // 2, num_items - 1])
         try:
-            with _recorded(network) as returned, self._hint(), _located(returned, shapes):
+            with _recorded(network) as returned, self._hint(), _in_one_line(returned, shapes):
                 model = _construct(network, num_users, num_items, self)
                 if not isinstance(model, nn.Module):
                     raise NetworkError(f"models.py: {network.__name__} is not an nn.Module: expected it to be one")
@@ -80,8 +80,9 @@ class NetworkSettings:
         except MemoryError as error:
             raise ValueError(f"the network does not fit into memory: {_first_line(error)}") from error
         check_outputs(outputs, len(users), _blaming_forward(network, returned))
-        layers = returned.get(name := "init_mlp_layers")
-        if isinstance(layers, list | tuple) and not {*layers} <= {*model.modules()}:
+        name = "init_mlp_layers"
+        layers = returned.get(name)
+        if isinstance(layers, list | tuple) and not {*map(id, layers)} <= {*map(id, model.modules())}:
             what = f"returned {_kind_of(layers)}, whose layers would not be trained: expected an nn.Sequential"
             raise NetworkError(_blame(name, what, _first_line_of(getattr(network, name))))
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -117,7 +118,7 @@ def network_class() -> type:
     Raises:
         NetworkError: models.py cannot be imported, or has no such class.
     """
-    with _located({}, {}):
+    with _in_one_line({}, {}):
         module = importlib.import_module("models")
     network = getattr(module, "MultiTaskNet", None)
     if not isinstance(network, type):
@@ -159,7 +160,8 @@ def _recorded(network: type) -> Iterator[Returned]:
     def recording(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*arguments: Any, **keywords: Any) -> Any:
-            returned[name] = (function, result := function(*arguments, **keywords))[1]
+            result = function(*arguments, **keywords)
+            returned[name] = result
             return result
 
         return call
@@ -187,7 +189,7 @@ def check_outputs(outputs: Any, batch: int, blamed: Callable[[str], str] = "mode
 
 
 @contextlib.contextmanager
-def _located(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]) -> Iterator[None]:
+def _in_one_line(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]) -> Iterator[None]:
     """Turn any error of models.py into one line. A function that returned something else than expected is named first.
 
     Args:
@@ -224,7 +226,7 @@ def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join(map(str, shapes))
 
 
-def located(error: Exception) -> NetworkError | None:
+def error_of(error: Exception) -> NetworkError | None:
     """Describe an error of a step in one line, where it comes from models.py or from autograd."""
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     if FILE in files:
@@ -252,13 +254,14 @@ def _line_of(error: BaseException) -> str:
 
 
 def _blame(name: str, what: str, line: int | None) -> str:
-    exercise = EXERCISES.get(name)
-    return f"models.py, line {line}: {name} {what}{f': exercise {exercise}, see HOMEWORK.md' if exercise else ''}"
+    place = f"models.py, line {line}" if line else "models.py"
+    exercise = f": exercise {EXERCISES[name]}, see HOMEWORK.md" if name in EXERCISES else ""
+    return f"{place}: {name} {what}{exercise}"
 
 
-def _first_line_of(function: Callable[..., Any]) -> int:
-    """The line on which a function begins, recorded or not."""
-    line: int = inspect.unwrap(function).__code__.co_firstlineno
+def _first_line_of(function: Callable[..., Any]) -> int | None:
+    """The line on which a function begins, recorded or not; None where that is not known."""
+    line: int | None = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_firstlineno", None)
     return line
 
 

@@ -90,5 +90,6 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
 def _homeworks(model: nn.Module) -> Iterator[nn.Embedding]:
     names = ("U", "Q") if has_shared_tables(model) else ("U_reg", "Q_reg", "U_fact", "Q_fact")
     for name in (*names, "B"):
-        if isinstance(found := getattr(model, name, None), nn.Embedding):
+        found = getattr(model, name, None)
+        if isinstance(found, nn.Embedding):
             yield found

@@ -155,9 +155,9 @@ class Rehearsal:
             self._expected = [self._outcome(plain, weights, random, watch=True) for random in (False, True)]
         except LookupError as error:
             if type(error) is not LookupError:  # an IndexError or a KeyError
-                raise network.located(error) or error from error
+                raise network.error_of(error) or error from error
         except Exception as error:
-            raise network.located(error) or error from error
+            raise network.error_of(error) or error from error
 
     def difference(self, fast: Way) -> str | None:
         """Compare a way with the one that was taken plainly.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training import network
-from training.network import NetworkError, NetworkSettings, located, own_traceback
+from training.network import NetworkError, NetworkSettings, error_of, own_traceback
 
 OURS = (Path(__file__).parent.parent.parent / "models.py").read_text()
 Use = Callable[..., None]
@@ -218,8 +218,8 @@ def test_an_error_of_a_step_keeps_its_authors_frames(use: Use) -> None:
     lines = (own_traceback(found.value) or "").splitlines()
     assert [line.split(", in ")[1] for line in lines if line.startswith("  File")] == ["forward", FORWARD, "fail"]
     assert lines[-1].startswith("RuntimeError: The size of tensor a (2)")
-    one = located(found.value)
+    one = error_of(found.value)
     assert one is not None
     assert str(one).startswith(f"models.py, line {line_of(text, 'return p + torch')}: {FORWARD} raised RuntimeError")
     assert own_traceback(ValueError("ours")) is None
-    assert located(ValueError("ours")) is None
+    assert error_of(ValueError("ours")) is None
