@@ -194,7 +194,7 @@ class Recommender:
         _check_positive(n)
         place = self.item(item)
         with _asking("similar items"):
-            weight = parts.factorization_tables(self.model).items.weight
+            weight = parts.item_tables(self.model)["items"][: self.ratings.num_items]
         table = torch.nn.functional.normalize(weight.detach(), dim=1)
         cosines = table @ table[place]
         cosines[place] = -torch.inf

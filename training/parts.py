@@ -40,15 +40,23 @@ def tables(model: nn.Module) -> list[Tables]:
 
 
 def item_tables(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of the items' tables, (num_items, d) each, by the titles that they are shown under.
+    """Return the items' tables, embeddings or parameters, (items, d) each, by the titles that they are shown under.
 
     Raises:
         LookupError: one is missing.
     """
-    found = {"items": factorization_tables(model).items.weight}
-    if not has_shared_tables(model):
-        found["items, rating"] = regression_tables(model).items.weight
+    tables = {name: _matrix(model, name) for name in ("U", "Q", "Q_fact", "Q_reg")}
+    titles = {"items": "Q_fact", "items, rating": "Q_reg"} if tables["U"] is None else {"items": "Q"}
+    found = {title: matrix for title, name in titles.items() if (matrix := tables[name]) is not None}
+    if len(found) < len(titles):
+        raise LookupError("models.py has no tables Q, or Q_fact and Q_reg")
     return found
+
+
+def _matrix(model: nn.Module, name: str) -> Tensor | None:
+    value = getattr(model, name, None)
+    weight = getattr(value, "weight", value)
+    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def has_shared_tables(model: nn.Module) -> bool:

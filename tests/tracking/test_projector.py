@@ -7,6 +7,7 @@ import pytest
 import torch
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from torch import nn
 
 from data import Interactions
 from models import MultiTaskNet
@@ -57,3 +58,13 @@ def test_of_many_items_those_with_the_most_ratings_and_without_titles_their_ids(
     rows, tables = written(tmp_path)
     assert rows[1:] == [["a", "", "3"], ["c", "x", "2"]]
     assert (tables["items"] == net.Q.weight.detach().numpy()[[0, 2]]).all()
+
+
+def test_tables_may_be_parameters_and_what_is_missing_is_named() -> None:
+    net = MultiTaskNet(7, 5, 4, (12, 5), embedding_sharing=False)
+    table = net.Q_fact.weight.detach().clone()
+    del net.Q_fact
+    with pytest.raises(LookupError, match=r"models\.py has no tables Q, or Q_fact and Q_reg"):
+        parts.item_tables(net)
+    net.register_parameter("Q_fact", nn.Parameter(table))
+    assert torch.equal(parts.item_tables(net)["items"], table)

@@ -81,7 +81,7 @@ def test_a_right_models_file_in_the_place_of_ours_works(project: Path) -> None:
         done = run(project, *recommend, *ask)
         assert done.returncode == (0 if named else 2), done.stderr
         if not named:
-            assert done.stderr.splitlines()[-1].endswith(": models.py has no nn.Embedding U or U_fact")
+            assert ": models.py has no " in done.stderr.splitlines()[-1]
     assert (project / "whole" / "projector_config.pbtxt").exists() == named
 
 
