@@ -13,6 +13,7 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the training began")
 
 import argparse
+import contextlib
 import functools
 import shlex
 import sys
@@ -155,6 +156,7 @@ def fit(
 def run(options: argparse.Namespace, group: Group) -> int:
     """Set up, train and report; returns the exit status."""
     started = time.perf_counter()
+    is_new = not options.logdir.exists()
     with ExitStack() as stack:
         try:
             with group.agreement():
@@ -163,6 +165,9 @@ def run(options: argparse.Namespace, group: Group) -> int:
                 folder = stack.enter_context(RunFolder(options.logdir)) if group.rank == 0 else None
             checkpoint = find_checkpoint(options, folder, trainer, sides.test)
         except (ValueError, OSError) as error:
+            if is_new:
+                with contextlib.suppress(OSError):
+                    options.logdir.rmdir()  # made to see whether it can be, and empty
             return command.fail("main.py", error)
         try:
             history = fit(options, folder, trainer, sides, checkpoint)
