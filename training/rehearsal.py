@@ -44,7 +44,7 @@ class Way(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """Three steps of a network: the (3, 2) losses before each, and by parameter what comes of them."""
+    """Three steps of a network: the (3, 2) losses before each, and their effects by parameter."""
 
     losses: Tensor
     gradient: dict[str, Tensor]  # of the first step, by what it moves Adam's first moment
@@ -131,7 +131,7 @@ class Rehearsal:
                 parameter.data.copy_(self._random[name])
 
     def take_plainly(self, plain: Way, weights: Weights, negatives: int = 1, drawn_by_step: bool = False) -> None:
-        """Take the steps that define a way of training, so that what fails in them fails before anything is written.
+        """Take the steps that define a way of training, so that an error in them comes before anything is written.
 
         Args:
             plain: the plain way.
@@ -256,7 +256,7 @@ def _has_hooks(parameter: nn.Parameter) -> bool:
 
 
 def _kept(model: nn.Module, step: Step) -> dict[str, Any]:
-    """What a network and a step keep besides parameters, by name: buffers, and attributes of their own."""
+    """Collect the state of a network and a step besides parameters, by name: buffers, and attributes of their own."""
     torchs = vars(nn.Module()).keys()
     kept: dict[str, Any] = {f"EagerStep.{name}": _seen(value) for name, value in vars(step).items()}
     for place, module in model.named_modules():
@@ -266,7 +266,7 @@ def _kept(model: nn.Module, step: Step) -> dict[str, Any]:
 
 
 def _seen(value: Any) -> Any:
-    """What can be compared later, when the value itself has changed."""
+    """Return a value that can be compared later, when the original has changed."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, list | dict | set | tuple):
@@ -282,7 +282,7 @@ def _same(one: Any, other: Any) -> bool:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Leave torch's random numbers as they are, and drop what models.py prints and logs."""
+    """Leave torch's random numbers as they are, and drop the output and the logs of models.py."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -330,7 +330,7 @@ def _close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
 
 
 def _raised(error: Exception, name: str) -> str:
-    """Why a fast way does not fit the network."""
+    """Describe why a fast way does not fit the network."""
     if type(error) is LookupError:
         return str(error)
     said = f": {str(error).splitlines()[0]}" if str(error) else ""
