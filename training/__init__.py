@@ -1,7 +1,7 @@
 """How one step of training is taken.
 
     steps.py         the losses, and the step as the homework defines it; start reading here
-    network.py       the network of models.py, made and checked, whoever wrote it
+    network.py       the network of models.py, anybody's: made and checked
     exercises.py     which of its functions belongs to which exercise of the homework
     parts.py         its tables and layers by the homework's names, where something needs more than forward
     trainer.py       a network in training: one epoch of steps, and the state that it goes on from
@@ -13,6 +13,7 @@
     watched.py       what each user rated, for some of these ingredients
     settings.py      the weights of the losses, the batch size, the learning rate
     rehearsal.py     each fast way compared with the plain one, before a run
+    comparing.py     the first difference between two ways of taking a step
     scoring.py       all items ranked by one matrix product
     adam.py          Adam's state, and the one vector of parameters that it trains
     fused.py         the plain step, three times faster, its gradients written out

@@ -2,9 +2,8 @@
 
 A fast way states again what models.py and ``steps.py`` say. Both take three steps on a network of the same class and of
 at most LARGEST users and items: once from its own start, and once with random numbers in all parameters and in the
-midst of training, because biases that start at 0 and rates that fall would hide a mistake. Rounding of float32 is
-allowed, and no more. Where the two differ, or the fast way raises an error, or the plain way keeps something that the
-fast one does not know of, the plain way is taken.
+midst of training, because biases that start at 0 and rates that fall would hide a mistake. Where the two differ, or the
+fast way raises an error, or the plain way changes state besides parameters, the plain way is taken.
 """
 
 import contextlib
@@ -12,7 +11,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from data import Interactions
 from metrics import ByForward
 from training import network, parts
-from training.adam import BETAS, AdamState, flatten, slices, start_adam
+from training.adam import BETAS, AdamState, flatten, start_adam
+from training.comparing import LEARNING_RATE, Outcome, by_name, close, first_difference, state_of
 from training.parallel import ALONE, Group, LostProcess
 from training.sampling import Sampler
 from training.steps import Step, Weights
@@ -29,10 +29,6 @@ from training.watched import Watched
 LARGEST = 2000  # users, and items: MovieLens 100K has fewer of both
 BATCH, PAIRS = 64, 4096  # examples in a batch, and at most so many pairs of one and a negative
 MIDST = 10_000  # steps taken before, as far as Adam knows
-LEARNING_RATE = 1e-4  # small, because where a gradient is all rounding Adam's step has either sign
-TOLERANCE, LATER_TOLERANCE = 3e-5, 5e-4  # to the largest element; in the first step, and after steps of either sign
-CLEAR, STEP_TOLERANCE = 0.03, 2e-3  # where a gradient is that large, relative to the largest, how far steps may differ
-ROUNDING = 4e-7  # of a parameter in three steps, relative: a few units in the last place of float32
 SPREAD = (1.0, 4.0, 0.05)  # sizes of a table's rows in turn, so that a bounded output shows
 
 
@@ -41,16 +37,6 @@ class Way(NamedTuple):
 
     name: str
     make: Callable[[nn.Module, AdamState, Weights, Watched, torch.Generator], Step]
-
-
-class _Outcome(NamedTuple):
-    """Three steps of a network: the (3, 2) losses before each, and their effects by parameter."""
-
-    losses: Tensor
-    gradient: dict[str, Tensor]  # of the first step, by what it moves Adam's first moment
-    first_moment: dict[str, Tensor]  # this and what follows: after the third step
-    second_moment: dict[str, Tensor]
-    values: dict[str, Tensor]
 
 
 class Rehearsal:
@@ -85,7 +71,7 @@ class Rehearsal:
     def _can_be_made(self) -> bool:
         try:
             return {name for name, _ in self.network().named_parameters()} == self.trained.keys()
-        except Exception:  # whatever somebody's constructor or forward does at this size
+        except Exception:  # somebody's constructor or forward may fail in any way at this size
             return False
 
     def network(self, random: bool = False) -> nn.Module:
@@ -106,7 +92,7 @@ class Rehearsal:
                 except Exception as error:
                     raise LookupError("models.py makes a network that cannot be copied") from error
             users = torch.zeros(2, dtype=torch.int64, device=self.device)
-            ByForward(made, self.num_items).pairs(users, users)  # lazy layers get their shapes from what they read
+            ByForward(made, self.num_items).pairs(users, users)  # lazy layers get their shapes from their first input
         if random:
             self._randomize(made)
         for name, parameter in made.named_parameters():
@@ -144,7 +130,7 @@ class Rehearsal:
         """
         self._plain, self._weights, self._candidates = plain, weights, 0 if drawn_by_step else negatives
         self._batch = max(8, min(BATCH, PAIRS // negatives))
-        self._expected: list[_Outcome] = []
+        self._expected: list[Outcome] = []
         try:
             made = self.network()
             for batch in (3, 300):  # in train mode; in eval mode it was looked at where the network was made
@@ -179,10 +165,10 @@ class Rehearsal:
     def _differences(self, fast: Way) -> Iterator[str | None]:
         for random in (False, True):
             got = self._outcome(fast, self._weights, random)
-            found = _first_difference(self._expected[random], got)
+            found = first_difference(self._expected[random], got)
             if found is not None and found.startswith("∂L"):
                 for loss, alone in (("F", Weights(1.0, 0.0)), ("R", Weights(0.0, 1.0))):
-                    if _first_difference(*(self._outcome(way, alone, random) for way in (self._plain, fast))) == found:
+                    if first_difference(*(self._outcome(way, alone, random) for way in (self._plain, fast))) == found:
                         found = found.replace("∂L", f"∂L_{loss}")
                         break
             yield found
@@ -192,14 +178,14 @@ class Rehearsal:
         reason = None
         try:
             small = self.network(random=True)
-            for buffer in small.buffers():  # what it will hold after training
+            for buffer in small.buffers():  # which training may have changed
                 if buffer.is_floating_point():
                     buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(0)) + 0.5)
             for model, sizes in ((small, (self.num_users, self.num_items)), (self.model, self.sizes)):
                 users = torch.tensor([0, sizes[0] // 2, sizes[0] - 1], device=self.device)
                 with _quietly(), torch.no_grad():
                     expected = ByForward(model, sizes[1]).predict_all_items(users)
-                    same = _close(fast(model, sizes[1]).predict_all_items(users), expected)
+                    same = close(fast(model, sizes[1]).predict_all_items(users), expected)
                 reason = reason or (None if same else "models.py gives other predictions than u · q + b")
         except Exception as error:
             reason = _raised(error, "matrix product")
@@ -212,7 +198,7 @@ class Rehearsal:
         objections = self.group.add_up(torch.tensor([float(reason is not None)]))
         return reason or ("it differs in another process" if objections.item() > 0 else None)
 
-    def _outcome(self, way: Way, weights: Weights, random: bool, watch: bool = False) -> _Outcome:
+    def _outcome(self, way: Way, weights: Weights, random: bool, watch: bool = False) -> Outcome:
         with _quietly():
             model = self.network(random)
             adam = start_adam(flatten(model), LEARNING_RATE)
@@ -221,20 +207,19 @@ class Rehearsal:
             sampler = Sampler(train, self._batch, generator, self._candidates)
             torch.manual_seed(0)
             step = way.make(model, adam, weights, Watched(train), generator)
-            before = _kept(model, step) if watch else {}
+            before = state_of(model, step) if watch else {}
             first, others = torch.arange(len(train), device=self.device).tensor_split([self._batch])
             losses = [step.run(sampler.triples(first), self._batch)]
             vectors = [adam.first_moment / (1 - BETAS[0])]
             losses.append(step.run(sampler.triples(others), self._batch))
             vectors += [adam.first_moment, adam.second_moment, adam.flat.detach()]
-            for name, value in (_kept(model, step) if watch else {}).items():
-                if name in before and _same(before[name], value):
-                    continue
-                if name in dict(model.named_buffers()):
-                    self.buffers = name
-                else:
-                    self.attributes = name
-            return _Outcome(torch.cat(losses), *(_by_name(model, vector) for vector in vectors))
+            if watch:
+                after = state_of(model, step)
+                changed = [name for name in after if name not in before or after[name] != before[name]]
+                buffers = dict(model.named_buffers()).keys()
+                self.buffers = next((name for name in changed if name in buffers), self.buffers)
+                self.attributes = next((name for name in changed if name not in buffers), self.attributes)
+            return Outcome(torch.cat(losses), *(by_name(model, vector) for vector in vectors))
 
     def _interactions(self) -> Interactions:
         """Draw two full batches and a short one, of IDs from everywhere, many of them repeated."""
@@ -255,31 +240,6 @@ def _has_hooks(parameter: nn.Parameter) -> bool:
     return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
-def _kept(model: nn.Module, step: Step) -> dict[str, Any]:
-    """Collect the state of a network and a step besides parameters, by name: buffers, and attributes of their own."""
-    torchs = vars(nn.Module()).keys()
-    kept: dict[str, Any] = {f"EagerStep.{name}": _seen(value) for name, value in vars(step).items()}
-    for place, module in model.named_modules():
-        own = vars(module).items()
-        kept |= {f"{place}.{name}".lstrip("."): _seen(value) for name, value in own if name not in torchs}
-    return kept | {name: buffer.clone() for name, buffer in model.named_buffers()}
-
-
-def _seen(value: Any) -> Any:
-    """Return a value that can be compared later, when the original has changed."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, list | dict | set | tuple):
-        return len(value)
-    return value if isinstance(value, int | float | str | None) else id(value)
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
-    return type(one) is type(other) and bool(one == other)
-
-
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Leave torch's random numbers as they are, and drop the output and the logs of models.py."""
@@ -290,43 +250,6 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
-    """The part of each parameter; that of an embedding goes by the embedding's name."""
-    tables = {table.weight for table in parts.embeddings(model)}
-    name_of = {
-        parameter: name.removesuffix(".weight") if parameter in tables else name
-        for name, parameter in model.named_parameters()
-    }
-    return {name_of[each]: part for each, part in zip(parts.parameters(model), slices(model, vector), strict=True)}
-
-
-def _first_difference(expected: _Outcome, got: _Outcome) -> str | None:
-    """Name what differs: a loss or a gradient of the first step, how far a parameter moved, or a later loss."""
-    losses = list(zip(("L_F", "L_R"), got.losses.T, expected.losses.T, strict=True))
-    for name, one, other in losses:
-        if not _close(one[:1], other[:1]):
-            return name
-    for name, gradient in expected.gradient.items():
-        if not _close(got.gradient[name], gradient):
-            return f"∂L/∂{name}"
-    for name, gradient in expected.gradient.items():
-        clear = gradient.abs() > CLEAR * gradient.abs().max()
-        moments = [(got.first_moment, expected.first_moment), (got.second_moment, expected.second_moment)]
-        alike = all(_close(one[name], other[name], LATER_TOLERANCE) for one, other in moments)
-        allowed = STEP_TOLERANCE * LEARNING_RATE + ROUNDING * expected.values[name].abs()
-        if not alike or bool(((got.values[name] - expected.values[name]).abs() > allowed)[clear].any()):
-            return f"step of {name}"
-    return next((name for name, one, other in losses if not _close(one, other, LATER_TOLERANCE)), None)
-
-
-def _close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
-    """Whether two tensors agree up to rounding, relative to the largest element."""
-    if got.shape != expected.shape or not bool(got.isfinite().all()):
-        return False
-    largest = expected.abs().max().item() if expected.numel() else 0.0
-    return bool(((got - expected).abs() <= tolerance * largest).all())
 
 
 def _raised(error: Exception, name: str) -> str:

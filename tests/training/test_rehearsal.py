@@ -13,7 +13,7 @@ from data import Interactions
 from metrics import ByForward, mrr_score
 from models import MultiTaskNet
 from train import Trainer
-from training import rehearsal, steps
+from training import comparing, steps
 from training.adam import AdamState
 from training.cuda_graph import GraphStep
 from training.fused import FusedStep
@@ -120,6 +120,18 @@ class Counts(Edited):
         return 5 * p if self.calls > 20 else p
 
 
+class Collects(Edited):
+    """Counts in a dictionary, whose length stays the same."""
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__(num_users, num_items)
+        self.seen = {"pairs": [0]}
+
+    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        self.seen["pairs"][0] += len(p)
+        return p
+
+
 class Remembers(Edited):
     """Keeps a running mean in a buffer, for evaluation."""
 
@@ -188,6 +200,7 @@ RANKS = "ranking with forward: models.py gives other predictions than u · q + b
         (AtItsStartAlone, [f"{PLAIN}L_R than the fused step"]),
         (ForItemsAbove60, [f"{PLAIN}L_F than the fused step", RANKS]),
         (Counts, [f"{KEEPS}calls from step to step", f"{KEEPS}calls from step to step".replace(*RANKED)]),
+        (Collects, [f"{KEEPS}seen from step to step", f"{KEEPS}seen from step to step".replace(*RANKED)]),
         (Remembers, [f"{KEEPS}mean from step to step", RANKS]),
         (Hooked, [f"{PLAIN}∂L_F/∂U than the fused step"]),
         (Elsewhere, ["training with the eager step: models.py has no nn.Embedding U or U_fact",
@@ -241,11 +254,11 @@ def test_a_step_of_another_length_is_seen_and_the_joint_loss(split: Split, monke
         assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}∂L_F/∂U than the fused step"]
 
     def longer(self: EagerStep, loss: Tensor) -> None:
-        self.adam = self.adam._replace(learning_rate=1.01 * rehearsal.LEARNING_RATE)
+        self.adam = self.adam._replace(learning_rate=1.01 * comparing.LEARNING_RATE)
         update(self, loss)
 
     def falling(self: EagerStep, loss: Tensor) -> None:
-        rate = rehearsal.LEARNING_RATE * 0.9999 ** self.adam.steps_taken.item()
+        rate = comparing.LEARNING_RATE * 0.9999 ** self.adam.steps_taken.item()
         self.adam = self.adam._replace(learning_rate=rate)
         update(self, loss)
 

@@ -1,0 +1,93 @@
+"""Three steps of training, and the first difference between two ways of taking them.
+
+Rounding of float32 is allowed, and no more. A step of Adam has either sign where a gradient is only rounding: there the
+parameters are not compared, and the learning rate is small so that later losses hardly depend on it.
+"""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from training import parts
+from training.adam import AdamState, Parameters, slices
+from training.steps import Step
+
+LEARNING_RATE = 1e-4
+TOLERANCE, LATER_TOLERANCE = 3e-5, 5e-4  # relative to the largest element: in the first step, and after it
+CLEAR = 0.03  # from this share of a parameter's largest gradient on, Adam's step does not depend on rounding
+STEP_TOLERANCE = 2e-3  # of a step of Adam
+ROUNDING = 4e-7  # of a parameter in three steps, relative: a few units in the last place of float32
+
+
+class Outcome(NamedTuple):
+    """Three steps of a network: the (3, 2) losses before each, and their effects by parameter."""
+
+    losses: Tensor
+    gradient: dict[str, Tensor]  # of the first step, read from Adam's first moment
+    first_moment: dict[str, Tensor]  # this and the next two: after the third step
+    second_moment: dict[str, Tensor]
+    values: dict[str, Tensor]
+
+
+def by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
+    """Name the part of each parameter in a (number of parameters,) vector; that of an embedding by its attribute."""
+    tables = {table.weight for table in parts.embeddings(model)}
+    name_of = {
+        parameter: name.removesuffix(".weight") if parameter in tables else name
+        for name, parameter in model.named_parameters()
+    }
+    return {name_of[each]: part for each, part in zip(parts.parameters(model), slices(model, vector), strict=True)}
+
+
+def first_difference(expected: Outcome, got: Outcome) -> str | None:
+    """Name what differs: a loss or a gradient of the first step, how far a parameter moved, or a later loss."""
+    losses = list(zip(("L_F", "L_R"), got.losses.T, expected.losses.T, strict=True))
+    for name, one, other in losses:
+        if not close(one[:1], other[:1]):
+            return name
+    for name, gradient in expected.gradient.items():
+        if not close(got.gradient[name], gradient):
+            return f"∂L/∂{name}"
+    for name, gradient in expected.gradient.items():
+        clear = gradient.abs() > CLEAR * gradient.abs().max()
+        moments = [(got.first_moment, expected.first_moment), (got.second_moment, expected.second_moment)]
+        alike = all(close(one[name], other[name], LATER_TOLERANCE) for one, other in moments)
+        allowed = STEP_TOLERANCE * LEARNING_RATE + ROUNDING * expected.values[name].abs()
+        if not alike or bool(((got.values[name] - expected.values[name]).abs() > allowed)[clear].any()):
+            return f"step of {name}"
+    return next((name for name, one, other in losses if not close(one, other, LATER_TOLERANCE)), None)
+
+
+def close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
+    """Whether two tensors agree up to rounding, relative to the largest element."""
+    if got.shape != expected.shape or not bool(got.isfinite().all()):
+        return False
+    largest = expected.abs().max().item() if expected.numel() else 0.0
+    return bool(((got - expected).abs() <= tolerance * largest).all())
+
+
+def state_of(model: nn.Module, step: Step) -> dict[str, Any]:
+    """Collect the state of a network and a step besides parameters, by name: buffers, and attributes of their own."""
+    torchs = vars(nn.Module()).keys()
+    found = {f"EagerStep.{name}": _comparable(value) for name, value in vars(step).items()}
+    for place, module in model.named_modules():
+        own = {name: value for name, value in vars(module).items() if name not in torchs}
+        found |= {f"{place}.{name}".lstrip("."): _comparable(value) for name, value in own.items()}
+    return found | {name: _comparable(buffer) for name, buffer in model.named_buffers()}
+
+
+def _comparable(value: Any) -> Any:
+    """Return a copy that tells by == whether a value has changed; of networks and parameters, the identity."""
+    if isinstance(value, AdamState | Parameters):  # compared as parameters
+        return None
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return tuple(value.shape), value.detach().float().cpu().numpy().tobytes()
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    if isinstance(value, dict):
+        return {name: _comparable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | deque):
+        return [_comparable(each) for each in value]
+    return value if isinstance(value, int | float | str | None) else id(value)
