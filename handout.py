@@ -3,7 +3,7 @@
     python handout.py student homework/              # or homework.zip
     python handout.py autograder autograder.zip
 
-docs/course.md says what is in them.
+docs/course.md lists their contents.
 """
 
 from cli import command

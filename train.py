@@ -22,6 +22,8 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
+import torch
+
 from cli.signals import Stopped
 from data import Interactions, fingerprint
 from metrics import RankingScores
@@ -182,8 +184,9 @@ def fit(
                 events.add(epoch, asdict(metrics), at)
             events.replace_older()
         try:
-            # Of one user, so that a mistake in a metric shows before training and costs no time.
-            trial = Epoch(trainer, Evaluation(trainer.recommender, trainer.train, test, 1))
+            # On one rating, so that a mistake in a metric shows before training and costs no time.
+            one = test.select(torch.arange(1, device=trainer.device))
+            trial = Epoch(trainer, Evaluation(trainer.recommender, trainer.train, one))
             measure(trial, "test", "validation", "end")
             for epoch in range(len(history), epochs):
                 if patience > 0 and best_at is not None and epoch - best_at > patience:

@@ -1,4 +1,4 @@
-"""A course in a box: what students get, and what Gradescope gets (``handout.py``).
+"""A course in a box: the student's folder, and the zip for Gradescope (``handout.py``).
 
     student.py      the files of the student's folder, and those withheld from it; start reading here
     starter.py      the starter models.py, made from ours

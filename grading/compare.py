@@ -1,4 +1,4 @@
-"""Comparing a submission's arrays with what is expected: ``Wrong``, ``close``, and what an MLP's layers compute.
+"""Comparing a submission's arrays with the expected ones: ``Wrong``, ``close``, and the output of an MLP's layers.
 
 Parameters are arrays by name ("U", "B", "mlp.0.weight", …), as those of ``worker.Submission.parameters`` are.
 """
@@ -15,7 +15,7 @@ TOLERANCE = 1e-4  # relative and absolute; float32 is good to 1e-6 here
 
 
 class Wrong(Exception):
-    """A submission does not do what is asked; says what was expected, what came and the likely cause, if known."""
+    """A submission fails a check; gives the expected value, the value found and the likely cause, if known."""
 
 
 def close(got: Array, expected: Array) -> bool:
@@ -26,7 +26,7 @@ def close(got: Array, expected: Array) -> bool:
 def mlp(inputs: Array, parameters: Mapping[str, Array], between: Callable[[Array], Array] | None = None) -> Array:
     """Linear layers with ReLUs, or something else, between them: (n, width) → (n,), NaN where they do not fit.
 
-    They are put in the order in which their widths follow each other, whatever order they were made in.
+    They are put in the order in which their widths follow each other, not the order in which they were made.
     """
     places = [name.split(".")[1] for name in parameters if name.startswith("mlp.") and name.endswith(".weight")]
     hidden = inputs

@@ -1,6 +1,6 @@
 """The checks of equations 1 and 4 with random numbers in all parameters, and of batches.
 
-They are hidden from students: ``oracle.py`` has what the equations and usual mistakes give.
+They are hidden from students: ``oracle.py`` computes the equations and usual mistakes.
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def randomize(ask: Ask, names: tuple[str, ...], scale: float = 0.5, draw: Draw |
     assign(ask, values)
     after = ask("parameters").named_arrays()
     for name in before:
-        # Tables that are one keep what the last of them was given.
+        # Tables that are the same keep the numbers of the last one.
         if name not in after or not any(close(after[name], value) for value in values.values()):
             raise Wrong(f"{name.removeprefix('other.')} does not keep the numbers that are put into it")
     return after

@@ -1,9 +1,9 @@
 """The hidden lines of the rubric: 6 points that students are not shown.
 
 They ask for the MLP in general, equations 1 and 4, batches and gradients (``equations.py``, ``gradients.py``), and
-compare with what the equations give (``oracle.py``). A student's folder has none of these four files.
+compare with the results of the equations (``oracle.py``). A student's folder has none of these four files.
 
-What code can still gain that answers in the place of ``worker.py``, with arrays of its own making: the points for
+Code that answers in the place of ``worker.py``, with arrays of its own making, can still gain the points for
 tables and bias as they come (1a), for which any arrays of the right shape and spread do; for shapes (2-0, 2-1) and
 independence (2-6), for which any function of the ids does; and for training (2-2, 2-3), if its figures are in the
 bands, without the test ratings. For the MLP, the equations and the gradients it has to be a right network.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 FILE = "models.py"
-HANDED_OUT = "handout.txt"  # in a student's folder, the list of what was in it
+HANDED_OUT = "handout.txt"  # in a student's folder, the list of the files that it came with
 FIRST = (".", "submission")  # the folders of a submission in which it is looked for first
 DEEPEST = 3  # packages within packages beside models.py
 LARGEST_FILE = 2**20  # bytes

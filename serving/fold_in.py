@@ -21,7 +21,7 @@ PRIOR = 0.03  # weight of the prior beside a rating's loss
 
 
 class NewUser:
-    """What a network predicts for a user whose embeddings are given, in place of a row of its tables.
+    """The predictions of a network for a user whose embeddings are given, in place of a row of its tables.
 
     Args:
         recommender: of the network; where it ranks by tables, so does this.
@@ -40,7 +40,7 @@ class NewUser:
 
     @torch.no_grad()
     def _check_last_user(self) -> None:
-        """Raise LookupError unless the last user's embeddings give what the network predicts for the last user."""
+        """Raise LookupError unless the last user's embeddings give the network's predictions for that user."""
         last, items = self.tables[0].num_embeddings - 1, self.every[:100]
         expected = self.recommender.pairs(torch.full_like(items, last), items)
         found = (self._forward(name, table.weight[last], items)[k]

@@ -9,9 +9,7 @@
 Users and items go by the ids of the ratings file, whole numbers or texts as there; items also by their titles.
 """
 
-import bisect
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,22 +19,16 @@ import torch
 from torch import Tensor, nn
 
 import data
-from datasets import choice, releases
 from serving.fold_in import NewUser, fold_in
+from serving.ids import Id, named, row_of
+from serving.loading import load_run
 from serving.quartiles import quartiles
 from serving.titles import Titles
-from tracking import checkpoint
-from tracking.checkpoint import BEST
 from training import parts, preparation, scoring
-from training.adam import flatten
 from training.evaluation import Clamped
-from training.flags import SETTINGS, parse_arguments
 from training.rehearsal import Rehearsal
-from training.watched import Watched
 
 BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, held at a time
-
-Id = int | str
 
 
 class Recommender:
@@ -65,7 +57,7 @@ class Recommender:
         self.loss = factorization_weight, regression_weight, temperature
         self.epochs = 0
         self._sides: tuple[data.Interactions, data.Interactions, bool] | None = None
-        self._titles = Titles(ratings.titles, _named(ratings.source_item_ids, torch.arange(ratings.num_items)))
+        self._titles = Titles(ratings.titles, named(ratings.source_item_ids, torch.arange(ratings.num_items)))
         self._lowest, self._highest = ratings.ratings.min().item(), ratings.ratings.max().item()
 
     @classmethod
@@ -77,59 +69,29 @@ class Recommender:
         columns: str | None = None,
         titles: Path | str | None = None,
     ) -> "Recommender":
-        """The network of a run: after its best epoch where it has a ``best.pt``, else after its last.
+        """Load the network of a run: after its best epoch where it has a ``best.pt``, else after its last.
 
         Args:
             logdir: the run's folder.
-            data_dir: where the ratings are, or are put.
+            data_dir: the folder of the ratings, which are fetched into it where they are missing.
             ratings, columns, titles: as main.py was given them, for a run on ratings of one's own.
 
         Raises:
-            ValueError: the checkpoint is damaged or of other ratings, or something in the ratings is wrong.
-            OSError: there is no checkpoint, or the ratings are not there and cannot be fetched.
+            ValueError, OSError: as ``loading.load_run``.
         """
-        found = checkpoint.load(Path(logdir), BEST) or checkpoint.load(Path(logdir))
-        if found is None:
-            raise FileNotFoundError(
-                f"{logdir} holds no checkpoint: expected the --logdir of a run of main.py that has finished an epoch"
-            )
-        settings = {**checkpoint.ADDED_LATER, **found.settings}
-        if missing := [name for name in SETTINGS if name not in settings]:
-            raise ValueError(f"{logdir} holds a run that main.py did not make: its checkpoint has no {missing[0]}")
-        options = parse_arguments([])
-        vars(options).update({name: settings[name] for name in SETTINGS}, data_dir=Path(data_dir), columns=columns)
-        options.ratings = None if ratings is None else Path(ratings)
-        options.titles = None if titles is None else Path(titles)
-        dataset = settings.get("dataset", choice.DEFAULT)
-        if ratings is None and dataset not in (choice.DEFAULT, *releases.RELEASES):
-            raise ValueError(
-                f"the run in {logdir} was trained on {dataset}: give that file again, as --ratings {dataset}"
-            )
-        options.dataset = dataset
-        known = data.from_flags(options)
-        sides = preparation.split_in_three(known, options)
-        if data.fingerprint(sides.train, sides.test) != found.data:
-            raise ValueError(
-                f"the run in {logdir} was trained on other ratings than {choice.name(options)} has now: "
-                f"give the {dataset} that it was trained on, or train again"
-            )
-        with torch.random.fork_rng(devices=[]):
-            model = preparation.make_network(options, known, torch.device("cpu"))
-        weights = {name.removeprefix("network."): x for name, x in found.tensors.items() if name.startswith("network.")}
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).partition("\n")[2].split())
-            raise ValueError(f"the run in {logdir} was trained with another models.py: {reason}") from None
-        if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see training.recipe
-            flatten(model).data.copy_(found.tensors["average"])
-        if options.watched_items:
-            Watched(sides.train).fold_into(model)
-        weights_and_temperature = options.factorization_weight, options.regression_weight, options.temperature
-        make = preparation.network_settings(options).make
-        recommender = cls(model, known, *weights_and_temperature, make)
-        recommender.epochs = len(found.history)
-        recommender._sides = sides.train, sides.test, options.clamp
+        own, own_titles = (None if path is None else Path(path) for path in (ratings, titles))
+        run = load_run(Path(logdir), Path(data_dir), own, columns, own_titles)
+        options = run.options
+        recommender = cls(
+            run.model,
+            run.ratings,
+            options.factorization_weight,
+            options.regression_weight,
+            options.temperature,
+            preparation.network_settings(options).make,
+        )
+        recommender.epochs = run.epochs
+        recommender._sides = run.sides.train, run.sides.test, options.clamp
         return recommender
 
     @torch.no_grad()
@@ -173,7 +135,7 @@ class Recommender:
             raise ValueError(f"there are {len(users)} users and {len(items)} items: expected as many of each")
         rows, columns = self._users(users), torch.tensor([self.item(item) for item in items], dtype=torch.int64)
         frame = self._described(columns)
-        frame.insert(0, "user", _named(self.ratings.source_user_ids, rows))
+        frame.insert(0, "user", named(self.ratings.source_user_ids, rows))
         blocks = list(zip(rows.split(BLOCK_PAIRS), columns.split(BLOCK_PAIRS), strict=True))
         p, stars = zip(*(self.scores.pairs(*block) for block in blocks), strict=True)
         frame["p"] = torch.cat(p).numpy()
@@ -267,11 +229,11 @@ class Recommender:
         """
         ids = self.ratings.source_item_ids
         if not isinstance(wanted, str) or not self.ratings.titles:
-            return _place(ids, wanted, "item")
+            return row_of(ids, wanted, "item")
         if (found := self._titles.exact(wanted)) is not None:
             return found
         try:
-            return _place(ids, wanted, "item")
+            return row_of(ids, wanted, "item")
         except ValueError:
             return self._titles.find(wanted)
 
@@ -281,7 +243,7 @@ class Recommender:
         Raises:
             ValueError: there is no such user.
         """
-        return _place(self.ratings.source_user_ids, wanted, "user")
+        return row_of(self.ratings.source_user_ids, wanted, "user")
 
     def _users(self, users: Sequence[Id]) -> Tensor:
         return torch.tensor([self.user(user) for user in users], dtype=torch.int64)
@@ -295,14 +257,14 @@ class Recommender:
         rows, places = (best.values > -torch.inf).nonzero(as_tuple=True)
         recommended = best.indices[rows, places]
         frame = self._described(recommended)
-        frame.insert(0, "user", _named(self.ratings.source_user_ids, users[rows]))
+        frame.insert(0, "user", named(self.ratings.source_user_ids, users[rows]))
         frame.insert(1, "rank", places.numpy() + 1)
         frame["p"] = best.values[rows, places].numpy()
         frame["stars"] = self._stars(self.scores.predict_ratings(users[rows], recommended))
         return frame
 
     def _described(self, items: Tensor) -> pd.DataFrame:
-        frame = pd.DataFrame({"item": _named(self.ratings.source_item_ids, items)})
+        frame = pd.DataFrame({"item": named(self.ratings.source_item_ids, items)})
         if self.ratings.titles:
             frame["title"] = [self.ratings.titles[item] for item in items.tolist()]
         return frame
@@ -312,36 +274,12 @@ class Recommender:
 
 
 @contextlib.contextmanager
-def _asking(what: str) -> Iterator[None]:
-    """Turn a missing table into a ValueError that says what needs it."""
+def _asking(answer: str) -> Iterator[None]:
+    """Turn a missing table into a ValueError that names the answer that needs it."""
     try:
         yield
     except LookupError as error:
-        raise ValueError(f"there are no {what}: {error}") from None
-
-
-def _named(ids: Tensor | tuple[str, ...], rows: Tensor) -> list[int] | list[str]:
-    """The source's ids of rows."""
-    if isinstance(ids, tuple):
-        return [ids[row] for row in rows.tolist()]
-    named: list[int] = ids[rows].tolist()
-    return named
-
-
-def _place(ids: Tensor | tuple[str, ...], wanted: Id, kind: str) -> int:
-    """The row of the source's id; both are in ascending order."""
-    if isinstance(ids, tuple):
-        place = bisect.bisect_left(ids, str(wanted))
-        if place < len(ids) and ids[place] == str(wanted):
-            return place
-        raise ValueError(f"{kind} {wanted!r} is not in the ratings: expected one of their ids, as {ids[0]!r}")
-    if re.fullmatch(r"-?\d{1,19}", str(wanted)) and abs(int(wanted)) < 2**63:
-        place = int(torch.searchsorted(ids, int(wanted)))
-        if place < len(ids) and ids[place] == int(wanted):
-            return place
-    raise ValueError(
-        f"{kind} {wanted} is not in the ratings: their {kind}s have whole numbers from {ids[0]} to {ids[-1]}"
-    )
+        raise ValueError(f"there are no {answer}: {error}") from None
 
 
 def _check_positive(n: int) -> None:

@@ -64,14 +64,14 @@ class EpochMetrics:
 
 
 METRICS: dict[str, Metric] = {each.name: each.metadata["row"] for each in fields(EpochMetrics)}
-# The closing table's: losses and errors, which are best low, before what is best high.
+# The closing table's: losses and errors, which are best low, before the metrics that are best high.
 SUMMARY_METRICS = {
     name: metric
     for best in (min, max)
     for name, metric in METRICS.items()
     if metric.title and metric.when != "end" and metric.best is best
 }
-# What TensorBoard also shows in one chart: how far a task is learned, and what of it holds for other ratings.
+# The charts of several metrics in TensorBoard: how far a task is learned, and how much of that holds for other ratings.
 CHARTS = {
     "MSE: training and test": (METRICS["training_mse"].tag, METRICS["test_mse"].tag),
     "Ranking: BPR loss and test MRR": (METRICS["factorization_loss"].tag, METRICS["test_mrr"].tag),
@@ -82,7 +82,7 @@ def check_metrics(computed: Mapping[str, object]) -> None:
     """Check that each metric that is computed has a row, and that each row is computed and has a tag of its own.
 
     Raises:
-        ValueError: one has not; the message says what to change where.
+        ValueError: one has not; the message names the file and the change.
     """
     for name in (*computed, *METRICS):
         if name not in METRICS:

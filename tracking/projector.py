@@ -24,7 +24,7 @@ def write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genre
 
     Args:
         folder: the run's.
-        tables: the items' embeddings by what they are called there, (num_items, d) each.
+        tables: the items' embeddings by their titles there, (num_items, d) each.
         train: the training ratings.
         genre_of: the genres of an item by its id, as far as they are known.
 

@@ -54,7 +54,7 @@ class Parameters(NamedTuple):
 
 
 class AdamState(NamedTuple):
-    """What Adam (Kingma and Ba, 2015) keeps for one vector of parameters, on the vector's device."""
+    """The state of Adam (Kingma and Ba, 2015) for one vector of parameters, on the vector's device."""
 
     flat: nn.Parameter  # (parameters,), with a gradient
     first_moment: Tensor  # (parameters,)

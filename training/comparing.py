@@ -42,7 +42,7 @@ def by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
 
 
 def first_difference(expected: Outcome, got: Outcome) -> str | None:
-    """Name what differs: a loss or a gradient of the first step, how far a parameter moved, or a later loss."""
+    """Name the first difference: a loss or a gradient of the first step, how far a parameter moved, or a later loss."""
     losses = list(zip(("L_F", "L_R"), got.losses.T, expected.losses.T, strict=True))
     for name, one, other in losses:
         if not close(one[:1], other[:1]):

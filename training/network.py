@@ -1,8 +1,8 @@
-"""The network of models.py: made and checked, whoever wrote it.
+"""Anybody's network of models.py, made and checked.
 
 The contract: ``MultiTaskNet(num_users, num_items, embedding_dim, layer_sizes, embedding_sharing)`` is an nn.Module
-with ``forward(user_ids, item_ids)`` → (predictions, score). Nothing else is asked of models.py here. What is wrong
-with it is said in one line that names the file, the line, the function and, for a function that students fill in, its
+with ``forward(user_ids, item_ids)`` → (predictions, score). Nothing else is asked of models.py here. A
+mistake in it is one line that names the file, the line, the function and, for a function that students fill in, its
 exercise.
 """
 
@@ -26,7 +26,7 @@ PACKAGES = Path(torch.__file__).parent.parent  # where pip installs
 
 
 class NetworkError(ValueError):
-    """Something is wrong with models.py; says what and where, in one line."""
+    """A mistake in models.py, with its place, in one line."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class NetworkSettings:
 def network_class() -> type:
     """Import models.py and return its MultiTaskNet.
 
-    Whatever models.py does where it is imported, as drawing random numbers or setting threads, it does once, here.
+    Call this before anything is seeded or set: models.py may draw random numbers or set threads when it is imported.
 
     Raises:
         NetworkError: models.py cannot be imported, or has no such class.
@@ -127,7 +127,7 @@ def network_class() -> type:
 
 
 def _construct(network: type, num_users: int, num_items: int, settings: NetworkSettings) -> Any:
-    """Call the constructor in the first way that its signature accepts, whatever the order of its parameters."""
+    """Call the constructor in the first way that its signature accepts: by names, or by position."""
     layer_sizes, sharing = [*settings.layer_sizes], settings.embedding_sharing
     sizes = (num_users, num_items, settings.embedding_dim, layer_sizes)
     names = ("num_users", "num_items", "embedding_dim", "layer_sizes")
@@ -149,12 +149,12 @@ def _construct(network: type, num_users: int, num_items: int, settings: NetworkS
     return network(*positional, **keywords)
 
 
-Returned = dict[str, Any]  # what each function of the exercises returned, by its name
+Returned = dict[str, Any]  # the value that each function of the exercises returned, by its name
 
 
 @contextlib.contextmanager
 def _recorded(network: type) -> Iterator[Returned]:
-    """Record what the functions of the exercises return."""
+    """Record the values that the functions of the exercises return."""
     returned: Returned = {}
 
     def recording(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -193,7 +193,7 @@ def _in_one_line(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]
     """Turn any error of models.py into one line. A function that returned something else than expected is named first.
 
     Args:
-        returned: what the functions of the exercises returned so far.
+        returned: the values that the functions of the exercises returned so far.
         shapes: of the embeddings that they should have returned.
     """
     try:
@@ -212,7 +212,7 @@ def _in_one_line(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]
 
 
 def _unexpected(value: Any, shapes: list[tuple[int, int]] | None) -> str | None:
-    """Describe what a function of the exercises returned, where it is None, or embeddings of other shapes."""
+    """Describe the value that a function of the exercises returned, if it is None, or embeddings of other shapes."""
     if value is None or shapes is None:
         return "None" if value is None else None
     found = [getattr(each, "weight", each) for each in (value if isinstance(value, tuple | list) else [value])]
@@ -266,7 +266,7 @@ def _first_line_of(function: Callable[..., Any]) -> int | None:
 
 
 def _blaming_forward(network: type, returned: Returned) -> Callable[[str], str]:
-    """Blame what forward returned on the function of exercise B that it called, if it called one."""
+    """Blame the output of forward on the function of exercise B that it called, if it called one."""
     name = next((name for name in returned if EXERCISES[name] == "B"), "forward")
     line = _first_line_of(getattr(network, name))
     return lambda what: _blame(name, what, line)

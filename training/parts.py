@@ -1,9 +1,9 @@
-"""The parts of a network by the homework's names, for whatever reads more than ``forward``.
+"""The parts of a network, by the homework's names, and its tensors, by the names that they have in a checkpoint.
 
-A network of the contract need not have them. Whoever asks for one that is not there gets a LookupError that names it.
+A network of the contract need not have them: a LookupError names the part that is missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -93,6 +93,28 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
     first = (parameter for each in embeddings(model) for parameter in each.parameters())
     every = dict.fromkeys([*first, *model.parameters()])
     return [parameter for parameter in every if parameter.is_floating_point() or parameter.is_complex()]
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a network's state_dict by the names that they have in a checkpoint."""
+    state = model.state_dict().items()
+    return {f"network.{name}": value for name, value in state if isinstance(value, Tensor)}
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors of ``state_of`` into a network, from among the tensors of a checkpoint.
+
+    Raises:
+        ValueError: the network has tensors of other names, shapes or types.
+    """
+    own, found = state_of(model), {name: x for name, x in tensors.items() if name.startswith("network.")}
+    for name in own.keys() | found.keys():
+        kinds = [(x.dtype, tuple(x.shape)) if x is not None else None for x in (found.get(name), own.get(name))]
+        if kinds[0] != kinds[1]:
+            was, now = ("missing" if kind is None else f"{kind[0]} of shape {kind[1]}" for kind in kinds)
+            raise ValueError(f"{name.removeprefix('network.')} was {was}, and is {now}")
+    state = {name.removeprefix("network."): value for name, value in found.items()}
+    model.load_state_dict(state, strict=False)  # a network may keep more than tensors
 
 
 def _homeworks(model: nn.Module) -> Iterator[nn.Embedding]:

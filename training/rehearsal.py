@@ -1,6 +1,6 @@
 """The rehearsal: before a run, each fast way that it would use has to agree with the plain way.
 
-A fast way states again what models.py and ``steps.py`` say. Both take three steps on a network of the same class and of
+A fast way restates models.py and ``steps.py``. Both take three steps on a network of the same class and of
 at most LARGEST users and items: once from its own start, and once with random numbers in all parameters and in the
 midst of training, because biases that start at 0 and rates that fall would hide a mistake. Where the two differ, or the
 fast way raises an error, or the plain way changes state besides parameters, the plain way is taken.
@@ -149,7 +149,7 @@ class Rehearsal:
         """Compare a way with the one that was taken plainly.
 
         Returns:
-            What differs first, or why the way does not fit the network, or None where it may be used.
+            The first difference, or why the way does not fit the network, or None where it may be used.
         """
         try:
             found = next(filter(None, self._differences(fast)), None)

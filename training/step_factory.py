@@ -46,7 +46,7 @@ def ways_of(optimizer: str, device: torch.device, group: Group, recipe: Recipe, 
         optimizer: "adam" or "lazy_adam".
         device: of the network.
         group: the processes that train together.
-        recipe: what is added to the homework's step.
+        recipe: the additions to the homework's step.
         steps: how many there will be in all, for a recipe that depends on it.
 
     Returns:

@@ -89,8 +89,8 @@ class Trainer:
         rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
         way, other = self._way(eager, rehearsal)
         self.recommender, notice = scoring.fastest(model, train.num_items, rehearsal)
-        if group.size > 1:  # whatever somebody's constructor drew
-            model.load_state_dict(group.from_first({name: x.cpu() for name, x in model.state_dict().items()}))
+        if group.size > 1:  # somebody's constructor may draw other numbers in each
+            parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
         self.adam = start_adam(flatten(model), settings.learning_rate)
         self.step = way.make(model, self.adam, self.weights, self.watched, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
@@ -211,8 +211,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """By name, all tensors that training goes on from: the trainer's own, which change with the next step."""
-        weights = self.model.state_dict().items()
-        tensors = {f"network.{name}": weight for name, weight in weights if isinstance(weight, Tensor)}
+        tensors = parts.state_of(self.model)
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
         # For a network that draws random numbers in forward.
@@ -237,8 +236,7 @@ class Trainer:
             own |= {name: tensors[name] for name in ("generator", "torch") if name in tensors}
         if {name: (x.shape, x.dtype) for name, x in tensors.items()} != {n: (x.shape, x.dtype) for n, x in own.items()}:
             raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
-        network = {name.removeprefix("network."): x for name, x in tensors.items() if name.startswith("network.")}
-        self.model.load_state_dict(network, strict=False)  # copies into the vector that the steps train
+        parts.load_state(self.model, tensors)  # copies into the vector that the steps train
         for name in ADAM_STATE:
             getattr(self.adam, name).copy_(tensors[f"adam.{name}"])
         self.epoch = epoch

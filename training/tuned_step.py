@@ -5,7 +5,7 @@
 The candidates c have the weights w_ic: 1 for the highest p_ic, or softmax(p_ic / τ). Random numbers come from the
 trainer's generator, so that a resumed run is bit-identical.
 
-The plain way changes what ``forward`` looks up and computes by hooks on its embeddings and ReLUs, and takes each loss
+The plain way changes the outputs of the network's embeddings and ReLUs by hooks, and takes each loss
 from ``steps.py`` (``ForwardBatch``). The two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``),
 and the derivative of the loss over all candidates (``WeightedLoss``).
 """
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data import Interactions
 from training import parts
 from training.adam import AdamState, adam_update
 from training.recipe import Recipe
@@ -84,7 +85,7 @@ class TunedStep(EagerStep):
         self.recipe, self.generator, self.steps, self.watched = recipe, generator, steps, watched
         self.batch = TableBatch if by_tables else ForwardBatch
         self.own_derivative = own_derivative
-        _check_parts(model, recipe)
+        _check_parts(model, recipe, watched.train)
         # The embeddings and item biases come first in the vector of all parameters.
         self.decayed = sum(weight.numel() for weight in {table.weight for table in parts.embeddings(model)})
         self.user_weights = None
@@ -166,14 +167,18 @@ class TunedStep(EagerStep):
         adam_update(adam, [trained])
 
 
-def _check_parts(model: nn.Module, recipe: Recipe) -> None:
+def _check_parts(model: nn.Module, recipe: Recipe, train: Interactions) -> None:
     """Raise ValueError where an ingredient has nothing in the network to change."""
     try:
-        if recipe.watched_items or recipe.embedding_dropout:
-            parts.factorization_tables(model)
-            parts.regression_tables(model)
+        found = parts.tables(model) if recipe.watched_items or recipe.embedding_dropout else []
     except LookupError as error:
         raise ValueError(f"{error}, which --watched_items and --embedding_dropout change") from error
+    for users, items in found if recipe.watched_items else []:
+        if (users.num_embeddings, items.num_embeddings) != (train.num_users, train.num_items):
+            raise ValueError(
+                f"--watched_items is for tables of {train.num_users} and {train.num_items} rows: models.py has "
+                f"{users.num_embeddings} and {items.num_embeddings}"
+            )
     if recipe.dropout and not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise ValueError("models.py has no nn.ReLU layers, whose outputs --dropout changes")
 
@@ -183,7 +188,7 @@ class ForwardBatch:
 
     Args:
         step: the step, with its network and recipe.
-        users, items: (batch,) what was observed.
+        users, items: (batch,) IDs of the observed interactions.
     """
 
     def __init__(self, step: TunedStep, users: Tensor, items: Tensor) -> None:
