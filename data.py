@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -170,6 +170,10 @@ def from_flags(options: argparse.Namespace) -> Interactions:
     if options.dataset != choice.DEFAULT:
         return _coded(choice.release(options.dataset, options.data_dir))
     return load(options.data_dir)
+
+
+def read(source: Any) -> Interactions:
+    return from_flags(source)
 
 
 def synthetic(

@@ -4,7 +4,7 @@
     python main.py --no_shared_embeddings --factorization_weight 0.5 --regression_weight 0.5
     tensorboard --logdir run
 
-The data is fetched on the first run. Same seed and same machine: the same numbers, bit for bit.
+The data is fetched on the first run. The same seed on the same machine gives bit-identical metrics.
 """
 
 from cli import command
@@ -14,143 +14,124 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import argparse
 import contextlib
-import functools
 import shlex
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 import data
 import train
-from cli.arguments import check_at_least
+from cli.arguments import Parser, add_options, options_of
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
-from datasets import choice
-from tracking import projector, resuming
-from tracking.checkpoint import CHECKPOINT, Checkpoint
+from datasets.source import DataSource
+from tracking import history, projector, resuming
+from tracking.checkpoint import CHECKPOINT, Run
 from tracking.folder import RunFolder
-from tracking.history import EpochMetrics, best_epoch, best_line, check_metrics, closing_line, closing_table, counted
-from training import devices, parts, seeds
-from training.evaluation import SHOWN, Evaluation, check_eval_users
-from training.flags import parse_arguments, recipe_of, settings_of
+from tracking.record import Record, RunRecord
+from training import setup
+from training.evaluation import SHOWN
 from training.network import network_class, own_traceback
 from training.parallel import ALONE, Group, LostProcess
-from training.preparation import Sides, make_network, network_settings, split_in_three
-from training.settings import Settings
+from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
 from training.torchrun import join, only_the_first_speaks
 
+RUNNING = "running and resuming"
 
-def set_up(options: argparse.Namespace, group: Group = ALONE) -> tuple[train.Trainer, Sides]:
-    """Check everything that can be wrong, then make what training needs: the trainer and the sides of the ratings.
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the flags; ``--preset`` changes the defaults of the others."""
+    description = "Train MultiTaskNet on MovieLens 100K, another release of MovieLens, or ratings of your own."
+    parser = Parser(description, groups=(HOMEWORK, DATA, EVALUATION, RUNNING, BEYOND))
+    flag = parser.group(HOMEWORK).add_argument
+    flag("--logdir", type=Path, metavar="DIR", help="folder of the run (default: run/shared=…_LF=…_LR=…)")
+    flag = parser.group(BEYOND).add_argument
+    flag("--preset", default="homework", metavar="NAME|FILE",
+         help="values of flags that are not given: homework, tuned, or a JSON file of them (default: homework)")  # fmt: skip
+    flag = parser.group(RUNNING).add_argument
+    flag("--resume", action="store_true", help="resume the run in --logdir from its checkpoint")
+    flag("--patience", type=int, default=0, metavar="N",
+         help="stop after N epochs without a better one on the validation set; 0: never (default: 0)")  # fmt: skip
+    flag("--device", default="auto", metavar="NAME", help="cuda, mps, cpu, or auto: the first there is (default: auto)")
+    flag("--eager", action="store_true", help="take the plain step, the definition: slower, with the same metrics")
+    add_options(parser, Settings)
+    add_options(parser, DataSource)
+    try:
+        parser.set_defaults(**preset(parser.parse_args(arguments).preset))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    options = parser.parse_args(arguments)
+    if options.logdir is None:
+        start = "" if options.preset == "homework" else f"{Path(options.preset).stem}_"
+        weights = options.factorization_weight, options.regression_weight
+        options.logdir = Path("run") / f"{start}{folder_name(options.shared_embeddings, *weights)}"
+    return options
+
+
+def check(options: argparse.Namespace, settings: Settings) -> None:
+    """Raise ValueError where ``--patience`` does not fit the settings."""
+    if options.patience < 0:
+        raise ValueError(f"patience is {options.patience}: expected at least 0")
+    if options.patience > 0 and settings.validation_fraction == 0:
+        raise ValueError("patience needs a validation set: give --validation_fraction as well, for instance 0.05")
+    if 0 < options.patience < settings.eval_every:
+        raise ValueError(
+            f"patience is {options.patience}: expected at least eval_every, which is {settings.eval_every}"
+        )
+
+
+def set_up(options: argparse.Namespace, group: Group) -> tuple[train.Trainer, setup.Split]:
+    """Check the flags, read the ratings, split them, and make the network and its trainer.
 
     Raises:
-        ValueError, OSError: a flag, the data or the log directory cannot be used.
+        ValueError, OSError: a flag, the data, models.py or the log directory cannot be used.
     """
-    settings = Settings(
-        options.factorization_weight,
-        options.regression_weight,
-        options.batch_size,
-        options.learning_rate,
-        options.optimizer,
-        recipe_of(options),
-        options.planned_epochs,
-    )
-    check_at_least(options, epochs=1, embedding_dim=1, seed=0, eval_every=1, patience=0)
-    if not 0 <= options.validation_fraction < 1:
-        raise ValueError(f"validation_fraction is {options.validation_fraction}: expected 0, or a share below 1")
-    if options.patience > 0 and options.validation_fraction == 0:
-        raise ValueError("patience is for a validation side: give --validation_fraction as well, as 0.05")
-    if 0 < options.patience < options.eval_every:
-        raise ValueError(f"patience is {options.patience}: expected at least eval_every, which is {options.eval_every}")
-    check_eval_users(options.eval_users)
-    network = network_settings(options)
-    network_class()  # so that a mistake that keeps it from being imported comes before the ratings are fetched
-    data.check_test_fraction(options.test_fraction)
-    device = devices.pick_device(options.device)
+    settings, source = options_of(Settings, options), options_of(DataSource, options)
+    check(options, settings)
+    network_class()  # so that a mistake in models.py shows before the ratings are fetched
+    device = setup.pick_device(options.device)
     if group.rank == 0:
         check_folder(options.logdir)
-
-    devices.use_one_thread()
-    devices.flush_denormals()
+    setup.use_one_thread()
+    setup.flush_denormals()
     with group.one_after_the_first("data"):
-        interactions = data.from_flags(options)
-    sides = split_in_three(interactions, options)
-    model = make_network(options, interactions, device)
-    seed = seeds.spawn(options.seed).trainer
-    return train.Trainer(model, sides.train, settings, seed, options.eager, group, network.make), sides
+        interactions = data.read(source)
+    split = setup.split(interactions, settings)
+    return setup.make_trainer(settings, split.train, device, options.eager, group), split
 
 
-def find_checkpoint(
-    options: argparse.Namespace, folder: RunFolder | None, trainer: train.Trainer, test: data.Interactions
-) -> Checkpoint | None:
-    """Take the trainer to the checkpoint in the folder if that was asked for, or make room there for a new run.
+def start(
+    options: argparse.Namespace, folder: RunFolder | None, trainer: train.Trainer, split: setup.Split
+) -> tuple[Record, list[history.EpochMetrics]]:
+    """Restore the trainer from the checkpoint in the folder with ``--resume``, else make room there for a new run.
 
-    Of several processes the first, which has the folder, reads the checkpoint for all.
+    Of several processes the first owns the folder and reads the checkpoint for all.
+
+    Returns:
+        The record of the run, and the metrics of the epochs that the trainer was restored with.
 
     Raises:
         ValueError, OSError: the checkpoint cannot be resumed, or the old run cannot be moved aside.
     """
-    group = trainer.group
-    fingerprint = data.fingerprint(trainer.train, test) if options.resume or group.size > 1 else ""
-    plan = resuming.Plan(
-        settings_of(options), fingerprint, options.epochs, options.eager, trainer.device.type, group.size
-    )
-    group.check_same(str(plan))
-    checkpoint = None
+    group, source, epochs = trainer.group, options_of(DataSource, options), trainer.settings.epochs
+    fingerprint = data.fingerprint(split.train, split.test)
+    run = Run(trainer.settings.noted(), fingerprint, source.name, trainer.device.type, options.eager, group.size)
+    group.check_same(f"{run} {epochs}")
     with group.agreement():
-        if folder is not None and options.resume and (checkpoint := resuming.find(folder, plan)) is not None:
-            train.restore(trainer, checkpoint)
-        if folder is not None and options.resume:
-            resuming.announce(folder, plan, checkpoint)
-        if folder is not None and checkpoint is None:
+        found = resuming.find_checkpoint(folder, run) if folder is not None and options.resume else None
+    found = group.from_first(found)
+    with group.agreement():
+        done = train.restore(trainer, found) if found is not None else []
+        if folder is None:
+            return Record(), done
+        if options.resume:
+            resuming.announce(folder, run, epochs, found)
+        if found is None:
             resuming.make_room(folder)
-    found: Checkpoint | None = group.from_first(checkpoint)
-    return found
-
-
-def show_items(options: argparse.Namespace, folder: RunFolder, trainer: train.Trainer) -> None:
-    """Write the items' embeddings for TensorBoard, with their genres as far as they can be read.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    try:
-        tables = parts.item_tables(trainer.model)
-    except LookupError as error:
-        print(f"the PROJECTOR tab is left out: {error}", file=sys.stderr)
-        return
-    try:
-        genre_of = choice.genres(options)
-    except (ValueError, OSError) as error:
-        print(f"the items' genres are not shown: {error}", file=sys.stderr)
-        genre_of = {}
-    projector.write(folder.path, tables, trainer.train, genre_of)
-
-
-def fit(
-    options: argparse.Namespace,
-    folder: RunFolder | None,
-    trainer: train.Trainer,
-    sides: Sides,
-    checkpoint: Checkpoint | None,
-) -> list[EpochMetrics]:
-    """Train as the flags say; returns the metrics of each epoch."""
-    noted = settings_of(options) | {"eager": options.eager, "dataset": choice.name(options)}
-    if trainer.group.size > 1:
-        noted["processes"] = trainer.group.size
-    users, test = check_eval_users(options.eval_users), sides.test.to(trainer.device)
-    which = users, options.eval_every, trainer.seed, trainer.group, options.clamp
-    evaluation = Evaluation(trainer.recommender, trainer.train, test, *which)
-    validation = None
-    if sides.validation is not None:
-        validation = Evaluation(trainer.recommender, trainer.train, sides.validation.to(trainer.device), *which)
-    for line in (*trainer.notices, evaluation.notice):
-        if line:
-            print(line, file=sys.stderr)
-    show = functools.partial(show_items, options, folder, trainer) if folder is not None else None
-    return train.fit(
-        trainer, test, options.epochs, folder, noted, checkpoint, evaluation, validation, options.patience, show
-    )
+    show = partial(projector.show, folder.path, trainer.train, source)
+    return RunRecord(folder, run, epochs, SHOWN, found, show), done
 
 
 def run(options: argparse.Namespace, group: Group) -> int:
@@ -160,17 +141,22 @@ def run(options: argparse.Namespace, group: Group) -> int:
     with ExitStack() as stack:
         try:
             with group.agreement():
-                check_metrics(train.MEASURES)
-                trainer, sides = set_up(options, group)
+                history.check_metrics(train.MEASURES)
+                trainer, split = set_up(options, group)
                 folder = stack.enter_context(RunFolder(options.logdir)) if group.rank == 0 else None
-            checkpoint = find_checkpoint(options, folder, trainer, sides.test)
+            record, done = start(options, folder, trainer, split)
         except (ValueError, OSError) as error:
             if is_new:
                 with contextlib.suppress(OSError):
-                    options.logdir.rmdir()  # made to see whether it can be, and empty
+                    options.logdir.rmdir()  # the empty folder that the check of it made
             return command.fail("main.py", error)
+        test = train.evaluation_of(trainer, split.test)
+        for line in filter(None, (*trainer.notices, test.notice)):
+            print(line, file=sys.stderr)
         try:
-            history = fit(options, folder, trainer, sides, checkpoint)
+            metrics = train.fit(
+                trainer, test, split.validation, history=done, patience=options.patience, record=record
+            )
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)
@@ -182,32 +168,25 @@ def run(options: argparse.Namespace, group: Group) -> int:
             group.ended(own.splitlines()[-1])
             print(own, file=sys.stderr)
             return 1
-    last = len(history) - 1
-    trained = counted(len(history) - (len(checkpoint.history) if checkpoint else 0), last)
+    print(history.report(metrics, trainer.settings.epochs, options.patience, SHOWN))
+    trained = history.counted(len(metrics) - len(done), len(metrics) - 1)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
-    print(closing_table(history))
-    if best_epoch(history) is not None:
-        print(best_line(history))
-    if len(history) < options.epochs:
-        print(f"stopped after epoch {last}: none was better for {options.patience} epochs (--patience)")
-    chosen_earlier = best_epoch(history) not in (None, last)
-    print(("after the last epoch: " if chosen_earlier else "") + closing_line(history[-1], SHOWN))
     print(f"{trained} in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0
 
 
 def end(options: argparse.Namespace, group: Group, error: Stopped | LostProcess, began: bool) -> int:
-    """Say why a run ended early, and how to go on with one that was stopped; returns the exit status."""
+    """Say why a run ended early, and how to resume one that was stopped; returns the exit status."""
     number = group.explain(error)
     if number == 0:
         return 1
     if not began:
         print("stopped before the training began", file=sys.stderr)
     elif not (options.logdir / CHECKPOINT).exists():
-        print("stopped; no epoch was over yet", file=sys.stderr)
+        print("stopped in the first epoch: there is nothing to resume", file=sys.stderr)
     else:
         again = shlex.join([*group.launcher, *sys.argv, *["--resume"] * (not options.resume)])
-        print(f"stopped; go on with: {again}", file=sys.stderr)
+        print(f"stopped; resume with: {again}", file=sys.stderr)
     return 128 + number
 
 

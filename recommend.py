@@ -26,7 +26,7 @@ from cli.arguments import Parser, check_at_least
 from cli.files import check_folder, write_whole
 from datasets import choice
 from serving.recommender import Recommender
-from training.flags import folder_name
+from training.settings import folder_name
 
 FORMATS = (".csv", ".parquet")
 

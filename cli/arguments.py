@@ -1,27 +1,93 @@
-"""Flags of the commands: a parser whose errors are one line, and what several commands ask of their flags."""
+"""Flags of the commands: a parser whose errors are one line, and flags made of a dataclass's options."""
 
 import argparse
 import os
-from typing import NoReturn
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, NoReturn, TypeVar
+
+from cli import VERSION
+from cli.options import option_of
+
+Options = TypeVar("Options")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose flags have to be written out."""
+    """An argument parser whose errors are one line, and whose flags cannot be abbreviated.
 
-    def __init__(self, description: str) -> None:
-        super().__init__(description=description, allow_abbrev=False)
+    Args:
+        description: the first line of ``--help``.
+        groups: headings of ``--help``, in their order.
+    """
+
+    def __init__(self, description: str, groups: Sequence[str] = ()) -> None:
+        super().__init__(
+            description=description,
+            allow_abbrev=False,
+            usage="%(prog)s [option ...]" if groups else None,
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
+        )
+        self._headings = {title: self.add_argument_group(title) for title in groups}
+        self.add_argument("--version", action="version", version=VERSION, help="print the version and exit")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
+    def group(self, title: str) -> argparse._ActionsContainer:
+        """Return the group with this heading, or the parser where it has none of that name."""
+        return self._headings.get(title, self)
+
+
+def add_options(parser: Parser, options: type[Any], names: Sequence[str] = ()) -> None:
+    """Add a flag for each option of a dataclass, or for those with these names."""
+    for each in fields(options):
+        described = option_of(each)
+        if names and each.name not in names:
+            continue
+        group = parser.group(described.group)
+        shown = each.default if described.default_help is None else described.default_help
+        if isinstance(each.default, bool):
+            help_line = f"{described.help} (default: {'yes' if each.default else 'no'})"
+            group.add_argument(
+                f"--{each.name}", f"--no_{each.name}", action=_YesOrNo, nargs=0, default=each.default, help=help_line
+            )
+            hidden = argparse.SUPPRESS
+            group.add_argument(f"--no-{each.name}", action="store_false", dest=each.name, default=hidden, help=hidden)
+            continue
+        group.add_argument(
+            f"--{each.name}",
+            type=described.parse or type(each.default),
+            nargs="+" if described.several else None,
+            default=each.default,
+            metavar=described.metavar,
+            help=described.help if shown in (None, "") else f"{described.help} (default: {shown})",
+        )
+
+
+class _YesOrNo(argparse.Action):
+    """Store true for ``--name`` and false for ``--no_name``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, option_string == f"--{self.dest}")
+
+
+def options_of(options: type[Options], namespace: argparse.Namespace) -> Options:
+    """Make a dataclass of options from the flags that ``add_options`` added; a flag that is absent has its default.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    names = [each.name for each in fields(options) if hasattr(namespace, each.name)]  # type: ignore[arg-type]
+    return options(**{name: getattr(namespace, name) for name in names})
+
 
 def check_at_least(options: argparse.Namespace, **least: int) -> None:
-    """Raise ValueError unless each of these flags has at least the value given for it."""
+    """Raise ValueError unless each of these flags has at least the value given."""
     for name, minimum in least.items():
         if getattr(options, name) < minimum:
             raise ValueError(f"{name} is {getattr(options, name)}: expected at least {minimum}")
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

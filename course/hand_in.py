@@ -25,7 +25,7 @@ from cli.files import write_zip
 from grading import submissions
 from tracking.checkpoint import METRICS
 from tracking.folder import EVENTS
-from training.flags import folder_name
+from training.settings import folder_name
 
 HERE = Path(__file__).parent
 SUBMISSION = "submission.zip"

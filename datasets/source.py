@@ -1,9 +1,13 @@
 """What every source of ratings gives: ratings with the source's own ids."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cli.options import option
 
 
 class SourceRatings(NamedTuple):
@@ -44,3 +48,16 @@ class CodedRatings(NamedTuple):
     titles: tuple[str, ...]
     names: tuple[str, ...]
     repeated: int
+
+
+@dataclass(frozen=True)
+class DataSource:
+    dataset: str = option("ml-100k", "release of MovieLens", group="data and split", metavar="NAME")
+    ratings: Path | None = option(None, "ratings of your own", group="data and split", metavar="FILE", parse=Path)
+    columns: str | None = option(None, "columns", group="data and split", parse=str)
+    titles: Path | None = option(None, "titles", group="data and split", metavar="FILE", parse=Path)
+    data_dir: Path = option(Path("data"), "folder for the data", group="data and split", metavar="DIR", parse=Path)
+
+    @property
+    def name(self) -> str:
+        return self.ratings.name if self.ratings is not None else self.dataset

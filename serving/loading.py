@@ -1,6 +1,5 @@
 """A run of main.py read back: its ratings, and its network as it recommends."""
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,12 +8,11 @@ from torch import nn
 
 import data
 from datasets import choice, releases
-from tracking import checkpoint
-from tracking.checkpoint import BEST
-from training import parts, preparation
+from datasets.source import DataSource
+from tracking.checkpoint import BEST, load_checkpoint
+from training import parts, setup
 from training.adam import flatten
-from training.flags import SETTINGS, parse_arguments
-from training.preparation import Sides
+from training.settings import Settings
 from training.watched import Watched
 
 
@@ -24,15 +22,15 @@ class LoadedRun(NamedTuple):
     Attributes:
         model: the network, on the CPU.
         ratings: all ratings.
-        sides: the training, validation and test set.
-        options: the flags of the run.
+        split: the training, validation and test set.
+        settings: of the run.
         epochs: the number of epochs trained.
     """
 
     model: nn.Module
     ratings: data.Interactions
-    sides: Sides
-    options: argparse.Namespace
+    split: setup.Split
+    settings: Settings
     epochs: int
 
 
@@ -51,36 +49,35 @@ def load_run(
             is wrong.
         OSError: there is no checkpoint, or the ratings are not there and cannot be fetched.
     """
-    found = checkpoint.load(logdir, BEST) or checkpoint.load(logdir)
+    found = load_checkpoint(logdir, BEST) or load_checkpoint(logdir)
     if found is None:
         raise FileNotFoundError(
             f"{logdir} holds no checkpoint: expected the --logdir of a run of main.py that has finished an epoch"
         )
-    settings = {**checkpoint.ADDED_LATER, **found.settings}
-    if missing := [name for name in SETTINGS if name not in settings]:
-        raise ValueError(f"{logdir} holds a run that main.py did not make: its checkpoint has no {missing[0]}")
-    options = parse_arguments([])
-    vars(options).update({name: settings[name] for name in SETTINGS}, data_dir=data_dir, columns=columns)
-    options.ratings, options.titles = ratings, titles
-    dataset = settings.get("dataset", choice.DEFAULT)
+    try:
+        settings = Settings(**found.run.settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{logdir} holds a run that main.py did not make: {error}") from None
+    dataset = found.run.dataset
     if ratings is None and dataset not in (choice.DEFAULT, *releases.RELEASES):
         raise ValueError(f"the run in {logdir} was trained on {dataset}: give that file again, as --ratings {dataset}")
-    options.dataset = dataset
-    known = data.from_flags(options)
-    sides = preparation.split_in_three(known, options)
-    if data.fingerprint(sides.train, sides.test) != found.data:
+    source = DataSource(choice.DEFAULT if ratings is not None else dataset, ratings, columns, titles, data_dir)
+    interactions = data.read(source)
+    split = setup.split(interactions, settings)
+    if data.fingerprint(split.train, split.test) != found.run.data:
         raise ValueError(
-            f"the run in {logdir} was trained on other ratings than {choice.name(options)} has now: "
+            f"the run in {logdir} was trained on other ratings than {source.name} has now: "
             f"give the {dataset} that it was trained on, or train again"
         )
     with torch.random.fork_rng(devices=[]):
-        model = preparation.make_network(options, known, torch.device("cpu"))
+        cpu = torch.device("cpu")
+        model = setup.make_network(settings, interactions.num_users, interactions.num_items, cpu)
     try:
         parts.load_state(model, found.tensors)
     except ValueError as error:
         raise ValueError(f"the run in {logdir} was trained with another models.py: {error}") from None
-    if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see training.recipe
+    if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see ``Settings``
         flatten(model).data.copy_(found.tensors["average"])
-    if options.watched_items:
-        Watched(sides.train).fold_into(model)
-    return LoadedRun(model, known, sides, options, len(found.history))
+    if settings.watched_items:
+        Watched(split.train).fold_into(model)
+    return LoadedRun(model, interactions, split, settings, len(found.history))

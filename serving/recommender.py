@@ -24,7 +24,7 @@ from serving.ids import Id, named, row_of
 from serving.loading import load_run
 from serving.quartiles import quartiles
 from serving.titles import Titles
-from training import parts, preparation, scoring
+from training import parts, scoring, setup
 from training.evaluation import Clamped
 from training.rehearsal import Rehearsal
 
@@ -81,17 +81,17 @@ class Recommender:
         """
         own, own_titles = (None if path is None else Path(path) for path in (ratings, titles))
         run = load_run(Path(logdir), Path(data_dir), own, columns, own_titles)
-        options = run.options
+        settings = run.settings
         recommender = cls(
             run.model,
             run.ratings,
-            options.factorization_weight,
-            options.regression_weight,
-            options.temperature,
-            preparation.network_settings(options).make,
+            settings.factorization_weight,
+            settings.regression_weight,
+            settings.temperature,
+            setup.network_settings(settings).make,
         )
         recommender.epochs = run.epochs
-        recommender._sides = run.sides.train, run.sides.test, options.clamp
+        recommender._sides = run.split.train, run.split.test, settings.clamp
         return recommender
 
     @torch.no_grad()

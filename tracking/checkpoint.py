@@ -1,48 +1,69 @@
-"""A run's checkpoint: all that it needs to go on, to the bit, from the end of an epoch.
+"""The checkpoint of a run: everything that it resumes from, bit-identical, at the end of an epoch.
 
-A checkpoint gets its name only once all of it is on disk, so that there is a whole one at every moment. It is read
-without executing anything, and refused unless a digest of all it holds agrees.
+A checkpoint gets its name only once all of it is on disk, so that a whole one exists at every moment. Reading one
+executes nothing, and refuses a file whose digest differs.
 """
 
 import csv
 import hashlib
 import io
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
 
+from cli import VERSION
 from cli.files import write_whole
-from tracking.history import EpochMetrics, from_rows
+from tracking.history import EpochMetrics, columns, from_rows
 
-FORMAT = 2
-# What the runs of checkpoints had that do not say it, because there was no choice yet.
-ADDED_LATER = {
-    "optimizer": "auto",
-    "eval_users": "auto",
-    "eval_every": 1,
-    "negatives": 1,
-    "unseen_negatives": False,
-    "shared_negatives": False,
-    "negative_temperature": 0.0,
-    "user_balance": 0.0,
-    "watched_items": False,
-    "temperature": 1.0,
-    "weight_decay": 0.0,
-    "lr_schedule": "constant",
-    "embedding_dropout": 0.0,
-    "dropout": 0.0,
-    "average_last": 0.0,
-    "start_at_mean": False,
-    "clamp": False,
-    "planned_epochs": 0,
-    "validation_fraction": 0.0,
-}
-# Their names in a run's folder; the second is of the best epoch, where there is a validation side to judge by.
+FORMAT = 3
+# The names in a run's folder. The second is of the best epoch, where a validation set chooses one.
 CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The description of a run.
+
+    Attributes:
+        settings: the settings that its metrics depend on, by name. Only a run with the same can be resumed.
+        data: fingerprint of the ratings and their split, which have to be the same as well.
+        dataset: the name of the ratings.
+        device: the type of the device.
+        eager: whether it takes the plain step.
+        processes: how many processes train together.
+    """
+
+    settings: dict[str, Any]
+    data: str = ""
+    dataset: str = ""
+    device: str = "cpu"
+    eager: bool = False
+    processes: int = 1
+
+    def differences(self, now: "Run") -> list[str]:
+        """Say, difference by difference, why this run cannot be resumed as another one."""
+        reason = {"epochs": ", which lr_schedule and average_last depend on,"}
+        names = [*now.settings, *(name for name in self.settings if name not in now.settings)]
+        before, after = self.settings, now.settings
+        changed = [
+            f"{name}{reason.get(name, '')} was {_shown(before.get(name))}, now {_shown(after.get(name))}"
+            for name in names
+            if before.get(name) != after.get(name)
+        ]
+        return changed + ["the ratings differ"] * (self.data != now.data)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the settings that TensorBoard shows."""
+        more = {"eager": self.eager, "dataset": self.dataset}
+        return self.settings | more | ({"processes": self.processes} if self.processes > 1 else {})
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @dataclass(frozen=True)
@@ -50,29 +71,36 @@ class Checkpoint:
     """A run at the end of an epoch.
 
     Attributes:
-        settings: what the run's metrics depend on, by name; a run can only go on with the same.
-        data: fingerprint of the ratings and their split.
-        device: the type of the device whose generator's state this is.
+        run: the description of the run.
         columns: the names of the metrics in the history.
-        history: the metrics of each epoch; NaN, and an empty cell of ``metrics.csv``, where none were taken.
+        history: the metrics of each epoch; NaN, and an empty cell of ``metrics.csv``, where an epoch was not evaluated.
         times: when each epoch ended, in seconds since 1970.
-        tensors: the network's, Adam's and the generator's state, by name.
-        ranking: the metrics of the end of a run, once it has ended: by then its event file has them too.
+        tensors: the state of the network, of Adam and of the generators, by name.
+        closing: the metrics of the end of a run, once it has ended. Its event file has them by then.
+        version: of the program that wrote it.
     """
 
-    settings: dict[str, Any]
-    data: str
-    device: str
+    run: Run
     columns: list[str]
     history: list[list[float]]
     times: list[float]
     tensors: dict[str, Tensor]
-    ranking: list[float] = field(default_factory=list)
+    closing: tuple[float, ...] = ()
+    version: str = VERSION
+
+    @classmethod
+    def of(
+        cls, run: Run, history: list[EpochMetrics], times: list[float], tensors: dict[str, Tensor]
+    ) -> "Checkpoint":
+        """Make a checkpoint that shares the tensors."""
+        names = columns(history)
+        rows = [[getattr(metrics, name) for name in names] for metrics in history]
+        return cls(run, names, rows, list(times), tensors)
 
     def digest(self) -> str:
-        """SHA-256 of everything in here."""
-        sha256 = hashlib.sha256(repr([self.settings, self.data, self.device, self.columns]).encode())
-        sha256.update(repr([self.history, self.times, *self.ranking]).encode())
+        """Return the SHA-256 of the whole content."""
+        described = [self.run, self.columns, self.history, self.times, self.closing, self.version]
+        sha256 = hashlib.sha256(repr(described).encode())
         for name, tensor in self.tensors.items():
             sha256.update(repr([name, tensor.dtype, tuple(tensor.shape)]).encode())
             sha256.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -80,11 +108,11 @@ class Checkpoint:
 
     @property
     def metrics(self) -> list[EpochMetrics]:
-        """The history, by name; NaN for a metric that was added to the program later."""
+        """Return the history by name; NaN for a metric that was added to the program later."""
         return from_rows(self.columns, self.history)
 
     def save(self, folder: Path) -> None:
-        """Write ``checkpoint.pt``, tensor by tensor without a copy of them all, and from it ``metrics.csv``."""
+        """Write ``checkpoint.pt``, tensor by tensor without a copy of them all, and then ``metrics.csv``."""
         self._write(folder / CHECKPOINT)
         self.save_metrics(folder)
 
@@ -93,11 +121,11 @@ class Checkpoint:
         self._write(folder / BEST)
 
     def _write(self, path: Path) -> None:
-        content = {"format": FORMAT, "digest": self.digest(), **vars(self)}
+        content = {"format": FORMAT, "digest": self.digest(), **vars(self), "run": asdict(self.run)}
         write_whole(lambda file: _save(content, file), path)
 
     def copy(self) -> "Checkpoint":
-        """One that further training leaves as it is."""
+        """Copy the tensors, so that further training does not change them."""
         return replace(self, tensors={name: tensor.clone() for name, tensor in self.tensors.items()})
 
     def save_metrics(self, folder: Path) -> None:
@@ -111,7 +139,7 @@ class Checkpoint:
 
 
 def _save(content: dict[str, Any], file: IO[bytes]) -> None:
-    """``torch.save``, which hides what went wrong with the file behind an error of its own."""
+    """Call ``torch.save``, and raise the OSError of the file that it hides behind an error of its own."""
     failure: list[OSError] = []
 
     class Target(io.RawIOBase):
@@ -133,11 +161,11 @@ def _save(content: dict[str, Any], file: IO[bytes]) -> None:
         raise
 
 
-def load(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
-    """The checkpoint in a folder, or the one of another name, or None where there is none.
+def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
+    """Read the checkpoint of that name in a folder; None where there is none.
 
     Raises:
-        ValueError: there is a file of that name, but not a whole checkpoint of this version.
+        ValueError: the file is not a whole checkpoint of this version.
     """
     path = folder / name
     try:
@@ -147,7 +175,7 @@ def load(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
     try:
         with file:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file makes of the reader
+    except Exception as error:  # a damaged or hostile file can make the reader raise anything
         raise ValueError(f"{path} is damaged or not a checkpoint: {_one_line(error)}") from None
     if not isinstance(content, dict) or "format" not in content:
         raise ValueError(f"{path} is a file of torch, but not a checkpoint of this program")
@@ -155,28 +183,17 @@ def load(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
         raise ValueError(f"{path} was written by another version of this program: start again without --resume")
     try:
         digest = content.pop("digest")
-        checkpoint = Checkpoint(**content)
+        checkpoint = Checkpoint(**content | {"run": Run(**content["run"])})
         whole = checkpoint.digest() == digest
-        shaped = isinstance(checkpoint.settings, dict) and len(checkpoint.times) == len(checkpoint.history) > 0
+        shaped = isinstance(checkpoint.run.settings, dict) and len(checkpoint.times) == len(checkpoint.history) > 0
         whole = whole and shaped and {len(metrics) for metrics in checkpoint.history} == {len(checkpoint.columns)}
     except Exception as error:
         raise ValueError(f"{path} is damaged: {_one_line(error)}") from None
     if not whole:
-        raise ValueError(f"{path} is damaged: its content does not agree with its digest")
+        raise ValueError(f"{path} is damaged: its content differs from its digest")
     return checkpoint
 
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
 
-
-def differences(checkpoint: Checkpoint, settings: dict[str, Any], data: str) -> list[str]:
-    """In what a checkpoint's run differs from one with these settings and this data, in words."""
-    then = {**ADDED_LATER, **checkpoint.settings}
-    called = {"planned_epochs": "epochs, which lr_schedule and average_last depend on,"}
-    differing = [
-        f"{called.get(name, name)} was {then.get(name)}, now {now}"
-        for name, now in settings.items()
-        if then.get(name) != now
-    ]
-    return differing + ["the ratings were others"] * (checkpoint.data != data)

@@ -51,16 +51,22 @@ class EpochMetrics:
     coverage: float = _row("users/Coverage@{k}", "coverage@{k}", max, when="end")
 
     @property
-    def choice(self) -> tuple[bool, float] | None:
-        """What the best epoch is chosen by: validation MRR / MSE, one percent of the one for one of the other.
+    def selection_key(self) -> tuple[bool, float] | None:
+        """Return the key by which the best epoch is the highest: validation MRR / MSE, after whether the MSE is 0.
 
-        An epoch without error is better than all others, and of several the one with the highest MRR. None where the
-        epoch was not judged.
+        So one percent of MRR weighs as much as one percent of MSE. None where the epoch was not evaluated on a
+        validation set.
         """
         if math.isnan(self.validation_mrr) or math.isnan(self.validation_mse):
             return None
         exact = self.validation_mse == 0
         return exact, self.validation_mrr / (1.0 if exact else self.validation_mse)
+
+    def is_better_than(self, other: "EpochMetrics | None") -> bool:
+        """Return whether a validation set prefers this epoch to an earlier one, or to none."""
+        key = self.selection_key
+        rival = other.selection_key if other is not None else None
+        return key is not None and (rival is None or key > rival)
 
 
 METRICS: dict[str, Metric] = {each.name: each.metadata["row"] for each in fields(EpochMetrics)}
@@ -112,20 +118,12 @@ def tags(k: int) -> dict[str, str]:
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> int | None:
-    """The first epoch with the highest ``choice``; None where no epoch has one."""
-    judged = [(metrics.choice, -epoch) for epoch, metrics in enumerate(history) if metrics.choice is not None]
-    return -max(judged)[1] if judged else None
-
-
-def best_line(history: Sequence[EpochMetrics]) -> str:
-    """The best epoch, why it is, and its test metrics."""
-    best = best_epoch(history)
-    assert best is not None
-    metrics = history[best]
-    return (
-        f"best epoch {best}, by the highest MRR / MSE of the validation side, {metrics.validation_mrr:.4f} / "
-        f"{metrics.validation_mse:.4f}: test MSE {metrics.test_mse:.4f}, test MRR {metrics.test_mrr:.4f}; in best.pt"
-    )
+    """Return the first epoch with the highest ``selection_key``; None where no epoch has one."""
+    best: int | None = None
+    for epoch, metrics in enumerate(history):
+        if metrics.is_better_than(None if best is None else history[best]):
+            best = epoch
+    return best
 
 
 def closing_table(history: Sequence[EpochMetrics]) -> str:
@@ -145,6 +143,29 @@ def closing_line(metrics: EpochMetrics, k: int) -> str:
     """Show the metrics of the end of a run; k items are shown to a user."""
     at_end = {name: metric.title.replace("{k}", str(k)) for name, metric in METRICS.items() if metric.when == "end"}
     return ", ".join(f"{title} {getattr(metrics, name):.4f}" for name, title in at_end.items() if title)
+
+
+def report(history: Sequence[EpochMetrics], epochs: int, patience: int, k: int) -> str:
+    """Return the lines that a run closes with: the table, the best epoch, an early stop, the metrics of the end.
+
+    Args:
+        history: the metrics of each epoch, at least one.
+        epochs: how many epochs there were to be.
+        patience: the number of epochs without a better one that stops a run.
+        k: number of items that a user is shown.
+    """
+    last, best = len(history) - 1, best_epoch(history)
+    lines = [closing_table(history)]
+    if best is not None:
+        chosen = history[best]
+        lines.append(
+            f"best epoch {best}, with the highest MRR / MSE of the validation set, {chosen.validation_mrr:.4f} / "
+            f"{chosen.validation_mse:.4f}: test MSE {chosen.test_mse:.4f}, test MRR {chosen.test_mrr:.4f}; in best.pt"
+        )
+    if len(history) < epochs:
+        lines.append(f"stopped after epoch {last}: no epoch was better in the last {patience} (--patience)")
+    start = "" if best in (None, last) else "after the last epoch: "
+    return "\n".join([*lines, start + closing_line(history[-1], k)])
 
 
 def counted(epochs: int, last: int) -> str:

@@ -1,32 +1,61 @@
-"""The items' embeddings for TensorBoard's PROJECTOR tab.
+"""The files of TensorBoard's PROJECTOR tab, which shows the items' embeddings.
 
 LOGDIR/projector_config.pbtxt   which embeddings there are (projector_config.proto of TensorBoard)
 LOGDIR/items….bytes             (items, embedding_dim) float32, row after row
 LOGDIR/items.tsv                the title, the genres and the number of training ratings of each
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from cli.files import write_whole
 from data import Interactions
+from datasets import choice
+from training import parts
 
 CONFIG, LABELS = "projector_config.pbtxt", "items.tsv"
 MOST = 10_000  # points, because the browser computes with all of them
 
 
+def show(folder: Path, train: Interactions, source: Any, network: nn.Module) -> None:
+    """Write the items' embeddings and, as far as they can be read, their genres; say on stderr which cannot.
+
+    Args:
+        folder: the run's.
+        train: the training set.
+        source: of the ratings.
+        network: as it recommends.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        tables = parts.item_tables(network)
+    except LookupError as error:
+        print(f"the PROJECTOR tab is left out: {error}", file=sys.stderr)
+        return
+    try:
+        genre_of = choice.genres(source)
+    except (ValueError, OSError) as error:
+        print(f"the items' genres are not shown: {error}", file=sys.stderr)
+        genre_of = {}
+    write(folder, tables, train, genre_of)
+
+
 def write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genre_of: Mapping[str, str]) -> None:
-    """Write what the tab shows, of the items with the most training ratings where there are many.
+    """Write the embeddings of all items, or of the MOST with the most training ratings.
 
     Args:
         folder: the run's.
         tables: the items' embeddings by their titles there, (num_items, d) each.
-        train: the training ratings.
-        genre_of: the genres of an item by its id, as far as they are known.
+        train: the training set.
+        genre_of: the genres of items, by ID.
 
     Raises:
         OSError: it cannot be written.

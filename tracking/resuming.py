@@ -1,57 +1,43 @@
-"""Whether a run goes on from the checkpoint in its folder, or starts in an empty one."""
+"""The decision whether a run resumes from the checkpoint in its folder, or starts in an empty folder."""
 
 import sys
-from typing import Any, NamedTuple
 
-from tracking import checkpoint
-from tracking.checkpoint import Checkpoint
+from tracking.checkpoint import Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
 
 
-class Plan(NamedTuple):
-    """The run that was asked for.
-
-    Attributes:
-        settings: what its metrics depend on, by name.
-        data: fingerprint of the ratings and their split.
-        epochs: how many in all.
-        eager: whether it trains with the eager step.
-        device: the type of its device.
-        processes: how many train together.
-    """
-
-    settings: dict[str, Any]
-    data: str
-    epochs: int
-    eager: bool
-    device: str
-    processes: int = 1
-
-
-def find(folder: RunFolder, plan: Plan) -> Checkpoint | None:
-    """The checkpoint to go on from, or None where there is none.
+def find_checkpoint(folder: RunFolder, run: Run) -> Checkpoint | None:
+    """Read the checkpoint that a run resumes from; None where there is none.
 
     Raises:
         ValueError: the checkpoint is damaged, or of a run with other settings or data.
     """
-    found = checkpoint.load(folder.path)
-    if found is not None and (differing := checkpoint.differences(found, plan.settings, plan.data)):
-        raise ValueError(f"{folder.path} holds a run with other settings: {'; '.join(differing)}")
+    found = load_checkpoint(folder.path)
+    if found is not None and (differences := found.run.differences(run)):
+        raise ValueError(f"{folder.path} holds a run with other settings: {'; '.join(differences)}")
     return found
 
 
-def announce(folder: RunFolder, plan: Plan, found: Checkpoint | None) -> None:
-    """Say on stderr from where the run goes on, and what will differ."""
+def announce(folder: RunFolder, run: Run, epochs: int, found: Checkpoint | None) -> None:
+    """Say on stderr after which epoch a run resumes, and whether its metrics will be bit-identical.
+
+    Args:
+        folder: the run's.
+        run: the description of the run.
+        epochs: how many there will be in all.
+        found: the checkpoint.
+    """
     if found is None:
         print(f"nothing to resume in {folder.path}: starting", file=sys.stderr)
         return
-    epochs = len(found.history)
-    ended = f"; it has the {plan.epochs} epochs asked for" if epochs >= plan.epochs else ""
-    then = found.device, found.settings.get("eager"), found.settings.get("processes", 1)
-    same = then == (plan.device, plan.eager, plan.processes)
-    what = "the number of processes" if then[:2] == (plan.device, plan.eager) else "the device or the kind of step"
-    bits = "" if same else f"; not to the bit, because {what} is another one"
-    print(f"resuming {folder.path} after epoch {epochs - 1}{ended}{bits}", file=sys.stderr)
+    done = len(found.history)
+    ended = f"; it has the {epochs} epochs asked for" if done >= epochs else ""
+    reason = ""
+    if found.run.processes != run.processes:
+        reason = "; not bit-identical, because the number of processes differs"
+    if (found.run.device, found.run.eager) != (run.device, run.eager):
+        reason = "; not bit-identical, because the device or the kind of step differs"
+    print(f"resuming {folder.path} after epoch {done - 1}{ended}{reason}", file=sys.stderr)
 
 
 def make_room(folder: RunFolder) -> None:

@@ -1,51 +1,209 @@
-"""What training depends on besides the network, the data and the seed."""
+"""The settings of training: each with its default, its range and its help, and the presets of their values."""
 
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from training.recipe import Recipe
+import numpy as np
 
-OPTIMIZERS = ("auto", "adam", "lazy_adam")
+from cli.options import check_options, option
+
+HOMEWORK, DATA, EVALUATION, BEYOND = "the homework", "data and split", "evaluation", "beyond the homework"
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
+PRESETS = Path(__file__).parent / "presets"
+
+
+class Seeds(NamedTuple):
+    """Seeds below 2⁶⁴ of the uses of random numbers, independent: none changes when another use draws more."""
+
+    split: int
+    network: int
+    training: int
+    validation: int
+
+
+def _users(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What training depends on besides the network, the data and the seed.
+    """The settings that the metrics of a run depend on, with the homework's values as defaults.
+
+    A run is resumed only with the same settings. The ones after ``optimizer`` are ingredients of training beyond the
+    homework, each independent of the others:
 
     Attributes:
-        factorization_weight, regression_weight: λ_F and λ_R, from 0 to LARGEST_WEIGHT and not both zero.
-        batch_size: observed triples a step; the last batch of an epoch may be smaller.
-        learning_rate: Adam's, positive.
-        optimizer: "adam", which moves every embedding in every step; "lazy_adam", only those that a batch looks up;
-            "auto", the second where the tables are large, see ``step_factory.pick_optimizer``.
-        recipe: what is added to the homework's way of training.
-        epochs: how many there will be, for a recipe that depends on it.
+        optimizer: "adam" updates every embedding in every step; "lazy_adam" only those that a batch looks up; "auto"
+            is the second where the tables are large.
+        negatives: number of items drawn uniformly as candidates for the negative. The candidate with the highest p_ij
+            is the negative (adaptive sampling: Weston et al., WSABIE, IJCAI 2011; Spotlight's adaptive hinge loss).
+        unseen_negatives: leave out candidates that the user rated in the training set, where others remain.
+        shared_negatives: draw one set of distinct candidates for all examples of a batch.
+        negative_temperature: τ. Above 0 every candidate is a negative, with the weight softmax(p_ij / τ)
+            (self-adversarial sampling: Sun et al., RotatE, ICLR 2019, equation 5).
+        user_balance: β. In L_F a rating of a user with n ratings has a weight proportional to n^(−β).
+        watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the items that the user rated
+            (Koren, SVD++, KDD 2008).
+        temperature: T in L_F = mean of 1 − σ((p⁺ − p⁻) / T).
+        weight_decay: w in the further term w/2 · (sum of squares of all embeddings and item biases) of the loss.
+        lr_schedule: "constant"; or "linear", from the learning rate in the first step down to 0 after the last.
+        embedding_dropout: probability with which an element of u_i is 0 in equation 1, the others being scaled by
+            1 / (1 − probability) (Srivastava et al., JMLR 2014).
+        dropout: the same for the outputs of each ReLU in equation 4.
+        average_last: share of the epochs, at the end, over which the parameters are averaged epoch by epoch. The mean
+            so far is evaluated, and recommends (Izmailov et al., UAI 2018).
+        start_at_mean: start the output's bias in equation 4 at the mean training rating.
+        clamp: limit predicted ratings to the range of the training ratings in the evaluation.
 
     Raises:
-        ValueError: one of them is out of range.
+        ValueError: one of them is out of range, or two do not go together.
     """
 
-    factorization_weight: float = 0.99
-    regression_weight: float = 0.01
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    optimizer: str = "auto"
-    recipe: Recipe = field(default_factory=Recipe)
-    epochs: int = 0
+    factorization_weight: float = option(
+        0.99, "λ_F, weight of the BPR loss", group=HOMEWORK, metavar="λ_F", least=0, most=LARGEST_WEIGHT
+    )
+    regression_weight: float = option(
+        0.01, "λ_R, weight of the mean squared error", group=HOMEWORK, metavar="λ_R", least=0, most=LARGEST_WEIGHT
+    )
+    shared_embeddings: bool = option(True, "let both tasks train the same embeddings", group=HOMEWORK)
+    epochs: int = option(200, "passes over the training set", group=HOMEWORK, metavar="N", least=1)
+    embedding_dim: int = option(32, "length d of an embedding", group=HOMEWORK, metavar="D", least=1)
+    layer_sizes: tuple[int, ...] = option(
+        (), "input width of each linear layer of the MLP", group=HOMEWORK, metavar="WIDTH", parse=int, several=True,
+        default_help="3·d and 64",
+    )  # fmt: skip
+    batch_size: int = option(256, "ratings in a step", group=HOMEWORK, metavar="N", least=1)
+    learning_rate: float = option(1e-3, "learning rate of Adam", group=HOMEWORK, metavar="RATE", above=0)
+    seed: int = option(
+        0, "seed of the split, the initial parameters, the order and the negatives", group=HOMEWORK, metavar="N",
+        least=0,
+    )  # fmt: skip
+    test_fraction: float = option(
+        0.05, "share of the ratings in the test set", group=DATA, metavar="SHARE", above=0, below=1
+    )
+    validation_fraction: float = option(
+        0.0, "share of the other ratings in a validation set, which chooses the best epoch; 0: no such set",
+        group=DATA, metavar="SHARE", least=0, below=1,
+    )  # fmt: skip
+    eval_users: int | str = option(
+        "auto", "users whose items are ranked: a number, all, or auto: as many as a fifth of the training time allows",
+        group=EVALUATION, metavar="N", parse=_users,
+    )  # fmt: skip
+    eval_every: int = option(1, "evaluate every N epochs, and after the last", group=EVALUATION, metavar="N", least=1)
+    optimizer: str = option(
+        "auto", "adam; lazy_adam: update only the embeddings that a batch looks up; auto: lazy_adam for large tables",
+        group=BEYOND, metavar="NAME", choices=("auto", "adam", "lazy_adam"),
+    )  # fmt: skip
+    negatives: int = option(
+        1, "items drawn as candidates; the one with the highest p is the negative", group=BEYOND, metavar="N", least=1
+    )
+    unseen_negatives: bool = option(False, "leave out candidates that the user rated", group=BEYOND)
+    shared_negatives: bool = option(False, "draw the same candidates for a whole batch", group=BEYOND)
+    negative_temperature: float = option(
+        0.0, "τ: above 0 each candidate is a negative, with weight softmax(p/τ)", group=BEYOND, metavar="τ", least=0
+    )
+    user_balance: float = option(
+        0.0, "β: a rating of a user with n ratings weighs n^-β in the BPR loss", group=BEYOND, metavar="β",
+        least=0, most=1,
+    )  # fmt: skip
+    watched_items: bool = option(False, "add the embeddings of the items that a user rated to u", group=BEYOND)
+    temperature: float = option(
+        1.0, "T: the BPR loss is the mean of 1 − σ((p⁺ − p⁻)/T)", group=BEYOND, metavar="T", above=0
+    )
+    weight_decay: float = option(0.0, "L2 penalty of the embeddings and item biases", group=BEYOND, metavar="W", least=0)
+    lr_schedule: str = option(
+        "constant", "constant; linear: the learning rate falls to 0", group=BEYOND, metavar="NAME",
+        choices=("constant", "linear"),
+    )  # fmt: skip
+    embedding_dropout: float = option(
+        0.0, "dropout of u in the ranking task", group=BEYOND, metavar="SHARE", least=0, below=1
+    )
+    dropout: float = option(
+        0.0, "dropout after each ReLU of the MLP", group=BEYOND, metavar="SHARE", least=0, below=1
+    )
+    average_last: float = option(
+        0.0, "share of the epochs, at the end, whose parameters are averaged", group=BEYOND, metavar="SHARE",
+        least=0, most=1,
+    )  # fmt: skip
+    start_at_mean: bool = option(False, "start the predicted ratings at the mean rating", group=BEYOND)
+    clamp: bool = option(False, "limit predicted ratings to the range of the ratings", group=BEYOND)
 
     def __post_init__(self) -> None:
-        for name in ("factorization_weight", "regression_weight"):
-            weight = getattr(self, name)
-            if not 0 <= weight <= LARGEST_WEIGHT:
-                raise ValueError(f"{name} is {weight}: expected a number from 0 to {LARGEST_WEIGHT:g}")
+        check_options(self)
+        sizes = tuple(self.layer_sizes or (3 * self.embedding_dim, 64))
+        object.__setattr__(self, "layer_sizes", sizes)
+        if not all(isinstance(width, int) and width >= 1 for width in sizes):
+            raise ValueError(f"layer_sizes is {' '.join(map(str, sizes))}: expected widths of at least 1")
         if self.factorization_weight == self.regression_weight == 0:
             raise ValueError("factorization_weight and regression_weight are both 0: there is nothing to learn from")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}: expected at least 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate is {self.learning_rate}: expected a positive number")
-        if self.recipe.needs_epochs and self.epochs < 1:
-            raise ValueError(f"epochs is {self.epochs}: expected at least 1")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer is {self.optimizer}: expected {', '.join(OPTIMIZERS)}")
+        number = isinstance(self.eval_users, int) and self.eval_users >= 1
+        if not number and self.eval_users not in ("auto", "all"):
+            raise ValueError(f"eval_users is {self.eval_users}: expected a positive whole number, all or auto")
+        for name in ("unseen_negatives", "shared_negatives", "negative_temperature"):
+            if getattr(self, name) and self.negatives == 1:
+                raise ValueError(f"{name} is for several candidates: expected negatives above 1 with it")
+
+    @property
+    def plain_step(self) -> bool:
+        """Return whether a step is the homework's."""
+        changed = self.negatives > 1, self.user_balance, self.watched_items, self.temperature != 1, self.weight_decay
+        return not any((*changed, self.embedding_dropout, self.dropout)) and self.lr_schedule == "constant"
+
+    @property
+    def needs_epochs(self) -> bool:
+        """Return whether an epoch depends on the number of epochs."""
+        return self.lr_schedule != "constant" or self.average_last > 0
+
+    @property
+    def first_averaged(self) -> int:
+        """Return the first epoch, from 0, whose parameters are averaged."""
+        return self.epochs - round(self.average_last * self.epochs)
+
+    @property
+    def seeds(self) -> Seeds:
+        """Return the seeds that are made of ``seed``."""
+        return Seeds(*np.random.SeedSequence(self.seed).generate_state(4, np.uint64).tolist())
+
+    def noted(self) -> dict[str, Any]:
+        """Return the settings that a checkpoint notes and a resumed run has to share, by name.
+
+        The number of epochs is one of them only where an epoch depends on it: other runs can be resumed for more.
+        """
+        return {name: value for name, value in asdict(self).items() if name != "epochs" or self.needs_epochs}
+
+
+def preset(name: str | Path) -> dict[str, Any]:
+    """Read the settings of a preset: one in ``training/presets/``, by its name, or a JSON file of that form.
+
+    Raises:
+        ValueError: there is no such preset, or it is no JSON object of settings.
+        OSError: the file cannot be read.
+    """
+    path = PRESETS / f"{name}.json"
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        names = ", ".join(sorted(each.stem for each in PRESETS.glob("*.json")))
+        raise ValueError(f"preset {name} is not there: expected {names}, or a JSON file of settings")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"preset {path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"preset {path} is not a JSON object: expected settings by name, like {{\"epochs\": 50}}")
+    known = {each.name for each in fields(Settings)}
+    if unknown := [key for key in values if key not in known]:
+        raise ValueError(f"preset {path} sets {unknown[0]}, which is not a setting: expected flags of main.py --help")
+    try:
+        Settings(**values)
+    except ValueError as error:
+        raise ValueError(f"preset {path}: {error}") from None
+    return values
+
+
+def folder_name(shared: bool, factorization_weight: float, regression_weight: float) -> str:
+    """Return the homework's name of the folder of an experiment."""
+    return f"shared={shared}_LF={factorization_weight}_LR={regression_weight}"

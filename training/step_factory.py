@@ -10,7 +10,7 @@ from training.adam import AdamState
 from training.cuda_graph import GraphStep
 from training.fused import FusedStep
 from training.parallel import Group
-from training.recipe import Recipe
+from training.settings import Settings
 from training.rehearsal import Rehearsal, Way
 from training.rowwise import EagerRowwiseStep, RowwiseGraphStep, RowwiseStep
 from training.shared_steps import SharedEagerStep, SharedRowwiseStep, SharedStep
@@ -39,15 +39,15 @@ def pick_optimizer(name: str, rows: int, batch_size: int) -> str:
     return "lazy_adam" if rows > max(MANY_ROWS, ROWS_A_LOOKUP * 3 * batch_size) else "adam"
 
 
-def ways_of(optimizer: str, device: torch.device, group: Group, recipe: Recipe, steps: int) -> tuple[Way, list[Way]]:
+def ways_of(optimizer: str, device: torch.device, group: Group, settings: Settings, steps: int) -> tuple[Way, list[Way]]:
     """List the ways of taking the step that these settings define.
 
     Args:
         optimizer: "adam" or "lazy_adam".
         device: of the network.
         group: the processes that train together.
-        recipe: the additions to the homework's step.
-        steps: how many there will be in all, for a recipe that depends on it.
+        settings: of training.
+        steps: how many there will be in all, for settings that depend on it.
 
     Returns:
         The plain way, which is the definition, and the others, the fastest first.
@@ -56,7 +56,7 @@ def ways_of(optimizer: str, device: torch.device, group: Group, recipe: Recipe, 
         ValueError: no step is made for these together.
     """
     lazy = optimizer == "lazy_adam"
-    if not recipe.plain_step:
+    if not settings.plain_step:
         if group.size > 1 or lazy:
             who = "several processes" if group.size > 1 else "lazy_adam"
             raise ValueError(
@@ -70,7 +70,7 @@ def ways_of(optimizer: str, device: torch.device, group: Group, recipe: Recipe, 
                 model: nn.Module, adam: AdamState, weights: Weights, watched: Watched, generator: torch.Generator
             ) -> Step:
                 shortcuts = by_tables, own_derivative
-                return TunedStep(model, adam, weights, recipe, generator, steps, watched, *shortcuts)
+                return TunedStep(model, adam, weights, settings, generator, steps, watched, *shortcuts)
 
             return Way(name, make)
 

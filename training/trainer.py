@@ -1,9 +1,9 @@
 """A network in training: its data, Adam, random numbers, and one epoch of steps.
 
-    trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01), seed=0)
+    trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01, seed=0))
     losses = trainer.run_epoch()
 
-``train.fit`` does this epoch after epoch, evaluates and writes down what comes of it.
+``train.fit`` runs the epochs, evaluates the network and records the metrics.
 """
 
 import importlib.util
@@ -44,10 +44,9 @@ class Trainer:
         model: the network to train, in place: any nn.Module with ``forward(user_ids, item_ids)`` →
             (predictions, score).
         train: observed interactions; moved to the model's device whole.
-        settings: weights of the losses, batch size, learning rate.
-        seed: of the shuffles and the negative items.
-        eager: take the plain step of the homework's definition instead of the fastest that agrees with it.
-        group: the processes that train together, each with a trainer made as this one is.
+        settings: of training; ``settings.seed`` also seeds the order of the examples and the negative items.
+        eager: take the plain step, the definition, instead of the fastest that agrees with it.
+        group: the processes that train together, each with an identically configured trainer.
         make: makes a network of the same class for other numbers of users and items, to compare ways of training on.
 
     Attributes:
@@ -63,7 +62,7 @@ class Trainer:
         model: nn.Module,
         train: Interactions,
         settings: Settings,
-        seed: int,
+        *,
         eager: bool = False,
         group: Group = ALONE,
         make: Callable[[int, int], nn.Module] | None = None,
@@ -79,11 +78,9 @@ class Trainer:
         self.batch_size = min(settings.batch_size, len(train))
         self.epoch = 0
         self.group = group
-        self.seed = seed
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        recipe = settings.recipe
+        self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
         self.watched = Watched(self.train)
-        candidates = 0 if recipe.shared_negatives else recipe.negatives
+        candidates = 0 if settings.shared_negatives else settings.negatives
         self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
 
         rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
@@ -98,8 +95,8 @@ class Trainer:
         lines = other, lazy if self.optimizer == "lazy_adam" else "", notice if HAS_FAST_STEPS else ""
         self.notices = [line for line in lines if line]
 
-        self.average = torch.zeros_like(self.adam.flat.data) if recipe.average_last > 0 else None
-        if recipe.start_at_mean:
+        self.average = torch.zeros_like(self.adam.flat.data) if settings.average_last > 0 else None
+        if settings.start_at_mean:
             self._start_at_mean()
 
     @property
@@ -125,7 +122,7 @@ class Trainer:
         if eager and group.size > 1:
             raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
         if not HAS_FAST_STEPS:
-            if settings.optimizer == "lazy_adam" or not settings.recipe.plain_step:
+            if settings.optimizer == "lazy_adam" or not settings.plain_step:
                 raise ValueError(
                     "this folder has only the homework's step: leave out --preset, --optimizer and what they set"
                 )
@@ -135,13 +132,13 @@ class Trainer:
             return plain, ""
         from training import step_factory
 
-        rows, recipe = self.train.num_users + self.train.num_items, settings.recipe
+        rows = self.train.num_users + self.train.num_items
         self.optimizer = step_factory.pick_optimizer(settings.optimizer, rows, self.batch_size)
         steps = settings.epochs * -(-len(self.train) // self.batch_size)
         while True:
-            plain, others = step_factory.ways_of(self.optimizer, self.device, group, recipe, steps)
+            plain, others = step_factory.ways_of(self.optimizer, self.device, group, settings, steps)
             try:
-                rehearsal.take_plainly(plain, self.weights, recipe.negatives, recipe.shared_negatives)
+                rehearsal.take_plainly(plain, self.weights, settings.negatives, settings.shared_negatives)
             except RuntimeError as error:  # of SparseAdam, where more than look-ups reads an embedding
                 if self.optimizer == "adam":
                     raise
@@ -189,21 +186,20 @@ class Trainer:
     @property
     def averaged_epochs(self) -> int:
         """Over how many epochs the weights are averaged so far."""
-        recipe, epochs = self.settings.recipe, self.settings.epochs
-        return max(0, self.epoch - recipe.first_averaged(epochs)) if self.average is not None else 0
+        return max(0, self.epoch - self.settings.first_averaged) if self.average is not None else 0
 
     @contextmanager
     def as_evaluated(self) -> Iterator[None]:
         """The network is what is evaluated and recommends: with its mean weights, and with what users watched."""
         averaged = self.average is not None and self.averaged_epochs > 0
-        if not (averaged or self.settings.recipe.watched_items):
+        if not (averaged or self.settings.watched_items):
             yield
             return
         own = self.adam.flat.data.clone()
         try:
             if self.average is not None and averaged:
                 self.adam.flat.data.copy_(self.average)
-            if self.settings.recipe.watched_items:
+            if self.settings.watched_items:
                 self.watched.fold_into(self.model)
             yield
         finally:
@@ -221,7 +217,7 @@ class Trainer:
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: dict[str, Tensor], epoch: int, device: str) -> None:
-        """Go back, or on, to where a trainer was that was made as this one was.
+        """Restore the state of an identically configured trainer.
 
         Args:
             tensors: its ``state()``.
@@ -249,17 +245,14 @@ class Trainer:
             else:
                 torch.set_rng_state(tensors["torch"])
         else:  # each kind of device has random numbers of its own, so that the run can only go on with others
-            self.generator.manual_seed((self.seed + self.epoch) % 2**64)
+            self.generator.manual_seed((self.settings.seeds.training + self.epoch) % 2**64)
 
     @property
     def likely_cause(self) -> str:
         """What most likely made a loss infinite."""
-        rate, *weights = (
-            self.settings.learning_rate,
-            self.settings.factorization_weight,
-            self.settings.regression_weight,
-        )
-        return f"learning_rate {rate:g} or one of the weights {weights[0]:g} and {weights[1]:g} is probably too large"
+        settings = self.settings
+        weights = f"{settings.factorization_weight:g} and {settings.regression_weight:g}"
+        return f"learning_rate {settings.learning_rate:g} or one of the weights {weights} is probably too large"
 
     def _check_finite(self, losses: Tensor) -> None:
         """Name the first step and task whose loss is not finite. losses: (steps, 2)."""

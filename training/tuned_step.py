@@ -1,4 +1,4 @@
-"""A step with the ingredients of a ``Recipe``, by autograd: with batches of a thousand that costs little.
+"""A step with the ingredients of a ``Settings`` beyond the homework, by autograd: with batches of a thousand that costs little.
 
     L = λ_F · mean(ω_i · Σ_c w_ic · (1 − σ((p⁺ − p_ic) / T))) + λ_R · mean((r̂ − r)²) + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²)
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from data import Interactions
 from training import parts
 from training.adam import AdamState, adam_update
-from training.recipe import Recipe
+from training.settings import Settings
 from training.steps import EagerStep, Weights, bpr_loss, joint_loss, regression_loss
 from training.watched import Watched
 
@@ -54,11 +54,11 @@ class WeightedLoss(torch.autograd.Function):
 
 
 class TunedStep(EagerStep):
-    """The eager step, changed as a recipe says.
+    """The eager step, changed as the settings say.
 
     Args:
         model, adam, weights: as for ``EagerStep``.
-        recipe: what is added.
+        settings: of training.
         generator: of the dropout and of shared negatives, on the network's device.
         steps: how many there will be in all, for a learning rate that falls.
         watched: what each user rated in the training ratings.
@@ -74,7 +74,7 @@ class TunedStep(EagerStep):
         model: nn.Module,
         adam: AdamState,
         weights: Weights,
-        recipe: Recipe,
+        settings: Settings,
         generator: torch.Generator,
         steps: int,
         watched: Watched,
@@ -82,26 +82,26 @@ class TunedStep(EagerStep):
         own_derivative: bool = False,
     ) -> None:
         super().__init__(model, adam, weights)
-        self.recipe, self.generator, self.steps, self.watched = recipe, generator, steps, watched
+        self.settings, self.generator, self.steps, self.watched = settings, generator, steps, watched
         self.batch = TableBatch if by_tables else ForwardBatch
         self.own_derivative = own_derivative
-        _check_parts(model, recipe, watched.train)
+        _check_parts(model, settings, watched.train)
         # The embeddings and item biases come first in the vector of all parameters.
         self.decayed = sum(weight.numel() for weight in {table.weight for table in parts.embeddings(model)})
         self.user_weights = None
-        if recipe.user_balance:
+        if settings.user_balance:
             counts = watched.counts.cpu().double()  # on the CPU: Apple's GPUs have no float64
-            weight = counts.clamp(min=1) ** -recipe.user_balance
+            weight = counts.clamp(min=1) ** -settings.user_balance
             self.user_weights = (weight / ((counts * weight).sum() / counts.sum())).float().to(watched.counts.device)
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """Take one step; negatives: (batch,) or (batch, candidates), or (batch, 0) where they are drawn here."""
-        recipe = self.recipe
+        settings = self.settings
         batch = self.batch(self, users, items)
-        if recipe.shared_negatives:
+        if settings.shared_negatives:
             number = self.watched.train.num_items
             order = torch.randperm(number, generator=self.generator, device=self.generator.device)
-            negatives = order[: recipe.negatives]
+            negatives = order[: settings.negatives]
         elif negatives.dim() == 1:
             negatives = negatives.unsqueeze(1)
         with torch.set_grad_enabled(self.weights.factorization > 0):  # else it is computed to be shown
@@ -112,17 +112,17 @@ class TunedStep(EagerStep):
 
     def _factorization_loss(self, users: Tensor, batch: "TableBatch | ForwardBatch", candidates: Tensor) -> Tensor:
         """Compute L_F; candidates: (batch, k) items of each example, or (k,) of all."""
-        recipe = self.recipe
+        settings = self.settings
         positive = batch.positive()
-        if recipe.negative_temperature == 0 and candidates.shape[-1] > 1:
+        if settings.negative_temperature == 0 and candidates.shape[-1] > 1:
             with torch.no_grad():
                 p = batch.scores(candidates)
-                p = p + self.watched.penalties(users, candidates) if recipe.unseen_negatives else p
+                p = p + self.watched.penalties(users, candidates) if settings.unseen_negatives else p
                 candidates = candidates.expand_as(p).gather(1, p.argmax(1, keepdim=True))
         p = batch.scores(candidates)
-        if recipe.negative_temperature > 0:
-            penalties = self.watched.penalties(users, candidates) if recipe.unseen_negatives else torch.zeros_like(p)
-            weights = penalties.add_(p.detach(), alpha=1.0 / recipe.negative_temperature).softmax(1)
+        if settings.negative_temperature > 0:
+            penalties = self.watched.penalties(users, candidates) if settings.unseen_negatives else torch.zeros_like(p)
+            weights = penalties.add_(p.detach(), alpha=1.0 / settings.negative_temperature).softmax(1)
             losses = self._weighted_losses(positive, p, weights)
         else:
             losses = self._losses(positive, p.squeeze(1))
@@ -133,17 +133,17 @@ class TunedStep(EagerStep):
     def _weighted_losses(self, positive: Tensor, p: Tensor, weights: Tensor) -> Tensor:
         """Compute Σ_c w_ic · L_F of each pair: (batch,), (batch, k) and (batch, k) → (batch,)."""
         if self.own_derivative:
-            losses: Tensor = WeightedLoss.apply(positive, p, weights, self.recipe.temperature)
+            losses: Tensor = WeightedLoss.apply(positive, p, weights, self.settings.temperature)
             return losses
         return (weights * self._losses(positive.unsqueeze(1).expand_as(p), p)).sum(1)
 
     def _losses(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Compute L_F of each pair by itself, at the recipe's temperature: two tensors of a shape → that shape."""
+        """Compute L_F of each pair by itself, at the temperature of the settings: two tensors of a shape → that shape."""
         alone = bpr_loss
         for _ in range(positive.dim()):
             alone = torch.vmap(alone)  # so that its mean is over one pair
         try:
-            return alone(positive / self.recipe.temperature, negative / self.recipe.temperature)
+            return alone(positive / self.settings.temperature, negative / self.settings.temperature)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"bpr_loss of training/steps.py cannot be taken pair by pair: {reason}") from error
@@ -155,39 +155,39 @@ class TunedStep(EagerStep):
         return values * kept.to(values.dtype).div_(1.0 - probability)  # in one pass there, and one back
 
     def update(self, loss: Tensor) -> None:
-        adam, recipe = self.adam, self.recipe
+        adam, settings = self.adam, self.settings
         trained = adam.everything
         trained.gradient.zero_()
         loss.backward()
-        if recipe.weight_decay:
-            trained.gradient[: self.decayed].add_(trained.values[: self.decayed], alpha=recipe.weight_decay)
-        if recipe.lr_schedule == "linear":
+        if settings.weight_decay:
+            trained.gradient[: self.decayed].add_(trained.values[: self.decayed], alpha=settings.weight_decay)
+        if settings.lr_schedule == "linear":
             left = max(0.0, 1.0 - adam.steps_taken.item() / self.steps)
             adam = adam._replace(learning_rate=adam.learning_rate * left)
         adam_update(adam, [trained])
 
 
-def _check_parts(model: nn.Module, recipe: Recipe, train: Interactions) -> None:
+def _check_parts(model: nn.Module, settings: Settings, train: Interactions) -> None:
     """Raise ValueError where an ingredient has nothing in the network to change."""
     try:
-        found = parts.tables(model) if recipe.watched_items or recipe.embedding_dropout else []
+        found = parts.tables(model) if settings.watched_items or settings.embedding_dropout else []
     except LookupError as error:
         raise ValueError(f"{error}, which --watched_items and --embedding_dropout change") from error
-    for users, items in found if recipe.watched_items else []:
+    for users, items in found if settings.watched_items else []:
         if (users.num_embeddings, items.num_embeddings) != (train.num_users, train.num_items):
             raise ValueError(
                 f"--watched_items is for tables of {train.num_users} and {train.num_items} rows: models.py has "
                 f"{users.num_embeddings} and {items.num_embeddings}"
             )
-    if recipe.dropout and not any(isinstance(module, nn.ReLU) for module in model.modules()):
+    if settings.dropout and not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise ValueError("models.py has no nn.ReLU layers, whose outputs --dropout changes")
 
 
 class ForwardBatch:
-    """A batch of examples by the network's ``forward`` alone, its look-ups and ReLUs changed as a recipe says.
+    """A batch of examples by the network's ``forward`` alone, its look-ups and ReLUs changed as the settings say.
 
     Args:
-        step: the step, with its network and recipe.
+        step: the step, with its network and settings.
         users, items: (batch,) IDs of the observed interactions.
     """
 
@@ -195,13 +195,13 @@ class ForwardBatch:
         self.step, self.users, self.items = step, users, items
         self.added: dict[nn.Module, Tensor] = {}  # by table of users, (batch, d)
         self.mask: Tensor | None = None
-        if step.recipe.watched_items:
+        if step.settings.watched_items:
             for table, item_table in parts.tables(step.model):
                 self.added[table] = step.watched.sums_but_own(item_table.weight, users, item_table(items))
-        if step.recipe.embedding_dropout:
+        if step.settings.embedding_dropout:
             width = parts.factorization_tables(step.model).users.embedding_dim
             ones = torch.ones(len(users), width, device=users.device)
-            self.mask = step.dropout(ones, step.recipe.embedding_dropout)
+            self.mask = step.dropout(ones, step.settings.embedding_dropout)
 
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
@@ -218,7 +218,7 @@ class ForwardBatch:
     def ratings(self) -> Tensor:
         """Compute r̂: (batch,)."""
         layers = [module for module in self.step.model.modules() if isinstance(module, nn.ReLU)]
-        with self._hooks(layers, lambda _, output: self.step.dropout(output, self.step.recipe.dropout)):
+        with self._hooks(layers, lambda _, output: self.step.dropout(output, self.step.settings.dropout)):
             _, score = self._forward(torch.arange(len(self.users), device=self.users.device), self.items, rates=True)
         return score
 
@@ -275,11 +275,11 @@ class TableBatch:
         found: list[tuple[Tensor, Tensor]] = []
         for user_table, item_table in parts.tables(model):
             u, q = user_table(users), item_table(items)
-            if step.recipe.watched_items:
+            if step.settings.watched_items:
                 u = u + step.watched.sums_but_own(item_table.weight, users, q)
             found.append((u, q))
         (self.u_fact, self.q_fact), (self.u_reg, self.q_reg) = found[0], found[-1]
-        self.u_fact = step.dropout(self.u_fact, step.recipe.embedding_dropout)
+        self.u_fact = step.dropout(self.u_fact, step.settings.embedding_dropout)
 
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
@@ -301,5 +301,5 @@ class TableBatch:
         for layer in layers:
             outputs = layer(outputs)
             if isinstance(layer, nn.ReLU):
-                outputs = self.step.dropout(outputs, self.step.recipe.dropout)
+                outputs = self.step.dropout(outputs, self.step.settings.dropout)
         return outputs.squeeze(-1)

@@ -1,4 +1,4 @@
-"""What each user rated in the training ratings, as far as a recipe makes use of it.
+"""What each user rated in the training ratings, as far as the settings make use of it.
 
 ``sums`` is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15),
 with the items' own embeddings in place of a second table, as one layer of LightGCN has it (He et al., SIGIR 2020):

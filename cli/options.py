@@ -1,0 +1,93 @@
+"""Options of a command as fields of a dataclass: the default, the range and the help of each stand in one place.
+
+    @dataclass(frozen=True)
+    class Settings:
+        learning_rate: float = option(1e-3, "learning rate of Adam", above=0)
+
+        def __post_init__(self) -> None:
+            check_options(self)
+
+``cli.arguments`` makes flags of the fields.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """The help and the range of an option.
+
+    Attributes:
+        help: a line of ``--help``, without the default.
+        group: the heading in ``--help`` that the option stands under.
+        metavar: the placeholder of the value in ``--help``.
+        parse: makes a value from the string on the command line, or from each where there are ``several``.
+        several: whether the flag takes several values.
+        choices: the allowed strings; () for any.
+        least, above, most, below: the bounds of a number: value ≥ least, > above, ≤ most, < below.
+        default_help: what ``--help`` says of the default, in place of the default itself.
+    """
+
+    help: str
+    group: str = ""
+    metavar: str | None = None
+    parse: Callable[[str], Any] | None = None
+    several: bool = False
+    choices: tuple[str, ...] = ()
+    least: float = -math.inf
+    above: float = -math.inf
+    most: float = math.inf
+    below: float = math.inf
+    default_help: str | None = None
+
+    def contains(self, value: float) -> bool:
+        """Return whether a number is finite and within the bounds."""
+        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+
+    @property
+    def expected(self) -> str:
+        """The bounds in words."""
+        if math.isfinite(self.below):
+            start = f"from {self.least:g}" if math.isfinite(self.least) else f"above {self.above:g}"
+            return f"a number {start} to below {self.below:g}"
+        if math.isfinite(self.most):
+            return f"a number from {self.least:g} to {self.most:g}"
+        if self.above == 0:
+            return "a positive number"
+        return f"at least {self.least:g}"
+
+
+def option(default: Any, help: str, **rest: Any) -> Any:
+    """Make a field of a dataclass that is an option; ``rest``: further attributes of ``Option``."""
+    return field(default=default, metadata={"option": Option(help, **rest)})
+
+
+def option_of(each: "Field[Any]") -> Option:
+    """Return the ``Option`` of a field."""
+    found: Option = each.metadata["option"]
+    return found
+
+
+def check_options(options: Any) -> None:
+    """Check the type and the range of each number, boolean and choice of a dataclass, and make whole floats floats.
+
+    Raises:
+        ValueError: one is wrong; the message names it and says what was expected.
+    """
+    for each in fields(options):
+        described, value, kind = option_of(each), getattr(options, each.name), type(each.default)
+        if described.choices and value not in described.choices:
+            raise ValueError(f"{each.name} is {value}: expected {', '.join(described.choices)}")
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError(f"{each.name} is {value!r}: expected true or false")
+        if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{each.name} is {value!r}: expected a whole number")
+        if kind is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{each.name} is {value!r}: expected a number")
+        if kind in (int, float) and not described.contains(value):
+            raise ValueError(f"{each.name} is {value}: expected {described.expected}")
+        if kind is float:
+            object.__setattr__(options, each.name, float(value))

@@ -1,0 +1,138 @@
+"""The record of a run: checkpoints, metrics.csv, TensorBoard's event file and the progress bar, written epoch by epoch."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from types import TracebackType
+from typing import NoReturn
+
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tracking.checkpoint import Checkpoint, Run
+from tracking.folder import RunFolder, contains_run
+from tracking.history import CHARTS, EpochMetrics, tags
+from tracking.tensorboard import EventFile
+
+CHECKPOINT_SECONDS = 2.0  # between two checkpoints
+# Short enough that the metrics fit into 80 columns.
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+
+class Record:
+    """A record that keeps nothing: of a run without a folder, and of all processes of a run but the first."""
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        pass
+
+    def add(self, metrics: EpochMetrics, state: dict[str, Tensor], is_best: bool) -> None:
+        """Record an epoch: its metrics, and the state that the run resumes from, whose tensors change later."""
+
+    def show(self, network: nn.Module) -> None:
+        """Record the network as it is evaluated at the end of the run."""
+
+    def close(self, closing: Mapping[str, float]) -> None:
+        """Record the metrics of the end of the run."""
+
+
+class RunRecord(Record):
+    """The record in a run's folder.
+
+    The first epoch's checkpoint is written at once, then at most one every CHECKPOINT_SECONDS, and at the end the last
+    epoch's. Where an epoch takes longer than that, its checkpoint is on disk before the next begins, and memory holds
+    no copy of it. An error or a signal also writes the last good epoch, unless the error is that it cannot be written.
+
+    Args:
+        folder: the run's, which this process owns.
+        run: the description of the run.
+        epochs: how many there will be in all.
+        k: number of items that a user is shown, in the names of metrics.
+        found: the checkpoint that the run resumes from.
+        show: writes more about the network as it is evaluated at the end. The run counts as finished after that.
+
+    Raises:
+        ValueError: the folder holds a run, and there is no checkpoint to resume from.
+        OSError: something cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        run: Run,
+        epochs: int,
+        k: int,
+        found: Checkpoint | None = None,
+        show: Callable[[nn.Module], None] | None = None,
+    ) -> None:
+        if found is None and contains_run(folder.path):
+            raise ValueError(f"{folder.path} holds a run already: move it aside, or resume it from its checkpoint")
+        self._folder, self._run, self._epochs, self._tags = folder, run, epochs, tags(k)
+        self._history = found.metrics if found is not None else []
+        self._times = list(found.times) if found is not None else []
+        self._latest = self._written = found
+        self._best: Checkpoint | None = None  # not written yet
+        self._written_at = -math.inf
+        self._show = show
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "RunRecord":
+        path = self._folder.path
+        if self._written is not None:
+            self._written.save_metrics(path)  # a kill may have come between the two files
+        self._events = self._stack.enter_context(EventFile(path, self._tags, self._run.shown(), CHARTS))
+        self._bar = self._stack.enter_context(progress_bar(self._epochs, len(self._history)))
+        for epoch, (metrics, ended) in enumerate(zip(self._history, self._times, strict=True)):
+            self._events.add(epoch, asdict(metrics), ended)
+        self._events.replace_older()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        with self._stack:
+            if error is not None and not isinstance(error, OSError | SystemExit):
+                self._write()
+
+    def add(self, metrics: EpochMetrics, state: dict[str, Tensor], is_best: bool) -> None:
+        self._history.append(metrics)
+        self._times.append(time.time())
+        self._latest = Checkpoint.of(self._run, self._history, self._times, state)
+        self._best = self._latest if is_best else self._best
+        if time.monotonic() - self._written_at >= CHECKPOINT_SECONDS:
+            self._write()
+        else:
+            self._latest = self._latest.copy()
+            self._best = self._latest if is_best else self._best
+        self._events.add(len(self._history) - 1, asdict(metrics), self._times[-1])
+        self._bar.set_postfix_str(
+            f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
+            f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
+        )
+        self._bar.update()
+
+    def show(self, network: nn.Module) -> None:
+        if self._show is not None:
+            self._show(network)
+
+    def close(self, closing: Mapping[str, float]) -> None:
+        assert self._latest is not None
+        self._events.add(len(self._history) - 1, closing, self._times[-1])
+        if self._latest.closing != tuple(closing.values()):
+            self._latest = replace(self._latest, closing=tuple(closing.values()))
+        self._write()
+
+    def _write(self) -> None:
+        """Write the checkpoints that are not written yet."""
+        if self._latest is not None and self._latest is not self._written:
+            self._folder.save(self._latest, self._best)
+            self._written, self._written_at, self._best = self._latest, time.monotonic(), None
+
+
+def progress_bar(total: int, done: int = 0) -> "tqdm[NoReturn]":
+    """Make a bar on stderr; it shows nothing where stderr is not a terminal."""
+    columns, lines = shutil.get_terminal_size()  # some terminals report no size to tqdm
+    return tqdm(total=total, initial=done, disable=None, ncols=columns, nrows=lines, bar_format=BAR)

@@ -1,0 +1,137 @@
+"""The set-up of a run: its split, its network and its trainer; its device and its threads.
+
+    settings = Settings(seed=1)
+    split = setup.split(data.load("data"), settings)
+    trainer = setup.make_trainer(settings, split.train, torch.device("cpu"))
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from data import Interactions, random_train_test_split
+from training import parts
+from training.network import NetworkSettings, network_class
+from training.parallel import ALONE, Group
+from training.settings import Settings
+from training.trainer import Trainer
+
+# Multiply-adds in the MLP of one step from which on more threads than one make it faster (measured on two cores).
+MANY_THREADS_WORK = 2**26
+ALL_THREADS = torch.get_num_threads()  # before ``use_one_thread`` lowers it
+
+
+class Split(NamedTuple):
+    """The training set, the validation set that chooses the best epoch, if any, and the test set."""
+
+    train: Interactions
+    validation: Interactions | None
+    test: Interactions
+
+
+def split(interactions: Interactions, settings: Settings) -> Split:
+    """Split interactions at random; the validation set is a part of the ratings outside the test set.
+
+    Raises:
+        ValueError: one of the sets would be empty.
+    """
+    generator = torch.Generator().manual_seed(settings.seeds.split)
+    train, test = random_train_test_split(interactions, settings.test_fraction, generator)
+    if settings.validation_fraction == 0:
+        return Split(train, None, test)
+    if not 0 < round(settings.validation_fraction * len(train)) < len(train):
+        raise ValueError(
+            f"validation_fraction {settings.validation_fraction} of {len(train)} training ratings leaves one of the "
+            "two sets empty"
+        )
+    generator = torch.Generator().manual_seed(settings.seeds.validation)
+    return Split(*random_train_test_split(train, settings.validation_fraction, generator), test)
+
+
+def network_settings(settings: Settings) -> NetworkSettings:
+    """Return the arguments of the network's constructor that do not come from the data."""
+    return NetworkSettings(settings.embedding_dim, settings.layer_sizes, settings.shared_embeddings)
+
+
+def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device) -> nn.Module:
+    """Make the network of models.py on a device, with initial parameters drawn from the seed.
+
+    Raises:
+        ValueError: something is wrong with models.py, or the network does not fit into memory.
+    """
+    network_class()
+    torch.manual_seed(settings.seeds.network)
+    network = network_settings(settings).make(num_users, num_items)
+    try:
+        return network.to(device)
+    except RuntimeError as error:
+        raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
+
+
+def make_trainer(
+    settings: Settings, train: Interactions, device: torch.device, eager: bool = False, group: Group = ALONE
+) -> Trainer:
+    """Make a network, and a trainer of it.
+
+    Raises:
+        ValueError: something is wrong with models.py, or the settings do not fit the network.
+    """
+    network = make_network(settings, train.num_users, train.num_items, device)
+    return Trainer(network, train, settings, eager=eager, group=group, make=network_settings(settings).make)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; for ``auto`` the first of cuda, mps and cpu that this machine has.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cuda", "mps", "cpu"):
+        raise ValueError(f"device {name} cannot be used: expected cuda, mps, cpu or auto")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name} cannot be used: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with fixed buffers
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return device
+
+
+def use_one_thread() -> None:
+    """Use one thread outside training, so that sums round alike on any number of cores."""
+    torch.set_num_threads(1)
+
+
+def flush_denormals() -> None:
+    """Replace denormal numbers, those below 1e-38, by 0.
+
+    A ReLU unit that no rating activates any more has no gradient. Adam's first moments of its weights shrink by a tenth
+    a step, until after some 800 steps they are denormal, and processors can compute many times more slowly with such
+    numbers.
+    """
+    torch.set_flush_denormal(True)
+
+
+@contextlib.contextmanager
+def threads_for(network: nn.Module, batch_size: int) -> Iterator[None]:
+    """Train a small network on one thread, a large one on all, and restore the number of threads afterwards.
+
+    Threads that synchronize after every small operation cost more than they save. Where another process needs their
+    cores, for instance another experiment, they wait for each other a hundred times longer than they work.
+    """
+    before = torch.get_num_threads()
+    work = 3 * batch_size * sum(layer.weight.numel() for layer in parts.linear_layers(network))
+    torch.set_num_threads(1 if work < MANY_THREADS_WORK else ALL_THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
