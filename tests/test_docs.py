@@ -61,6 +61,7 @@ SHORTENED = {
     "python handout.py autograder autograder.zip": "",
     "python -m pytest tests/course tests/grading": " --collect-only -p no:cacheprovider",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
+    "python -m pytest -m exhaustive tests/tracking/test_kills.py": " --collect-only -p no:cacheprovider",
     'python -m pytest tests/test_changing.py -m "long or not long"': " --collect-only -p no:cacheprovider",
 }
 # What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
@@ -84,7 +85,6 @@ ELSEWHERE = {
     "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", '"rubric_bands.py"), "--seeds"'),
     "python benchmarks/peers.py --tuned --seeds 10": ("tests/test_benchmarks.py", '"peers.py"), "--tuned"'),
     "python benchmarks/ranking_library.py": ("tests/test_benchmarks.py", '"ranking_library.py"'),
-    "python benchmarks/kill.py --kills 100": ("tests/tracking/test_runs.py", "kill.campaign(8"),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
         "tests/test_grader.py", "run_autograder",

@@ -101,7 +101,6 @@ SHORT = {  # each command on a small piece of its real work
     "search": "--epochs 1 --draws 1 --again 1 --logdir {folder} --data_dir {data}",
     "ablation": "--epochs 1 --seeds 1 --logdir {folder} --data_dir {data}",
     "optimizers": "--sizes 100k --epochs 1 --seeds 1 --data_dir {data}",
-    "kill": "--kills 1 --epochs 2 --data_dir {data}",
     "peers": "--epochs 1 --seeds 1 --peers --data_dir {data}",
     "plain_trainer": "--epochs 1 --logdir {folder} --data_dir {data}",
     "reading": "--ratings 2000",
@@ -172,7 +171,7 @@ def test_output_that_nobody_reads_ends_every_command_in_status_1_with_its_files_
 def test_every_command_is_stopped_in_one_line_and_leaves_no_process(name: str, tmp_path: Path, data_dir: Path) -> None:
     trainers = ("main", "experiments", "probes", "search", "ablation", "plain_trainer", "ranking_library", "optimizers")
     more = {name: ["--epochs", "1000000"] for name in trainers}
-    more |= {"kill": ["--kills", "9999"], "speed": ["--rounds", "9999"], "scale": ["--rounds", "9999"]}
+    more |= {"speed": ["--rounds", "9999"], "scale": ["--rounds", "9999"]}
     more |= {"rubric_bands": ["--seeds", "9999"], "reading": ["--ratings", "9999999"], "peers": ["--epochs", "9999"]}
     with subprocess.Popen(
         [sys.executable, *short(name, tmp_path, data_dir), *more.get(name, [])],

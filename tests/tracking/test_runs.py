@@ -521,15 +521,6 @@ def test_a_checkpoint_of_another_device_goes_on_with_other_random_numbers(
 
 
 @pytest.mark.long
-def test_killed_runs_go_on_to_the_same_result(tmp_path: Path, data_dir: Path) -> None:
-    report = kill.campaign(8, tmp_path, data_dir.absolute(), epochs=15)
-    assert report.kills == 8
-    assert report.in_a_checkpoint >= 2
-    assert report.finished >= 1
-    assert (report.corrupt, report.different) == (0, 0)
-
-
-@pytest.mark.long
 def test_a_run_killed_while_it_fetches_the_data_leaves_it_whole_or_absent(tmp_path: Path, wheel: StandIn) -> None:
     """The source is a copy that arrives slowly; kills fall before, in and after it."""
     program = """
