@@ -154,9 +154,7 @@ def run(options: argparse.Namespace, group: Group) -> int:
         for line in filter(None, (*trainer.notices, test.notice)):
             print(line, file=sys.stderr)
         try:
-            metrics = train.fit(
-                trainer, test, split.validation, history=done, patience=options.patience, record=record
-            )
+            metrics = train.fit(trainer, test, split.validation, history=done, patience=options.patience, record=record)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,15 @@ from conftest import Refused
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
+from cli import VERSION
+from cli.arguments import options_of
+from datasets.source import DataSource
+from main import parse_arguments
 from tracking import history
 from training import parts
-from training.flags import parse_arguments
 from training.fused import FusedStep
-from training.settings import Settings
+from training.parallel import ALONE
+from training.settings import Settings, preset
 from training.steps import EagerStep
 
 ROOT = Path(__file__).parent.parent
@@ -106,30 +111,33 @@ def test_defaults_are_the_first_experiment_and_runs_repeat_to_the_bit(folder: Pa
 
 
 def test_the_documented_defaults() -> None:
-    assert vars(parse_arguments([])) == {
+    options = parse_arguments([])
+    assert options_of(Settings, options) == Settings()
+    assert options_of(DataSource, options) == DataSource()
+    assert vars(options) == asdict(Settings()) | asdict(DataSource()) | {
+        "layer_sizes": (),  # of ``Settings``: 3·d and 64
+        "logdir": Path("run/shared=True_LF=0.99_LR=0.01"),
+        "preset": "homework",
+        "resume": False,
+        "patience": 0,
+        "device": "auto",
+        "eager": False,
+    }
+    assert asdict(Settings()) | asdict(DataSource()) == {
         "factorization_weight": 0.99,
         "regression_weight": 0.01,
         "shared_embeddings": True,
-        "logdir": Path("run/shared=True_LF=0.99_LR=0.01"),
-        "test_fraction": 0.05,
         "epochs": 200,
         "embedding_dim": 32,
-        "layer_sizes": [96, 64],
+        "layer_sizes": (96, 64),
         "batch_size": 256,
         "learning_rate": 1e-3,
-        "optimizer": "auto",
+        "seed": 0,
+        "test_fraction": 0.05,
+        "validation_fraction": 0.0,
         "eval_users": "auto",
         "eval_every": 1,
-        "seed": 0,
-        "device": "auto",
-        "eager": False,
-        "resume": False,
-        "data_dir": Path("data"),
-        "dataset": "ml-100k",
-        "ratings": None,
-        "columns": None,
-        "titles": None,
-        "preset": "homework",
+        "optimizer": "auto",
         "negatives": 1,
         "unseen_negatives": False,
         "shared_negatives": False,
@@ -144,10 +152,64 @@ def test_the_documented_defaults() -> None:
         "average_last": 0.0,
         "start_at_mean": False,
         "clamp": False,
-        "planned_epochs": 0,
-        "validation_fraction": 0.0,
-        "patience": 0,
+        "dataset": "ml-100k",
+        "ratings": None,
+        "columns": None,
+        "titles": None,
+        "data_dir": Path("data"),
     }
+
+
+@pytest.mark.parametrize("spelling", ["--no_clamp", "--no-clamp"])
+def test_a_preset_sets_the_flags_that_are_not_given(spelling: str) -> None:
+    tuned = preset("tuned")
+    settings = options_of(Settings, parse_arguments(["--preset", "tuned", spelling, "--epochs", "7"]))
+    assert settings == Settings(**tuned | {"clamp": False, "epochs": 7})
+    assert parse_arguments(["--preset", "tuned"]).logdir == Path("run/tuned_shared=True_LF=0.99_LR=0.0055")
+
+
+def test_a_preset_may_be_a_file_of_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "mine.json"
+    own.write_text('{"epochs": 3, "layer_sizes": [96, 8], "negatives": 4, "learning_rate": 1, "eval_users": 50}')
+    options = parse_arguments(["--preset", str(own), "--epochs", "2"])
+    assert options_of(Settings, options) == Settings(
+        epochs=2, layer_sizes=(96, 8), negatives=4, learning_rate=1.0, eval_users=50
+    )
+    assert options.logdir == Path("run/mine_shared=True_LF=0.99_LR=0.01")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is not there: expected homework, tuned, or a JSON file of settings"),
+        ("{", "is not JSON: "),
+        ("[1]", "is not a JSON object: expected settings by name"),
+        ('{"epoch": 3}', "sets epoch, which is not a setting"),
+        ('{"epochs": 2.5}', "epochs is 2.5: expected a whole number"),
+        ('{"epochs": true}', "epochs is True: expected a whole number"),
+        ('{"clamp": 1}', "clamp is 1: expected true or false"),
+        ('{"dropout": "0.1"}', "dropout is '0.1': expected a number"),
+        ('{"dropout": 1}', "dropout is 1: expected a number from 0 to below 1"),
+        ('{"layer_sizes": 96}', "layer_sizes is 96: expected a list of widths"),
+        ('{"lr_schedule": "cosine"}', "lr_schedule is cosine: expected constant, linear"),
+    ],
+)
+def test_a_preset_that_cannot_be_used_is_one_line(
+    content: str | None, message: str, tmp_path: Path, refused: Refused
+) -> None:
+    own = tmp_path / "mine.json"
+    if content is not None:
+        own.write_text(content)
+    errors = refused("main.py", main.main, ["--preset", str(own)])
+    assert re.fullmatch(r"main\.py: error: preset [^\n]+\n", errors), errors
+    assert message in errors
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main.main(["--version"])
+    assert capsys.readouterr().out == f"{VERSION}\n"
+    assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_a_batch_may_be_larger_than_the_data(folder: Path) -> None:
@@ -169,16 +231,17 @@ def test_flags_reach_what_they_are_for(
     flags = "--no_shared_embeddings --factorization_weight 0.3 --regression_weight 0.6 --batch_size 99 --device cpu"
     options = parse_arguments(f"{flags} --learning_rate 0.02 --test_fraction 0.1 {arguments}".split())
     assert options.logdir == Path("run/shared=False_LF=0.3_LR=0.6")
-    trainer, (_, _, test) = main.set_up(options)
+    trainer, (_, _, test) = main.set_up(options, ALONE)
     assert (len(trainer.train), len(test)) == (90_000, 10_000)
-    assert trainer.settings == Settings(0.3, 0.6, 99, 0.02)
+    assert (trainer.settings.factorization_weight, trainer.settings.regression_weight) == (0.3, 0.6)
+    assert (trainer.settings.batch_size, trainer.settings.learning_rate) == (99, 0.02)
     assert not parts.has_shared_tables(trainer.model)
     users, _ = parts.regression_tables(trainer.model)
     assert users.weight.shape == (943, 5 if "dim" in arguments else 32)
     layers = parts.linear_layers(trainer.model)
     assert [(layer.in_features, layer.out_features) for layer in layers] == widths
     assert type(trainer.step) is FusedStep
-    assert type(main.set_up(parse_arguments(["--eager", "--device", "cpu"]))[0].step) is EagerStep
+    assert type(main.set_up(parse_arguments(["--eager", "--device", "cpu"]), ALONE)[0].step) is EagerStep
 
 
 def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
@@ -187,7 +250,7 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
     monkeypatch.chdir(folder)
     seen = []
     for seed in ("0", "1", "0"):
-        trainer, (_, _, test) = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]))
+        trainer, (_, _, test) = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]), ALONE)
         order = torch.randperm(1000, generator=trainer.generator)
         negatives = torch.randint(1682, (1000,), generator=trainer.generator)
         seen.append([trainer.train.user_ids, test.item_ids, trainer.adam.flat.detach(), order, negatives])
@@ -260,8 +323,8 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
         ("--factorization_weight -1", "factorization_weight is -1.0: expected a number from 0 to"),
         ("--regression_weight nan", "regression_weight is nan: expected a number from 0 to"),
         ("--factorization_weight 0 --regression_weight 0", "are both 0"),
-        ("--test_fraction 1", "test_fraction is 1.0: expected a number between 0 and 1"),
-        ("--test_fraction -0.2", "test_fraction is -0.2: expected a number between 0 and 1"),
+        ("--test_fraction 1", "test_fraction is 1.0: expected a number above 0 to below 1"),
+        ("--test_fraction -0.2", "test_fraction is -0.2: expected a number above 0 to below 1"),
         ("--test_fraction 1e-9", "leaves the test side empty"),
         ("--test_fraction 0.9999999", "leaves the training side empty"),
         ("--epochs 0", "epochs is 0: expected at least 1"),
@@ -270,7 +333,7 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
         ("--learning_rate 0", "learning_rate is 0.0: expected a positive number"),
         ("--embedding_dim 0", "embedding_dim is 0: expected at least 1"),
         ("--layer_sizes 95 64", "layer_sizes starts with 95"),
-        ("--layer_sizes 96 0", "layer_sizes is [96, 0]: expected one or more positive integers"),
+        ("--layer_sizes 96 0", "layer_sizes is 96 0: expected widths of at least 1"),
         ("--seed -1", "seed is -1: expected at least 0"),
         ("--device cuda:99", "device cuda:99 cannot be used"),
         ("--device abacus", "device abacus cannot be used"),

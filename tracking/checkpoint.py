@@ -89,9 +89,7 @@ class Checkpoint:
     version: str = VERSION
 
     @classmethod
-    def of(
-        cls, run: Run, history: list[EpochMetrics], times: list[float], tensors: dict[str, Tensor]
-    ) -> "Checkpoint":
+    def of(cls, run: Run, history: list[EpochMetrics], times: list[float], tensors: dict[str, Tensor]) -> "Checkpoint":
         """Make a checkpoint that shares the tensors."""
         names = columns(history)
         rows = [[getattr(metrics, name) for name in names] for metrics in history]
@@ -196,4 +194,3 @@ def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-

@@ -1,7 +1,6 @@
 """The settings of training: each with its default, its range and its help, and the presets of their values."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,7 +112,9 @@ class Settings:
     temperature: float = option(
         1.0, "T: the BPR loss is the mean of 1 − σ((p⁺ − p⁻)/T)", group=BEYOND, metavar="T", above=0
     )
-    weight_decay: float = option(0.0, "L2 penalty of the embeddings and item biases", group=BEYOND, metavar="W", least=0)
+    weight_decay: float = option(
+        0.0, "L2 penalty of the embeddings and item biases", group=BEYOND, metavar="W", least=0
+    )
     lr_schedule: str = option(
         "constant", "constant; linear: the learning rate falls to 0", group=BEYOND, metavar="NAME",
         choices=("constant", "linear"),
@@ -121,9 +122,7 @@ class Settings:
     embedding_dropout: float = option(
         0.0, "dropout of u in the ranking task", group=BEYOND, metavar="SHARE", least=0, below=1
     )
-    dropout: float = option(
-        0.0, "dropout after each ReLU of the MLP", group=BEYOND, metavar="SHARE", least=0, below=1
-    )
+    dropout: float = option(0.0, "dropout after each ReLU of the MLP", group=BEYOND, metavar="SHARE", least=0, below=1)
     average_last: float = option(
         0.0, "share of the epochs, at the end, whose parameters are averaged", group=BEYOND, metavar="SHARE",
         least=0, most=1,
@@ -133,7 +132,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_options(self)
-        sizes = tuple(self.layer_sizes or (3 * self.embedding_dim, 64))
+        if not isinstance(self.layer_sizes, list | tuple):
+            raise ValueError(f"layer_sizes is {self.layer_sizes}: expected a list of widths")
+        sizes = tuple(self.layer_sizes) or (3 * self.embedding_dim, 64)
         object.__setattr__(self, "layer_sizes", sizes)
         if not all(isinstance(width, int) and width >= 1 for width in sizes):
             raise ValueError(f"layer_sizes is {' '.join(map(str, sizes))}: expected widths of at least 1")
@@ -193,7 +194,7 @@ def preset(name: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"preset {path} is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"preset {path} is not a JSON object: expected settings by name, like {{\"epochs\": 50}}")
+        raise ValueError(f'preset {path} is not a JSON object: expected settings by name, like {{"epochs": 50}}')
     known = {each.name for each in fields(Settings)}
     if unknown := [key for key in values if key not in known]:
         raise ValueError(f"preset {path} sets {unknown[0]}, which is not a setting: expected flags of main.py --help")

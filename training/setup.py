@@ -1,8 +1,8 @@
 """The set-up of a run: its split, its network and its trainer; its device and its threads.
 
-    settings = Settings(seed=1)
-    split = setup.split(data.load("data"), settings)
-    trainer = setup.make_trainer(settings, split.train, torch.device("cpu"))
+settings = Settings(seed=1)
+split = setup.split(data.load("data"), settings)
+trainer = setup.make_trainer(settings, split.train, torch.device("cpu"))
 """
 
 import contextlib

@@ -39,7 +39,9 @@ def pick_optimizer(name: str, rows: int, batch_size: int) -> str:
     return "lazy_adam" if rows > max(MANY_ROWS, ROWS_A_LOOKUP * 3 * batch_size) else "adam"
 
 
-def ways_of(optimizer: str, device: torch.device, group: Group, settings: Settings, steps: int) -> tuple[Way, list[Way]]:
+def ways_of(
+    optimizer: str, device: torch.device, group: Group, settings: Settings, steps: int
+) -> tuple[Way, list[Way]]:
     """List the ways of taking the step that these settings define.
 
     Args:

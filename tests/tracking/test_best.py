@@ -1,10 +1,11 @@
-"""The best epoch by a validation side: which it is, what is kept of it, and when a run stops looking for another."""
+"""The best epoch by a validation set: its choice, its checkpoint, and the end of a run that finds no better one."""
 
 import csv
 from pathlib import Path
 
 import pytest
 import torch
+from runs import fit_in
 
 import data
 import main
@@ -13,33 +14,25 @@ from data import Interactions
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from serving.recommender import Recommender
-from tracking.checkpoint import BEST, load
-from tracking.folder import RunFolder
+from tracking.checkpoint import BEST, load_checkpoint
 from tracking.history import EpochMetrics, best_epoch, columns
 from tracking.tensorboard import EventFile
-from train import Trainer, fit, restore
-from training import preparation
-from training.evaluation import Evaluation
-from training.flags import parse_arguments
+from train import Trainer, restore
+from training import setup
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
 
 
-def trainer(train: Interactions) -> Trainer:
+def trainer(train: Interactions, epochs: int = 8) -> Trainer:
     torch.manual_seed(0)
     net = MultiTaskNet(train.num_users, train.num_items, 8, (24, 16))
-    return Trainer(net, train, Settings(0.5, 0.5, 16, 3e-2), 3)
+    return Trainer(net, train, Settings(0.5, 0.5, epochs=epochs, batch_size=16, learning_rate=3e-2, seed=3))
 
 
-def run(split: Split, folder: Path, epochs: int, patience: int = 0, resume: bool = False) -> list[EpochMetrics]:
-    train, test = split
-    train, validation = data.random_train_test_split(train, 0.2, torch.Generator().manual_seed(2))
-    one = trainer(train)
-    judge = Evaluation(one.model, train, validation, "all")
-    with RunFolder(folder) as owned:
-        found = load(folder) if resume else None
-        return fit(one, test, epochs, owned, {}, found, None, judge, patience)
+def run(split: Split, folder: Path, epochs: int, patience: int = 0) -> list[EpochMetrics]:
+    train, validation = data.random_train_test_split(split[0], 0.2, torch.Generator().manual_seed(2))
+    return fit_in(folder, trainer(train, epochs), split[1], validation, patience)
 
 
 def test_the_best_epoch_is_the_one_of_the_plain_loop_and_is_kept_as_it_was(split: Split, tmp_path: Path) -> None:
@@ -54,7 +47,7 @@ def test_the_best_epoch_is_the_one_of_the_plain_loop_and_is_kept_as_it_was(split
     best = scores.index(max(scores))
     assert best_epoch(history) == best
     assert 0 < best < 7
-    kept = load(tmp_path, BEST)
+    kept = load_checkpoint(tmp_path, BEST)
     assert kept is not None
     assert len(kept.history) == best + 1
     restored = trainer(train)
@@ -73,36 +66,34 @@ def test_a_run_stops_when_no_epoch_was_better_for_as_long_as_its_patience(split:
     assert stopped[:-1] == whole[: best + 3]  # the last also has the metrics of the end
     assert columns(stopped) == columns(whole)
     assert all(getattr(stopped[-1], name) == getattr(whole[best + 3], name) for name in columns(whole))
-    assert run(split, tmp_path / "stopped", 30, patience=3, resume=True) == stopped  # and stays so
+    assert run(split, tmp_path / "stopped", 30, patience=3) == stopped  # and stays so
     run(split, tmp_path / "resumed", 2, patience=3)
-    assert run(split, tmp_path / "resumed", 30, patience=3, resume=True) == stopped
-    kept, other = load(tmp_path / "resumed", BEST), load(tmp_path / "stopped", BEST)
+    assert run(split, tmp_path / "resumed", 30, patience=3) == stopped
+    kept, other = load_checkpoint(tmp_path / "resumed", BEST), load_checkpoint(tmp_path / "stopped", BEST)
     assert kept is not None
     assert other is not None
     assert all(torch.equal(x, other.tensors[name]) for name, x in kept.tensors.items())
 
 
-def test_without_a_validation_side_nothing_is_chosen(split: Split, tmp_path: Path) -> None:
+def test_without_a_validation_set_nothing_is_chosen(split: Split, tmp_path: Path) -> None:
     train, test = split
-    with RunFolder(tmp_path) as folder:
-        history = fit(trainer(train), test, 2, folder)
+    history = fit_in(tmp_path, trainer(train, 2), test)
     assert best_epoch(history) is None
     assert not (tmp_path / BEST).exists()
     assert "validation" not in (tmp_path / "metrics.csv").read_text()
 
 
-def test_the_validation_side_is_cut_from_the_training_side(movielens: Interactions) -> None:
-    plain, options = parse_arguments([]), parse_arguments(["--validation_fraction", "0.1"])
-    whole, sides = preparation.split_in_three(movielens, plain), preparation.split_in_three(movielens, options)
+def test_the_validation_set_is_a_part_of_the_other_ratings(movielens: Interactions) -> None:
+    whole, sets = setup.split(movielens, Settings()), setup.split(movielens, Settings(validation_fraction=0.1))
     assert whole.validation is None
-    assert sides.validation is not None
-    assert torch.equal(whole.test.user_ids, sides.test.user_ids)
+    assert sets.validation is not None
+    assert torch.equal(whole.test.user_ids, sets.test.user_ids)
 
     def pairs(*parts: Interactions) -> list[int]:
         return sorted(torch.cat([part.user_ids * 2000 + part.item_ids for part in parts]).tolist())
 
-    assert pairs(sides.train, sides.validation) == pairs(whole.train)
-    assert len(sides.validation) == 9500
+    assert pairs(sets.train, sets.validation) == pairs(whole.train)
+    assert len(sets.validation) == 9500
 
 
 def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
@@ -111,11 +102,11 @@ def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
     flags = ["--validation_fraction", "0.1", "--patience", "1", "--learning_rate", "0.05", "--data_dir", str(data_dir)]
     assert main.main([*flags, "--logdir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    kept = load(tmp_path, BEST)
+    kept = load_checkpoint(tmp_path, BEST)
     assert kept is not None
     best = len(kept.history) - 1
-    assert f"best epoch {best}, by the highest MRR / MSE of the validation side" in said
-    assert f"stopped after epoch {best + 1}: none was better for 1 epochs (--patience)" in said
+    assert f"best epoch {best}, with the highest MRR / MSE of the validation set" in said
+    assert f"stopped after epoch {best + 1}: no epoch was better in the last 1 (--patience)" in said
     recommender = Recommender.load(tmp_path, data_dir)
     assert recommender.epochs == best + 1
     assert torch.equal(recommender.model.state_dict()["U.weight"], kept.tensors["network.U.weight"])
@@ -126,9 +117,9 @@ def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
     [
         ("--validation_fraction 0.1 --patience 2 --eval_every 3", "patience is 2: expected at least eval_every"),
         ("--validation_fraction 1e-9", "validation_fraction 1e-09 of 95000 training ratings leaves one of the two"),
-        ("--validation_fraction 1", "validation_fraction is 1.0: expected 0, or a share below 1"),
+        ("--validation_fraction 1", "validation_fraction is 1.0: expected a number from 0 to below 1"),
         ("--validation_fraction 0.1 --patience -1", "patience is -1: expected at least 0"),
-        ("--patience 3", "patience is for a validation side: give --validation_fraction as well"),
+        ("--patience 3", "patience needs a validation set: give --validation_fraction as well"),
     ],
 )
 def test_what_cannot_be(
@@ -156,12 +147,12 @@ def test_a_run_that_is_stopped_while_it_writes_keeps_its_best_epoch(
             patch.setattr(EventFile, "add", interrupted)
             with pytest.raises(Stopped):
                 run(split, folder, 4)
-        kept, latest = load(folder, BEST), load(folder)
+        kept, latest = load_checkpoint(folder, BEST), load_checkpoint(folder)
         assert kept is not None
         assert latest is not None
         assert len(kept.history) - 1 == best_epoch(latest.metrics)
-        assert run(split, folder, 4, resume=True) == whole
-        kept = load(folder, BEST)
+        assert run(split, folder, 4) == whole
+        kept = load_checkpoint(folder, BEST)
         assert kept is not None
         assert len(kept.history) - 1 == best_epoch(whole)
 

@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import kill
 import pytest
 import torch
 from conftest import Refused
+from runs import curves, fit_in
 
 import main
 import train
 from data import Interactions
 from models import MultiTaskNet
 from tracking import history
-from tracking.checkpoint import load
-from tracking.folder import RunFolder, contains_run
+from tracking.checkpoint import load_checkpoint
+from tracking.folder import contains_run
 from tracking.history import METRICS, EpochMetrics, Metric
 from training.settings import Settings
 
@@ -25,9 +25,10 @@ Split = tuple[Interactions, Interactions]
 NORM = Metric("training/Norm", "", max, "epoch")
 
 
-def trainer(train_set: Interactions) -> train.Trainer:
+def trainer(train_set: Interactions, epochs: int = 2) -> train.Trainer:
     torch.manual_seed(0)
-    return train.Trainer(MultiTaskNet(train_set.num_users, train_set.num_items, 4, (12, 5)), train_set, Settings(), 7)
+    net = MultiTaskNet(train_set.num_users, train_set.num_items, 4, (12, 5))
+    return train.Trainer(net, train_set, Settings(epochs=epochs, seed=7))
 
 
 def computed_without_a_row(patch: pytest.MonkeyPatch) -> None:
@@ -71,8 +72,8 @@ def test_a_metric_that_is_not_complete_is_one_line_before_training(
     errors = refused("main.py", main.main, ["--logdir", str(logdir), "--data_dir", str(data_dir)])
     assert errors.startswith(f"main.py: error: {message}")
     assert errors.count("\n") == 1
-    with RunFolder(tmp_path) as folder, pytest.raises(ValueError, match=f"^{message}"):
-        train.fit(trainer(split[0]), split[1], 2, folder)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        fit_in(tmp_path, trainer(split[0]), split[1])
     assert not contains_run(tmp_path)
 
 
@@ -82,25 +83,22 @@ def test_a_metric_that_raises_does_so_before_training(
 ) -> None:
     monkeypatch.setitem(train.MEASURES, name, lambda epoch: epoch.no_such_thing)
     monkeypatch.setattr(train.Trainer, "run_epoch", None)  # not called
-    with RunFolder(tmp_path) as folder, pytest.raises(AttributeError, match="no_such_thing"):
-        train.fit(trainer(split[0]), split[1], 2, folder)
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        fit_in(tmp_path, trainer(split[0]), split[1])
     assert not contains_run(tmp_path)
 
 
 def test_a_checkpoint_of_before_a_metric_was_added_has_empty_cells_for_it(split: Split, tmp_path: Path) -> None:
-    """And a column that the program has no row for any more is left out."""
-    with RunFolder(tmp_path / "whole") as folder:
-        whole = train.fit(trainer(split[0]), split[1], 4, folder)
-    with RunFolder(tmp_path / "part") as folder:
-        train.fit(trainer(split[0]), split[1], 2, folder)
-        found = load(folder.path)
-        assert found is not None
-        place = found.columns.index("joint_loss")
-        columns = [name if name != "joint_loss" else "removed" for name in found.columns]
-        dataclasses.replace(found, columns=columns[place:] + columns[:place], history=[
-            row[place:] + row[:place] for row in found.history
-        ]).save(folder.path)  # fmt: skip
-        resumed = train.fit(trainer(split[0]), split[1], 4, folder, checkpoint=load(folder.path))
+    """A column without a row in the table of metrics is left out."""
+    whole = fit_in(tmp_path / "whole", trainer(split[0], 4), split[1])
+    fit_in(tmp_path / "part", trainer(split[0]), split[1])
+    found = load_checkpoint(tmp_path / "part")
+    assert found is not None
+    place = found.columns.index("joint_loss")
+    columns = [name if name != "joint_loss" else "removed" for name in found.columns]
+    rows_then = [row[place:] + row[:place] for row in found.history]
+    dataclasses.replace(found, columns=columns[place:] + columns[:place], history=rows_then).save(tmp_path / "part")
+    resumed = fit_in(tmp_path / "part", trainer(split[0], 4), split[1])
     assert [math.isnan(metrics.joint_loss) for metrics in resumed] == [True, True, False, False]
     assert resumed[2:] == whole[2:]
     assert [dataclasses.replace(each, joint_loss=0) for each in resumed] == [
@@ -110,8 +108,8 @@ def test_a_checkpoint_of_before_a_metric_was_added_has_empty_cells_for_it(split:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["epoch", *history.columns(whole)]
     assert [bool(row["joint_loss"]) for row in rows] == [False, False, True, True]
-    assert [step for step, _ in kill.curves(tmp_path / "part")["training/Joint Loss"]] == [2, 3]
-    assert [step for step, _ in kill.curves(tmp_path / "part")["training/MSE"]] == [0, 1, 2, 3]
+    assert [step for step, _ in curves(tmp_path / "part")["training/Joint Loss"]] == [2, 3]
+    assert [step for step, _ in curves(tmp_path / "part")["training/MSE"]] == [0, 1, 2, 3]
 
 
 def test_the_columns_of_a_run() -> None:

@@ -1,4 +1,4 @@
-"""A run's folder: checkpoints that are whole or refused, resuming to the bit, locks, signals, full disks, kills."""
+"""A run's folder: checkpoints that are whole or refused, bit-identical resuming, locks, signals, full disks, kills."""
 
 import contextlib
 import csv
@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import kill
 import pytest
 import torch
 from conftest import StandIn
+from runs import curves, fit_in, same_result
 from torch import nn
 
 import main
@@ -32,8 +32,8 @@ from cli.signals import Stopped
 from data import Interactions
 from metrics import RankingScores
 from models import MultiTaskNet
-from tracking import saving
-from tracking.checkpoint import FORMAT, Checkpoint, load
+from tracking import record
+from tracking.checkpoint import FORMAT, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.history import EpochMetrics
 from training.evaluation import Evaluation
@@ -76,13 +76,14 @@ def folder(tmp_path: Path, data_dir: Path) -> Path:
 def trainer(split: Split) -> train.Trainer:
     data, _ = split
     torch.manual_seed(0)
-    return train.Trainer(MultiTaskNet(data.num_users, data.num_items, 4, (12, 5)), data, Settings(), seed=0)
+    return train.Trainer(MultiTaskNet(data.num_users, data.num_items, 4, (12, 5)), data, Settings(epochs=9))
 
 
 @pytest.fixture
 def checkpoint(trainer: train.Trainer) -> Checkpoint:
     history = [EpochMetrics(0.5, 3.0, 1.0, 0.1, 2.0), EpochMetrics(0.25, 1 / 3, 1.0, 0.1, 2.0)]
-    return train.to_checkpoint(trainer, {"seed": 3, "layer_sizes": [12, 5]}, "data", history, [1.5, 2.5])
+    run = Run({"seed": 3, "layer_sizes": (12, 5)}, "data")
+    return Checkpoint.of(run, history, [1.5, 2.5], trainer.state())
 
 
 def equal(one: Checkpoint, other: Checkpoint) -> bool:
@@ -92,14 +93,13 @@ def equal(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def test_a_checkpoint_loads_as_it_was_saved(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    assert load(tmp_path) is None
+    assert load_checkpoint(tmp_path) is None
     checkpoint.save(tmp_path)
-    loaded = load(tmp_path)
+    loaded = load_checkpoint(tmp_path)
     assert loaded is not None
     assert equal(loaded, checkpoint)
-    assert (loaded.settings, loaded.history, loaded.times) == (
-        {"seed": 3, "layer_sizes": [12, 5]}, [[0.5, 3.0, 1.0, 0.1, 2.0], [0.25, 1 / 3, 1.0, 0.1, 2.0]], [1.5, 2.5],
-    )  # fmt: skip
+    assert (loaded.run, loaded.times) == (Run({"seed": 3, "layer_sizes": (12, 5)}, "data"), [1.5, 2.5])
+    assert loaded.history == [[0.5, 3.0, 1.0, 0.1, 2.0], [0.25, 1 / 3, 1.0, 0.1, 2.0]]
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["epoch", "factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse"]
@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_is_the_same_or_refused(checkpoint: Checkpoint, tmp
             damaged[first + choose.randrange(length)] ^= 1 << choose.randrange(8)
         path.write_bytes(damaged)
         try:
-            loaded = load(tmp_path)
+            loaded = load_checkpoint(tmp_path)
         except ValueError as error:
             refused.append(str(error))
         else:
@@ -145,22 +145,22 @@ class Malicious:
 
 
 def test_foreign_old_and_malicious_checkpoints_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    for content, message in (
+    path, content = tmp_path / "checkpoint.pt", vars(checkpoint) | {"run": vars(checkpoint.run)}
+    for saved, message in (
         ([1, 2], "but not a checkpoint of this program"),
         ({"model": torch.ones(3)}, "but not a checkpoint of this program"),
-        ({"format": 0, **vars(checkpoint)}, "was written by another version of this program"),
-        ({"format": FORMAT, "digest": "0" * 64, **vars(checkpoint)}, "does not agree with its digest"),
-        ({"format": FORMAT, "digest": "0" * 64}, "is damaged: TypeError"),
+        ({"format": 0, **content}, "was written by another version of this program"),
+        ({"format": FORMAT, "digest": "0" * 64, **content}, "its content differs from its digest"),
+        ({"format": FORMAT, "digest": "0" * 64}, "is damaged: KeyError"),
         ({"format": FORMAT, "digest": "", "x": Malicious(tmp_path / "done")}, "damaged or not a checkpoint"),
     ):
-        torch.save(content, path)
+        torch.save(saved, path)
         with pytest.raises(ValueError, match=message):
-            load(tmp_path)
+            load_checkpoint(tmp_path)
     assert not (tmp_path / "done").exists()
     path.write_text("not a checkpoint")
     with pytest.raises(ValueError, match="damaged or not a checkpoint"):
-        load(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 class Stateful(MultiTaskNet):
@@ -176,24 +176,22 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
 ) -> None:
     data, test = split
 
-    def fit(epochs: int, logdir: Path, checkpoint: Checkpoint | None = None, seed: int = 0) -> Checkpoint:
+    def fit(epochs: int, logdir: Path, seed: int = 0) -> Checkpoint:
         torch.manual_seed(seed)
         net = network(data.num_users, data.num_items, embedding_sharing=False)
-        trainer = train.Trainer(net, data, Settings(), 7, eager)
-        with RunFolder(logdir) as folder:
-            train.fit(trainer, test, epochs, folder, None, checkpoint)
-        loaded = load(logdir)
+        fit_in(logdir, train.Trainer(net, data, Settings(epochs=epochs, seed=7), eager=eager), test)
+        loaded = load_checkpoint(logdir)
         assert loaded is not None
         return loaded
 
     whole = fit(5, tmp_path / "whole")
     part = fit(2, tmp_path / "part")
-    rest = fit(5, tmp_path / "part", part, seed=1)  # the weights come from the checkpoint, not from the seed
+    rest = fit(5, tmp_path / "part", seed=1)  # the parameters come from the checkpoint, not from the seed
     assert all(torch.equal(x, rest.tensors[name]) for name, x in whole.tensors.items())
     assert whole.history == rest.history
     assert part.times == rest.times[:2]
-    assert kill.same_result(tmp_path / "whole", tmp_path / "part")
-    assert [step for step, _ in kill.curves(tmp_path / "part")["eval/MSE"]] == [0, 1, 2, 3, 4]
+    assert same_result(tmp_path / "whole", tmp_path / "part")
+    assert [step for step, _ in curves(tmp_path / "part")["eval/MSE"]] == [0, 1, 2, 3, 4]
     assert len(list((tmp_path / "part").glob("events*"))) == 1
 
 
@@ -201,14 +199,13 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
 def test_a_run_that_ends_while_it_ranks_for_the_last_time_is_not_finished(
     killed: bool, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a run closes with is in its event file before its checkpoint says so: after going on, nothing is missing."""
+    """The metrics of the end are in the event file before the checkpoint says so: a resumed run misses none."""
     data, test = split
 
-    def fit(logdir: Path, checkpoint: Checkpoint | None = None) -> None:
+    def fit(logdir: Path) -> None:
         torch.manual_seed(0)
-        trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(), 7)
-        with RunFolder(logdir) as folder:
-            train.fit(trainer, test, 3, folder, None, checkpoint)
+        trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(epochs=3, seed=7))
+        fit_in(logdir, trainer, test)
 
     ranking, calls = Evaluation.ranking, []
 
@@ -218,23 +215,23 @@ def test_a_run_that_ends_while_it_ranks_for_the_last_time_is_not_finished(
             raise SystemExit if killed else Stopped(15)
         return ranking(evaluation)
 
-    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(record, "CHECKPOINT_SECONDS", 0)
     fit(tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Evaluation, "ranking", ends)
         with pytest.raises(BaseException, match=r"^(15)?$"):
             fit(tmp_path / "part")
-    whole, part = load(tmp_path / "whole"), load(tmp_path / "part")
+    whole, part = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "part")
     assert whole is not None
     assert part is not None
-    assert (len(whole.ranking), part.ranking) == (4, [])
+    assert (len(whole.closing), part.closing) == (4, ())
     assert len(part.history) == 3
-    fit(tmp_path / "part", part)
-    assert kill.same_result(tmp_path / "whole", tmp_path / "part")
-    assert "users/NDCG@10" in kill.curves(tmp_path / "part")
+    fit(tmp_path / "part")
+    assert same_result(tmp_path / "whole", tmp_path / "part")
+    assert "users/NDCG@10" in curves(tmp_path / "part")
 
 
-def test_a_run_goes_on_where_more_epochs_are_asked_for(folder: Path) -> None:
+def test_a_run_is_resumed_for_more_epochs(folder: Path) -> None:
     assert run(folder, "--epochs", 3, "--logdir", "whole").returncode == 0
     first = run(folder, "--epochs", 1, "--logdir", "part", "--resume")
     assert first.stderr == "nothing to resume in part: starting\n"
@@ -244,7 +241,7 @@ def test_a_run_goes_on_where_more_epochs_are_asked_for(folder: Path) -> None:
     third = run(folder, "--epochs", 3, "--logdir", "part", "--resume")
     assert third.stderr == "resuming part after epoch 2; it has the 3 epochs asked for\n"
     assert third.returncode == 0
-    assert kill.same_result(folder / "whole", folder / "part")
+    assert same_result(folder / "whole", folder / "part")
 
 
 def test_other_settings_are_refused_and_nothing_changes(folder: Path) -> None:
@@ -252,9 +249,9 @@ def test_other_settings_are_refused_and_nothing_changes(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in (folder / "a").iterdir()}
     for flags, difference in (
         ("--learning_rate 0.01", "learning_rate was 0.001, now 0.01"),
-        ("--seed 1 --batch_size 128", "batch_size was 256, now 128; seed was 0, now 1; the ratings were others"),
+        ("--seed 1 --batch_size 128", "batch_size was 256, now 128; seed was 0, now 1; the ratings differ"),
         ("--no_shared_embeddings", "shared_embeddings was True, now False"),
-        ("--layer_sizes 96 32", "layer_sizes was [96, 64], now [96, 32]"),
+        ("--layer_sizes 96 32", "layer_sizes was 96 64, now 96 32"),
     ):
         done = run(folder, "--epochs", 2, "--logdir", "a", "--resume", *flags.split())
         assert done.returncode == 2
@@ -276,8 +273,8 @@ def test_an_occupied_folder_is_moved_aside(folder: Path) -> None:
         done = run(folder, "--epochs", 1, "--logdir", "a")
         assert (done.returncode, done.stderr) == (0, expected)
     for logdir in ("a", "a.1", "a.2"):
-        assert len(kill.curves(folder / logdir)["eval/MSE"]) == 1
-        assert load(folder / logdir) is not None
+        assert len(curves(folder / logdir)["eval/MSE"]) == 1
+        assert load_checkpoint(folder / logdir) is not None
 
 
 def test_a_folder_of_other_things_is_not_moved(tmp_path: Path) -> None:
@@ -328,11 +325,11 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_fit_does_not_write_over_a_run(trainer: train.Trainer, split: Split, tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1").write_text("somebody's")
-    with RunFolder(tmp_path) as folder, pytest.raises(ValueError, match="holds a run already"):
-        train.fit(trainer, split[1], 1, folder)
+    with pytest.raises(ValueError, match="holds a run already"):
+        fit_in(tmp_path, trainer, split[1])
 
 
-def test_what_is_missing_of_the_metrics_comes_back(folder: Path) -> None:
+def test_missing_metrics_come_back(folder: Path) -> None:
     assert run(folder, "--epochs", 2, "--logdir", "a").returncode == 0
     whole = (folder / "a" / "metrics.csv").read_text()
     (folder / "a" / "metrics.csv").write_text(whole[: whole.index("\n1,")])
@@ -345,7 +342,7 @@ def test_what_is_missing_of_the_metrics_comes_back(folder: Path) -> None:
 @pytest.mark.parametrize("change", ["no generator", "another shape", "another type", "no times", "no history"])
 def test_a_crafted_checkpoint_is_one_line(change: str, folder: Path) -> None:
     assert run(folder, "--epochs", 1, "--logdir", "a").returncode == 0
-    right = load(folder / "a")
+    right = load_checkpoint(folder / "a")
     assert right is not None
     tensors = dict(right.tensors)
     if change == "no generator":
@@ -365,11 +362,11 @@ def test_a_crafted_checkpoint_is_one_line(change: str, folder: Path) -> None:
     assert re.fullmatch(r"main\.py: error: [^\n]*checkpoint[^\n]*\n", done.stderr)
 
 
-def test_another_kind_of_step_goes_on_and_says_so(folder: Path) -> None:
+def test_a_run_is_resumed_with_another_kind_of_step_and_says_so(folder: Path) -> None:
     assert run(folder, "--epochs", 1, "--logdir", "a", "--eager").returncode == 0
     done = run(folder, "--epochs", 2, "--logdir", "a", "--resume")
     assert done.returncode == 0
-    assert "not to the bit, because the device or the kind of step is another one" in done.stderr
+    assert "not bit-identical, because the device or the kind of step differs" in done.stderr
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
@@ -402,16 +399,16 @@ def test_a_signal_ends_the_run_with_everything_kept(number: int, status: int, fo
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output) == (status, "")
-    assert re.fullmatch(r"stopped; go on with: python \S*main\.py --device cpu --logdir a --resume\n", errors)
-    checkpoint = load(folder / "a")
+    assert re.fullmatch(r"stopped; resume with: python \S*main\.py --device cpu --logdir a --resume\n", errors)
+    checkpoint = load_checkpoint(folder / "a")
     assert checkpoint is not None
     done = len(checkpoint.history)
     assert done > 1
     assert len((folder / "a" / "metrics.csv").read_text().splitlines()) == done + 1
-    assert [step for step, _ in kill.curves(folder / "a")["eval/MSE"]][:done] == list(range(done))
+    assert [step for step, _ in curves(folder / "a")["eval/MSE"]][:done] == list(range(done))
     assert run(folder, "--epochs", done + 1, "--logdir", "a", "--resume").returncode == 0
     assert run(folder, "--epochs", done + 1, "--logdir", "b").returncode == 0
-    assert kill.same_result(folder / "a", folder / "b")
+    assert same_result(folder / "a", folder / "b")
 
 
 def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
@@ -438,12 +435,12 @@ def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
                 break
         assert process.wait(timeout=10) in (130, -signal.SIGINT)  # the second may come before or after the end
     os.close(leader)
-    assert load(folder / "a") is not None
+    assert load_checkpoint(folder / "a") is not None
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
 
 
 def test_a_signal_before_training_is_one_line(folder: Path) -> None:
-    program = "import sys, data, main, os, signal; data.load = lambda _: os.kill(os.getpid(), signal.SIGTERM); "
+    program = "import sys, data, main, os, signal; data.read = lambda _: os.kill(os.getpid(), signal.SIGTERM); "
     program += "sys.exit(main.main(['--logdir', 'a']))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -484,7 +481,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(folder: Pat
     assert not list((folder / "a").glob(".checkpoint*"))
     assert run(folder, "--epochs", 4, "--logdir", "a", "--resume").returncode == 0
     assert run(folder, "--epochs", 4, "--logdir", "b").returncode == 0
-    assert kill.same_result(folder / "a", folder / "b")
+    assert same_result(folder / "a", folder / "b")
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
@@ -492,7 +489,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
 ) -> None:
     _, test = split
     healthy = trainer.run_epoch
-    monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", 1e9)
+    monkeypatch.setattr(record, "CHECKPOINT_SECONDS", 1e9)
 
     def run_epoch() -> train.Losses:
         if trainer.epoch == 3:
@@ -501,20 +498,21 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
         return healthy()
 
     monkeypatch.setattr(trainer, "run_epoch", run_epoch)
-    with RunFolder(tmp_path) as folder, pytest.raises(FloatingPointError, match="epoch 3, step 1 of 4"):
-        train.fit(trainer, test, 9, folder)
-    checkpoint = load(tmp_path)
+    with pytest.raises(FloatingPointError, match="epoch 3, step 1 of 4"):
+        fit_in(tmp_path, trainer, test)
+    checkpoint = load_checkpoint(tmp_path)
     assert checkpoint is not None
     assert len(checkpoint.history) == 3
     assert all(bool(tensor.float().isfinite().all()) for tensor in checkpoint.tensors.values())
 
 
-def test_a_checkpoint_of_another_device_goes_on_with_other_random_numbers(
+def test_a_checkpoint_of_another_device_is_resumed_with_other_random_numbers(
     trainer: train.Trainer, checkpoint: Checkpoint
 ) -> None:
-    train.restore(trainer, dataclasses.replace(checkpoint, device="cuda"))
+    elsewhere = dataclasses.replace(checkpoint, run=dataclasses.replace(checkpoint.run, device="cuda"))
+    train.restore(trainer, elsewhere)
     one = torch.rand(3, generator=trainer.generator)
-    train.restore(trainer, dataclasses.replace(checkpoint, device="cuda"))
+    train.restore(trainer, elsewhere)
     assert torch.equal(one, torch.rand(3, generator=trainer.generator))
     train.restore(trainer, checkpoint)
     assert not torch.equal(one, torch.rand(3, generator=trainer.generator))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import fit_in
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
@@ -14,8 +15,7 @@ import train
 from cli.signals import Stopped
 from data import Interactions
 from models import MultiTaskNet
-from tracking.checkpoint import load
-from tracking.folder import RunFolder, contains_run
+from tracking.folder import contains_run
 from tracking.history import CHARTS as CHARTS_OF_RUNS
 from tracking.history import METRICS
 from tracking.tensorboard import EventFile
@@ -59,22 +59,21 @@ def test_settings_and_charts_are_there_while_the_file_is_still_written(tmp_path:
 def fit(split: Split, folder: Path, epochs: int, stop: bool = False) -> None:
     data, test = split
     torch.manual_seed(0)
-    trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(), 7)
+    trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(epochs=epochs, seed=7))
 
     def interrupted() -> train.Losses:
         raise Stopped(15)
 
     if stop:
         trainer.run_epoch = interrupted  # type: ignore[method-assign]
-    with RunFolder(folder) as owned:
-        train.fit(trainer, test, epochs, owned, {"seed": 7}, load(folder))
+    fit_in(folder, trainer, test)
 
 
 def test_a_resumed_run_has_its_settings_and_its_charts_once(split: Split, tmp_path: Path) -> None:
     for epochs in (1, 3):
         fit(split, tmp_path, epochs)
         assert len(list(tmp_path.glob("events*"))) == 1
-        assert settings(tmp_path) == {"seed": 7.0}
+        assert settings(tmp_path)["seed"] == 7.0
         events = read(tmp_path)
         assert len(events.Tensors("custom_scalars__config__")) == 1
         assert [event.step for event in events.Scalars("eval/MSE")] == list(range(epochs))
@@ -84,11 +83,11 @@ def test_a_resumed_run_has_its_settings_and_its_charts_once(split: Split, tmp_pa
     assert {tag for tags in CHARTS_OF_RUNS.values() for tag in tags} <= written
 
 
-def test_a_run_that_is_stopped_before_its_first_epoch_is_over_leaves_no_run(split: Split, tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_in_its_first_epoch_leaves_no_run(split: Split, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         fit(split, tmp_path, 3, stop=True)
     assert not contains_run(tmp_path)
     fit(split, tmp_path, 1)
-    with pytest.raises(Stopped):  # and one that goes on keeps what it has
+    with pytest.raises(Stopped):  # a resumed run keeps its epochs
         fit(split, tmp_path, 3, stop=True)
     assert [event.step for event in read(tmp_path).Scalars("eval/MSE")] == [0]

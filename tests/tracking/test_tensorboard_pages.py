@@ -20,7 +20,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from tracking.checkpoint import load
+from tracking.checkpoint import load_checkpoint
 from tracking.history import CHARTS, METRICS
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def tags(url: str) -> list[str]:
 
 
 def last(logdir: Path, name: str) -> dict[str, float]:
-    checkpoint = load(logdir / name)
+    checkpoint = load_checkpoint(logdir / name)
     assert checkpoint is not None
     return {METRICS[name].tag: value for name, value in zip(checkpoint.columns, checkpoint.history[-1], strict=True)}
 

@@ -1,0 +1,47 @@
+"""Runs for tests: trained with a record in a folder, and compared bit for bit."""
+
+from pathlib import Path
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from data import Interactions
+from tracking.checkpoint import METRICS, Run, load_checkpoint
+from tracking.folder import RunFolder
+from tracking.history import EpochMetrics
+from tracking.record import RunRecord
+from training.evaluation import SHOWN
+
+
+def fit_in(
+    logdir: Path, trainer: train.Trainer, test: Interactions, validation: Interactions | None = None, patience: int = 0
+) -> list[EpochMetrics]:
+    """Train with a record in a folder, from the checkpoint there if there is one, and return all metrics."""
+    with RunFolder(logdir) as folder:
+        found = load_checkpoint(logdir)
+        done = train.restore(trainer, found) if found is not None else []
+        run = Run(trainer.settings.noted(), eager=False, device=trainer.device.type)
+        record = RunRecord(folder, run, trainer.settings.epochs, SHOWN, found)
+        return train.fit(trainer, test, validation, history=done, patience=patience, record=record)
+
+
+def curves(logdir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read all event files of a folder as TensorBoard does: tag → (step, value)."""
+    events = EventAccumulator(str(logdir), purge_orphaned_data=False)
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def same_result(one: Path, other: Path) -> bool:
+    """Compare two finished runs in everything but the times at which their epochs ended."""
+    a, b = load_checkpoint(one), load_checkpoint(other)
+    assert a is not None
+    assert b is not None
+    return (
+        (a.run, a.history, a.closing) == (b.run, b.history, b.closing)
+        and list(a.tensors) == list(b.tensors)
+        and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+        and (one / METRICS).read_bytes() == (other / METRICS).read_bytes()
+        and curves(one) == curves(other)
+    )
