@@ -10,12 +10,12 @@ ROOT = Path(__file__).parent.parent
 # From the commands down. A module may import modules of its own room, and of the rooms below it.
 ORDER = (
     ("benchmarks",),
-    ("experiments", "grader", "handout", "recommend"),
+    ("main", "experiments", "grader", "handout", "recommend"),
     ("course",),
     ("study", "grading", "serving"),
-    ("main",),
     ("train",),
-    ("tracking", "training"),
+    ("tracking",),
+    ("training",),
     ("data",),
     ("datasets",),
     ("metrics", "models", "cli"),
@@ -63,6 +63,14 @@ def test_imports_point_downwards(path: Path) -> None:
         other = "benchmarks" if (ROOT / "benchmarks" / f"{name}.py").exists() else name.partition(".")[0]
         assert other == room or LEVEL[other] < LEVEL[room], f"{module_of(path)} imports {name}"
         assert room not in ALONE, f"{module_of(path)} imports {name}, but has to work without"
+
+
+def test_only_commands_know_argparse() -> None:
+    """A command is a file that calls ``command.end``; ``cli/arguments.py`` makes its flags."""
+    for path in MODULES:
+        text = path.read_text()
+        if "import argparse" in text and path != ROOT / "cli" / "arguments.py":
+            assert "command.end(" in text, module_of(path)
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
