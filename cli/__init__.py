@@ -1,13 +1,12 @@
-"""The parts that every command of this project shares: how it starts and ends, reads flags, is stopped, and writes.
+"""Parts that all commands share: start and end, flags, signals, files.
 
-    command.py     the first and the last line of a command; start reading here
+    command.py     start and end of a command, standard streams, errors in one line; start reading here
     options.py     options as fields of a dataclass
     arguments.py   flags, whose errors are one line
-    streams.py     standard output and error that cannot stop a command
     signals.py     Ctrl-C and SIGTERM
-    files.py       folders that can be written, files that are whole
+    files.py       folders that can be written, files that are never half written
 
-Nothing here imports torch or numpy: a command begins with these modules, before the imports that take a second.
+No module here imports torch or numpy, because a command begins with these modules, before imports that take a second.
 """
 
 VERSION = "1.0.0"

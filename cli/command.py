@@ -1,65 +1,99 @@
-"""The first and the last line of a command.
+"""Start and end of every command: standard streams that do not fail, exit statuses, errors in one line.
 
     from cli import command
     if __name__ == "__main__":
         command.begin("stopped before the training began")
-    import torch  # and whatever else takes a second
+    import torch  # and other imports that take a second
     …
     if __name__ == "__main__":
         command.end(main)
 
-Every command has these lines, so that none of them ends in a traceback for what its terminal or its caller does.
+With these lines, nothing that a terminal or a caller does ends a command in a traceback.
 """
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cli import signals, streams
+from cli import signals
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def begin(when_stopped: str | None = None) -> None:
-    """Make the standard streams safe to write to, and Ctrl-C and SIGTERM end the process with one line.
+    """Make the standard streams safe to write to, and let Ctrl-C and SIGTERM end the process with one line.
 
     Args:
-        when_stopped: that line; it holds until the command handles signals itself. Without it they stay as they are.
+        when_stopped: the line; it is used until the command handles signals itself. None leaves signals as they are.
     """
-    streams.protect()
+    _open_closed_descriptors()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+            if sys.platform != "win32":
+                os.set_blocking(stream.fileno(), True)  # a caller's pipe may not wait for its reader
     if when_stopped is not None:
         signals.end_process(when_stopped)
+
+
+def _open_closed_descriptors() -> None:
+    """Replace closed standard streams by the null device, so that no other file gets their numbers."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
 
 
 def end(main: Callable[[], int]) -> NoReturn:
     """Run a command and exit with the status that it returns.
 
-    It is 1 when the output is no longer read, and 130 or 143, with a line on stderr, when Ctrl-C or SIGTERM stopped a
-    command that has nothing more to say about it.
+    The status is 1 if the output is a closed pipe, and 1 with a line on stderr if it is a file on a full disk.
     """
     status: str | int | None
     try:
-        try:
-            with signals.stoppable():
-                status = main()
-        except SystemExit as stop:  # --help and wrong flags
-            status = stop.code
-        except signals.Stopped as stopped:
-            print("stopped", file=sys.stderr)
-            status = 128 + stopped.signal_number
+        status = _status(main)
         sys.stdout.flush()
-        if streams.output_is_unread():  # argparse says nothing
-            raise BrokenPipeError
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the interpreter flushes at exit
+        _discard(1, 2)
         status = 1
-    streams.report_losses()
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        _discard(1)
+        status = f"output cannot be written: {error.strerror}"
     sys.exit(status)
 
 
-def fail(program: str, error: Exception) -> int:
-    """Report what a person can put right as one line on stderr, without a traceback; returns exit status 2.
+def _discard(*descriptors: int) -> None:
+    """Connect descriptors to the null device, because the interpreter flushes its streams again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor)
 
-    Output that nobody reads any more is no such thing: ``end`` sees to it.
+
+def _status(main: Callable[[], int]) -> str | int | None:
+    """Run a command; returns 130 or 143, after a line on stderr, if Ctrl-C or SIGTERM stops it and it says nothing."""
+    try:
+        with signals.stoppable():
+            return main()
+    except SystemExit as stop:  # --help and wrong flags
+        return stop.code
+    except signals.Stopped as stopped:
+        print("stopped", file=sys.stderr)
+        return 128 + stopped.signal_number
+
+
+def fail(program: str, error: Exception) -> int:
+    """Print an error that a user can correct as one line on stderr; returns exit status 2.
+
+    Raises:
+        BrokenPipeError: the error is one; ``end`` handles it.
     """
     if isinstance(error, BrokenPipeError):
         raise error

@@ -1,4 +1,4 @@
-"""Files and folders that a command writes: checked before the work begins, and whole at every moment."""
+"""Output files and folders: folders checked before the work begins, files that are never half written."""
 
 import contextlib
 import io
@@ -17,13 +17,13 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-STALE_SECONDS = 600  # after which an unfinished file was left behind
+STALE_SECONDS = 600  # an unfinished file that is older was left behind by a killed process
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder, and raise OSError if files cannot be made in it."""
+    """Make a folder if it does not exist, and raise OSError if no file can be written in it."""
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file: expected a folder, or nothing yet")
+        raise NotADirectoryError(f"{folder} is a file: expected a folder, or a name that is free")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -33,7 +33,7 @@ def check_folder(folder: Path) -> None:
 
 
 def lock(file: IO[str]) -> None:
-    """Lock a file for this process, or raise BlockingIOError (PermissionError on Windows) where another one has it."""
+    """Lock a file for this process, or raise BlockingIOError (on Windows PermissionError) if another one holds it."""
     if sys.platform == "win32":
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
@@ -41,16 +41,18 @@ def lock(file: IO[str]) -> None:
 
 
 def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> None:
-    """Write a file that has its name only once all of it is on disk, whoever else writes it at the same time.
+    """Write a file under a temporary name, and rename it once all of it is on disk.
+
+    Several processes may write the same file at the same time; one of them wins.
 
     Args:
-        payload: what to write, or what writes it to a file.
-        path: where.
+        payload: the content, or a function that writes it to a file.
+        path: the name of the file.
 
     Raises:
-        OSError: it cannot be written; what had the name before is still there.
+        OSError: the file cannot be written; an earlier file of this name is unchanged.
     """
-    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed in here
+    for stale in path.parent.glob(f".{path.name}.*"):  # left behind by a process that was killed here
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stale.stat().st_mtime > STALE_SECONDS:
                 stale.unlink()
@@ -67,19 +69,19 @@ def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> N
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(OSError):  # the error above says more
+        with contextlib.suppress(OSError):  # the first error says more
             partial.unlink(missing_ok=True)
 
 
 def write_zip(files: Mapping[str, bytes], path: Path) -> None:
-    """Write a zip as ``write_whole`` does; the same files give the same bytes.
+    """Write a zip with ``write_whole``; the same files give the same bytes.
 
     Args:
-        files: contents by their paths within the zip, with "/". Those that begin with "#!" can be executed.
-        path: where.
+        files: contents by their paths within the zip, with "/". Files that begin with "#!" are executable.
+        path: the name of the zip.
 
     Raises:
-        OSError: it cannot be written; what had the name before is still there.
+        OSError: the zip cannot be written; an earlier file of this name is unchanged.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: what a command does when it is asked to stop.
+"""Ctrl-C and SIGTERM: the two ways in which a command is stopped.
 
-What a process was started to ignore, as a script's background jobs ignore Ctrl-C, stays ignored.
+A signal that the process was started to ignore stays ignored. A script's background jobs ignore Ctrl-C, for example.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal asked the process to end."""
+    """A signal asked the process to stop."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -20,27 +20,27 @@ class Stopped(BaseException):
 
 
 def end_process(message: str) -> None:
-    """From now on the two signals end the process on the spot, with a line on stderr and status 130 or 143."""
+    """Let both signals end the process at once from now on, with a line on stderr and status 130 or 143."""
 
     def stop(number: int, _: object) -> None:
         with contextlib.suppress(OSError):
             os.write(2, f"{message}\n".encode())
         os._exit(128 + number)
 
-    for each in _heeded():
+    for each in _not_ignored():
         signal.signal(each, stop)
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into ``Stopped``; a second Ctrl-C ends the process on the spot."""
+    """Turn the first Ctrl-C or SIGTERM into ``Stopped``; a second Ctrl-C ends the process at once."""
 
     def stop(number: int, _: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Stopped(number)
 
-    before = {each: signal.signal(each, stop) for each in _heeded()}
+    before = {each: signal.signal(each, stop) for each in _not_ignored()}
     try:
         yield
     finally:
@@ -49,5 +49,5 @@ def stoppable() -> Iterator[None]:
                 signal.signal(each, handler)
 
 
-def _heeded() -> list[signal.Signals]:
+def _not_ignored() -> list[signal.Signals]:
     return [each for each in STOPPING if signal.getsignal(each) != signal.SIG_IGN]
