@@ -83,7 +83,7 @@ def test_a_closed_stream_is_the_null_device(closed: str, output: bytes, errors: 
 
 @pytest.mark.parametrize("flags", [(), ("-u",)])
 def test_a_full_disk_is_one_line_and_status_1(flags: tuple[str, ...], tmp_path: Path) -> None:
-    done = run(*flags, *small(tmp_path, "print('x' * 10**5)"), shell='"$@" >/dev/full')
+    done = run(*flags, *small(tmp_path, "print('x')"), shell='"$@" >/dev/full')
     assert (done.returncode, done.stderr) == (1, b"output cannot be written: No space left on device\n")
 
 
@@ -138,8 +138,8 @@ def test_a_signal_is_one_line_and_its_status(name: str, status: int, tmp_path: P
 
 def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:
     kill = "os.kill(os.getpid(), signal.SIGINT)"
-    work = f"\n        try: {kill}\n        finally: {kill}; print('still here', flush=True)"
-    assert run(*small(tmp_path, work), shell='"$@"; echo $?').stdout == b"130\n"
+    done = run(*small(tmp_path, f"\n        try: {kill}\n        finally: {kill}"), shell='"$@"; echo $?')
+    assert (done.stdout, done.stderr) == (b"130\n", b"")
 
 
 def test_an_error_that_a_user_can_correct_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
