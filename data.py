@@ -1,29 +1,28 @@
-"""Interactions, and their split into a training and a test side.
+"""Interactions, and their split into a training set and a test set.
 
     interactions = data.load("data")                             # MovieLens 100K; fetched on the first call, 5 MB
     train, test = data.random_train_test_split(interactions, 0.05, torch.Generator().manual_seed(0))
 
-Where ratings come from is the subject of ``datasets/``.
+``datasets/`` is about the sources of the ratings.
 """
 
-import argparse
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import choice, movielens
+from datasets import source as sources
 from datasets import synthetic as synthetic_ratings
-from datasets.source import CodedRatings, Ids, SourceRatings
+from datasets.ratings import Ids, Ratings
+from datasets.source import DataSource
 
 
 class ByUser(NamedTuple):
-    """Interactions sorted by user: user i's lie at [offsets[i], offsets[i + 1])."""
+    """Interactions sorted by user: those of user i are at [offsets[i], offsets[i + 1])."""
 
     user_ids: Tensor  # (n,) int64, ascending
     item_ids: Tensor  # (n,) int64
@@ -32,19 +31,19 @@ class ByUser(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Who rated what, and how: aligned 1-D tensors.
+    """Ratings of items by users: aligned 1-D tensors.
 
     Attributes:
         user_ids: (n,) int64 in [0, num_users).
         item_ids: (n,) int64 in [0, num_items).
         ratings: (n,) float32, finite; stars from 1 to 5 in MovieLens 100K.
-        num_users, num_items: how many there are, whether or not these interactions name them all.
-        source_user_ids, source_item_ids: the source's own id of each: (num_users,) and (num_items,) int64, or as
-            many texts where the source's ids are no whole numbers; by default the ids themselves.
-        titles: each item's title, or () where the source has none.
+        num_users, num_items: the numbers of all users and items, whether or not they occur in these interactions.
+        source_user_ids, source_item_ids: the source's own ID of each: (num_users,) and (num_items,) int64, or as
+            many strings where the source's IDs are not whole numbers; by default the IDs here.
+        titles: the title of each item, or () where the source has none.
 
     Raises:
-        ValueError: the tensors are not of these shapes, types and ranges.
+        ValueError: a tensor has another shape, type or range.
     """
 
     user_ids: Tensor
@@ -82,11 +81,11 @@ class Interactions:
         return len(self.ratings)
 
     def select(self, index: Tensor) -> "Interactions":
-        """The interactions at the positions (or under the boolean mask) in ``index``; the maps stay."""
+        """Return the interactions at the positions, or under the boolean mask, in ``index``."""
         return replace(self, user_ids=self.user_ids[index], item_ids=self.item_ids[index], ratings=self.ratings[index])
 
     def to(self, device: torch.device | str) -> "Interactions":
-        """The same interactions with the three aligned tensors on ``device``."""
+        """Return the same interactions with the three aligned tensors on ``device``."""
         return replace(
             self,
             user_ids=self.user_ids.to(device),
@@ -96,7 +95,7 @@ class Interactions:
 
     @cached_property
     def by_user(self) -> ByUser:
-        """The interactions sorted by user, each user's in their order here. Sorted once, then kept."""
+        """The interactions sorted by user, each user's in their order here; sorted once, then kept."""
         user_ids, order = torch.sort(self.user_ids, stable=True)
         counts = torch.bincount(self.user_ids.cpu(), minlength=self.num_users)
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
@@ -106,24 +105,24 @@ class Interactions:
 def random_train_test_split(
     interactions: Interactions, test_fraction: float = 0.05, generator: torch.Generator | None = None
 ) -> tuple[Interactions, Interactions]:
-    """Put every interaction at random into exactly one of two sides.
+    """Put every interaction at random into either the training set or the test set.
 
     Args:
-        interactions: what to split.
-        test_fraction: share of the test side, in (0, 1); its size is rounded to the nearest whole number.
+        interactions: the interactions to split.
+        test_fraction: share of the test set, in (0, 1); its size is rounded to the nearest whole number.
         generator: a CPU generator; by default torch's own.
 
     Returns:
         train, test.
 
     Raises:
-        ValueError: the fraction is outside (0, 1), or leaves one of the sides empty.
+        ValueError: the fraction is outside (0, 1), or leaves one of the sets empty.
     """
     check_test_fraction(test_fraction)
     test_size = round(test_fraction * len(interactions))
     if not 0 < test_size < len(interactions):
-        side = "test" if test_size == 0 else "training"
-        raise ValueError(f"test_fraction {test_fraction} of {len(interactions)} ratings leaves the {side} side empty")
+        empty = "test" if test_size == 0 else "training"
+        raise ValueError(f"test_fraction {test_fraction} of {len(interactions)} ratings leaves the {empty} set empty")
     order = torch.randperm(len(interactions), generator=generator).to(interactions.user_ids.device)
     return interactions.select(order[test_size:]), interactions.select(order[:test_size])
 
@@ -135,12 +134,11 @@ def check_test_fraction(test_fraction: float) -> None:
 
 
 def load(data_dir: Path | str = "data") -> Interactions:
-    """MovieLens 100K: 100,000 ratings of 1 to 5 stars by 943 users of 1,682 movies, in the source's order.
+    """Load MovieLens 100K: 100,000 ratings of 1 to 5 stars by 943 users of 1,682 movies, in the source's order.
 
-    It comes from the first of these that works, and is checked against published digests whichever it is: the
-    unzipped folder ``ml-100k/`` or the archive ``ml-100k.zip`` in ``data_dir``; the wheel of RecBole 1.2.1 there,
-    which carries the same ratings; GroupLens's server; the package index that pip is configured for. What was
-    fetched is kept in ``data_dir``.
+    It comes from the first of these sources that works, and is checked against published digests: the unzipped folder
+    ``ml-100k/`` or the archive ``ml-100k.zip`` in ``data_dir``; the wheel of RecBole 1.2.1 there, which carries the
+    same ratings; GroupLens's server; the package index that pip is configured for. A download is kept in ``data_dir``.
 
     Args:
         data_dir: folder for the data, made when there is something to put into it.
@@ -149,90 +147,50 @@ def load(data_dir: Path | str = "data") -> Interactions:
         Interactions with 943 users and 1,682 items, titles included where the source has them.
 
     Raises:
-        FileNotFoundError: no source works. The message says why, source by source, and what to do.
+        FileNotFoundError: no source works. The message gives the reason for each source, and the remedy.
         OSError: there is no data in ``data_dir``, and none can be put there.
     """
-    return _with_contiguous_ids(movielens.load(Path(data_dir)))
+    return read(DataSource(data_dir=Path(data_dir)))
 
 
-def from_flags(options: argparse.Namespace) -> Interactions:
-    """The ratings that a command's flags choose, see ``datasets.choice.add_flags``, and ``--data_dir``.
-
-    What was understood of ratings other than MovieLens 100K is said on stderr in one line.
+def read(source: DataSource) -> Interactions:
+    """Read the ratings of a source; of all but MovieLens 100K, a line on stderr says what was understood.
 
     Raises:
-        ValueError: the flags do not go together, or something in the ratings is wrong; the message says where.
-        OSError: the ratings are not there, and cannot be fetched.
+        ValueError: something in the ratings is wrong; the message says where.
+        OSError: the ratings are absent and cannot be fetched, or cannot be read.
     """
-    choice.check(options)
-    if options.ratings is not None:
-        return _coded(choice.own(options.ratings, options.columns, options.titles, options.data_dir))
-    if options.dataset != choice.DEFAULT:
-        return _coded(choice.release(options.dataset, options.data_dir))
-    return load(options.data_dir)
-
-
-def read(source: Any) -> Interactions:
-    return from_flags(source)
+    return _interactions(sources.read(source))
 
 
 def synthetic(
     num_users: int = 943, num_items: int = 1682, num_interactions: int = 100_000, seed: int = 0
 ) -> Interactions:
-    """Ratings with MovieLens's shape, at any size, by ``datasets.synthetic.draw``.
-
-    Args:
-        num_users, num_items: how many there are; a few may have no rating.
-        num_interactions: how many ratings, at most a quarter of all pairs.
-        seed: the same seed gives the same ratings.
-
-    Raises:
-        ValueError: there are not enough pairs.
-    """
-    users, items, ratings, _ = synthetic_ratings.draw(num_users, num_items, num_interactions, seed)
-    return Interactions(
-        torch.from_numpy(users), torch.from_numpy(items), torch.from_numpy(ratings), num_users, num_items
-    )
+    """Draw ratings of MovieLens's shape and any size, see ``datasets.synthetic.draw``."""
+    return _interactions(synthetic_ratings.draw(num_users, num_items, num_interactions, seed))
 
 
 def fingerprint(train: Interactions, test: Interactions) -> str:
-    """SHA-256 of the ratings and their split."""
+    """Return the SHA-256 of the ratings and their split."""
     sha256 = hashlib.sha256()
-    for side in (train, test):
-        for column in (side.user_ids, side.item_ids, side.ratings):
+    for part in (train, test):
+        for column in (part.user_ids, part.item_ids, part.ratings):
             sha256.update(column.cpu().numpy().data)
     return sha256.hexdigest()
 
 
-def _with_contiguous_ids(source: SourceRatings) -> Interactions:
-    """Interactions whose ids are 0, 1, … in the order of the source's ids."""
-    source_users, user_ids = np.unique(source.users, return_inverse=True)
-    source_items, item_ids = np.unique(source.items, return_inverse=True)
-    return Interactions(
-        torch.from_numpy(user_ids),
-        torch.from_numpy(item_ids),
-        torch.from_numpy(source.ratings),
-        len(source_users),
-        len(source_items),
-        torch.from_numpy(source_users),
-        torch.from_numpy(source_items),
-        tuple(source.title_of[item] for item in source_items.tolist()) if source.title_of else (),
-    )
-
-
-def _coded(ratings: CodedRatings) -> Interactions:
-    """Interactions of ratings whose ids are 0, 1, … already."""
-
-    def ids(source: Ids) -> Tensor | tuple[str, ...]:
-        return source if isinstance(source, tuple) else torch.from_numpy(source)
-
+def _interactions(ratings: Ratings) -> Interactions:
     return Interactions(
         torch.from_numpy(ratings.user_ids).long(),
         torch.from_numpy(ratings.item_ids).long(),
         torch.from_numpy(ratings.ratings),
         len(ratings.users),
         len(ratings.items),
-        ids(ratings.users),
-        ids(ratings.items),
+        _source_ids(ratings.users),
+        _source_ids(ratings.items),
         ratings.titles,
     )
+
+
+def _source_ids(ids: Ids) -> Tensor | tuple[str, ...]:
+    return ids if isinstance(ids, tuple) else torch.from_numpy(ids)

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cli.arguments import Parser, check_at_least
+from cli.arguments import Parser, add_options, check_at_least
 from cli.files import check_folder, write_whole
-from datasets import choice
+from datasets.source import DataSource
 from serving.recommender import Recommender
 from training.settings import folder_name
 
@@ -46,8 +46,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--top", type=int, default=10, help="how many items (%(default)s)")
     flag("--include_seen", action="store_true", help="recommend also what the user rated")
     flag("--out", type=Path, metavar="FILE", help="write a table here, .csv or .parquet, in place of printing it")
-    flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
-    choice.add_own_flags(parser)
+    add_options(parser, DataSource, ("data_dir", "ratings", "columns", "titles"))
     return parser.parse_args(arguments)
 
 

@@ -1,10 +1,11 @@
-"""How long ratings take to be read: the first time, and from the cache; and the memory for it and the split.
+"""The time and memory of reading ratings, the first time and from the cache.
 
     python benchmarks/reading.py                       # 32 million ratings of ml-32m's shape: four minutes
-    python benchmarks/reading.py --dataset ml-10m      # of another release's shape, in its format
-    python benchmarks/reading.py --ratings 1000000 --train     # and main.py for one epoch, from start to end
+    python benchmarks/reading.py --dataset ml-10m      # the shape and format of another release
+    python benchmarks/reading.py --ratings 1000000 --train     # also main.py for one epoch, from start to end
 
-The ratings are synthetic, in files as the release's README describes them. Each measurement is a process of its own.
+The ratings are synthetic, in files as the README of the release describes them. Each measurement is a process of its
+own.
 """
 
 import sys
@@ -25,18 +26,17 @@ from typing import NamedTuple
 from cli.arguments import Parser
 from datasets import synthetic
 from datasets.releases import RELEASES
-from datasets.source import SourceRatings
+from datasets.ratings import Ratings
 
 MEASURE = """
-import resource, sys, time
+import pathlib, resource, sys, time
 import data
-from training import preparation
-from training.flags import parse_arguments
-options = parse_arguments(["--dataset", sys.argv[2], "--data_dir", sys.argv[1]])
+from datasets.source import DataSource
+source = DataSource(dataset=sys.argv[2], data_dir=pathlib.Path(sys.argv[1]))
 started = time.perf_counter()
-ratings = data.from_flags(options)
+ratings = data.read(source)
 seconds, loaded = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-sides = preparation.split(ratings, 0.05, 0)
+train, test = data.random_train_test_split(ratings)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(f"{seconds:.1f} s, peak memory {loaded:.1f} GiB; with the split {peak:.1f} GiB")
 """
@@ -54,7 +54,7 @@ print(f"{time.perf_counter() - started:.1f} s, peak memory {peak:.1f} GiB")
 
 
 class Shape(NamedTuple):
-    """How many there are in a release, by its README."""
+    """The numbers of users, items and ratings of a release, by its README."""
 
     users: int
     items: int
@@ -72,33 +72,36 @@ SHAPES = {
 }
 
 
-def write(ratings: SourceRatings, name: str, folder: Path) -> None:
-    """Write ratings and titles as a release's files, the ids from 1 and the lines sorted by user."""
-    release = RELEASES[name]
-    sep, quote, digits = ("::", "", "g") if release.ending == "dat" else (",", '"', ".1f")
+def write(ratings: Ratings, name: str, folder: Path) -> None:
+    """Write ratings and titles as the files of a release, with IDs from 1 and lines sorted by user."""
+    archive = RELEASES[name][0]
+    is_csv = archive.ratings.endswith(".csv")
+    sep, quote, digits = (",", '"', ".1f") if is_csv else ("::", "", "g")
     folder.mkdir(parents=True)
-    with (folder / f"movies.{release.ending}").open("w", encoding=release.encoding) as file:
-        if release.ending == "csv":
+    with (folder / archive.titles).open("w", encoding=archive.encoding) as file:
+        if is_csv:
             file.write("movieId,title,genres\n")
-        for item in range(1, int(ratings.items.max()) + 2):
+        for item in range(1, int(ratings.item_ids.max()) + 2):
             file.write(f"{item}{sep}{quote}Movie {item}, The (1999){quote}{sep}Comedy|Drama\n")
-    order = ratings.users.argsort(kind="stable")
-    with (folder / f"ratings.{release.ending}").open("w") as file:
-        if release.ending == "csv":
+    order = ratings.user_ids.argsort(kind="stable")
+    with (folder / archive.ratings).open("w") as file:
+        if is_csv:
             file.write("userId,movieId,rating,timestamp\n")
         for start in range(0, len(order), 10**6):
             part = order[start : start + 10**6]
-            columns = (ratings.users[part] + 1, ratings.items[part] + 1, ratings.ratings[part])
+            columns = (ratings.user_ids[part] + 1, ratings.item_ids[part] + 1, ratings.ratings[part])
             rows = zip(*(column.tolist() for column in columns), strict=True)
             file.writelines(f"{u}{sep}{i}{sep}{stars:{digits}}{sep}944249077\n" for u, i, stars in rows)
 
 
 def command_line() -> int:
-    """Draw, write, and measure twice."""
-    parser = Parser(description="How long ratings take to be read.")
-    parser.add_argument("--dataset", choices=list(SHAPES), default="ml-32m", help="whose shape (%(default)s)")
-    parser.add_argument("--ratings", type=int, help="how many (the release's)")
-    parser.add_argument("--train", action="store_true", help="and main.py for one epoch, from start to end")
+    """Draw and write ratings, and measure twice."""
+    parser = Parser(description="Measure the time and memory of reading ratings.")
+    parser.add_argument(
+        "--dataset", choices=list(SHAPES), default="ml-32m", help="release with this shape and format (%(default)s)"
+    )
+    parser.add_argument("--ratings", type=int, help="number of ratings (that of the release)")
+    parser.add_argument("--train", action="store_true", help="also run main.py for one epoch, from start to end")
     options = parser.parse_args()
     shape = SHAPES[options.dataset]
     wanted = shape.ratings if options.ratings is None else options.ratings
@@ -110,7 +113,7 @@ def command_line() -> int:
         write(drawn, options.dataset, Path(name) / options.dataset)
         del drawn
         parts = {"first reading": MEASURE, "second start": MEASURE}
-        for which, program in (parts | ({"main.py, one epoch": TRAIN} if options.train else {})).items():
+        for part, program in (parts | ({"main.py, one epoch": TRAIN} if options.train else {})).items():
             done = subprocess.run(
                 [sys.executable, "-c", program, name, options.dataset],
                 cwd=ROOT,
@@ -118,7 +121,7 @@ def command_line() -> int:
                 text=True,
                 check=True,
             )
-            print(f"{which}: {done.stdout.strip()}", flush=True)
+            print(f"{part}: {done.stdout.strip()}", flush=True)
     return 0
 
 

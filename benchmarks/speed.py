@@ -37,7 +37,7 @@ import data
 import metrics
 import train
 from cli.arguments import Parser
-from datasets.movielens import GROUPLENS, RECBOLE
+from datasets.releases import RELEASES
 from models import MultiTaskNet
 from training.devices import flush_denormals, threads_for
 from training.settings import Settings
@@ -48,7 +48,7 @@ FULL = 200  # epochs of an experiment
 
 def synthetic_ratings(data_dir: Path, asked: int | None) -> int | None:
     """How many synthetic ratings to measure with; None for MovieLens 100K. Only looks; fetches nothing."""
-    there = [data_dir / name for name in ("ml-100k", GROUPLENS.filename, RECBOLE.filename)]
+    there = [data_dir / name for name in ("ml-100k", *(each.filename for each in RELEASES["ml-100k"]))]
     return asked or (None if any(path.exists() for path in there) else 100_000)
 
 

@@ -1,8 +1,8 @@
-"""Fetching a file over a network that may be slow, absent or in the way.
+"""Downloads over a network that may be slow, absent or in the way.
 
-Every source gives the whole file, or raises OSError after at most ``TIMEOUT`` seconds without an answer. A small file
-comes in memory, and nothing is on disk until the caller has checked what came and writes it. A large one goes to disk
-under another name, from which a later call goes on, and gets its own name once it was checked.
+Each function returns the whole file, or raises OSError after at most ``TIMEOUT`` seconds without an answer. A small
+file stays in memory until the caller has checked and written it. A large file is written under another name, from
+which a later call resumes, and gets its own name after the check.
 """
 
 import os
@@ -23,12 +23,12 @@ from tqdm import tqdm
 from cli import files
 
 TIMEOUT = 8.0  # seconds without an answer
-SLOWEST = 2**13  # bytes a second; a source that stays below this counts as silent
+SLOWEST = 2**13  # bytes per second; a slower source counts as silent
 CHUNK = 2**16  # bytes
 
 
 def from_url(url: str, size: int) -> bytes:
-    """Read a URL with a progress bar; from an answer that is too long, at most one chunk more than ``size`` bytes.
+    """Read a URL with a progress bar; of a longer answer, at most one chunk more than ``size`` bytes.
 
     Raises:
         OSError: no connection, no answer within TIMEOUT, or a refusal.
@@ -44,14 +44,14 @@ def from_url(url: str, size: int) -> bytes:
 
 
 def to_file(url: str, path: Path, check: Callable[[Path], None]) -> None:
-    """Read a URL into a file, going on from what an earlier call left behind.
+    """Read a URL into a file, and resume a download that an earlier call did not finish.
 
-    Of several processes that want the same file one fetches it, and the others wait for that.
+    Of several processes that need the same file, one downloads it and the others wait.
 
     Args:
         url: of a file that does not change, or whose change ``check`` notices.
         path: the file; until it is whole and checked, it is ``PATH.part``.
-        check: raises ValueError where what came is not what should have come; it is then removed.
+        check: raises ValueError where the download is wrong, which is then removed.
 
     Raises:
         OSError: no connection, no answer within TIMEOUT, a refusal, or an answer that broke off.
@@ -64,7 +64,7 @@ def to_file(url: str, path: Path, check: Callable[[Path], None]) -> None:
 
 
 def _wait_for(lock: IO[str], path: Path) -> None:
-    """Wait until no other process is fetching a file, and say so once."""
+    """Wait until no other process is downloading the file, and print a line about it once."""
     said = False
     while True:
         try:
@@ -82,16 +82,15 @@ def _fetch(url: str, path: Path, check: Callable[[Path], None]) -> None:
     try:
         head, chunks = _answer(url, partial.stat().st_size if partial.exists() else 0)
     except OSError as error:
-        if not (
-            partial.exists() and isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code == 416
-        ):
+        refusal = error.__cause__
+        if not (partial.exists() and isinstance(refusal, urllib.error.HTTPError) and refusal.code == 416):
             raise
         partial.unlink()  # it is longer than the file
         head, chunks = _answer(url)
     with partial.open("ab") as file:
-        if not head.goes_on:
+        if not head.resumes:
             file.truncate(0)
-        came = file.tell() if head.goes_on else 0
+        came = file.tell() if head.resumes else 0
         total = came + head.length if head.length is not None else None
         with _progress_bar(path.name, total, came) as bar:
             for chunk in chunks:
@@ -99,7 +98,7 @@ def _fetch(url: str, path: Path, check: Callable[[Path], None]) -> None:
                 bar.update(len(chunk))
                 came += len(chunk)
     if total is not None and came < total:
-        raise OSError(f"the connection broke off after {came:,} of {total:,} bytes; start again to go on from there")
+        raise OSError(f"the connection broke off after {came:,} of {total:,} bytes; start again to resume there")
     try:
         check(partial)
     except ValueError:
@@ -109,14 +108,14 @@ def _fetch(url: str, path: Path, check: Callable[[Path], None]) -> None:
 
 
 class _Head(NamedTuple):
-    """How an answer begins: how many bytes it has, and whether they are those from the start that was asked for."""
+    """The head of an answer: its number of bytes, and whether they start at the requested byte."""
 
     length: int | None
-    goes_on: bool
+    resumes: bool
 
 
 def _answer(url: str, start: int = 0) -> tuple[_Head, Iterator[bytes]]:
-    """The answer of a server, from a byte on if it can do that.
+    """Request a URL, from the byte ``start`` where the server can do that.
 
     Raises:
         OSError: here and while the chunks are read.
@@ -135,7 +134,7 @@ def _answer(url: str, start: int = 0) -> tuple[_Head, Iterator[bytes]]:
         except Exception as error:
             parts.put(error)
 
-    # In a thread, because looking up a host's name has no time limit of its own.
+    # In a thread, because resolving the name of a host has no time limit.
     threading.Thread(target=read, daemon=True).start()
     started, came = time.monotonic(), 0
 
@@ -162,13 +161,13 @@ def _answer(url: str, start: int = 0) -> tuple[_Head, Iterator[bytes]]:
 
 
 def from_package_index(requirement: str, filename: str, size: int, sha256: str) -> bytes:
-    """Have pip fetch one wheel from the index it is configured for; nothing is installed.
+    """Download one wheel with pip from the index it is configured for, and install nothing.
 
     Args:
-        requirement: what to ask for, as ``name==version``.
-        filename: the wheel's name.
-        size: its bytes, for the progress bar.
-        sha256: its digest, which pip checks too.
+        requirement: the package, as ``name==version``.
+        filename: the name of the wheel.
+        size: bytes, for the progress bar.
+        sha256: the digest of the wheel, which pip checks too.
 
     Raises:
         OSError: pip is missing, failed (the message is its last line), or made no progress for TIMEOUT.
@@ -176,15 +175,15 @@ def from_package_index(requirement: str, filename: str, size: int, sha256: str) 
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--retries=0"]
     with tempfile.TemporaryDirectory() as name, _progress_bar(filename, size) as bar:
         folder = Path(name)
-        (folder / "wanted").write_text(f"{requirement} --hash=sha256:{sha256}\n")
-        options += [f"--timeout={TIMEOUT:g}", f"--dest={folder}", f"--requirement={folder / 'wanted'}"]
+        (folder / "requirements").write_text(f"{requirement} --hash=sha256:{sha256}\n")
+        options += [f"--timeout={TIMEOUT:g}", f"--dest={folder}", f"--requirement={folder / 'requirements'}"]
         with (folder / "log").open("wb") as log:
             pip = subprocess.Popen(
                 [sys.executable, "-m", "pip", "download", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "TMPDIR": name},  # pip's partial file is then where its growth can be seen
+                env={**os.environ, "TMPDIR": name},  # pip's partial file is then in the folder that is watched
             )
             try:
                 sizes: list[int] = []
@@ -201,7 +200,7 @@ def from_package_index(requirement: str, filename: str, size: int, sha256: str) 
                 pip.wait()
         if pip.returncode != 0:
             lines = (folder / "log").read_text(errors="replace").strip().splitlines()
-            raise OSError(lines[-1] if lines else f"pip ended with status {pip.returncode}")
+            raise OSError(lines[-1] if lines else f"pip exited with status {pip.returncode}")
         return (folder / filename).read_bytes()
 
 
@@ -210,7 +209,7 @@ def _progress_bar(name: str, size: int | None, came: int = 0) -> "tqdm[NoReturn]
 
 
 def _file_sizes(folder: Path) -> list[int]:
-    """The sizes of all files below a folder in which another process makes and removes some."""
+    """Return the sizes of all files below a folder in which another process makes and removes files."""
     sizes = []
     for parent, _, names in os.walk(folder):
         for name in names:

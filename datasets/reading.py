@@ -1,7 +1,7 @@
-"""Ratings from a text file or a Parquet file of any size, block by block; and where in it something is wrong.
+"""Ratings read from a text file or a Parquet file of any size, and the place of the first mistake in it.
 
-A block is read by pandas. Where pandas stumbles, or what it read is not as it should be, the block is gone through
-line by line, and the first line that is wrong is named.
+pandas parses a text file block by block. Where that fails or gives something unexpected, the block is checked line by
+line, and the error names the first wrong line.
 """
 
 import csv
@@ -9,171 +9,185 @@ import io
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from datasets import blocks, coding, layout
-from datasets.blocks import Block, Source
+from datasets import layout, textfile
 from datasets.layout import Layout, is_missing, is_number
-from datasets.source import CodedRatings
+from datasets.ratings import IdColumn, Ratings, gather
+from datasets.textfile import Block, InputFile
 
-SAMPLE = 100  # lines by which the layout is told
+if TYPE_CHECKING:
+    import pandas as pd  # imported where it is used: it takes longer to import than MovieLens 100K to read
+
+SAMPLE = 100  # lines that the layout is told from
+ROWS = 2**20  # rows of a Parquet file that are read at a time
 LARGEST = float(np.finfo(np.float32).max)
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
-UNIT = "\x1f"  # a byte that stands in for "::" or blanks: pandas is fast with separators of one character only
+UNIT = "\x1f"  # replaces "::" and blanks, because pandas is fast with separators of one character only
 AROUND = re.compile(rb"^[ \t]+|[ \t]+(?=\r?$)", re.MULTILINE)  # blanks before and after a line
-NA_VALUES = [
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "nan",
-    "NaN",
-    "NAN",
-    "-nan",
-    "<NA>",
-    "NULL",
-    "Null",
-    "null",
-    "None",
-    "none",
-    "\\N",
-]
+NA_VALUES = (
+    "", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "-nan", "<NA>", "NULL", "Null", "null", "None", "none", "\\N",
+)  # fmt: skip
 
 
 class _NotWhole(Exception):
-    """A column of ids is not of whole numbers: it is to be read again as text."""
+    """A column of IDs holds something other than whole numbers: its IDs have to be read as strings."""
 
     def __init__(self, column: int) -> None:
         super().__init__(column)
         self.column = column
 
 
-def read(source: Source, columns: str | None = None) -> CodedRatings:
-    """All ratings in a file.
+def read(file: InputFile, columns: str | None = None) -> Ratings:
+    """Read all ratings of a file.
 
     Args:
-        source: CSV, TSV, ``::``, ``.inter``, packed by gzip or not; or ``.parquet``.
-        columns: ``USER,ITEM,RATING``, by name or by number from 1; by default those with the usual names.
+        file: CSV, TSV, ``::``, blanks, ``.inter``, packed by gzip or not; or ``.parquet``.
+        columns: ``USER,ITEM,RATING``, by name or by number from 1; by default the columns with the usual names.
 
     Raises:
-        ValueError: something in it is wrong; the message names file, line and column, and what to do.
-        OSError: it cannot be read.
+        ValueError: something in the file is wrong; the message names file, line and column, and the remedy.
+        OSError: the file cannot be read.
     """
-    if source.path.suffix.lower() in (".parquet", ".pq"):
-        from datasets import parquet
-
-        ratings = parquet.read(source.path, columns)
+    if file.path.suffix.lower() in (".parquet", ".pq"):
+        ratings = _read_parquet(file.path, columns)
     else:
-        text = [False, False]
-        while True:
-            try:
-                ratings = _read_text(source, columns, text)
-                break
-            except _NotWhole as found:
-                text[found.column] = True
-    check(ratings, source)
+        ratings = _read_text(file, columns)
+    _check_enough(ratings, file)
     return ratings
 
 
-def check(ratings: CodedRatings, source: Source) -> None:
+def _check_enough(ratings: Ratings, file: InputFile) -> None:
     """Raise ValueError where there are too few ratings, users or items to learn from."""
     if len(ratings.ratings) < 2:
-        raise ValueError(f"{source}: has a single rating: expected at least two, one to train on and one to test on")
-    for kind, ids, name in (("user", ratings.users, ratings.names[0]), ("item", ratings.items, ratings.names[1])):
+        raise ValueError(f"{file}: has a single rating: expected at least two, one to train on and one to test on")
+    for kind, ids, name in zip(("user", "item"), (ratings.users, ratings.items), ratings.columns, strict=False):
         if len(ids) == 1:
             raise ValueError(
-                f"{source}: column {name} has the {kind} '{ids[0]}' in every line: expected at least two {kind}s; "
-                "if that is another column, say so with --columns"
+                f"{file}: column {name} has the {kind} '{ids[0]}' in every line: expected at least two {kind}s; "
+                f"if the {kind} is in another column, name it with --columns"
             )
 
 
-def _read_text(source: Source, columns: str | None, text: list[bool]) -> CodedRatings:
+def _read_text(file: InputFile, columns: str | None) -> Ratings:
+    """Read IDs as numbers, and the file again where a column of them turns out to hold strings."""
+    strings = [False, False]
+    while True:
+        try:
+            return _read_blocks(file, columns, strings)
+        except _NotWhole as found:
+            strings[found.column] = True
+
+
+def _read_blocks(file: InputFile, columns: str | None, strings: list[bool]) -> Ratings:
     form: Layout | None = None
+    users = IdColumn(strings[0])
+    items = IdColumn(strings[1])
     parts: list[NDArray[np.float32]] = []
-    users, items = coding.Column(text[0]), coding.Column(text[1])
-    for block in blocks.blocks(source):
+    for block in textfile.blocks(file):
         if form is None:
             lines = list(itertools.islice(_lines(block), SAMPLE))
             if not lines:
                 continue
-            form = layout.understand(source.path, lines, columns)
+            form = layout.understand(file.path, lines, columns)
             if form.header:
-                end = block.content.find(lines[0][1].encode()) + len(lines[0][1].encode())
-                end = (block.content.find(b"\n", end) + 1) or len(block.content)
-                block = Block(block.content[end:], block.line + block.content.count(b"\n", 0, end))
+                block = _below(block, lines[0][1].encode())
         if not block.content.strip():
             continue
-        table = _parse(block, form, text, source)
+        table = _parse(block, form, strings, file)
         users.add(table[form.places[0]])
         items.add(table[form.places[1]])
         parts.append(table[form.places[2]].to_numpy().astype(np.float32))
-    if not parts:
-        what = "has a header and nothing below it" if form else "is empty"
-        raise ValueError(f"{source} {what}: expected a line a rating, with user, item and rating")
-    assert form is not None
-    return coding.finish(users, items, parts, form.names)
+    if form is None or not parts:
+        problem = "has a header and nothing below it" if form else "is empty"
+        raise ValueError(f"{file} {problem}: expected a line for each rating, with user, item and rating")
+    return gather(users, items, parts, form.names)
 
 
 def _lines(block: Block) -> Iterator[tuple[int, str]]:
-    """The number and the text of each line that is not blank."""
+    """Yield the number and the content of each line that is not blank."""
     for number, line in enumerate(io.StringIO(block.content.decode(), newline=None), block.line):
         if line.strip():
             yield number, line.rstrip("\n")
 
 
-def _parse(block: Block, form: Layout, text: list[bool], source: Source, blanks: bool = True) -> pd.DataFrame:
-    """The three columns of a block, which may have lines of nothing but blanks."""
-    separator, content = form.separator, block.content
-    if separator == "::":
-        separator, content = UNIT, content.replace(b"::", UNIT.encode())
-    elif separator == layout.BLANKS:
-        separator, content = UNIT, AROUND.sub(b"", content)
-        content = re.sub(rb"[ \t]+", UNIT.encode(), content)
+def _below(block: Block, header: bytes) -> Block:
+    """Return the lines below the header."""
+    end = block.content.find(header) + len(header)
+    end = (block.content.find(b"\n", end) + 1) or len(block.content)
+    return Block(block.content[end:], block.line + block.content.count(b"\n", 0, end))
+
+
+def _parse(block: Block, form: Layout, strings: list[bool], file: InputFile, again: bool = False) -> "pd.DataFrame":
+    """Parse the three columns of a block, and again without its blank lines where pandas fails because of them."""
+    content, separator = _with_one_character(block.content, form.separator)
     quotes = form.quoted and b'"' in content
-    kinds: dict[int, Any] = {place: str if text[n] else np.int64 for n, place in enumerate(form.places[:2])}
-    kinds[form.places[2]] = np.float64
     try:
-        table = pd.read_csv(
-            io.BytesIO(content),
-            sep=separator,
-            header=None,
-            names=list(range(form.width)),
-            usecols=None if quotes else list(form.places),  # of all columns it says where there are too many
-            dtype={**dict.fromkeys(range(form.width), str), **kinds},
-            quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
-            skipinitialspace=form.quoted,
-            keep_default_na=False,
-            na_values=NA_VALUES,
-            low_memory=False,
-        )
-        stars = table[form.places[2]].to_numpy()
-        wrong = not (np.abs(stars) <= LARGEST).all()
-        wrong = wrong or any(text[n] and bool(table[place].isna().any()) for n, place in enumerate(form.places[:2]))
-        if quotes:
-            wrong = wrong or not isinstance(table.index, pd.RangeIndex)
-        else:  # a line with a column too many would pass unseen, as with 3,5 for 3.5
-            wrong = wrong or content.count(separator.encode()) != len(table) * (form.width - 1)
+        table = _table(content, separator, form, strings)
+        right = _is_plausible(table, content, separator, form, strings)
     except (ValueError, OverflowError):  # pandas's own errors are among them
-        wrong = True
-    if wrong:
-        _locate(block, form, text, source)
-        if not blanks:
-            raise ValueError(f"{source}, below line {block.line}: cannot be read as lines of {form.width} columns each")
+        right = False
+    if not right:
+        _check_lines(block, form, strings, file)
+        if again:
+            raise ValueError(f"{file}, below line {block.line}: cannot be read as lines of {form.width} columns each")
         kept = b"\n".join(line for line in block.content.splitlines() if line.strip())
-        return _parse(Block(kept, block.line), form, text, source, blanks=False)
-    short = quotes and bool(table[form.width - 1].isna().any())  # or only empty, in a column that nobody reads
-    if short or (not all(text) and _has_leading_zero(content, separator)):
-        _locate(block, form, text, source)
+        return _parse(Block(kept, block.line), form, strings, file, again=True)
+    short = quotes and bool(table[form.width - 1].isna().any())  # or a column that nobody reads is empty
+    if short or (not all(strings) and _has_leading_zero(content, separator)):
+        _check_lines(block, form, strings, file)
     return table
 
 
+def _with_one_character(content: bytes, separator: str) -> tuple[bytes, str]:
+    """Replace a separator of several characters by one."""
+    if separator == "::":
+        return content.replace(b"::", UNIT.encode()), UNIT
+    if separator == layout.BLANKS:
+        return re.sub(rb"[ \t]+", UNIT.encode(), AROUND.sub(b"", content)), UNIT
+    return content, separator
+
+
+def _table(content: bytes, separator: str, form: Layout, strings: list[bool]) -> "pd.DataFrame":
+    import pandas as pd
+
+    kinds: dict[int, Any] = dict.fromkeys(range(form.width), str)
+    for place, is_string in zip(form.places, strings, strict=False):
+        kinds[place] = str if is_string else np.int64
+    kinds[form.places[2]] = np.float64
+    quotes = form.quoted and b'"' in content
+    return pd.read_csv(
+        io.BytesIO(content),
+        sep=separator,
+        header=None,
+        names=list(range(form.width)),
+        usecols=None if quotes else list(form.places),  # only with all columns does pandas report excess columns
+        dtype=kinds,
+        quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
+        skipinitialspace=form.quoted,
+        keep_default_na=False,
+        na_values=NA_VALUES,
+        low_memory=False,
+    )
+
+
+def _is_plausible(table: "pd.DataFrame", content: bytes, separator: str, form: Layout, strings: list[bool]) -> bool:
+    """Return whether nothing is missing, all ratings are finite, and each line has the right number of columns."""
+    if not (np.abs(table[form.places[2]].to_numpy()) <= LARGEST).all():
+        return False
+    if any(is_string and table[place].isna().any() for place, is_string in zip(form.places, strings, strict=False)):
+        return False
+    if form.quoted and b'"' in content:
+        return type(table.index).__name__ == "RangeIndex"  # pandas makes an index of excess columns
+    return content.count(separator.encode()) == len(table) * (form.width - 1)  # it would ignore 3,5 for 3.5
+
+
 def _has_leading_zero(content: bytes, separator: str) -> bool:
-    """Whether some cell could be a number like 007, which is another id than 7."""
+    """Return whether a cell could be a number like 007, which is a different ID than 7."""
     data = np.frombuffer(content, dtype=np.uint8)
     zeros = np.flatnonzero(data[:-1] == ord("0"))
     zeros = zeros[(data[zeros + 1] >= ord("0")) & (data[zeros + 1] <= ord("9"))]
@@ -181,45 +195,39 @@ def _has_leading_zero(content: bytes, separator: str) -> bool:
     return bool(np.isin(before, [ord(separator), ord("\n"), ord('"'), ord(" "), ord("-")]).any()) or 0 in zeros
 
 
-def _locate(block: Block, form: Layout, text: list[bool], source: Source) -> None:
-    """Name the first line of a block that is wrong, if there is one.
+def _check_lines(block: Block, form: Layout, strings: list[bool], file: InputFile) -> None:
+    """Check a block line by line.
 
     Raises:
-        ValueError: with its number, its column and what to do.
-        _NotWhole: nothing is wrong but that a column of ids is not of whole numbers.
+        ValueError: a line is wrong; the message gives its number, its column and the remedy.
+        _NotWhole: no line is wrong, but a column of IDs holds something other than whole numbers.
     """
     not_whole = None
-    for number, row in _rows(block, form, source):
+    for number, row in _rows(block, form, file):
+        where = f"{file}, line {number}"
         if len(row) != form.width:
-            raise ValueError(
-                f"{source}, line {number}: has {len(row)} columns: expected {form.width} as in the first line"
-            )
-        for place, kind, name in zip(form.places, layout.NAMES, form.names, strict=True):
+            raise ValueError(f"{where}: has {len(row)} columns: expected {form.width} as in the first line")
+        for place, kind, name in zip(form.places, layout.KINDS, form.names, strict=True):
             cell = row[place].strip()
             if is_missing(cell):
-                raise ValueError(
-                    f"{source}, line {number}, column {name}: the {kind} is missing: fill it in or remove the line"
-                )
+                raise ValueError(f"{where}, column {name}: the {kind} is missing: fill it in or remove the line")
             if kind == "rating" and not (is_number(cell) and abs(float(cell)) <= LARGEST):
-                raise ValueError(
-                    f"{source}, line {number}, column {name}: '{cell[:40]}' is no rating: expected a number"
-                )
+                raise ValueError(f"{where}, column {name}: '{cell[:40]}' is not a rating: expected a number")
         if not_whole is None:
-            for n, place in enumerate(form.places[:2]):
-                if not text[n] and not WHOLE.fullmatch(row[place].strip()):
-                    not_whole = n
+            for column, place in enumerate(form.places[:2]):
+                if not strings[column] and not WHOLE.fullmatch(row[place].strip()):
+                    not_whole = column
     if not_whole is not None:
         raise _NotWhole(not_whole)
 
 
-def _rows(block: Block, form: Layout, source: Source) -> Iterator[tuple[int, list[str]]]:
-    """The number and the cells of each line, or of each record whose quoted cell goes over several lines."""
+def _rows(block: Block, form: Layout, file: InputFile) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line, or of each record whose quoted cell has several lines."""
     if not form.quoted:
-        yield from ((number, form.split(line)) for number, line in _lines(block))
+        yield from ((number, layout.split(line, form.separator, quoted=False)) for number, line in _lines(block))
         return
-    reader = csv.reader(
-        io.StringIO(block.content.decode(), newline=""), delimiter=form.separator, skipinitialspace=True
-    )
+    content = io.StringIO(block.content.decode(), newline="")
+    reader = csv.reader(content, delimiter=form.separator, skipinitialspace=True)
     last = 0
     try:
         for row in reader:
@@ -227,4 +235,56 @@ def _rows(block: Block, form: Layout, source: Source) -> Iterator[tuple[int, lis
                 yield block.line + last, row
             last = reader.line_num
     except csv.Error as error:
-        raise ValueError(f"{source}, line {block.line + last}: {error}") from None
+        raise ValueError(f"{file}, line {block.line + last}: {error}") from None
+
+
+def _read_parquet(path: Path, columns: str | None) -> Ratings:
+    """Read a Parquet file, whose columns have names."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f"{path} is a Parquet file, and reading it needs pyarrow: pip install pyarrow") from None
+    with path.open("rb") as opened:
+        try:
+            return _read_batches(parquet.ParquetFile(opened), path, columns)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path} is damaged or not a Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _read_batches(file: Any, path: Path, columns: str | None) -> Ratings:
+    """Read a ``pyarrow.parquet.ParquetFile`` batch by batch."""
+    import pyarrow as pa
+
+    schema = file.schema_arrow
+    header = [str(name) for name in schema.names]
+    places = layout.usual(header, str(path)) if columns is None else layout.chosen(columns, header, str(path))[0]
+    names = [header[place] for place in places]
+    users, items = (IdColumn(not pa.types.is_integer(schema.field(name).type)) for name in names[:2])
+    parts: list[NDArray[np.float32]] = []
+    row = 1
+    for batch in file.iter_batches(batch_size=ROWS, columns=names):
+        series = [batch.column(batch.schema.get_field_index(name)).to_pandas() for name in names]
+        for values, kind, name in zip(series, layout.KINDS, names, strict=True):
+            if (gaps := values.isna().to_numpy()).any():
+                place = f"{path}, row {row + int(gaps.argmax())}, column {name}"
+                raise ValueError(f"{place}: the {kind} is missing: remove the row")
+        for ids, values in zip((users, items), series, strict=False):
+            ids.add(values.astype(str) if ids.strings else values)
+        parts.append(_ratings_of(series[2], schema.field(names[2]), path, row))
+        row += len(series[2])
+    if row == 1:
+        raise ValueError(f"{path} is empty: expected a row for each rating, with user, item and rating")
+    return gather(users, items, parts, tuple(names))
+
+
+def _ratings_of(values: "pd.Series[Any]", field: Any, path: Path, row: int) -> NDArray[np.float32]:
+    """Return the ratings of a batch whose first row has the number ``row``."""
+    try:
+        ratings = values.to_numpy().astype(np.float64)
+    except (ValueError, TypeError):
+        raise ValueError(f"{path}, column {field.name}: is of {field.type}: expected numbers") from None
+    if (wrong := ~(np.abs(ratings) <= LARGEST)).any():
+        place = int(wrong.argmax())
+        raise ValueError(f"{path}, row {row + place}, column {field.name}: '{ratings[place]}' is not a rating")
+    return ratings.astype(np.float32)

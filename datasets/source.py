@@ -1,63 +1,110 @@
-"""What every source of ratings gives: ratings with the source's own ids."""
+"""The ratings that a command works on: a release of MovieLens, or a file of the user's own."""
 
+import contextlib
+import functools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from cli.options import check_options, option
+from datasets import items, reading, releases
+from datasets.ratings import Ratings, cached
+from datasets.releases import DEFAULT, RELEASES
+from datasets.textfile import InputFile
 
-from cli.options import option
-
-
-class SourceRatings(NamedTuple):
-    """Ratings as their source has them, in the source's order: aligned 1-D arrays.
-
-    Attributes:
-        users, items: (n,) int64, the source's own ids.
-        ratings: (n,) float32, in stars.
-        title_of: the title of each item that occurs, by its id; {} where the source has none.
-    """
-
-    users: NDArray[np.int64]
-    items: NDArray[np.int64]
-    ratings: NDArray[np.float32]
-    title_of: dict[int, str]
-
-
-Ids = NDArray[np.int64] | tuple[str, ...]
-
-
-class CodedRatings(NamedTuple):
-    """Ratings whose ids are 0, 1, … in the order of the source's ids, each pair once.
-
-    Attributes:
-        user_ids, item_ids: (n,) int32.
-        ratings: (n,) float32, finite.
-        users, items: the source's own id of each: int64, or texts.
-        titles: each item's title, or () where the source has none.
-        names: what the columns of the user, the item and the rating are called.
-        repeated: how many ratings were dropped because a later one is of the same user and item.
-    """
-
-    user_ids: NDArray[np.int32]
-    item_ids: NDArray[np.int32]
-    ratings: NDArray[np.float32]
-    users: Ids
-    items: Ids
-    titles: tuple[str, ...]
-    names: tuple[str, ...]
-    repeated: int
+GROUP = "data and split"  # the heading in --help
 
 
 @dataclass(frozen=True)
 class DataSource:
-    dataset: str = option("ml-100k", "release of MovieLens", group="data and split", metavar="NAME")
-    ratings: Path | None = option(None, "ratings of your own", group="data and split", metavar="FILE", parse=Path)
-    columns: str | None = option(None, "columns", group="data and split", parse=str)
-    titles: Path | None = option(None, "titles", group="data and split", metavar="FILE", parse=Path)
-    data_dir: Path = option(Path("data"), "folder for the data", group="data and split", metavar="DIR", parse=Path)
+    """The options that choose the ratings.
+
+    Raises:
+        ValueError: an option is wrong, or two of them do not go together.
+    """
+
+    dataset: str = option(
+        DEFAULT, f"release of MovieLens: {', '.join(RELEASES)}", group=GROUP, metavar="NAME", choices=tuple(RELEASES)
+    )
+    ratings: Path | None = option(
+        None, "file of your own ratings, in place of --dataset", group=GROUP, metavar="FILE", parse=Path
+    )
+    columns: str | None = option(
+        None, "columns of --ratings, by name or number from 1", group=GROUP, metavar="USER,ITEM,RATING", parse=str
+    )
+    titles: Path | None = option(
+        None, "file of the items' titles, for --ratings", group=GROUP, metavar="FILE", parse=Path
+    )
+    data_dir: Path = option(Path("data"), "folder for the data", group=GROUP, metavar="DIR")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        for name in ("columns", "titles"):
+            if getattr(self, name) is not None and self.ratings is None:
+                raise ValueError(f"{name} is for ratings of your own: give --ratings FILE as well")
+        if self.ratings is not None and self.dataset != DEFAULT:
+            raise ValueError(f"dataset is {self.dataset} and ratings is {self.ratings}: give one of them")
 
     @property
     def name(self) -> str:
-        return self.ratings.name if self.ratings is not None else self.dataset
+        """The name of the ratings in a run's settings: that of the release or of the file."""
+        return self.dataset if self.ratings is None else self.ratings.name
+
+
+def read(source: DataSource) -> Ratings:
+    """Read the ratings of a source; of all but MovieLens 100K, a line on stderr says what was understood.
+
+    Raises:
+        ValueError: something in the ratings is wrong; the message says where.
+        OSError: the ratings are absent and cannot be fetched, or cannot be read.
+    """
+    if source.ratings is not None:
+        ratings = _read_own(source.ratings, source)
+    else:
+        ratings = releases.read(source.dataset, source.data_dir)
+        if source.dataset == DEFAULT:
+            return ratings
+    print(_summary(ratings), file=sys.stderr)
+    return ratings
+
+
+def genres(source: DataSource) -> dict[str, str]:
+    """Read the genres of each item that has some, by its ID as a string; {} where the source has none.
+
+    Raises:
+        ValueError, OSError: the file of the user's own cannot be read.
+    """
+    if source.ratings is not None:
+        return items.read_genres(InputFile(source.titles)) if source.titles is not None else {}
+    for place in releases.find(source.dataset, source.data_dir):
+        with contextlib.suppress(ValueError, OSError):  # reading the ratings passed over a damaged place as well
+            _, titles_file = releases.files_in(place)
+            if titles_file is not None:
+                return items.read_genres(titles_file)
+    return {}
+
+
+def _read_own(path: Path, source: DataSource) -> Ratings:
+    sources = [path] if source.titles is None else [path, source.titles]
+    for each in sources:
+        if not each.is_file():
+            raise FileNotFoundError(f"{each} is {'a folder' if each.is_dir() else 'not there'}: expected a file")
+    read_files = functools.partial(_read_files, path, source.columns, source.titles)
+    return cached(source.data_dir, sources, f"columns {source.columns}", read_files)
+
+
+def _read_files(path: Path, columns: str | None, titles: Path | None) -> Ratings:
+    ratings = reading.read(InputFile(path), columns)
+    if titles is None:
+        return ratings
+    return ratings._replace(titles=items.read_titles(InputFile(titles), ratings.items))
+
+
+def _summary(ratings: Ratings) -> str:
+    least = ratings.ratings.min()
+    most = ratings.ratings.max()
+    repeated = f"; {ratings.repeated:,} more were of the same user and item as a later one" if ratings.repeated else ""
+    return (
+        f"{len(ratings.ratings):,} ratings of {len(ratings.items):,} items by {len(ratings.users):,} users, "
+        f"{least:g} to {most:g} stars; columns {', '.join(ratings.columns)}{repeated}"
+    )

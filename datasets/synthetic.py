@@ -1,21 +1,21 @@
-"""Synthetic ratings with MovieLens's shape, at any size: for tests and benchmarks that need no download."""
+"""Synthetic ratings of MovieLens's shape and any size, for tests and benchmarks without a download."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.source import SourceRatings
+from datasets.ratings import Ratings
 
 
-def draw(num_users: int, num_items: int, num_interactions: int, seed: int) -> SourceRatings:
-    """Skewed popularity and activity, and taste to be learned.
+def draw(num_users: int, num_items: int, num_interactions: int, seed: int) -> Ratings:
+    """Draw ratings with skewed popularity and activity, and with taste to be learned.
 
     Users and items get latent vectors. A pair is drawn by the user's activity and the item's popularity, both
-    log-normal, and kept more often where the vectors agree, so that taste shows in what is watched; no pair comes
-    twice. The rating is the agreement plus noise, cut so that 1 to 5 stars come in the shares of MovieLens 100K.
+    log-normal, and kept more often where the vectors agree, so that taste shows in the observed pairs; each pair occurs
+    once. The rating is the agreement plus noise, cut so that 1 to 5 stars have the shares of MovieLens 100K.
 
     Args:
-        num_users, num_items: ids are drawn from [0, num_users) and [0, num_items); a few may have no rating.
-        num_interactions: how many ratings, at most a quarter of all pairs.
+        num_users, num_items: IDs are drawn from [0, num_users) and [0, num_items); a few may have no rating.
+        num_interactions: the number of ratings, at most a quarter of all pairs.
         seed: the same seed gives the same ratings.
 
     Raises:
@@ -44,10 +44,16 @@ def draw(num_users: int, num_items: int, num_interactions: int, seed: int) -> So
     users, items = np.divmod(pairs[:num_interactions], num_items)
     del pairs
     liking = np.empty(num_interactions)
-    for start in range(0, num_interactions, 2**18):  # in parts, because a rating has two vectors of eight numbers
+    for start in range(0, num_interactions, 2**18):  # in parts, because each rating needs two vectors of eight numbers
         part = slice(start, start + 2**18)
         liking[part] = np.einsum("nd,nd->n", user_taste[users[part]], item_taste[items[part]])
         liking[part] += 2.0 * rng.standard_normal(len(liking[part]))
     shares = np.array([0.0611, 0.1137, 0.27145, 0.34174])  # of 1, 2, 3 and 4 stars in MovieLens 100K
     ratings = 1 + np.searchsorted(np.quantile(liking, np.cumsum(shares)), liking)
-    return SourceRatings(users, items, ratings.astype(np.float32), {})
+    return Ratings(
+        users.astype(np.int32),
+        items.astype(np.int32),
+        ratings.astype(np.float32),
+        np.arange(num_users),
+        np.arange(num_items),
+    )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import data
-from datasets import choice, releases
+from datasets.releases import DEFAULT, RELEASES
 from datasets.source import DataSource
 from tracking.checkpoint import BEST, load_checkpoint
 from training import parts, setup
@@ -59,9 +59,9 @@ def load_run(
     except (TypeError, ValueError) as error:
         raise ValueError(f"{logdir} holds a run that main.py did not make: {error}") from None
     dataset = found.run.dataset
-    if ratings is None and dataset not in (choice.DEFAULT, *releases.RELEASES):
+    if ratings is None and dataset not in RELEASES:
         raise ValueError(f"the run in {logdir} was trained on {dataset}: give that file again, as --ratings {dataset}")
-    source = DataSource(choice.DEFAULT if ratings is not None else dataset, ratings, columns, titles, data_dir)
+    source = DataSource(DEFAULT if ratings is not None else dataset, ratings, columns, titles, data_dir)
     interactions = data.read(source)
     split = setup.split(interactions, settings)
     if data.fingerprint(split.train, split.test) != found.run.data:

@@ -14,7 +14,7 @@ import torch
 
 import data
 from data import Interactions
-from datasets import movielens as releases
+from datasets import releases
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # as many workers as there are cores run tests at a time
@@ -36,18 +36,12 @@ def movielens(data_dir: Path) -> Interactions:
 
 
 @pytest.fixture(scope="session")
-def members(data_dir: Path) -> tuple[bytes, bytes]:
+def members(data_dir: Path, movielens: Interactions) -> tuple[bytes, bytes]:
     """u.data and u.item in GroupLens's formats, whichever source filled the folder."""
-    if (data_dir / "ml-100k").exists():
-        return (data_dir / "ml-100k" / "u.data").read_bytes(), (data_dir / "ml-100k" / "u.item").read_bytes()
-    if (data_dir / releases.GROUPLENS.filename).exists():
-        with zipfile.ZipFile(data_dir / releases.GROUPLENS.filename) as archive:
-            return archive.read(releases.GROUPLENS.ratings), archive.read(releases.GROUPLENS.titles)
-    with zipfile.ZipFile(data_dir / releases.RECBOLE.filename) as archive:
-        ratings = archive.read(releases.RECBOLE.ratings).split(b"\n", 1)[1]
-        titles = releases.RECBOLE.read_titles(archive.read(releases.RECBOLE.titles))
-    lines = "".join(f"{item}|{title}|01-Jan-1995||url|0|1\n" for item, title in titles.items())
-    return ratings, lines.encode("latin-1")
+    ratings = releases.files_in(releases.find("ml-100k", data_dir)[0])[0].read()
+    ratings = ratings[ratings.index(b"196\t242\t3") :]  # the first rating, below a header if there is one
+    lines = (f"{item}|{title}|01-Jan-1995||url|0|1\n" for item, title in enumerate(movielens.titles, 1))
+    return ratings, "".join(lines).encode("latin-1")
 
 
 class StandIn(NamedTuple):
@@ -60,27 +54,26 @@ class StandIn(NamedTuple):
 def stand_in(release: releases.Archive, ratings: bytes, titles: bytes) -> StandIn:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(release.ratings, ratings)
-        archive.writestr(release.titles, titles)
+        archive.writestr(f"{release.folder}/{release.ratings}", ratings)
+        archive.writestr(f"{release.folder}/{release.titles}", titles)
     content = buffer.getvalue()
     return StandIn(release._replace(size=len(content), sha256=hashlib.sha256(content).hexdigest()), content)
 
 
 @pytest.fixture(scope="session")
 def grouplens(members: tuple[bytes, bytes]) -> StandIn:
-    return stand_in(releases.GROUPLENS, *members)
+    return stand_in(releases.RELEASES["ml-100k"][0], *members)
 
 
 @pytest.fixture(scope="session")
-def wheel(members: tuple[bytes, bytes]) -> StandIn:
+def wheel(members: tuple[bytes, bytes], movielens: Interactions) -> StandIn:
     """RecBole's, whose titles have the year in a column of its own."""
-    ratings, titles = members
     lines = ["item_id:token\tmovie_title:token_seq\trelease_year:token"]
-    for item, title in releases.GROUPLENS.read_titles(titles).items():
+    for item, title in enumerate(movielens.titles, 1):
         name, _, year = title.removesuffix(")").rpartition(" (")
         lines.append(f"{item}\t{name}\t{year}" if name else f"{item}\tunkonwn\t")
     header = b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
-    return stand_in(releases.RECBOLE, header + ratings, "\n".join(lines).encode())
+    return stand_in(releases.RELEASES["ml-100k"][1], header + members[0], "\n".join(lines).encode())
 
 
 @pytest.fixture(scope="session")

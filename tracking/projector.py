@@ -8,7 +8,6 @@ LOGDIR/items.tsv                the title, the genres and the number of training
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
@@ -16,14 +15,14 @@ from torch import Tensor, nn
 
 from cli.files import write_whole
 from data import Interactions
-from datasets import choice
+from datasets.source import DataSource, genres
 from training import parts
 
 CONFIG, LABELS = "projector_config.pbtxt", "items.tsv"
 MOST = 10_000  # points, because the browser computes with all of them
 
 
-def show(folder: Path, train: Interactions, source: Any, network: nn.Module) -> None:
+def show(folder: Path, train: Interactions, source: DataSource, network: nn.Module) -> None:
     """Write the items' embeddings and, as far as they can be read, their genres; say on stderr which cannot.
 
     Args:
@@ -41,7 +40,7 @@ def show(folder: Path, train: Interactions, source: Any, network: nn.Module) -> 
         print(f"the PROJECTOR tab is left out: {error}", file=sys.stderr)
         return
     try:
-        genre_of = choice.genres(source)
+        genre_of = genres(source)
     except (ValueError, OSError) as error:
         print(f"the items' genres are not shown: {error}", file=sys.stderr)
         genre_of = {}

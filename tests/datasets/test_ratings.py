@@ -1,6 +1,5 @@
-"""Ratings of one's own: every layout gives the same table, and what is wrong is one line that says where."""
+"""Ratings from a file: every layout gives the same table, and one line names the place of a mistake."""
 
-import argparse
 import builtins
 import gzip
 import random
@@ -10,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import data
 import main
 from data import Interactions
-from datasets import parquet
-from training.flags import parse_arguments
+from datasets import reading, textfile
+from datasets.source import DataSource
+from metrics import mrr_score, mse_score
+from training import setup
+from training.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def load(path: Path, *flags: str) -> Interactions:
-    arguments = ["--ratings", str(path), "--data_dir", str(path.parent / "kept"), *flags]
-    return data.from_flags(parse_arguments(arguments))
+def load(path: Path, columns: str | None = None, titles: Path | None = None) -> Interactions:
+    return data.read(DataSource(ratings=path, columns=columns, titles=titles, data_dir=path.parent / "kept"))
 
 
 def triples(made: Interactions) -> list[tuple[Any, Any, float]]:
@@ -90,18 +92,18 @@ def test_blanks_between_the_columns(header: str, text: bool, tmp_path: Path) -> 
         load(path)
 
 
-def test_columns_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_can_be_chosen_by_name_or_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.csv"
     path.write_text("when,stars given,who,what\n1,5,ann,x\n2,3.5,bob,y\n")
     expected = [("ann", "x", 5.0), ("bob", "y", 3.5)]
-    assert triples(load(path, "--columns", "who,what,stars given")) == expected
-    assert triples(load(path, "--columns", "3,4,2")) == expected
+    assert triples(load(path, "who,what,stars given")) == expected
+    assert triples(load(path, "3,4,2")) == expected
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "2 ratings of 2 items by 2 users, 3.5 to 5 stars; column who, what, stars given"
+        "2 ratings of 2 items by 2 users, 3.5 to 5 stars; columns who, what, stars given"
     )
 
 
-def test_ids_are_what_they_are(tmp_path: Path) -> None:
+def test_ids_keep_their_leading_zeros_and_all_their_digits(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("user,item,rating\n007,1,5\n7,2,4\n7,99999999999999999999,3\n")
     assert triples(load(path)) == [("007", "1", 5.0), ("7", "2", 4.0), ("7", "99999999999999999999", 3.0)]
@@ -122,74 +124,83 @@ WRONG: dict[str, tuple[bytes | str, str]] = {
     "missing": (H + "1,2,3\n\n,2,3\n", "line 4, column user: the user is missing: fill it in or remove the line"),
     "missing word": (H + "1,2,3\n1,NaN,3\n", "line 3, column item: the item is missing"),
     "missing text": (H + "a,2,3\nb,,3\n", "line 3, column item: the item is missing"),
-    "no number": (H + "1,2,3\n1,3,good\n", "line 3, column rating: 'good' is no rating: expected a number"),
-    "infinite": (H + "1,2,3\n1,3,inf\n", "line 3, column rating: 'inf' is no rating"),
+    "no number": (H + "1,2,3\n1,3,good\n", "line 3, column rating: 'good' is not a rating: expected a number"),
+    "infinite": (H + "1,2,3\n1,3,inf\n", "line 3, column rating: 'inf' is not a rating"),
     "not a number": (H + "1,2,3\n1,3,nan\n", "line 3, column rating: the rating is missing"),
-    "too large": (H + "1,2,3\n1,3,1e300\n", "line 3, column rating: '1e300' is no rating"),
+    "too large": (H + "1,2,3\n1,3,1e300\n", "line 3, column rating: '1e300' is not a rating"),
     "decimal comma": (H + "1,2,3\n1,3,3,5\n", "line 3: has 4 columns: expected 3 as in the first line"),
     "too few": (H + "1,2,3\n1,3\n", "line 3: has 2 columns: expected 3"),
     "quoted too many": (H + '1,2,3\n"1",3,4,9\n', "line 3: has 4 columns: expected 3"),
     "quoted too few": ('user,item,rating,timestamp\n1,2,3,4\n"1",3,4\n', "line 3: has 3 columns: expected 4"),
     "two columns": ("user,item\n1,2\n", "line 1: fewer than three columns in 'user,item'"),
-    "empty": ("", "is empty: expected a line a rating"),
-    "blank": ("\n \n", "is empty: expected a line a rating"),
+    "empty": ("", "is empty: expected a line for each rating"),
+    "blank": ("\n \n", "is empty: expected a line for each rating"),
     "header alone": (H, "has a header and nothing below it"),
     "one user": (H + "7,1,3\n7,2,3\n", "column user has the user '7' in every line: expected at least two users"),
     "one rating": (H + "7,1,3\n", "has a single rating: expected at least two"),
-    "binary": (b"\x89PNG\r\n\x1a\n\0\0", "line 3: has a zero byte: this is a binary file"),
+    "binary": (b"\x89PNG\r\n\x1a\n\0\0", "line 3: has a zero byte: expected text, and this is a binary file"),
     "zip": (b"PK\x03\x04abc", "is a zip archive: unzip it first"),
     "UTF-16": ((H + "1,2,3\n").encode("utf-16"), "is UTF-16: save it as UTF-8"),
     "Latin-1": ((H + "1,2,3\né,2,3\n").encode("latin-1"), "line 3, byte 1: 0xe9 is not UTF-8: save it as UTF-8"),
-    "unknown names": ("who,what,how\n1,2,3\n2,2,3\n", "line 1: none of the columns who, what, how is known: say which"),
-    "two scores": ("user,item,rating,score\n1,2,3,4\n", "line 1: rating and score could each be the rating: say which"),
-    "no rating": ("user,item,when\n1,2,3\n", "line 1: no column for the rating in user, item, when: say which"),
-    "five columns": ("1,2,3,4,5\n", "line 1: no header, and not user, item, rating in this order: say which"),
-    "dates": ("1,2,3,2001-01-01\n", "line 1: column 4 is '2001-01-01', and no time in seconds: say which"),
+    "unknown names": ("who,what,how\n1,2,3\n2,2,3\n", "line 1: none of the columns who, what, how has a usual name"),
+    "two scores": ("user,item,rating,score\n1,2,3,4\n", "line 1: rating and score could each be the rating: name"),
+    "no rating": ("user,item,when\n1,2,3\n", "line 1: no column for the rating in user, item, when: name the columns"),
+    "five columns": ("1,2,3,4,5\n", "line 1: no header, and not user, item, rating in this order: name the columns"),
+    "dates": ("1,2,3,2001-01-01\n", "line 1: column 4 is '2001-01-01', and not a time in seconds: name the columns"),
     "old Mac": ("user,item,rating\r1,2,3\r", "its lines end with CR alone"),
     "gzip cut off": (gzip.compress((H + "1,2,3\n" * 99).encode())[:-9], "is damaged: "),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_mistake_in_the_file_is_named_in_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content, message = WRONG[name]
     (tmp_path / "a.csv").write_bytes(content.encode() if isinstance(content, str) else content)
     monkeypatch.chdir(tmp_path)
-    assert main.main(["--ratings", "a.csv", "--epochs", "1"]) == 2
-    output, errors = capsys.readouterr()
-    assert (output, errors.count("\n")) == ("", 1)
-    assert errors.startswith("main.py: error: a.csv")
-    assert message in errors
+    with pytest.raises(ValueError, match=r"^a\.csv[^\n]*$") as caught:
+        load(Path("a.csv"))
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("options", "message"),
     [
-        (["--columns", "1,2,3"], "columns is for ratings of your own: give --ratings FILE as well"),
-        (["--titles", "x"], "titles is for ratings of your own"),
-        (["--ratings", "none.csv"], "none.csv is not there: expected a file of ratings"),
-        (["--ratings", "."], ". is a folder: expected a file"),
-        (["--ratings", "a.csv", "--columns", "1,2"], "columns is '1,2': expected three, USER,ITEM,RATING"),
-        (["--ratings", "a.csv", "--columns", "1,2,9"], "a.csv, line 1: has 3 columns, and columns is '1,2,9'"),
-        (["--ratings", "a.csv", "--columns", "user,item,x"], "no column is called 'x' among user, item, rating"),
+        ({"columns": "1,2,3"}, "columns is for ratings of your own: give --ratings FILE as well"),
+        ({"titles": Path("x")}, "titles is for ratings of your own"),
+        ({"dataset": "ml-1m", "ratings": Path("a.csv")}, "dataset is ml-1m and ratings is a.csv: give one of them"),
+        ({"dataset": "ml-2m"}, "dataset is ml-2m: expected ml-100k, ml-latest-small, ml-1m"),
+        ({"ratings": Path("none.csv")}, "none.csv is not there: expected a file"),
+        ({"ratings": Path(".")}, ". is a folder: expected a file"),
+        ({"ratings": Path("a.csv"), "titles": Path("none.csv")}, "none.csv is not there: expected a file"),
+        ({"ratings": Path("a.csv"), "columns": "1,2"}, "columns is '1,2': expected three, USER,ITEM,RATING"),
+        ({"ratings": Path("a.csv"), "columns": "1,2,9"}, "a.csv, line 1: has 3 columns, and columns is '1,2,9'"),
+        ({"ratings": Path("a.csv"), "columns": "user,item,x"}, "no column is called 'x' among user, item, rating"),
     ],
 )
-def test_flags_that_do_not_fit(flags: list[str], message: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_options_that_do_not_fit_are_named_in_one_line(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.csv").write_text(H + "1,2,3\n2,2,4\n")
     monkeypatch.chdir(tmp_path)
-    assert main.main([*flags, "--epochs", "1"]) == 2
-    errors = capsys.readouterr().err
-    assert message in errors
-    assert errors.count("\n") == 1
-    with pytest.raises(SystemExit):
-        parse_arguments(["--dataset", "ml-1m", "--ratings", "a.csv"])
-    assert "not allowed with argument" in capsys.readouterr().err
+    with pytest.raises((ValueError, OSError), match=r"^[^\n]*$") as caught:
+        data.read(DataSource(**options))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("flags", ["--columns 1,2,3", "--ratings a.csv", "--dataset ml-1m --ratings a.csv"])
+def test_the_command_refuses_such_ratings_with_status_2(
+    flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(H + "1,2,x\n2,2,4\n")
+    assert main.main([*flags.split(), "--epochs", "1"]) == 2
+    output, errors = capsys.readouterr()
+    assert (output, errors.count("\n")) == ("", 1)
+    assert errors.startswith("main.py: error: ")
 
 
 def test_lines_are_counted_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasets import blocks
-
-    monkeypatch.setattr(blocks.blocks, "__defaults__", (50,))
+    monkeypatch.setattr(textfile.blocks, "__defaults__", (50,))
     lines = [f"{n},{n + 1},3" for n in range(100)]
     path = tmp_path / "a.csv"
     path.write_text(H + "\n".join(lines) + "\n")
@@ -218,7 +229,7 @@ def test_the_cache_follows_its_source(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [each.name for each in kept.parent.iterdir()] == [kept.name]
 
 
-def test_titles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_titles_come_from_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.csv"
     path.write_text(H + "1,2,3\n2,3,4\n2,4,4\n")
     odd = ('Amélie, "or" not; (2001)', "Face::Off (1997)", "4")
@@ -230,7 +241,7 @@ def test_titles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }.items():
         for encoding in ("utf-8", "latin-1"):
             (tmp_path / name).write_bytes(content.encode(encoding))
-            assert load(path, "--titles", str(tmp_path / name)).titles == odd
+            assert load(path, titles=tmp_path / name).titles == odd
             said = capsys.readouterr().err
             assert ("not in UTF-8, read as Latin-1" in said) == (encoding == "latin-1")
             assert "1 of 3 items have no title there" in said
@@ -241,13 +252,13 @@ def test_titles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_parquet_gives_the_same_table(
     text: bool, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As CSV does, whatever the types of the columns and the order they are in, and where pairs come twice."""
+    """As CSV, with columns of any type and order, and with pairs that occur twice."""
     pytest.importorskip("pyarrow")
     import pandas as pd
 
     draw, rows = random.Random(seed), table(seed, text)
     again = [(user, item, draw.choice([1.0, 3.5])) for user, item, _ in draw.sample(rows, 20)]
-    monkeypatch.setattr(parquet, "ROWS", 64)
+    monkeypatch.setattr(reading, "ROWS", 64)
     frame = pd.DataFrame(rows + again, columns=["userId", "movieId", "rating"])
     frame["movieId"] = frame["movieId"].astype(("int16", "int32", "int64")[seed])
     frame["rating"] = frame["rating"].astype(("float32", "float64", "float64")[seed])
@@ -263,7 +274,7 @@ def test_parquet_gives_the_same_table(
         assert triples(load(tmp_path / "a.parquet")) == expected
 
 
-def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_pyarrow_or_damaged_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1")
     real = builtins.__import__
@@ -280,7 +291,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
     import pandas as pd
 
-    with pytest.raises(ValueError, match="is damaged or no Parquet file"):
+    with pytest.raises(ValueError, match="is damaged or not a Parquet file"):
         load(path)
     pd.DataFrame({"user": ["a", "b"], "item": [1, 2], "rating": [3, 4.5], "t": [1, 2]}).to_parquet(path)
     assert triples(load(path)) == [("a", 1, 3.0), ("b", 2, 4.5)]
@@ -289,46 +300,39 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load(path)
 
 
-def test_a_run_on_ones_own_ratings_and_another_file_is_refused(tmp_path: Path) -> None:
+def test_a_run_on_ones_own_ratings_cannot_be_resumed_on_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for name, seed in (("mine.csv", 1), ("other.csv", 2)):
         lines = [f"{user},{item},{stars}" for user, item, stars in table(seed, text=False)]
-        (tmp_path / name).write_text(H + "\n".join(lines) + "\n")
-    command = [sys.executable, str(ROOT / "main.py"), "--logdir=run", "--epochs=2", "--eval_users=5"]
-
-    def run(*flags: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    done = run("--ratings", "mine.csv")
-    assert (done.returncode, done.stderr.splitlines()[0].count("ratings of")) == (0, 1), done.stderr
-    refused = run("--ratings", "other.csv", "--resume")
-    assert refused.returncode == 2
-    assert "the ratings were others" in refused.stderr
+        Path(name).write_text(H + "\n".join(lines) + "\n")
+    flags = ["--logdir=run", "--epochs=2", "--eval_users=5"]
+    assert main.main([*flags, "--ratings", "mine.csv"]) == 0
+    assert capsys.readouterr().err.splitlines()[0].startswith("200 ratings of ")
+    assert main.main([*flags, "--ratings", "other.csv", "--resume"]) == 2
+    assert "the ratings differ" in capsys.readouterr().err
 
 
-def test_users_and_items_of_one_side_only(tmp_path: Path) -> None:
-    """They have a row in the tables of both sides, and are scored by what the seed put there."""
+def test_users_and_items_of_one_set_only_have_a_row_and_are_scored(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(H + "".join(f"{n},{n},3\n" for n in range(40)))  # each user and item has one rating
-    options = parse_arguments(["--ratings", str(path), "--data_dir", str(tmp_path), "--test_fraction=0.5"])
-    options.logdir = tmp_path / "run"
-    trainer, (_, _, test) = main.set_up(options)
-    assert (trainer.train.num_users, test.num_users, test.num_items) == (40, 40, 40)
-    assert not set(trainer.train.user_ids.tolist()) & set(test.user_ids.tolist())
+    settings = Settings(test_fraction=0.5)
+    train, _, test = setup.split(load(path), settings)
+    trainer = setup.make_trainer(settings, train, torch.device("cpu"))
+    assert (train.num_users, test.num_users, test.num_items) == (40, 40, 40)
+    assert not set(train.user_ids.tolist()) & set(test.user_ids.tolist())
     trainer.run_epoch()
-    from metrics import mrr_score, mse_score
-
-    assert 0 < mrr_score(trainer.model, test, trainer.train) <= 1
+    assert 0 < mrr_score(trainer.model, test, train) <= 1
     assert mse_score(trainer.model, test) >= 0
 
 
-def test_the_default_takes_no_pandas(data_dir: Path) -> None:
+def test_movielens_100k_is_read_without_pandas(data_dir: Path) -> None:
     program = f"import sys, data; data.load({str(data_dir)!r}); print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
-def test_the_name_of_the_ratings_is_noted() -> None:
-    from datasets import choice
-
-    assert choice.name(argparse.Namespace(ratings=None, dataset="ml-1m")) == "ml-1m"
-    assert choice.name(argparse.Namespace(ratings=Path("a/b.csv"), dataset="ml-100k")) == "b.csv"
+def test_a_source_is_called_by_its_release_or_file() -> None:
+    assert DataSource(dataset="ml-1m").name == "ml-1m"
+    assert DataSource(ratings=Path("a/b.csv")).name == "b.csv"

@@ -523,11 +523,13 @@ def test_a_run_killed_while_it_fetches_the_data_leaves_it_whole_or_absent(tmp_pa
     """The source is a copy that arrives slowly; kills fall before, in and after it."""
     program = """
 import hashlib, pathlib, sys, time
-from datasets import download, movielens
+from datasets import download, releases
 import data
 from cli import files
 content = pathlib.Path(sys.argv[1]).read_bytes()
-movielens.RECBOLE = movielens.RECBOLE._replace(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+grouplens, wheel = releases.RELEASES["ml-100k"]
+wheel = wheel._replace(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+releases.RELEASES["ml-100k"] = (grouplens, wheel)
 def slowly(*_):
     time.sleep(0.2)
     return content

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-SIZE = 2**25  # bytes
+SIZE = 2**25  # bytes of a block
 HEAD = 2**16
-MARKS = {  # how files begin that are no text
+MARKS = {  # the first bytes of files that are not text in UTF-8
     b"PK\x03\x04": "is a zip archive: unzip it first",
     b"PAR1": "is a Parquet file: give it the ending .parquet",
     b"\xff\xfe": "is UTF-16: save it as UTF-8",
@@ -25,7 +25,7 @@ class Block(NamedTuple):
     line: int
 
 
-class Source(NamedTuple):
+class InputFile(NamedTuple):
     """A file, or a member of a zip archive."""
 
     path: Path
@@ -33,11 +33,11 @@ class Source(NamedTuple):
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """The bytes in it; a file that was packed by gzip is unpacked.
+        """Open the content for reading; a file that gzip packed is unpacked.
 
         Raises:
             ValueError: the file is damaged.
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         try:
             if self.member is not None:
@@ -55,29 +55,40 @@ class Source(NamedTuple):
         except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{self} is damaged: {error}; fetch or pack it again") from None
 
+    def read(self) -> bytes:
+        """Read the whole content, without the mark that some programs begin UTF-8 with.
+
+        Raises:
+            ValueError, OSError: as ``open``.
+        """
+        with self.open() as file:
+            return file.read().removeprefix(b"\xef\xbb\xbf")
+
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}: {self.member}"
 
 
-def blocks(source: Source, size: int = SIZE) -> Iterator[Block]:
-    """The file's lines, as whole as they are; checked to be text in UTF-8.
+def blocks(file: InputFile, size: int = SIZE) -> Iterator[Block]:
+    """Yield the lines of a file, block by block, and check that they are text in UTF-8.
 
     Raises:
-        ValueError: it is damaged, not text, not UTF-8, or its lines end as on old Macs.
-        OSError: it cannot be read.
+        ValueError: the file is damaged, not text or not UTF-8, or CR alone ends its lines, as on old Macs.
+        OSError: the file cannot be read.
     """
-    rest, line = b"", 1
-    with source.open() as file:
+    rest = b""
+    line = 1
+    with file.open() as opened:
         while True:
-            read = file.read(size)
+            read = opened.read(size)
             content = rest + read
             if line == 1 and content and not rest:
-                _check_start(source, content)
+                _check_start(file, content)
                 content = content.removeprefix(b"\xef\xbb\xbf")
             end = _end_of_lines(content) if read else len(content)
-            block, rest = content[:end], content[end:]
+            block = content[:end]
+            rest = content[end:]
             if block:
-                _check_text(source, block, line)
+                _check_text(file, block, line)
                 yield Block(block, line)
                 line += block.count(b"\n")
             if not read:
@@ -85,7 +96,7 @@ def blocks(source: Source, size: int = SIZE) -> Iterator[Block]:
 
 
 def _end_of_lines(content: bytes) -> int:
-    """Where the last line ends whose quotation marks are closed, since a quoted cell may go over several lines."""
+    """Return the end of the last line whose quotation marks are closed; a quoted cell may contain line ends."""
     last = end = content.rfind(b"\n") + 1
     if b'"' in content:
         for _ in range(100):
@@ -95,31 +106,31 @@ def _end_of_lines(content: bytes) -> int:
     return last
 
 
-def _check_start(source: Source, content: bytes) -> None:
-    for mark, what in MARKS.items():
+def _check_start(file: InputFile, content: bytes) -> None:
+    for mark, problem in MARKS.items():
         if content.startswith(mark):
-            raise ValueError(f"{source} {what}")
-    _check_zeros(source, content[:HEAD], 1)
+            raise ValueError(f"{file} {problem}")
+    _check_zeros(file, content[:HEAD], 1)
     if b"\r" in content[:HEAD] and b"\n" not in content:
-        raise ValueError(f"{source}: its lines end with CR alone, as on old Macs: save it with LF")
+        raise ValueError(f"{file}: its lines end with CR alone, as on old Macs: save it with LF")
 
 
-def _check_text(source: Source, block: bytes, line: int) -> None:
+def _check_text(file: InputFile, block: bytes, line: int) -> None:
     if block.isascii() and b"\0" not in block:
         return
-    _check_zeros(source, block, line)
+    _check_zeros(file, block, line)
     try:
         block.decode()
     except UnicodeDecodeError as error:
         number = line + block.count(b"\n", 0, error.start)
         column = error.start - (block.rfind(b"\n", 0, error.start) + 1) + 1
         raise ValueError(
-            f"{source}, line {number}, byte {column}: 0x{block[error.start]:02x} is not UTF-8: "
+            f"{file}, line {number}, byte {column}: 0x{block[error.start]:02x} is not UTF-8: "
             "save it as UTF-8, as with iconv -f latin1 -t utf-8"
         ) from None
 
 
-def _check_zeros(source: Source, content: bytes, line: int) -> None:
+def _check_zeros(file: InputFile, content: bytes, line: int) -> None:
     if (place := content.find(b"\0")) >= 0:
         number = line + content.count(b"\n", 0, place)
-        raise ValueError(f"{source}, line {number}: has a zero byte: this is a binary file, and not text")
+        raise ValueError(f"{file}, line {number}: has a zero byte: expected text, and this is a binary file")

@@ -1,0 +1,164 @@
+"""Ratings as arrays with consecutive indices in place of the source's IDs, and their cache files."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cli.files import check_folder, write_whole
+
+Ids = NDArray[np.int64] | tuple[str, ...]
+CACHE_FORMAT = 2
+PART = 2**22  # ratings that are looked at together
+
+
+class Ratings(NamedTuple):
+    """The ratings of one source, in its order; each pair of a user and an item occurs once.
+
+    Attributes:
+        user_ids, item_ids: (n,) int32, indices into ``users`` and ``items``.
+        ratings: (n,) float32, finite.
+        users, items: the source's ID of each index, in ascending order: int64, or strings.
+        titles: the title of each item, or () where the source has none.
+        columns: the names of the source's columns for the user, the item and the rating.
+        repeated: the number of ratings that were dropped because a later one has the same user and item.
+    """
+
+    user_ids: NDArray[np.int32]
+    item_ids: NDArray[np.int32]
+    ratings: NDArray[np.float32]
+    users: Ids
+    items: Ids
+    titles: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    repeated: int = 0
+
+
+class IdColumn:
+    """The IDs of one column, gathered block by block; numbers, or strings where ``strings`` is true."""
+
+    def __init__(self, strings: bool = False) -> None:
+        self.strings = strings
+        self._parts: list[NDArray[Any]] = []
+        self._codes: dict[str, int] = {}
+
+    def add(self, values: Any) -> None:
+        """Add the IDs of a block: int64, or strings."""
+        if not self.strings:
+            ids = np.asarray(values, dtype=np.int64)
+            small = len(ids) == 0 or (ids.min() >= -(2**31) and ids.max() < 2**31)
+            self._parts.append(ids.astype(np.int32) if small else ids)
+            return
+        import pandas as pd
+
+        codes, names = pd.factorize(values)
+        new = [self._codes.setdefault(str(name), len(self._codes)) for name in names]
+        self._parts.append(np.array(new, dtype=np.int32)[codes])
+
+    def finish(self) -> tuple[NDArray[np.int32], Ids]:
+        """Return the (n,) indices, and the ID of each index in ascending order."""
+        ids = np.concatenate(self._parts)
+        self._parts.clear()
+        if self.strings:
+            names = sorted(self._codes)
+            place = np.empty(len(names), dtype=np.int32)
+            place[[self._codes[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+            return place[ids], tuple(names)
+        least, most = int(ids.min()), int(ids.max())
+        if most - least > 4 * len(ids) + 2**20:  # too far apart for a table
+            source, codes = np.unique(ids, return_inverse=True)
+            return codes.astype(np.int32), source.astype(np.int64)
+        ids = ids - ids.dtype.type(least)
+        present = np.zeros(most - least + 1, dtype=bool)
+        present[ids] = True
+        place = np.cumsum(present, dtype=np.int32) - np.int32(1)
+        return place[ids], np.flatnonzero(present) + least
+
+
+def gather(users: IdColumn, items: IdColumn, parts: Sequence[NDArray[np.float32]], columns: tuple[str, ...]) -> Ratings:
+    """Put the blocks of a source together; of the ratings of one pair, the last counts."""
+    user_ids, source_users = users.finish()
+    item_ids, source_items = items.finish()
+    ratings = np.concatenate(parts)
+    pairs = user_ids.astype(np.int64) * len(source_items) + item_ids
+    ordered = np.sort(pairs)
+    repeated = int((ordered[1:] == ordered[:-1]).sum())
+    del ordered
+    if repeated:
+        order = np.argsort(pairs, kind="stable")
+        last = np.ones(len(pairs), dtype=bool)
+        last[order[:-1]] = pairs[order[:-1]] != pairs[order[1:]]
+        user_ids, item_ids, ratings = user_ids[last], item_ids[last], ratings[last]
+    return Ratings(user_ids, item_ids, ratings, source_users, source_items, (), columns, repeated)
+
+
+def cached(folder: Path, sources: Sequence[Path], options: str, read: Callable[[], Ratings]) -> Ratings:
+    """Return the ratings from their cache file, or read them and write it.
+
+    A cache file notes the sources' paths, sizes and times of change. It is written anew where one of them differs, and
+    where it is damaged.
+
+    Args:
+        folder: the folder of the ``cache`` folder.
+        sources: the files that the ratings come from.
+        options: everything else that the ratings depend on.
+        read: reads the ratings from their sources.
+    """
+    paths = [str(path.resolve()) for path in sources]
+    stats = [path.stat() for path in sources]
+    key = repr([options, paths, [(stat.st_size, stat.st_mtime_ns) for stat in stats]])
+    name = hashlib.sha256(repr([CACHE_FORMAT, options, paths]).encode()).hexdigest()[:12]
+    path = folder / "cache" / f"{sources[0].name}.{name}.npz"
+    if (kept := _load(path, key)) is not None:
+        return kept
+    ratings = read()
+    try:
+        check_folder(path.parent)
+        _save(path, key, ratings)
+    except OSError as error:
+        print(f"the ratings are not kept for the next start: {error}", file=sys.stderr)
+    return ratings
+
+
+def _save(path: Path, key: str, ratings: Ratings) -> None:
+    """Write an archive of numpy's, whose checksums show damage; ratings take a byte each where that is enough."""
+    arrays: dict[str, Any] = {name: _packed(value) for name, value in ratings._asdict().items()}
+    parts = [ratings.ratings[start : start + PART] for start in range(0, len(ratings.ratings), PART)]
+    levels = np.unique(np.concatenate([np.unique(part) for part in parts]))
+    if len(levels) <= 256:
+        arrays["ratings"] = np.concatenate([np.searchsorted(levels, part).astype(np.uint8) for part in parts])
+        arrays["levels"] = levels
+    write_whole(lambda file: np.savez(file, key=_packed(key), **arrays), path)
+
+
+def _load(path: Path, key: str) -> Ratings | None:
+    """Return the ratings in a cache file, or None where it is absent, damaged, or made from something else."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if _unpacked(arrays["key"]) != key:
+                return None
+            fields = {name: _unpacked(arrays[name]) for name in Ratings._fields if name != "ratings"}
+            ratings = arrays["ratings"]
+            return Ratings(ratings=arrays["levels"][ratings] if "levels" in arrays else ratings, **fields)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged file can make the reader raise anything
+        print(f"{path} is damaged ({type(error).__name__}): reading the ratings anew", file=sys.stderr)
+        return None
+
+
+def _packed(value: Any) -> NDArray[Any]:
+    """Return an array as it is, and anything else as the bytes of its JSON."""
+    return value if isinstance(value, np.ndarray) else np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+
+
+def _unpacked(array: NDArray[Any]) -> Any:
+    if array.dtype != np.uint8:
+        return array
+    value = json.loads(array.tobytes())
+    return tuple(value) if isinstance(value, list) else value
