@@ -1,8 +1,7 @@
-"""What the tests share: real ratings where a source can be reached, synthetic ones everywhere."""
+"""Shared fixtures: MovieLens 100K where a source of it can be reached, synthetic ratings, refused commands."""
 
 import hashlib
 import io
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -17,12 +16,12 @@ from data import Interactions
 from datasets import releases
 
 ROOT = Path(__file__).parent.parent
-torch.set_num_threads(1)  # as many workers as there are cores run tests at a time
+torch.set_num_threads(1)  # because there is a worker for each core
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """A folder that holds MovieLens 100K: the project's own, filled on the first run."""
+    """The project's own data folder, with MovieLens 100K, which is fetched at the first run."""
     try:
         data.load(ROOT / "data")
     except FileNotFoundError as error:
@@ -78,7 +77,7 @@ def wheel(members: tuple[bytes, bytes], movielens: Interactions) -> StandIn:
 
 @pytest.fixture(scope="session")
 def split() -> tuple[Interactions, Interactions]:
-    """Synthetic ratings, small, whose number is no multiple of a batch."""
+    """A small training and test set of synthetic ratings; their number is not a multiple of the batch size."""
     interactions = data.synthetic(num_users=60, num_items=90, num_interactions=1000, seed=1)
     return data.random_train_test_split(interactions, 0.1, torch.Generator().manual_seed(1))
 
@@ -88,7 +87,7 @@ Refused = Callable[[str, Callable[[list[str]], int], list[str]], str]
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Runs a command that refuses its arguments, within this process: status 2, no output; returns what stderr got."""
+    """Run a command within this process that refuses its arguments with status 2 and no output; returns its stderr."""
 
     def run(name: str, main: Callable[[list[str]], int], arguments: list[str]) -> str:
         monkeypatch.setattr(sys, "argv", [name])
@@ -102,19 +101,3 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return errors
 
     return run
-
-
-class Experiments(NamedTuple):
-    """A small run of experiments.py: its folder and what it said."""
-
-    logdir: Path
-    done: "subprocess.CompletedProcess[str]"
-
-
-@pytest.fixture(scope="session")
-def experiments(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Experiments:
-    """Four experiments, two seeds, four epochs. Made once; to be copied before anything in it is changed."""
-    logdir = tmp_path_factory.mktemp("experiments") / "run"
-    flags = ["--epochs=4", "--seeds=2", "--jobs=2", f"--logdir={logdir}", f"--data_dir={data_dir}"]
-    command = [sys.executable, str(ROOT / "experiments.py"), *flags]
-    return Experiments(logdir, subprocess.run(command, capture_output=True, text=True, timeout=120, check=False))

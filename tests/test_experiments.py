@@ -1,4 +1,4 @@
-"""experiments.py as a user types it: what it runs, skips, resumes and reports."""
+"""experiments.py as a user types it: runs, skipped and resumed runs, reports, failures."""
 
 import csv
 import dataclasses
@@ -13,17 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import kill
 import pytest
-from conftest import ROOT, Experiments, Refused
+from conftest import ROOT, Refused
+from runs import same_result
 
 import data
 import experiments as module
 from cli.signals import Stopped
 from study import processes
 from study.four_experiments import EXPERIMENTS, Run
-from tracking.checkpoint import load
+from tracking.checkpoint import load_checkpoint
 from tracking.folder import RunFolder
 
 FOLDERS = (
@@ -32,6 +33,20 @@ FOLDERS = (
     "shared=False_LF=0.5_LR=0.5",
     "shared=False_LF=0.99_LR=0.01",
 )
+
+
+class Experiments(NamedTuple):
+    """A small run of experiments.py."""
+
+    logdir: Path
+    done: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Experiments:
+    """Four experiments, two seeds, four epochs. A test that changes their files works on a copy."""
+    logdir = tmp_path_factory.mktemp("experiments") / "run"
+    return Experiments(logdir, run(logdir, data_dir))
 
 
 def command(logdir: Path, data_dir: Path, *flags: str) -> list[str]:
@@ -54,7 +69,7 @@ def rows(logdir: Path) -> dict[tuple[str, ...], dict[str, str]]:
 
 
 def state(logdir: Path) -> dict[Path, tuple[int, int]]:
-    """Inode and time of change of everything that runs write."""
+    """Return the inode and the time of the last change of every file of the runs."""
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in logdir.glob("*/*/*")}
 
 
@@ -71,10 +86,10 @@ def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
     assert {path.parent.name for path in logdir.glob("*/*/")} == set(FOLDERS)
     for name in FOLDERS:
         for seed in (0, 1):
-            checkpoint = load(logdir / name / f"seed={seed}")
+            checkpoint = load_checkpoint(logdir / name / f"seed={seed}")
             assert checkpoint is not None
             assert len(checkpoint.history) == 4
-            settings = checkpoint.settings
+            settings = checkpoint.run.settings
             weights = f"LF={settings['factorization_weight']}_LR={settings['regression_weight']}"
             assert f"shared={settings['shared_embeddings']}_{weights}" == name
             assert settings["seed"] == seed
@@ -84,7 +99,7 @@ def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
         f"summary.md, summary.csv and summary.png are in {logdir}; the curves: tensorboard --logdir {logdir}"
     )
     assert (logdir / "summary.png").read_bytes().startswith(b"\x89PNG")
-    # A run's own metrics.csv agrees with what is said of it.
+    # The summary agrees with the metrics.csv of the runs.
     lines = [(logdir / FOLDERS[0] / f"seed={seed}" / "metrics.csv").read_text().splitlines() for seed in (0, 1)]
     last = [float(line[-1].split(",")[lines[0][0].split(",").index("test_mrr")]) for line in lines]
     row = rows(logdir)["experiment", "shared, 0.99 / 0.01", "test_mrr", "last"]
@@ -94,31 +109,29 @@ def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("epochs", [4, 2])
-def test_what_is_finished_is_skipped_and_only_the_epochs_asked_for_count(
-    epochs: int, copy: Path, data_dir: Path
-) -> None:
+def test_finished_runs_are_skipped_and_only_the_requested_epochs_count(epochs: int, copy: Path, data_dir: Path) -> None:
     before = state(copy)
     done = run(copy, data_dir, f"--epochs={epochs}")
     assert (done.returncode, done.stderr) == (0, "8 of 8 runs are finished already\n")
     assert state(copy) == before
     found = rows(copy)
     assert {row["epoch"] for key, row in found.items() if key[-1] == "last" and row["epoch"]} == {f"{epochs - 1}.0"}
-    histories = [load(copy / FOLDERS[1] / f"seed={seed}") for seed in (0, 1)]
+    histories = [load_checkpoint(copy / FOLDERS[1] / f"seed={seed}") for seed in (0, 1)]
     mse = [history.history[epochs - 1][1] for history in histories if history]
     mean = float(found["experiment", "shared, 0.5 / 0.5", "training_mse", "last"]["mean"])
     assert mean == pytest.approx(sum(mse) / 2, rel=1e-12)
 
 
 @pytest.mark.long
-def test_a_run_that_was_stopped_before_it_closed_is_gone_on_with(
+def test_a_run_that_was_stopped_before_its_closing_metrics_is_resumed(
     experiments: Experiments, copy: Path, data_dir: Path
 ) -> None:
     folder = copy / FOLDERS[2] / "seed=1"
-    checkpoint = load(folder)
+    checkpoint = load_checkpoint(folder)
     assert checkpoint is not None
-    dataclasses.replace(checkpoint, ranking=[]).save(folder)
+    dataclasses.replace(checkpoint, closing=()).save(folder)
     assert run(copy, data_dir).stderr == "7 of 8 runs are finished already\n"
-    assert kill.same_result(folder, experiments.logdir / FOLDERS[2] / "seed=1")
+    assert same_result(folder, experiments.logdir / FOLDERS[2] / "seed=1")
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None) -> None:
@@ -134,7 +147,7 @@ def more_than(checkpoints: int, logdir: Path) -> bool:
 
 
 def none_runs(logdir: Path) -> bool:
-    """Whether no process holds a run's folder."""
+    """Return whether no process holds the folder of a run."""
     try:
         for path in logdir.glob("*/*/"):
             RunFolder(path).__exit__()
@@ -144,13 +157,13 @@ def none_runs(logdir: Path) -> bool:
 
 
 @pytest.mark.exhaustive
-def test_killed_then_stopped_then_finished_to_the_same_bits(
+def test_runs_that_were_killed_and_stopped_end_bit_identical(
     experiments: Experiments, tmp_path: Path, data_dir: Path
 ) -> None:
     logdir = tmp_path / "run"
     for number in (signal.SIGKILL, signal.SIGTERM):
         if number == signal.SIGKILL and sys.platform != "linux":
-            continue  # where a run outlives the parent, and ends by itself
+            continue  # elsewhere a run outlives its parent
         before = len(list(logdir.glob("*/*/checkpoint.pt")))
         with subprocess.Popen(
             command(logdir, data_dir, "--seeds=1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -165,13 +178,13 @@ def test_killed_then_stopped_then_finished_to_the_same_bits(
             assert process.returncode == 128 + number
             assert re.search(r"^stopped; go on with: python \S*experiments\.py [^\n]*--seeds=1\n\Z", errors, re.M)
             assert none_runs(logdir)
-        checkpoints = [load(path.parent) for path in logdir.glob("*/*/checkpoint.pt")]
+        checkpoints = [load_checkpoint(path.parent) for path in logdir.glob("*/*/checkpoint.pt")]
         assert any(checkpoint and len(checkpoint.history) < 4 for checkpoint in checkpoints)
         assert not (logdir / "summary.md").exists()
     assert run(logdir, data_dir, "--seeds=1").returncode == 0
     for name in FOLDERS:
         assert [path.name for path in (logdir / name).iterdir()] == ["seed=0"]
-        assert kill.same_result(logdir / name / "seed=0", experiments.logdir / name / "seed=0")
+        assert same_result(logdir / name / "seed=0", experiments.logdir / name / "seed=0")
 
 
 @pytest.mark.long
@@ -192,13 +205,13 @@ def test_runs_that_fail_are_reported_and_the_others_finish(
     assert (first, heading) == ("4 of 8 runs are finished already", "3 of 8 runs failed:")
     for folder, reason in (
         (damaged, "checkpoint.pt is damaged or not a checkpoint: "),
-        (other, "holds a run with other settings: seed was 0, now 1; the ratings were others"),
+        (other, "holds a run with other settings: seed was 0, now 1; the ratings differ"),
         (locked, "another run is writing to "),
     ):
         assert sum(line.startswith(f"  {folder}: ") and reason in line for line in lines) == 1
     assert len(lines) == 3
     assert {path: path.read_bytes() for folder in (damaged, other, locked) for path in folder.iterdir()} == before
-    assert kill.same_result(absent, experiments.logdir / absent.parent.name / absent.name)
+    assert same_result(absent, experiments.logdir / absent.parent.name / absent.name)
     found = rows(copy)
     seeds = {key[1]: int(row["seeds"]) for key, row in found.items() if key[2:] == ("test_mse", "last")}
     assert seeds == {
@@ -208,14 +221,14 @@ def test_runs_that_fail_are_reported_and_the_others_finish(
         "separate, 0.99 / 0.01": 2,
         "shared minus separate, 0.99 / 0.01": 1,  # seed 1
         "0.99 / 0.01 minus 0.5 / 0.5, separate": 1,
-        # "shared minus separate, 0.5 / 0.5" has seed 0 on one side only, and so has the one of shared embeddings
+        # "shared minus separate, 0.5 / 0.5" and the difference of shared embeddings lack seed 0 of one experiment
     }
     assert all(row["sd"] == row["ci_low"] == row["ci_high"] == "" for row in found.values() if row["seeds"] == "1")
     assert "nan" not in done.stdout
 
 
 class Pretender:
-    """In place of a run's process: ends when it was looked at three times, or, as a failure, at once."""
+    """A stand-in for the process of a run: it ends at its third poll, or at once if it fails."""
 
     alive, most = 0, 0
 
@@ -236,7 +249,7 @@ class Pretender:
 
 
 @pytest.mark.parametrize("jobs", [1, 3, 100])
-def test_as_many_at_a_time_as_jobs(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_jobs_runs_at_a_time(jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "Child", Pretender)
     monkeypatch.setattr(processes, "POLL_SECONDS", 0.0)
     Pretender.alive = Pretender.most = 0
@@ -246,14 +259,14 @@ def test_as_many_at_a_time_as_jobs(jobs: int, tmp_path: Path, monkeypatch: pytes
     assert (Pretender.alive, Pretender.most) == (0, min(jobs, 7))
 
 
-def test_by_default_there_are_as_many_jobs_as_cores_that_may_be_used() -> None:
+def test_the_default_number_of_jobs_is_the_number_of_available_cores() -> None:
     options = module.parse_arguments([])
     assert options.jobs == (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
     del options.jobs
     assert vars(options) == {"epochs": 200, "seeds": 5, "logdir": Path("run"), "data_dir": Path("data")}
 
 
-def test_where_all_fail_there_is_no_summary(
+def test_if_all_runs_fail_there_is_no_summary(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(processes, "run_all", lambda unfinished, *_: dict.fromkeys(unfinished, "no luck"))
@@ -266,7 +279,7 @@ def test_where_all_fail_there_is_no_summary(
     assert not list(tmp_path.glob("summary*"))
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_says_how_to_resume(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(*_: object) -> dict[Run, str]:
@@ -278,7 +291,7 @@ def test_ctrl_c_says_how_to_go_on(
     assert capsys.readouterr().err == "stopped; go on with: python experiments.py --logdir 'a b'\n"
 
 
-def test_a_run_has_a_session_of_its_own_and_how_it_died_is_told(tmp_path: Path) -> None:
+def test_a_run_has_its_own_session_and_its_failure_is_one_line(tmp_path: Path) -> None:
     child = processes.Child([f"--logdir={tmp_path / 'a'}"])
     assert os.getsid(child.process.pid) != os.getsid(0)
     child.process.kill()
@@ -299,7 +312,7 @@ def test_a_terminal_gets_one_bar_for_all(copy: Path, data_dir: Path) -> None:
         while True:
             try:
                 part = os.read(leader, 4096)
-            except OSError:  # how Linux says that the other side was closed
+            except OSError:  # Linux reports a closed terminal in this way
                 break
             if not part:
                 break
@@ -308,7 +321,7 @@ def test_a_terminal_gets_one_bar_for_all(copy: Path, data_dir: Path) -> None:
     assert process.returncode == 0
     assert b"28/32" in shown
     assert re.search(rb"100%\|.*\| 32/32 \[.*8 of 8 runs done\]", shown)
-    assert b"test MSE" not in shown  # of a run's own bar
+    assert b"test MSE" not in shown  # as in the bar of a single run
 
 
 @pytest.mark.long
@@ -337,7 +350,7 @@ def test_without_matplotlib_only_the_picture_is_missing(copy: Path, data_dir: Pa
         ("--data_dir file", "MovieLens 100K was not found: "),
     ],
 )
-def test_what_a_person_gets_wrong_is_one_line_and_status_2(
+def test_a_wrong_flag_is_one_line_and_status_2(
     flags: str,
     message: str,
     tmp_path: Path,
@@ -353,14 +366,3 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
     errors = refused("experiments.py", module.command_line, flags.split())
     assert re.fullmatch(r"experiments\.py: error: [^\n]+\n", errors), errors
     assert message in errors
-
-
-def test_a_signal_during_the_imports_is_one_line(tmp_path: Path, data_dir: Path) -> None:
-    with subprocess.Popen(command(tmp_path, data_dir), stderr=subprocess.PIPE, text=True) as process:
-        maps = Path(f"/proc/{process.pid}/maps")
-        if not maps.exists():
-            pytest.skip("sees how far the imports are in Linux's /proc")
-        wait_until(lambda: "libtorch" in maps.read_text(), process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, "stopped before the first run began\n")

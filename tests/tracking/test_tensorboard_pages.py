@@ -15,17 +15,21 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
-from conftest import Experiments
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
+import main
 from tracking.checkpoint import load_checkpoint
 from tracking.history import CHARTS, METRICS
 
 T = TypeVar("T")
 TAGS = [metric.tag for metric in METRICS.values() if metric.when in ("epoch", "test")]
-NAMES = ("shared=False_LF=0.5_LR=0.5/seed=0", "shared=True_LF=0.99_LR=0.01/seed=1")
+RUNS = {
+    "shared=False_LF=0.5_LR=0.5/seed=0": "--no_shared_embeddings --factorization_weight 0.5 --regression_weight 0.5",
+    "shared=True_LF=0.99_LR=0.01/seed=1": "--seed 1",
+}
+NAMES = tuple(RUNS)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1600,3000",
     "--no-proxy-server", "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -104,10 +108,11 @@ def program(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def logdir(experiments: Experiments, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logdir(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     folder = tmp_path_factory.mktemp("tensorboard")
-    for name in NAMES:
-        shutil.copytree(experiments.logdir / name, folder / name)
+    for name, flags in RUNS.items():
+        arguments = ["--epochs=4", f"--data_dir={data_dir}", f"--logdir={folder / name}", *flags.split()]
+        assert main.main(arguments) == 0
     return folder
 
 
