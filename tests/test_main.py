@@ -209,7 +209,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         main.main(["--version"])
     assert capsys.readouterr().out == f"{VERSION}\n"
-    assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {VERSION} " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_a_batch_may_be_larger_than_the_data(folder: Path) -> None:
