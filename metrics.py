@@ -1,11 +1,11 @@
-"""Test MSE of the rating head and test MRR of the ranking head.
+"""Metrics of a network on a test set: MSE of its ratings, and MRR and others of its ranking.
 
-    mse_score(model, test)           mean of (r̂_ij − r_ij)² over the test ratings
-    mrr_score(model, test, train)    mean over users of the mean over their test items of 1 / rank
-    ranking_scores(model, test, train, k)    recall, NDCG, hit rate and coverage of the k first
+    mse_score(model, test)                   mean of (r̂_ij − r_ij)² over the test ratings
+    mrr_score(model, test, train)            mean over users of the mean over their test items of 1 / rank
+    ranking_scores(model, test, train, k)    recall, NDCG, hit rate and coverage at k
 
-No Python loop runs over users or items: users are ranked in blocks, and a block's test items in chunks, so that memory
-is bounded whatever the data, and small enough for a processor's cache.
+No Python loop runs over users or items. Users are ranked in blocks, and the test items of a block in chunks, so that
+memory is bounded for any data, and small enough for a processor's cache.
 """
 
 from collections.abc import Iterator
@@ -14,32 +14,33 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-BLOCK_SCORES = 2**20  # float32 scores held at a time, of which there are three such blocks: 4 MiB each
-BLOCK_ROWS = 64  # at least so many users and test items, so that the items' table is not read for each anew
-BLOCK_PAIRS = 2**16
-BLOCK_FORWARD = 2**13  # pairs that a network is given at a time to rank all items: their MLP inputs fit into a cache
+BLOCK_SCORES = 2**20  # scores in a block; three float32 arrays of this size are held, 4 MiB each
+BLOCK_ROWS = 64  # a block has at least this many users and test items, because each block reads the whole item table
+BLOCK_PAIRS = 2**16  # ratings predicted at a time
+BLOCK_FORWARD = 2**13  # pairs in a call of forward that ranks all items, so that the inputs of the MLP fit into a cache
 
 
-class Recommender(Protocol):
-    """Anything that predicts ratings and interaction logits."""
+class Scorer(Protocol):
+    """A source of predicted ratings and of scores that rank items."""
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor, /) -> Tensor:
-        """Predict r̂_ij: (batch,) user IDs and item IDs → (batch,)."""
+        """Predict r̂_ij, equation 4: (batch,) user IDs and item IDs → (batch,)."""
 
     def predict_all_items(self, user_ids: Tensor, /) -> Tensor:
-        """Compute p_ij for every item: (users,) → (users, items), a new tensor, which is written into."""
+        """Compute p_ij, equation 1, for every item: (users,) → (users, items), a new tensor that the caller changes."""
 
 
 class ByForward:
-    """The recommender of any network with ``forward(user_ids, item_ids)`` → (predictions, score), in eval mode.
+    """The scorer of any network with ``forward(user_ids, item_ids)`` → (predictions, score), in eval mode.
 
     Args:
-        model: the network; it need not have anything else.
+        model: the network; nothing but ``forward`` is used.
         num_items: item IDs are in [0, num_items).
     """
 
     def __init__(self, model: nn.Module, num_items: int) -> None:
-        self.model, self.num_items = model, num_items
+        self.model = model
+        self.num_items = num_items
 
     def pairs(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Compute p_ij and r̂_ij: (batch,) user IDs and item IDs → (batch,) and (batch,)."""
@@ -61,12 +62,12 @@ class ByForward:
         return torch.cat(rows).view(len(user_ids), len(items))
 
 
-def recommender_of(model: Recommender | nn.Module, num_items: int) -> Recommender:
-    """Return a recommender as it is, and a network's ``ByForward``."""
+def scorer_of(model: Scorer | nn.Module, num_items: int) -> Scorer:
+    """Return a scorer unchanged, and for a network its ``ByForward``."""
     return ByForward(model, num_items) if isinstance(model, nn.Module) else model
 
 
-class LogByUser(Protocol):
+class InteractionsByUser(Protocol):
     """Interactions sorted by user: user i's are at [offsets[i], offsets[i + 1])."""
 
     @property
@@ -80,7 +81,7 @@ class LogByUser(Protocol):
 
 
 class InteractionLog(Protocol):
-    """Aligned (n,) tensors of ids and ratings, on the model's device."""
+    """Aligned (n,) tensors of IDs and ratings, on the model's device."""
 
     @property
     def user_ids(self) -> Tensor: ...
@@ -98,67 +99,64 @@ class InteractionLog(Protocol):
     def num_items(self) -> int: ...
 
     @property
-    def by_user(self) -> LogByUser: ...
+    def by_user(self) -> InteractionsByUser: ...
 
 
 @torch.no_grad()
-def mse_score(model: Recommender | nn.Module, test: InteractionLog) -> float:
-    """Mean squared error of the predicted ratings, equation 5 over all of ``test``.
+def mse_score(model: Scorer | nn.Module, test: InteractionLog) -> float:
+    """Compute the mean squared error of the predicted ratings, equation 5 over all of ``test``.
 
     Args:
-        model: a recommender, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
+        model: a scorer, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
         test: at least one rating.
 
     Returns:
-        mean of (r̂_ij − r_ij)², in squared stars; NaN where a prediction is.
+        mean of (r̂_ij − r_ij)², in squared stars; NaN if a prediction is NaN.
 
     Raises:
         ValueError: there are no ratings.
     """
-    _check_not_empty(test)
-    recommender = recommender_of(model, test.num_items)
-    sums = [
-        (recommender.predict_ratings(users, items) - ratings).square().sum()
-        for users, items, ratings in zip(
-            test.user_ids.split(BLOCK_PAIRS),
-            test.item_ids.split(BLOCK_PAIRS),
-            test.ratings.split(BLOCK_PAIRS),
-            strict=True,
-        )
-    ]
+    _check_not_empty(len(test.ratings))
+    scorer = scorer_of(model, test.num_items)
+    sums = []
+    for start in range(0, len(test.ratings), BLOCK_PAIRS):
+        block = slice(start, start + BLOCK_PAIRS)
+        error = scorer.predict_ratings(test.user_ids[block], test.item_ids[block]) - test.ratings[block]
+        sums.append(error.square().sum())
     return torch.stack(sums).sum().item() / len(test.ratings)
 
 
 @torch.no_grad()
-def mrr_score(model: Recommender | nn.Module, test: InteractionLog, train: InteractionLog | None = None) -> float:
-    """Mean reciprocal rank of the test items among all items (Voorhees, 1999), averaged user by user.
+def mrr_score(
+    model: Scorer | nn.Module, test: InteractionLog, train: InteractionLog | None = None, users: Tensor | None = None
+) -> float:
+    """Compute the mean reciprocal rank of test items among all items (Voorhees, 1999), averaged user by user.
 
     For each user with test ratings all items are ranked by p_ij (equation 1), the user's training items last. Equal
-    scores share their average rank, so a model that cannot tell items apart ranks all of them in the middle. A user's
-    other test items stay in the ranking.
+    scores share their average rank, so a model that gives all items the same score ranks each in the middle. The other
+    test items of a user stay in the ranking.
 
     Args:
-        model: a recommender, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
+        model: a scorer, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
         test: at least one rating.
-        train: interactions whose items are put last; they too share their average rank.
+        train: interactions whose items are ranked last; they share their average rank too.
+        users: (n,) int64 IDs of the users to rank; by default all. Users without test ratings are left out.
 
     Returns:
-        mean over users with test ratings of the mean of 1 / rank, in (0, 1]; NaN where a score of such a user is.
+        mean over these users of the mean of 1 / rank, in (0, 1]; NaN if one of their scores is NaN.
 
     Raises:
-        ValueError: there are no test ratings, or the sides have other numbers of users or items.
+        ValueError: none of the users has test ratings, or the sets differ in their numbers of users or items.
     """
-    item_ids, tested = test.by_user.item_ids, _tested(test)
-    num_users_tested = int((tested > 0).sum())
-    # 1 / rank is averaged over a user's test items, then over users: each item weighs 1 / its user's number of them.
-    weights = (1.0 / (tested.repeat_interleave(tested) * num_users_tested)).to(item_ids.device)
-    ranks = (ranked for _, _, ranked in _ranked_blocks(model, test, train))
-    parts = [(1.0 / ranked) @ weights[pairs] for block in ranks for pairs, ranked in block]
+    counts = _test_counts(test, users)
+    # 1 / rank is averaged over the test items of a user, then over users.
+    weights = (1.0 / (counts.repeat_interleave(counts) * (counts > 0).sum())).to(test.item_ids.device)
+    parts = [(1.0 / ranked.ranks) @ weights[ranked.pairs] for ranked in _ranked(model, test, train, users)]
     return torch.stack(parts).sum().item()
 
 
 class RankingScores(NamedTuple):
-    """How good the k items are that a user would be shown; all in [0, 1]."""
+    """Metrics of the k items that a user would be shown; all in [0, 1]."""
 
     recall: float
     ndcg: float
@@ -168,52 +166,54 @@ class RankingScores(NamedTuple):
 
 @torch.no_grad()
 def ranking_scores(
-    model: Recommender | nn.Module, test: InteractionLog, train: InteractionLog | None = None, k: int = 10
+    model: Scorer | nn.Module,
+    test: InteractionLog,
+    train: InteractionLog | None = None,
+    k: int = 10,
+    users: Tensor | None = None,
 ) -> RankingScores:
-    """Recall, NDCG (Järvelin & Kekäläinen, 2002), hit rate and coverage at k, in the ranking of ``mrr_score``.
+    """Compute recall, NDCG (Järvelin & Kekäläinen, 2002), hit rate and coverage at k, in the ranking of ``mrr_score``.
 
-    An item is shown where its rank is at most k; of items with equal scores, which share their average rank, all are
-    or none is. With n test items a user's
+    An item is shown if its rank is at most k. Items with equal scores share their average rank, so all or none of them
+    are shown. For a user with n test items
 
-        recall@k is  the number of them that are shown / n,
-        NDCG@k       the sum of 1 / log₂(1 + rank) over those shown / the same sum if they had the ranks 1, 2, …, n ≤ k,
-        hit rate@k   1 if any of them is shown, else 0,
+        recall@k is  the number of test items that are shown / n,
+        NDCG@k       the sum of 1 / log₂(1 + rank) over those shown / the same sum for the ranks 1, 2, …, min(n, k),
+        hit rate@k   1 if any test item is shown, else 0,
 
-    averaged over the users with test ratings. Coverage@k is the share of all items that is shown to one of these users,
-    their training items left out.
+    averaged over the users with test ratings. Coverage@k is the share of all items that are shown to at least one of
+    these users; the training items of a user are not shown.
 
     Args:
-        model, test, train: as for ``mrr_score``.
-        k: how many items are shown, at least 1.
+        model, test, train, users: as for ``mrr_score``.
+        k: the number of items shown, at least 1.
 
     Returns:
-        The four scores; NaN, all of them, where a score of such a user is.
+        The four metrics; all are NaN if a score of such a user is NaN.
 
     Raises:
-        ValueError: as ``mrr_score``; or k is below 1.
+        ValueError: as for ``mrr_score``; or k is below 1.
     """
     if k < 1:
         raise ValueError(f"k is {k}: expected at least 1")
-    device, tested = test.by_user.item_ids.device, _tested(test)
-    users = torch.arange(len(tested)).repeat_interleave(tested)
-    sums = torch.zeros(2, len(tested), dtype=torch.float64)  # on the CPU: Apple's GPUs have no float64
-    shown = torch.zeros(test.num_items, dtype=torch.bool, device=device)
-    failed = torch.zeros((), dtype=torch.bool, device=device)
-    for first, scores, ranks in _ranked_blocks(model, test, train):
-        here = torch.arange(first, first + len(scores), device=device)[
-            (tested[first : first + len(scores)] > 0).to(device)
-        ]
-        shown |= _shown(scores[here - first], k).any(0)
-        for pairs, ranked in ranks:
-            failed |= ranked.isnan().any()
-            place = ranked.cpu().double()
-            hits = (place <= k).double()
-            for row, gain in enumerate((hits, hits / torch.log2(1.0 + place))):
-                sums[row].index_add_(0, users[pairs], gain)
-    if failed:
-        return RankingScores(*[float("nan")] * 4)
-    counts = tested[tested > 0]
-    hits, gains = (row[tested > 0] for row in sums)
+    counts = _test_counts(test, users)
+    places = torch.arange(len(counts)).repeat_interleave(counts)
+    hits = torch.zeros(len(counts), dtype=torch.float64)  # on the CPU, because Apple's GPUs have no float64
+    gains = torch.zeros(len(counts), dtype=torch.float64)
+    shown = torch.zeros(test.num_items, dtype=torch.bool, device=test.item_ids.device)
+    has_nan = False
+    for ranked in _ranked(model, test, train, users):
+        shown |= _shown(ranked.scores[ranked.rows.unique()], k).any(0)
+        ranks = ranked.ranks.cpu().double()
+        has_nan = has_nan or bool(ranks.isnan().any())
+        hit = (ranks <= k).double()
+        hits.index_add_(0, places[ranked.pairs], hit)
+        gains.index_add_(0, places[ranked.pairs], hit / torch.log2(1.0 + ranks))
+    if has_nan:
+        nan = float("nan")
+        return RankingScores(nan, nan, nan, nan)
+    tested = counts > 0
+    counts, hits, gains = counts[tested], hits[tested], gains[tested]
     best = (1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))).cumsum(0)
     return RankingScores(
         (hits / counts).mean().item(),
@@ -224,71 +224,72 @@ def ranking_scores(
 
 
 def _shown(scores: Tensor, k: int) -> Tensor:
-    """Which items have a rank of at most k in their row, those at −∞ left out: (users, items) bool."""
+    """Find the items with a rank of at most k in their row, except those at −∞: (users, items) bool."""
     least = scores.topk(min(k, scores.shape[1])).values[:, -1:]
     above, equal = scores > least, scores == least
     fits = above.sum(1, keepdim=True) + (equal.sum(1, keepdim=True) + 1) / 2 <= k
     return (above | (equal & fits)) & (scores > -torch.inf)
 
 
-def _tested(test: InteractionLog) -> Tensor:
-    """(num_users,) how many test items each user has."""
-    return torch.tensor(test.by_user.offsets).diff()
+class _Ranked(NamedTuple):
+    """Ranks of some test items, and the scores of their users.
+
+    Attributes:
+        pairs: their positions among the test items of all users to rank, user by user.
+        rows: (pairs,) the row of each item's user in ``scores``.
+        ranks: (pairs,) float32; NaN if a score of the user is NaN.
+        scores: (rows, items) p_ij, those of training items −∞.
+    """
+
+    pairs: slice
+    rows: Tensor
+    ranks: Tensor
+    scores: Tensor
 
 
-def _ranked_blocks(
-    model: Recommender | nn.Module, test: InteractionLog, train: InteractionLog | None
-) -> Iterator[tuple[int, Tensor, Iterator[tuple[slice, Tensor]]]]:
-    """Score users block by block, and rank their test items.
-
-    Yields:
-        first: the first user of the block.
-        scores: (users, items) p_ij of the block, those of training items −∞.
-        ranks: chunk by chunk where the chunk is in ``test.by_user``, and the (pairs,) ranks there, NaN where one of the
-            user's scores is.
+def _ranked(
+    model: Scorer | nn.Module, test: InteractionLog, train: InteractionLog | None, users: Tensor | None
+) -> Iterator[_Ranked]:
+    """Score users block by block, and rank their test items chunk by chunk.
 
     Raises:
-        ValueError: there are no test ratings, or the sides have other numbers of users or items.
+        ValueError: as ``mrr_score``.
     """
-    _check_not_empty(test)
     if train is not None and (train.num_users, train.num_items) != (test.num_users, test.num_items):
         raise ValueError(
-            f"the test side has {test.num_users} users and {test.num_items} items, "
-            f"but the training side has {train.num_users} and {train.num_items}"
+            f"the test set has {test.num_users} users and {test.num_items} items, "
+            f"but the training set has {train.num_users} and {train.num_items}"
         )
-    item_ids, offsets, tested = test.by_user.item_ids, test.by_user.offsets, _tested(test)
-    rows = torch.arange(len(tested)).repeat_interleave(tested).to(item_ids.device)
+    tested = _by_user(test, users)
+    seen = None if train is None else _by_user(train, users)
+    _check_not_empty(len(tested.item_ids))
+    scorer, device = scorer_of(model, test.num_items), test.item_ids.device
     chunk = max(BLOCK_ROWS, BLOCK_SCORES // test.num_items)
-    recommender = recommender_of(model, test.num_items)
-    buffers: list[Tensor] = []  # made once, because new memory for each block costs more than what is done in it
-
-    def ranks(first: int, last: int, scores: Tensor, defined: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        for start in range(offsets[first], offsets[last], chunk):
-            pairs = slice(start, min(start + chunk, offsets[last]))
-            own = rows[pairs] - first
-            ranked = _ranks(scores, own, item_ids[pairs], *buffers)
-            yield pairs, torch.where(defined[own], ranked, torch.nan)
-
-    for first, last in _user_blocks(tested, test.num_items):
-        scores = recommender.predict_all_items(torch.arange(first, last, device=item_ids.device))
-        buffers = buffers or [
-            scores.new_empty(chunk, test.num_items),
-            torch.empty(chunk, test.num_items, device=scores.device),
-        ]
-        defined = scores.amax(1).isnan().logical_not_()
-        if train is not None:
-            seen = slice(train.by_user.offsets[first], train.by_user.offsets[last])
-            scores[train.by_user.user_ids[seen] - first, train.by_user.item_ids[seen]] = -torch.inf
-        yield first, scores, ranks(first, last, scores, defined)
+    compared = flags = torch.empty(0)
+    for first, last in _user_blocks(torch.tensor(tested.offsets).diff(), test.num_items):
+        block = torch.arange(first, last, device=device) if users is None else users[first:last].to(device)
+        scores = scorer.predict_all_items(block)
+        if len(compared) == 0:  # made once, because allocating memory for each chunk costs more than comparing
+            compared = scores.new_empty(chunk, test.num_items)
+            flags = torch.empty(chunk, test.num_items, device=device)
+        has_nan = scores.amax(1).isnan()
+        if seen is not None:
+            own = slice(seen.offsets[first], seen.offsets[last])
+            scores[seen.user_ids[own] - first, seen.item_ids[own]] = -torch.inf
+        for start in range(tested.offsets[first], tested.offsets[last], chunk):
+            pairs = slice(start, min(start + chunk, tested.offsets[last]))
+            rows = tested.user_ids[pairs] - first
+            ranks = _ranks(scores, rows, tested.item_ids[pairs], compared, flags)
+            yield _Ranked(pairs, rows, ranks.masked_fill_(has_nan[rows], torch.nan), scores)
 
 
 def _ranks(scores: Tensor, rows: Tensor, items: Tensor, compared: Tensor, flags: Tensor) -> Tensor:
-    """Rank of one item in its row, from 1 for the largest and averaged over ties.
+    """Rank one item in each of some rows, from 1 for the largest score and averaged over ties.
 
     Args:
         scores: (users, items).
-        rows, items: (pairs,) which of them.
-        compared, flags: (at least pairs, items) memory to work in, of the scores' type and float32.
+        rows, items: (pairs,) indices into ``scores``.
+        compared, flags: (at least pairs, items) memory to work in, of the type of ``scores`` and float32.
 
     Returns:
         (pairs,) float32 whole and half numbers.
@@ -296,20 +297,52 @@ def _ranks(scores: Tensor, rows: Tensor, items: Tensor, compared: Tensor, flags:
     compared, flags = compared[: len(rows)], flags[: len(rows)]
     torch.index_select(scores, 0, rows, out=compared)
     target = scores[rows, items].unsqueeze(1)
-    # Comparisons are written as floats: summing bools is several times slower. Counts are exact up to 2²⁴ items.
+    # Comparisons are written as floats, because summing bools is several times slower; exact up to 2²⁴ items.
     at_least = torch.ge(compared, target, out=flags).sum(1)
     above = torch.gt(compared, target, out=flags).sum(1)
     return (above + at_least + 1) / 2
 
 
-def _user_blocks(tested: Tensor, num_items: int) -> list[tuple[int, int]]:
-    """Cut the users into runs [first, last) whose rows of scores, one a user and one a test item, fill a block."""
-    block = (tested + 1).cumsum(0) * num_items // max(BLOCK_SCORES, BLOCK_ROWS * num_items)
+def _user_blocks(counts: Tensor, num_items: int) -> Iterator[tuple[int, int]]:
+    """Cut users with these numbers of test items into blocks [first, last).
+
+    A block is full when one row of scores for each of its users and test items fills the memory of a block.
+    """
+    block = (counts + 1).cumsum(0) * num_items // max(BLOCK_SCORES, BLOCK_ROWS * num_items)
     lengths = torch.unique_consecutive(block, return_counts=True)[1]
-    ends = lengths.cumsum(0).tolist()
-    return [(first, last) for first, last in zip([0, *ends], ends, strict=False) if int(tested[first:last].sum()) > 0]
+    ends = lengths.cumsum(0)
+    for first, last in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+        if counts[first:last].any():
+            yield first, last
 
 
-def _check_not_empty(test: InteractionLog) -> None:
-    if len(test.ratings) == 0:
+class _OfSomeUsers(NamedTuple):
+    """Interactions of some users, sorted by user, with places among these users for user IDs."""
+
+    user_ids: Tensor
+    item_ids: Tensor
+    offsets: list[int]
+
+
+def _by_user(log: InteractionLog, users: Tensor | None) -> InteractionsByUser:
+    """Select the interactions of some users, or all, sorted by user; user IDs become places in ``users``."""
+    if users is None:
+        return log.by_user
+    offsets, device = torch.tensor(log.by_user.offsets), log.item_ids.device
+    counts = offsets.diff()[users.cpu()]
+    places = torch.arange(len(users)).repeat_interleave(counts)
+    ends = counts.cumsum(0)
+    number = torch.arange(len(places)) - (ends - counts)[places]  # 0, 1, … for each user
+    positions = offsets[users.cpu()][places] + number
+    return _OfSomeUsers(places.to(device), log.by_user.item_ids[positions.to(device)], [0, *ends.tolist()])
+
+
+def _test_counts(test: InteractionLog, users: Tensor | None) -> Tensor:
+    """Count the test items of each user: (users,) int64, on the CPU."""
+    counts = torch.tensor(test.by_user.offsets).diff()
+    return counts if users is None else counts[users.cpu()]
+
+
+def _check_not_empty(num_ratings: int) -> None:
+    if num_ratings == 0:
         raise ValueError("there are no test ratings to score: expected at least one")

@@ -1,12 +1,12 @@
 """Recommendations of a trained run.
 
-    python recommend.py --logdir run/mine --user 42 --top 10         # beside what the user rated highest
+    python recommend.py --logdir run/mine --user 42 --top 10         # beside the items that the user rated highest
     python recommend.py --logdir run/mine --similar "Toy Story"
-    python recommend.py --logdir run/mine --rated "Toy Story=5" "Heat=2"     # somebody who is not in the ratings
-    python recommend.py --logdir run/mine --quartiles                        # for whom it works
+    python recommend.py --logdir run/mine --rated "Toy Story=5" "Heat=2"     # to a user who is not in the ratings
+    python recommend.py --logdir run/mine --quartiles                        # test metrics by activity and popularity
     python recommend.py --logdir run/mine --all --out recommendations.csv
 
-Users and items go by the ids of the ratings file; items also by their titles.
+Users and items are given by the IDs of the ratings; items also by their titles.
 """
 
 from cli import command
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cli.arguments import Parser, add_options, check_at_least
+from cli.arguments import Parser, add_options, check_at_least, options_of
 from cli.files import check_folder, write_whole
 from datasets.source import DataSource
 from serving.recommender import Recommender
@@ -33,28 +33,26 @@ FORMATS = (".csv", ".parquet")
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the flags."""
-    parser = Parser(description="Recommend items with a trained run.")
+    parser = Parser("Recommend items with a trained run.")
     flag = parser.add_argument
     run = Path("run") / folder_name(True, 0.99, 0.01)
-    flag("--logdir", type=Path, default=run, help="the run's folder (%(default)s)")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--user", nargs="+", metavar="ID", help="recommend to these users")
-    what.add_argument("--all", action="store_true", help="recommend to all users; with --out")
-    what.add_argument("--similar", metavar="ITEM", help="items like this one, by title or id")
-    what.add_argument("--rated", nargs="+", metavar="ITEM=RATING", help="recommend to somebody who rates so")
-    what.add_argument("--quartiles", action="store_true", help="test metrics by activity and by popularity")
-    flag("--top", type=int, default=10, help="how many items (%(default)s)")
-    flag("--include_seen", action="store_true", help="recommend also what the user rated")
-    flag("--out", type=Path, metavar="FILE", help="write a table here, .csv or .parquet, in place of printing it")
-    add_options(parser, DataSource, ("data_dir", "ratings", "columns", "titles"))
+    flag("--logdir", type=Path, default=run, metavar="DIR", help="folder of the run (default: %(default)s)")
+    answer = parser.add_argument_group("one of these is required").add_mutually_exclusive_group(required=True)
+    answer.add_argument("--user", nargs="+", metavar="ID", help="recommend to these users")
+    answer.add_argument("--all", action="store_true", help="recommend to all users; needs --out")
+    answer.add_argument("--similar", metavar="ITEM", help="find items similar to this one, given by title or ID")
+    answer.add_argument("--rated", nargs="+", metavar="ITEM=RATING", help="recommend to a new user with these ratings")
+    answer.add_argument("--quartiles", action="store_true", help="show test metrics by activity and by popularity")
+    flag("--top", type=int, default=10, metavar="N", help="number of items (default: %(default)s)")
+    flag("--include_seen", action="store_true", help="recommend also items that the user rated")
+    flag("--out", type=Path, metavar="FILE", help="write a table, .csv or .parquet, instead of printing it")
+    add_options(parser, DataSource, ("ratings", "columns", "titles", "data_dir"))
     return parser.parse_args(arguments)
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise ValueError or OSError where the flags cannot be followed."""
+    """Raise ValueError or OSError if flags do not go together or the file cannot be written."""
     check_at_least(options, top=1)
-    if options.ratings is None and (options.columns or options.titles):
-        raise ValueError("columns and titles are for ratings of your own: give --ratings FILE as well")
     if options.all and options.out is None:
         raise ValueError("--all is for a table of all users: give --out FILE, a .csv or .parquet")
     if options.include_seen and not (options.user or options.all):
@@ -67,11 +65,11 @@ def check(options: argparse.Namespace) -> None:
         check_folder(options.out.parent)
 
 
-def rated(pairs: list[str]) -> dict[int | str, float]:
-    """ITEM=RATING, several times, by item.
+def ratings_of(pairs: list[str]) -> dict[int | str, float]:
+    """Read ratings written ITEM=RATING.
 
     Raises:
-        ValueError: one is written otherwise, or an item is there twice.
+        ValueError: one is not written like that, or an item is given twice.
     """
     found: dict[int | str, float] = {}
     for pair in pairs:
@@ -81,70 +79,86 @@ def rated(pairs: list[str]) -> dict[int | str, float]:
         except ValueError:
             item = ""
         if not item:
-            raise ValueError(f"rated is {pair!r}: expected ITEM=RATING, as 'Toy Story=5'")
+            raise ValueError(f"rated is {pair!r}: expected ITEM=RATING, for instance 'Toy Story=5'")
         if item in found:
             raise ValueError(f"{item} is rated twice: expected each item once")
         found[item] = number
     return found
 
 
-def ask(recommender: Recommender, options: argparse.Namespace) -> pd.DataFrame:
-    """The table that the flags ask for."""
+def load(options: argparse.Namespace) -> Recommender:
+    """Load the run, and name its last epoch on stderr."""
+    source = options_of(DataSource, options)
+    recommender = Recommender.load(options.logdir, source.data_dir, source.ratings, source.columns, source.titles)
+    print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
+    if recommender.notice:
+        print(recommender.notice, file=sys.stderr)
+    return recommender
+
+
+def distinct(recommender: Recommender, users: list[str]) -> list[str]:
+    """Return each user once, although 42 and 042 may both be given."""
+    return list({recommender.user(user): user for user in users}.values())
+
+
+def table_of(recommender: Recommender, options: argparse.Namespace) -> pd.DataFrame:
+    """Compute the table that the flags ask for."""
     if options.quartiles:
         return recommender.quartiles(options.top)
     if options.similar is not None:
         return recommender.similar(options.similar, options.top)
     if options.rated is not None:
-        return recommender.recommend_new(rated(options.rated), options.top)
-    users = options.user and list({recommender.user(user): user for user in options.user}.values())
+        return recommender.recommend_new(ratings_of(options.rated), options.top)
+    users = None if options.all else distinct(recommender, options.user)
     return recommender.recommend(users, options.top, options.include_seen)
 
 
 def text_of(frame: pd.DataFrame) -> str:
-    """A table for people: whole titles, two decimals."""
+    """Format a table with whole titles, to the left, and two decimals."""
     if len(frame) == 0:
         return "nothing is left to recommend"
-    texts = [name for name in frame.columns if isinstance(frame[name].iloc[0], str)]
-    widths = {name: max(len(name), int(frame[name].str.len().max())) for name in texts}
-    left = {name: f"{{:{width}}}".format for name, width in widths.items()}
-    return frame.rename(columns={name: f"{name:{width}}" for name, width in widths.items()}).to_string(
-        index=False, float_format="{:.2f}".format, formatters={f"{n:{w}}": left[n] for n, w in widths.items()}
-    )
+    columns = {}
+    for name, column in frame.items():
+        is_text = isinstance(column.iloc[0], str)
+        width = max(len(str(name)), int(column.str.len().max())) if is_text else 0
+        columns[f"{name:{width}}"] = column.str.ljust(width) if is_text else column
+    return pd.DataFrame(columns).to_string(index=False, float_format="{:.2f}".format)
 
 
 def beside(left: str, right: str) -> str:
-    """Two texts next to each other."""
+    """Put the lines of two strings next to each other."""
     lines = list(zip_longest(left.splitlines(), right.splitlines(), fillvalue=""))
     width = max(len(line) for line, _ in lines)
     return "\n".join(f"{one:{width}}   {other}".rstrip() for one, other in lines)
 
 
 def show(recommender: Recommender, frame: pd.DataFrame, options: argparse.Namespace) -> None:
-    """Print a table; of users, each user's beside what they rated highest."""
+    """Print a table; that of each user beside the items that the user rated highest."""
     if options.user is None:
         print(text_of(frame))
         return
-    for user in {recommender.user(user): user for user in options.user}.values():
-        own = frame[frame["user"].map(recommender.user) == recommender.user(user)].drop(columns="user")
-        known = recommender.rated(user, options.top)
-        known = known.drop(columns="item") if "title" in known else known
-        print(f"user {user}\n{beside(text_of(own), 'rated highest' + chr(10) + text_of(known))}\n")
+    rows = frame["user"].map(recommender.user)
+    for user in distinct(recommender, options.user):
+        recommended = frame[rows == recommender.user(user)].drop(columns="user")
+        rated = recommender.rated(user, options.top)
+        rated = rated.drop(columns="item") if "title" in rated else rated
+        print(f"user {user}", beside(text_of(recommended), "rated highest\n" + text_of(rated)), "", sep="\n")
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV or Parquet.
 
     Raises:
-        ValueError: Parquet is asked for and pyarrow is missing.
+        ValueError: pyarrow is missing, which writes Parquet.
         OSError: it cannot be written.
     """
     if path.suffix == ".csv":
         write_whole(frame.to_csv(index=False).encode(), path)
         return
     try:
-        import pyarrow  # noqa: F401, what pandas writes Parquet with
+        import pyarrow  # noqa: F401, with which pandas writes Parquet
     except ImportError:
-        raise ValueError(f"{path} needs pyarrow: pip install pyarrow, or ask for a .csv") from None
+        raise ValueError(f"{path} needs pyarrow: pip install pyarrow, or give a .csv") from None
     table = io.BytesIO()
     frame.to_parquet(table, index=False)
     write_whole(table.getvalue(), path)
@@ -159,12 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         check(options)
-        where = options.data_dir, options.ratings, options.columns, options.titles
-        recommender = Recommender.load(options.logdir, *where)
-        print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
-        if recommender.notice:
-            print(recommender.notice, file=sys.stderr)
-        frame = ask(recommender, options)
+        recommender = load(options)
+        frame = table_of(recommender, options)
         if options.out is not None:
             write(frame, options.out)
     except (ValueError, OSError) as error:

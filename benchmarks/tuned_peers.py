@@ -107,7 +107,7 @@ def fit_ours(seed: int, options: argparse.Namespace) -> Result:
             trainer.run_epoch()
         seconds = time.perf_counter() - started
         with trainer.as_evaluated():
-            evaluation = Evaluation(trainer.recommender, trainer.train, test, "all", clamp=own.clamp)
+            evaluation = Evaluation(trainer.recommender, trainer.train, test, users="all", clamp=own.clamp)
             return Result(seconds, evaluation.mrr(), evaluation.mse())
 
 

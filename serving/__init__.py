@@ -1,11 +1,10 @@
-"""What a trained network is for: recommendations, predicted ratings, similar items, and users it has never met.
+"""Uses of a trained network: recommendations, predicted ratings, similar items, and users who are not in the ratings.
 
     recommender.py  a run that recommends; start reading here
-    loading.py      a run read back: its ratings and its network
-    ids.py          the row that an ID of the ratings stands for
-    titles.py       the item that a title means
-    quartiles.py    for whom it works: by activity of the users, and popularity of the items
-    fold_in.py      a new user's embeddings, from a few ratings
+    loading.py      a run read from its checkpoint: its ratings and its network
+    lookup.py       users and items by their IDs and titles
+    quartiles.py    test metrics by activity of the users and by popularity of the items
+    fold_in.py      the embeddings of a new user, from a few ratings
 
-``python recommend.py`` is its command line.
+``python recommend.py`` is the command.
 """

@@ -1,12 +1,12 @@
-"""A trained run that recommends.
+"""Recommendations, predicted ratings and similar items of a trained run.
 
     recommender = Recommender.load("run/mine")
     print(recommender.recommend([42, 7], n=5))          # a DataFrame: user, rank, item, title, p, stars
-    print(recommender.predict([42, 42], [1, 50]))       # one row a pair: user, item, title, p, stars
+    print(recommender.predict([42, 42], [1, 50]))       # a row for each pair: user, item, title, p, stars
     print(recommender.similar("Toy Story", n=5))
     print(recommender.recommend_new({"Toy Story": 5, "Heat": 2}, n=5))
 
-Users and items go by the ids of the ratings file, whole numbers or texts as there; items also by their titles.
+Users and items are given by the IDs of the ratings, whole numbers or strings as there; items also by their titles.
 """
 
 import contextlib
@@ -20,25 +20,29 @@ from torch import Tensor, nn
 
 import data
 from serving.fold_in import NewUser, fold_in
-from serving.ids import Id, named, row_of
 from serving.loading import load_run
+from serving.lookup import Id, Items, ids_of, row_of
 from serving.quartiles import quartiles
-from serving.titles import Titles
-from training import parts, scoring, setup
-from training.evaluation import Clamped
+from training import parts, setup
+from training.evaluation import Clamped, fastest
 from training.rehearsal import Rehearsal
 
 BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, held at a time
 
 
 class Recommender:
-    """A network, and the ratings whose users and items it knows.
+    """A network, with the ratings of its users and items.
 
     Args:
         model: any network of the contract, trained on a part of the ratings, on the CPU.
-        ratings: all of them; what a user rated is not recommended.
-        factorization_weight, regression_weight, temperature: λ_F, λ_R and T that it was trained with.
+        ratings: all ratings; the items that a user rated are not recommended.
+        factorization_weight, regression_weight, temperature: λ_F, λ_R and T of the training.
         make: makes a network of the same class for other numbers of users and items, to compare ways of ranking on.
+
+    Attributes:
+        scorer: ranks in the fastest way that agrees with ``forward``.
+        notice: a line for the user if that is not the expected way, else nothing.
+        epochs: the number of epochs trained, of a run.
     """
 
     def __init__(
@@ -50,15 +54,19 @@ class Recommender:
         temperature: float = 1.0,
         make: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
-        self.model, self.ratings = model, ratings
-        model.eval()
+        self.model = model.eval()
+        self.ratings = ratings
+        self.factorization_weight = factorization_weight
+        self.regression_weight = regression_weight
+        self.temperature = temperature
         rehearsal = Rehearsal(model, ratings.num_users, ratings.num_items, make)
-        self.scores, self.notice = scoring.fastest(model, ratings.num_items, rehearsal)
-        self.loss = factorization_weight, regression_weight, temperature
+        self.scorer, self.notice = fastest(model, ratings.num_items, rehearsal)
         self.epochs = 0
-        self._sides: tuple[data.Interactions, data.Interactions, bool] | None = None
-        self._titles = Titles(ratings.titles, named(ratings.source_item_ids, torch.arange(ratings.num_items)))
-        self._lowest, self._highest = ratings.ratings.min().item(), ratings.ratings.max().item()
+        self._split: setup.Split | None = None
+        self._clamp = False
+        self._items = Items(ratings.source_item_ids, ratings.titles)
+        self._lowest = ratings.ratings.min().item()
+        self._highest = ratings.ratings.max().item()
 
     @classmethod
     def load(
@@ -69,43 +77,43 @@ class Recommender:
         columns: str | None = None,
         titles: Path | str | None = None,
     ) -> "Recommender":
-        """Load the network of a run: after its best epoch where it has a ``best.pt``, else after its last.
+        """Load the network of a run: after its best epoch if it has a ``best.pt``, else after its last.
 
         Args:
             logdir: the run's folder.
-            data_dir: the folder of the ratings, which are fetched into it where they are missing.
-            ratings, columns, titles: as main.py was given them, for a run on ratings of one's own.
+            data_dir: the folder of the ratings, which are fetched into it if they are missing.
+            ratings, columns, titles: as given to main.py, for a run on ratings of your own.
 
         Raises:
-            ValueError, OSError: as ``loading.load_run``.
+            ValueError, OSError: as for ``loading.load_run``.
         """
         own, own_titles = (None if path is None else Path(path) for path in (ratings, titles))
         run = load_run(Path(logdir), Path(data_dir), own, columns, own_titles)
-        settings = run.settings
         recommender = cls(
             run.model,
             run.ratings,
-            settings.factorization_weight,
-            settings.regression_weight,
-            settings.temperature,
-            setup.network_settings(settings).make,
+            run.settings.factorization_weight,
+            run.settings.regression_weight,
+            run.settings.temperature,
+            setup.network_settings(run.settings).make,
         )
         recommender.epochs = run.epochs
-        recommender._sides = run.split.train, run.split.test, settings.clamp
+        recommender._split = run.split
+        recommender._clamp = run.settings.clamp
         return recommender
 
     @torch.no_grad()
     def recommend(self, users: Sequence[Id] | None = None, n: int = 10, include_seen: bool = False) -> pd.DataFrame:
-        """The n items with the highest p_ij, equation 1, of each user.
+        """Recommend to each user the n items with the highest p_ij, equation 1.
 
         Args:
-            users: ids; None for all users, in the order of their ids.
-            n: how many items, at least 1; a user who rated nearly all gets fewer.
-            include_seen: recommend also what the user rated.
+            users: IDs; None for all users, in the order of their IDs.
+            n: the number of items, at least 1; a user who rated nearly all gets fewer.
+            include_seen: recommend also the items that the user rated.
 
         Returns:
-            A row an item: user, rank from 1, item, title (where the ratings have titles), p, and stars: the predicted
-            rating r̂_ij, equation 4, within the range of the ratings.
+            A row for each item: user, rank from 1, item, title (if the ratings have titles), p, and stars: the
+            predicted rating r̂_ij, equation 4, within the range of the ratings.
 
         Raises:
             ValueError: n is below 1, or a user is not in the ratings.
@@ -113,49 +121,51 @@ class Recommender:
         _check_positive(n)
         rows = torch.arange(self.ratings.num_users) if users is None else self._users(users)
         frames = [
-            self._best(block, self.scores.predict_all_items(block), n, include_seen)
+            self._best(block, self.scorer.predict_all_items(block), n, include_seen)
             for block in rows.split(max(1, BLOCK_SCORES // self.ratings.num_items))
         ]
         return pd.concat(frames, ignore_index=True)
 
     @torch.no_grad()
     def predict(self, users: Sequence[Id], items: Sequence[Id]) -> pd.DataFrame:
-        """What the network says of pairs.
+        """Predict p and stars of pairs of a user and an item.
 
         Args:
-            users, items: as many ids of each; a text may also be an item's title.
+            users, items: equally many IDs; for an item also its title.
 
         Returns:
-            A row a pair: user, item, title (where the ratings have titles), p and stars, as in ``recommend``.
+            A row for each pair: user, item, title (if the ratings have titles), p and stars, as in ``recommend``.
 
         Raises:
-            ValueError: there are not as many of each, or one is not in the ratings.
+            ValueError: their numbers differ, or one is not in the ratings.
         """
         if len(users) != len(items):
-            raise ValueError(f"there are {len(users)} users and {len(items)} items: expected as many of each")
+            raise ValueError(f"there are {len(users)} users and {len(items)} items: expected an item for each user")
         rows, columns = self._users(users), torch.tensor([self.item(item) for item in items], dtype=torch.int64)
         frame = self._described(columns)
-        frame.insert(0, "user", named(self.ratings.source_user_ids, rows))
-        blocks = list(zip(rows.split(BLOCK_PAIRS), columns.split(BLOCK_PAIRS), strict=True))
-        p, stars = zip(*(self.scores.pairs(*block) for block in blocks), strict=True)
-        frame["p"] = torch.cat(p).numpy()
-        frame["stars"] = self._stars(torch.cat(stars))
+        frame.insert(0, "user", ids_of(self.ratings.source_user_ids, rows))
+        p, stars = torch.empty(len(rows)), torch.empty(len(rows))
+        for start in range(0, len(rows), BLOCK_PAIRS):
+            block = slice(start, start + BLOCK_PAIRS)
+            p[block], stars[block] = self.scorer.pairs(rows[block], columns[block])
+        frame["p"] = p.numpy()
+        frame["stars"] = self._stars(stars)
         return frame
 
     @torch.no_grad()
     def similar(self, item: Id, n: int = 10) -> pd.DataFrame:
-        """The items whose embeddings, those of equation 1, point most nearly where this item's does.
+        """Find the n items whose embeddings of equation 1 have the largest cosine with this item's.
 
         Returns:
-            A row an item: item, title (where the ratings have titles), and similarity: the cosine, in [−1, 1].
+            A row for each item: item, title (if the ratings have titles), and similarity: the cosine, in [−1, 1].
 
         Raises:
-            ValueError: n is below 1, or the item is not in the ratings, or its title is that of several; or models.py
-                has no table of items.
+            ValueError: n is below 1, the item is not in the ratings, several items have its title, or models.py has no
+                table of items.
         """
         _check_positive(n)
         place = self.item(item)
-        with _asking("similar items"):
+        with _needed_for("similar items"):
             weight = parts.item_tables(self.model)["items"][: self.ratings.num_items]
         table = torch.nn.functional.normalize(weight.detach(), dim=1)
         cosines = table @ table[place]
@@ -166,29 +176,31 @@ class Recommender:
         return frame
 
     def recommend_new(self, rated: Mapping[Id, float], n: int = 10) -> pd.DataFrame:
-        """Recommendations for somebody who is not in the ratings, from a few ratings; see ``fold_in``.
+        """Recommend to a user who is not in the ratings, from a few ratings of theirs; see ``fold_in``.
 
         Args:
-            rated: item (its id or title) → the rating that they give.
-            n: how many items.
+            rated: the rating of each item, by the item's ID or title.
+            n: the number of items.
 
         Returns:
-            As ``recommend``, without the user; the items rated are left out.
+            As ``recommend``, without the user and the rated items.
 
         Raises:
-            ValueError: nothing is rated, an item is not in the ratings or named twice, or a rating is out of range.
+            ValueError: there is no rating, an item is not in the ratings or given twice, or a rating is out of range.
         """
         _check_positive(n)
         items = [self.item(item) for item in rated]
-        if not items or len(set(items)) < len(items):
-            raise ValueError("nothing is rated" if not items else "two of those rated are the same item")
+        if not items:
+            raise ValueError("there are no ratings of the new user: expected at least one")
+        if len(set(items)) < len(items):
+            raise ValueError("two of the rated items are the same item: expected each item once")
         for item, rating in rated.items():
             if not self._lowest <= rating <= self._highest:
                 raise ValueError(f"{item} is rated {rating:g}: expected {self._lowest:g} to {self._highest:g}")
         seen, stars = torch.tensor(items), torch.tensor([float(rating) for rating in rated.values()])
-        with _asking("recommendations for a new user"):
-            user = NewUser(self.scores)
-        u_fact, u_reg = fold_in(user, seen, stars, *self.loss)
+        with _needed_for("recommendations for a new user"):
+            user = NewUser(self.scorer)
+        u_fact, u_reg = fold_in(user, seen, stars, self.factorization_weight, self.regression_weight, self.temperature)
         with torch.no_grad():
             p = user.predictions(u_fact)
             p[seen] = -torch.inf
@@ -201,19 +213,19 @@ class Recommender:
         return frame
 
     def quartiles(self, n: int = 10) -> pd.DataFrame:
-        """The test metrics by activity of the users and by popularity of the items, see ``serving.quartiles``.
+        """Compute the test metrics by activity of the users and by popularity of the items, see ``serving.quartiles``.
 
         Raises:
-            ValueError: n is below 1, or this was not loaded from a run, whose test side is known.
+            ValueError: n is below 1, or this was not loaded from a run and so has no test set.
         """
         _check_positive(n)
-        if self._sides is None:
-            raise ValueError("which ratings were tested on is known of a run only: make this by Recommender.load")
-        train, test, clamp = self._sides
-        return quartiles(Clamped(self.scores, train.ratings) if clamp else self.scores, train, test, n)
+        if self._split is None:
+            raise ValueError("there is no test set: expected a run, make this by Recommender.load")
+        train, test = self._split.train, self._split.test
+        return quartiles(Clamped(self.scorer, train.ratings) if self._clamp else self.scorer, train, test, n)
 
     def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
-        """What a user rated highest: item, title (where the ratings have titles) and rating; n rows at most."""
+        """Return the n items that a user rated highest: item, title (if the ratings have titles) and rating."""
         (row,) = self._users([user]).tolist()
         places = (self.ratings.user_ids == row).nonzero().squeeze(1)
         best = places[torch.sort(self.ratings.ratings[places], descending=True, stable=True).indices][:n]
@@ -222,23 +234,15 @@ class Recommender:
         return frame
 
     def item(self, wanted: Id) -> int:
-        """The row of an item, given by its title, else by its id in the ratings, else by a part of its title.
+        """Return the row of an item, given by its title, else by its ID, else by a part of its title.
 
         Raises:
-            ValueError: there is no such item, or the title is that of several.
+            ValueError: there is no such item, or several items have the title.
         """
-        ids = self.ratings.source_item_ids
-        if not isinstance(wanted, str) or not self.ratings.titles:
-            return row_of(ids, wanted, "item")
-        if (found := self._titles.exact(wanted)) is not None:
-            return found
-        try:
-            return row_of(ids, wanted, "item")
-        except ValueError:
-            return self._titles.find(wanted)
+        return self._items.row(wanted)
 
     def user(self, wanted: Id) -> int:
-        """The row of a user.
+        """Return the row of a user, given by ID.
 
         Raises:
             ValueError: there is no such user.
@@ -257,14 +261,14 @@ class Recommender:
         rows, places = (best.values > -torch.inf).nonzero(as_tuple=True)
         recommended = best.indices[rows, places]
         frame = self._described(recommended)
-        frame.insert(0, "user", named(self.ratings.source_user_ids, users[rows]))
+        frame.insert(0, "user", ids_of(self.ratings.source_user_ids, users[rows]))
         frame.insert(1, "rank", places.numpy() + 1)
         frame["p"] = best.values[rows, places].numpy()
-        frame["stars"] = self._stars(self.scores.predict_ratings(users[rows], recommended))
+        frame["stars"] = self._stars(self.scorer.predict_ratings(users[rows], recommended))
         return frame
 
     def _described(self, items: Tensor) -> pd.DataFrame:
-        frame = pd.DataFrame({"item": named(self.ratings.source_item_ids, items)})
+        frame = pd.DataFrame({"item": ids_of(self.ratings.source_item_ids, items)})
         if self.ratings.titles:
             frame["title"] = [self.ratings.titles[item] for item in items.tolist()]
         return frame
@@ -274,8 +278,8 @@ class Recommender:
 
 
 @contextlib.contextmanager
-def _asking(answer: str) -> Iterator[None]:
-    """Turn a missing table into a ValueError that names the answer that needs it."""
+def _needed_for(answer: str) -> Iterator[None]:
+    """Turn a LookupError for a table into a ValueError that names the answer that needs the table."""
     try:
         yield
     except LookupError as error:
@@ -284,4 +288,4 @@ def _asking(answer: str) -> Iterator[None]:
 
 def _check_positive(n: int) -> None:
     if n < 1:
-        raise ValueError(f"{n} items are asked for: expected at least 1")
+        raise ValueError(f"the number of items is {n}: expected at least 1")

@@ -90,7 +90,7 @@ def run(flags: str, seed: int, epochs: int | None, data_dir: Path) -> Scores:
         return Scores(float("nan"), float("nan"), float("nan"))
     seconds = time.perf_counter() - started
     with trainer.as_evaluated():
-        evaluation = Evaluation(trainer.recommender, trainer.train, test, "all", clamp=options.clamp)
+        evaluation = Evaluation(trainer.recommender, trainer.train, test, users="all", clamp=options.clamp)
         return Scores(evaluation.mrr(), evaluation.mse(), seconds)
 
 

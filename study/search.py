@@ -144,7 +144,7 @@ def judge(flags: dict[str, float], seed: int, data_dir: Path, epochs: int | None
         for _ in range(options.epochs):  # on one thread: as many draws as there are cores train at a time
             trainer.run_epoch()
         with trainer.as_evaluated():
-            evaluation = Evaluation(trainer.recommender, train, validation, "all", clamp=options.clamp)
+            evaluation = Evaluation(trainer.recommender, train, validation, users="all", clamp=options.clamp)
             mrr, mse = evaluation.mrr(), evaluation.mse()
     return {"epochs": options.epochs, "mrr": mrr, "mse": mse, "seconds": time.perf_counter() - started}
 

@@ -1,6 +1,7 @@
 """metrics.py against plain float64 loops over users and items."""
 
 import math
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from models import MultiTaskNet
 
 
 class Table:
-    """A model whose scores are given: one row a user for ranking, and the same numbers as ratings."""
+    """A scorer with given scores: one row a user for ranking, and the same numbers as ratings."""
 
     def __init__(self, scores: torch.Tensor) -> None:
         self.scores = scores
@@ -29,44 +30,42 @@ def interactions(pairs: list[tuple[int, int]], num_users: int, num_items: int) -
     return Interactions(users, items, torch.ones(len(pairs)), num_users, num_items)
 
 
-def plain_mrr(scores: torch.Tensor, test: Interactions, train: Interactions | None) -> float:
-    """Rank by counting, pair by pair, over Python floats."""
-    of_users: list[float] = []
-    for user in range(test.num_users):
-        row = [float(x) for x in scores[user].double()]
-        if train is not None:
-            for seen, item in zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True):
-                if seen == user:
-                    row[item] = float("-inf")
-        reciprocal: list[float] = []
-        for tested, item in zip(test.user_ids.tolist(), test.item_ids.tolist(), strict=True):
-            if tested == user:
-                above = sum(x > row[item] for x in row)
-                tied = sum(x == row[item] for x in row)
-                reciprocal.append(1 / (above + (tied + 1) / 2))
-        if reciprocal:
-            of_users.append(sum(reciprocal) / len(reciprocal))
-    return sum(of_users) / len(of_users)
+def items_of(user: int, log: Interactions | None) -> list[int]:
+    return [] if log is None else log.item_ids[log.user_ids == user].tolist()
 
 
-def plain_ranking(scores: torch.Tensor, test: Interactions, train: Interactions | None, k: int) -> list[float]:
-    """Recall, NDCG and hit rate of each user with test items, and coverage, by the definitions, over Python floats."""
+def plain_ranks(scores: torch.Tensor, user: int, train: Interactions | None) -> list[float]:
+    """Rank all items for a user by counting, over Python floats, the training items last."""
+    row = [float(x) for x in scores[user].double()]
+    for item in items_of(user, train):
+        row[item] = float("-inf")
+    return [sum(x > own for x in row) + (sum(x == own for x in row) + 1) / 2 for own in row]
+
+
+def plain_mrr(scores: torch.Tensor, test: Interactions, train: Interactions | None, users: Iterable[int]) -> float:
+    """Average 1 / rank over the test items of each user, then over those users who have some."""
+    means: list[float] = []
+    for user in users:
+        ranks = plain_ranks(scores, user, train)
+        if items := items_of(user, test):
+            means.append(sum(1 / ranks[item] for item in items) / len(items))
+    return sum(means) / len(means)
+
+
+def plain_ranking(
+    scores: torch.Tensor, test: Interactions, train: Interactions | None, k: int, users: Iterable[int]
+) -> list[float]:
+    """Compute recall, NDCG and hit rate of each user with test items, and coverage, by the definitions."""
     recalls: list[float] = []
     ndcgs: list[float] = []
     hit_rates: list[float] = []
     shown: set[int] = set()
-    for user in range(test.num_users):
-        items = [
-            item for tested, item in zip(test.user_ids.tolist(), test.item_ids.tolist(), strict=True) if tested == user
-        ]
+    for user in users:
+        items = items_of(user, test)
         if not items:
             continue
-        row = [float(x) for x in scores[user].double()]
-        seen = [] if train is None else train.item_ids[train.user_ids == user].tolist()
-        for item in seen:
-            row[item] = float("-inf")
-        ranks = [sum(x > own for x in row) + (sum(x == own for x in row) + 1) / 2 for own in row]
-        shown |= {item for item, rank in enumerate(ranks) if rank <= k and item not in seen}
+        ranks = plain_ranks(scores, user, train)
+        shown |= {item for item, rank in enumerate(ranks) if rank <= k} - set(items_of(user, train))
         hits = [ranks[item] for item in items if ranks[item] <= k]
         ideal = sum(1 / math.log2(1 + place) for place in range(1, min(k, len(items)) + 1))
         recalls.append(len(hits) / len(items))
@@ -88,13 +87,13 @@ def test_ranking_scores_by_hand() -> None:
     assert got == pytest.approx((1 / 4, 1 / (1 + 1 / math.log2(3)) / 2, 1 / 2, 3 / 5))
 
 
-def test_of_equal_items_all_are_shown_or_none() -> None:
+def test_all_or_none_of_equal_items_are_shown() -> None:
     test = interactions([(0, 0)], 1, 5)
     assert metrics.ranking_scores(Table(torch.zeros(1, 5)), test, k=2) == (0, 0, 0, 0)
     assert list(metrics.ranking_scores(Table(torch.zeros(1, 5)), test, k=3)) == pytest.approx([1, 1 / 2, 1, 1])
 
 
-def test_ranking_scores_of_what_is_not_a_number_and_of_no_items() -> None:
+def test_ranking_scores_are_nan_for_ranked_users_alone_and_check_their_arguments() -> None:
     scores = torch.zeros(2, 3)
     scores[1, 2] = torch.nan
     assert all(math.isnan(x) for x in metrics.ranking_scores(Table(scores), interactions([(1, 0)], 2, 3)))
@@ -108,7 +107,10 @@ def test_ranking_scores_of_what_is_not_a_number_and_of_no_items() -> None:
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("block", [1, 50, metrics.BLOCK_SCORES])
 def test_the_ranking_metrics_equal_the_plain_loops(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any shape, ties of any size, repeated pairs, users without test items, test items seen in training."""
+    """Any shape, ties of any size, repeated pairs, users without test items, test items seen in training.
+
+    Of all users, and of some in any order.
+    """
     monkeypatch.setattr(metrics, "BLOCK_SCORES", block)
     monkeypatch.setattr(metrics, "BLOCK_ROWS", 1)
     generator = torch.Generator().manual_seed(seed)
@@ -119,16 +121,34 @@ def test_the_ranking_metrics_equal_the_plain_loops(seed: int, block: int, monkey
     num_users, num_items = int(draw(9, 1)) + 1, int(draw(12, 1)) + 1
     levels = int(draw(6, 1)) + 1  # 1: every score is the same
     scores = draw(levels, num_users, num_items).float() - 2
-    sides = []
-    for size in (int(draw(15, 1)) + 1, int(draw(30, 1))):
-        users, items = draw(num_users, size), draw(num_items, size)
-        sides.append(Interactions(users, items, torch.ones(size), num_users, num_items))
-    test, train = sides
-    for side in (train, None):
-        assert metrics.mrr_score(Table(scores), test, side) == pytest.approx(plain_mrr(scores, test, side), rel=1e-5)
-        for k in (1, 2, 5, 20):
-            got = metrics.ranking_scores(Table(scores), test, side, k)
-            assert list(got) == pytest.approx(plain_ranking(scores, test, side, k), rel=1e-6)
+    test, known = (
+        Interactions(draw(num_users, size), draw(num_items, size), torch.ones(size), num_users, num_items)
+        for size in (int(draw(15, 1)) + 1, int(draw(30, 1)))
+    )
+    order = torch.randperm(num_users, generator=generator)
+    some = torch.cat([test.user_ids[:1], order[order != test.user_ids[0]][: int(draw(num_users, 1))]])
+    for train in (known, None):
+        for users in (None, some):
+            ids = range(num_users) if users is None else users.tolist()
+            found = metrics.mrr_score(Table(scores), test, train, users)
+            assert found == pytest.approx(plain_mrr(scores, test, train, ids), rel=1e-5)
+            for k in (1, 2, 5, 20):
+                each = metrics.ranking_scores(Table(scores), test, train, k, users)
+                assert list(each) == pytest.approx(plain_ranking(scores, test, train, k, ids), rel=1e-6)
+
+
+def test_a_user_who_is_not_ranked_has_no_influence() -> None:
+    """Not even by scores that are not numbers; and at least one user needs a test item."""
+    scores = torch.tensor([[1.0, 2.0, 3.0], [torch.nan, 0.0, 0.0], [3.0, 2.0, 1.0]])
+    test = interactions([(0, 2), (1, 1)], 3, 3)
+    assert metrics.mrr_score(Table(scores), test, users=torch.tensor([2, 0])) == 1
+    shown = metrics.ranking_scores(Table(scores), test, k=1, users=torch.tensor([2, 0]))
+    assert list(shown) == pytest.approx([1, 1, 1, 1 / 3])
+    for users in (torch.tensor([2]), torch.tensor([], dtype=torch.int64)):
+        with pytest.raises(ValueError, match="no test ratings"):
+            metrics.mrr_score(Table(scores), test, users=users)
+        with pytest.raises(ValueError, match="no test ratings"):
+            metrics.ranking_scores(Table(scores), test, users=users)
 
 
 def test_mrr_by_hand() -> None:
@@ -154,7 +174,9 @@ def test_metrics_of_a_network(sharing: bool, split: tuple[Interactions, Interact
     users, items = torch.meshgrid(torch.arange(train.num_users), torch.arange(train.num_items), indexing="ij")
     with torch.no_grad():
         predictions, ratings = (x.reshape(users.shape) for x in net(users.reshape(-1), items.reshape(-1)))
-    assert metrics.mrr_score(net, test, train) == pytest.approx(plain_mrr(predictions, test, train), rel=1e-5)
+    assert metrics.mrr_score(net, test, train) == pytest.approx(
+        plain_mrr(predictions, test, train, range(train.num_users)), rel=1e-5
+    )
     triples = zip(test.user_ids.tolist(), test.item_ids.tolist(), test.ratings.tolist(), strict=True)
     errors = [(float(ratings[user, item]) - rating) ** 2 for user, item, rating in triples]
     assert metrics.mse_score(net, test) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
@@ -177,13 +199,15 @@ def test_scores_that_are_not_numbers_give_no_number() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_networks_of_other_types(dtype: torch.dtype, split: tuple[Interactions, Interactions]) -> None:
+def test_networks_of_other_dtypes(dtype: torch.dtype, split: tuple[Interactions, Interactions]) -> None:
     train, test = split
     torch.manual_seed(3)
     net = MultiTaskNet(train.num_users, train.num_items).to(dtype)
     with torch.no_grad():
         scores = metrics.ByForward(net, train.num_items).predict_all_items(torch.arange(train.num_users))
-    assert metrics.mrr_score(net, test, train) == pytest.approx(plain_mrr(scores, test, train), rel=1e-5)
+    assert metrics.mrr_score(net, test, train) == pytest.approx(
+        plain_mrr(scores, test, train, range(train.num_users)), rel=1e-5
+    )
     assert metrics.mse_score(net, test) > 0
 
 
@@ -192,13 +216,13 @@ def test_only_users_with_test_items_count_even_where_others_have_no_numbers() ->
     assert metrics.mrr_score(Table(scores), interactions([(0, 0)], 2, 2)) == 0.5
 
 
-def test_sides_of_different_sizes_are_refused() -> None:
+def test_sets_of_different_sizes_are_refused() -> None:
     test, train = interactions([(0, 0)], 2, 2), interactions([(0, 0)], 1, 2)
-    with pytest.raises(ValueError, match="the test side has 2 users and 2 items, but the training side has 1 and 2"):
+    with pytest.raises(ValueError, match="the test set has 2 users and 2 items, but the training set has 1 and 2"):
         metrics.mrr_score(Table(torch.zeros(2, 2)), test, train)
 
 
-def test_an_empty_test_side_is_refused(split: tuple[Interactions, Interactions]) -> None:
+def test_an_empty_test_set_is_refused(split: tuple[Interactions, Interactions]) -> None:
     train, test = split
     empty = test.select(torch.arange(0))
     net = MultiTaskNet(train.num_users, train.num_items)
@@ -209,7 +233,7 @@ def test_an_empty_test_side_is_refused(split: tuple[Interactions, Interactions])
 
 
 def test_mrr_memory_is_bounded_by_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither many users nor a user with many test items make any tensor larger than a block, or a user's own row."""
+    """Neither many users nor a user with many test items makes a tensor larger than a block, or than one row."""
     monkeypatch.setattr(metrics, "BLOCK_SCORES", 9000)
     monkeypatch.setattr(metrics, "BLOCK_ROWS", 1)
     wide = synthetic(num_users=500, num_items=3000, num_interactions=4000, seed=0)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,8 @@ from conftest import Refused
 import recommend
 
 ROOT = Path(__file__).parent.parent
+OWN = ["--logdir", "run/own", "--data_dir", "cache", "--ratings"]
+Answer = Callable[..., list[str]]
 
 
 def run(script: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -23,7 +26,7 @@ def run(script: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """A folder with two runs: of MovieLens 100K, and of somebody's own ratings."""
+    """A folder with two runs: on MovieLens 100K, and on ratings of a user's own."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "data").symlink_to(data_dir)
     lines = [f"u{n % 20},film {n % 37},{n % 5 + 1}" for n in range(400)]
@@ -34,68 +37,66 @@ def home(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     return folder
 
 
-def test_users_beside_what_they_rated(home: Path) -> None:
+@pytest.fixture
+def answer(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answer:
+    """The lines that the command prints, run within this process."""
+
+    def ask(*arguments: object) -> list[str]:
+        monkeypatch.chdir(home)
+        status = recommend.main([str(each) for each in arguments])
+        output, errors = capsys.readouterr()
+        assert status == 0, errors
+        return output.splitlines()
+
+    return ask
+
+
+def test_users_beside_the_items_that_they_rated_highest(home: Path) -> None:
     done = run("recommend.py", "--logdir", "run/a", "--user", 42, 7, "--top", 3, cwd=home)
     assert (done.returncode, done.stderr) == (0, "run/a after epoch 1\n")
     assert [line for line in done.stdout.splitlines() if line.startswith("user")] == ["user 42", "user 7"]
     assert done.stdout.count("rated highest") == 2
 
 
-@pytest.mark.long
-def test_everybody_in_a_table_that_agrees_with_one_user(home: Path) -> None:
-    everybody = run("recommend.py", "--logdir", "run/a", "--all", "--out", "all.csv", cwd=home)
-    assert everybody.stdout == "9,430 rows in all.csv\n", everybody.stderr
+def test_a_table_of_all_users_agrees_with_that_of_one(home: Path, answer: Answer) -> None:
+    assert answer("--logdir", "run/a", "--all", "--out", "all.csv") == ["9,430 rows in all.csv"]
     table = pd.read_csv(home / "all.csv")
     assert table["user"].nunique() == 943
-    run("recommend.py", "--logdir", "run/a", "--user", 42, "--out", "one.csv", cwd=home)
+    answer("--logdir", "run/a", "--user", 42, "--out", "one.csv")
     one = pd.read_csv(home / "one.csv")
     both = table[table["user"] == 42].reset_index(drop=True)
     assert one.drop(columns=["p", "stars"]).equals(both.drop(columns=["p", "stars"]))
     assert one["p"].tolist() == pytest.approx(both["p"].tolist(), rel=1e-4)
     pytest.importorskip("pyarrow")
-    assert run("recommend.py", "--logdir", "run/a", "--user", 42, "--out", "one.parquet", cwd=home).returncode == 0
+    answer("--logdir", "run/a", "--user", 42, "--out", "one.parquet")
     assert pd.read_parquet(home / "one.parquet")["item"].tolist() == one["item"].tolist()
 
 
-@pytest.mark.long
-def test_a_user_named_twice_or_otherwise_comes_once(home: Path) -> None:
-    done = run("recommend.py", "--logdir", "run/a", "--user", 42, "042", "--top", 2, cwd=home)
-    assert done.stdout.count("rated highest") == 1
-    run("recommend.py", "--logdir", "run/a", "--user", 42, "042", "--top", 2, "--out", "twice.csv", cwd=home)
+def test_a_user_given_twice_is_recommended_to_once(home: Path, answer: Answer) -> None:
+    lines = answer("--logdir", "run/a", "--user", 42, "042", "--top", 2)
+    assert sum("rated highest" in line for line in lines) == 1
+    answer("--logdir", "run/a", "--user", 42, "042", "--top", 2, "--out", "twice.csv")
     assert len(pd.read_csv(home / "twice.csv")) == 2
-    assert run("recommend.py", "--logdir", "run/a", "--similar", 50, "--top", 2, cwd=home).returncode == 0
 
 
-@pytest.mark.long
-def test_similar_and_new(home: Path) -> None:
-    done = run("recommend.py", "--logdir", "run/a", "--similar", "toy story", "--top", 4, cwd=home)
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 5), done.stderr
-    done = run("recommend.py", "--logdir", "run/a", "--rated", "Toy Story=5", "Heat=2", "--top", 4, cwd=home)
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 5), done.stderr
-    assert "Toy Story" not in done.stdout
+def test_similar_items_new_users_and_quartiles(answer: Answer) -> None:
+    assert len(answer("--logdir", "run/a", "--similar", 50, "--top", 2)) == 3
+    assert len(answer("--logdir", "run/a", "--similar", "toy story", "--top", 4)) == 5
+    recommended = answer("--logdir", "run/a", "--rated", "Toy Story=5", "Heat=2", "--top", 4)
+    assert len(recommended) == 5
+    assert not any("Toy Story" in line for line in recommended)
+    assert len(answer("--logdir", "run/a", "--quartiles")) == 9
 
 
-@pytest.mark.long
-def test_for_whom_it_works(home: Path) -> None:
-    done = run("recommend.py", "--logdir", "run/a", "--quartiles", cwd=home)
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 9), done.stderr
-
-
-@pytest.mark.long
-def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
-    own = ["--logdir", "run/own", "--data_dir", "cache", "--ratings", "mine.csv"]
-    done = run("recommend.py", *own, "--user", "u3", "--top", 2, cwd=home)
-    assert done.returncode == 0, done.stderr
-    rated = done.stdout.split("rated highest")[1]
-    assert "film" in rated
-    assert run("recommend.py", *own, "--rated", "film 3=5", cwd=home).returncode == 0
+def test_ratings_of_ones_own_with_strings_as_ids(home: Path, answer: Answer, refused: Refused) -> None:
+    lines = answer(*OWN, "mine.csv", "--user", "u3", "--top", 2)
+    assert "film" in "".join(lines).split("rated highest")[1]
+    assert answer(*OWN, "mine.csv", "--rated", "film 3=5")
     changed = (home / "mine.csv").read_text().replace("u3,film 3,4", "u3,film 3,1")
-    (home / "other.csv").write_text(changed)
     assert changed != (home / "mine.csv").read_text()
-    own[-1] = "other.csv"
-    done = run("recommend.py", *own, "--user", "u3", cwd=home)
-    assert done.returncode == 2
-    assert "was trained on other ratings" in done.stderr.splitlines()[-1]
+    (home / "other.csv").write_text(changed)
+    errors = refused("recommend.py", recommend.main, [*OWN, "other.csv", "--user", "u3"])
+    assert "was trained on other ratings" in errors.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -119,10 +120,9 @@ def test_ratings_of_ones_own_with_text_ids(home: Path) -> None:
         ("--logdir run/a", "one of the arguments --user --all --similar --rated --quartiles is required"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_an_error_is_one_line(
     flags: str, says: str, home: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within this process; that of a file of other ratings is one of its own."""
     monkeypatch.chdir(home)
     errors = refused("recommend.py", recommend.main, flags.split())
     lines = [line for line in errors.splitlines() if " after epoch " not in line]

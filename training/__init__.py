@@ -14,7 +14,6 @@
     settings.py      the weights of the losses, the batch size, the learning rate
     rehearsal.py     each fast way compared with the plain one, before a run
     comparing.py     the first difference between two ways of taking a step
-    scoring.py       all items ranked by one matrix product
     adam.py          Adam's state, and the one vector of parameters that it trains
     fused.py         the plain step, three times faster, its gradients written out
     rowwise.py       row-wise Adam, whose step costs the same however many users there are
@@ -23,7 +22,7 @@
     parallel.py      the processes of a run, most often one: what they share out, exchange and agree on
     torchrun.py      several of them: how they meet, and what becomes of them when one fails
     shared_steps.py  the steps that several processes take together
-    evaluation.py    which users are ranked, and after which epochs
+    evaluation.py    how all items are scored, which users are ranked, and after which epochs
     devices.py       the device, the number of threads, and what makes runs repeat
     seeds.py         one seed for everything that is random
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from training import parts, scoring
+from training import parts
 from training.adam import flatten, start_adam
+from training.evaluation import fastest
 from training.parallel import ALONE, Group
 from training.rehearsal import Rehearsal, Way
 from training.sampling import Sampler
@@ -85,7 +86,7 @@ class Trainer:
 
         rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
         way, other = self._way(eager, rehearsal)
-        self.recommender, notice = scoring.fastest(model, train.num_items, rehearsal)
+        self.recommender, notice = fastest(model, train.num_items, rehearsal)
         if group.size > 1:  # somebody's constructor may draw other numbers in each
             parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
         self.adam = start_adam(flatten(model), settings.learning_rate)

@@ -1,23 +1,24 @@
-"""Which users are ranked, after which epochs, and what a run keeps of the epochs between two evaluations."""
+"""The users that are ranked, the epochs that are evaluated, and the record of the epochs between two evaluations."""
 
 import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
 
-import kill
 import pytest
 import torch
+from runs import curves, fit_in
+from torch import Tensor
 
-import train
 from data import Interactions
 from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
-from tracking import saving
-from tracking.checkpoint import Checkpoint, load
-from tracking.folder import RunFolder
+from tracking import record
+from tracking.checkpoint import METRICS, Checkpoint, load_checkpoint
 from tracking.history import EpochMetrics, closing_table
+from train import Trainer
 from training import evaluation
-from training.evaluation import Evaluation, check_eval_users
+from training.evaluation import Evaluation
 from training.parallel import Group
 from training.settings import Settings
 
@@ -33,77 +34,110 @@ def net(split: Split) -> MultiTaskNet:
     return net
 
 
+def fit(split: Split, folder: Path, settings: Settings) -> list[EpochMetrics]:
+    data, test = split
+    torch.manual_seed(0)
+    return fit_in(folder, Trainer(MultiTaskNet(data.num_users, data.num_items), data, settings), test)
+
+
 def test_a_sample_is_ranked_exactly(net: MultiTaskNet, split: Split) -> None:
     """The mean over a sample's users is that of each user alone, over all items, the training items last."""
     data, test = split
-    sample = Evaluation(net, data, test, 7, seed=3)
+    sample = Evaluation(net, data, test, users=7, seed=3)
     assert (sample.ranked, sample.tested) == (7, len(test.user_ids.unique()))
     assert sample.users is not None
-    alone = [mrr_score(net, test.select(test.user_ids == user), data) for user in sample.users]
-    assert len(set(alone)) == 7
-    assert sample.mrr() == pytest.approx(sum(alone) / 7, rel=1e-5)
+    alone = [test.select(test.user_ids == user) for user in sample.users]
+    scores = [mrr_score(net, own, data) for own in alone]
+    assert len(set(scores)) == 7
+    assert sample.mrr() == pytest.approx(sum(scores) / 7, rel=1e-5)
     assert sample.mse() == mse_score(net, test)
+    recalls = [ranking_scores(net, own, data).recall for own in alone]
+    assert sample.ranking().recall == pytest.approx(sum(recalls) / 7)
+    own = test.select(torch.isin(test.user_ids, sample.users).nonzero().squeeze(1))
+    assert sample.ranking() == pytest.approx(ranking_scores(net, own, data))
 
 
-def test_the_sample_is_of_the_seed_and_all_is_all(net: MultiTaskNet, split: Split) -> None:
+def test_the_seed_determines_the_sample_and_all_users_are_no_sample(net: MultiTaskNet, split: Split) -> None:
     data, test = split
-    samples = [Evaluation(net, data, test, 7, seed=seed).users for seed in (3, 3, 4)]
-    assert samples[0] is not None
+    samples = [Evaluation(net, data, test, users=7, seed=seed).users for seed in (3, 3, 4)]
+    assert [None if sample is None else len(sample) for sample in samples] == [7, 7, 7]
     assert torch.equal(samples[0], samples[1])  # type: ignore[arg-type]
     assert not torch.equal(samples[0], samples[2])  # type: ignore[arg-type]
     for users in ("all", 10**6, "auto"):
-        assert Evaluation(net, data, test, users).mrr() == mrr_score(net, test, data)
+        whole = Evaluation(net, data, test, users=users)
+        assert whole.mrr() == mrr_score(net, test, data)
+        assert whole.ranking() == ranking_scores(net, test, data)
 
 
-def test_auto_ranks_all_users_while_that_takes_less_than_a_fifth(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By sizes alone, and not by a clock."""
+def test_auto_ranks_all_users_unless_that_takes_more_than_a_fifth(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimate depends on sizes alone."""
     monkeypatch.setattr(evaluation, "FEWEST_USERS", 1)
     data, test = split
     net = MultiTaskNet(data.num_users, data.num_items)
     work = len(data) * (3 * (96 * 64 + 64) + 256 * 32)
-    a_user = data.num_items * (32 + evaluation.COMPARISON * len(test) / len(test.user_ids.unique()))
-    monkeypatch.setattr(evaluation, "SHARE", 20.5 * a_user / work)
+    user = data.num_items * (32 + evaluation.COMPARISON * len(test) / len(test.user_ids.unique()))
+    monkeypatch.setattr(evaluation, "SHARE", 20.5 * user / work)
     sample = Evaluation(net, data, test)
     assert sample.ranked == 20
     assert sample.notice == f"ranking a sample of 20 of {sample.tested} test users (--eval_users)"
-    assert Evaluation(net, data, test, "all").notice == ""
+    assert Evaluation(net, data, test, users="all").notice == ""
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "some", ""])
-def test_other_numbers_of_users_are_refused(text: str) -> None:
+class Recording(Group):
+    """One of several processes, which notes its sums instead of adding those of the others."""
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        self.sums = tensor
+        return torch.ones_like(tensor)
+
+
+@pytest.mark.parametrize("users", [5, "all"])
+@pytest.mark.parametrize("size", [2, 7])
+@pytest.mark.parametrize("metric", [Evaluation.mrr, Evaluation.mse])
+def test_processes_share_the_work_of_one(
+    metric: Callable[[Evaluation], float], size: int, users: str | int, net: MultiTaskNet, split: Split
+) -> None:
+    """With seven processes and five users, two processes rank nobody."""
+    data, test = split
+    sums = torch.zeros(2, dtype=torch.float64)
+    for rank in range(size):
+        group = Recording(rank, size)
+        metric(Evaluation(net, data, test, users=users, seed=3, group=group))
+        sums += group.sums
+    whole = Evaluation(net, data, test, users=users, seed=3)
+    assert sums[0] / sums[1] == pytest.approx(metric(whole), rel=1e-5)
+    assert sums[1] == (whole.ranked if metric is Evaluation.mrr else len(test))
+    assert Evaluation(net, data, test, users=users, seed=3, group=Group(1, size)).ranking() == whole.ranking()
+
+
+@pytest.mark.parametrize("users", [0, -1, "1.5", "some", ""])
+def test_other_numbers_of_users_are_refused(users: str | int) -> None:
     with pytest.raises(ValueError, match=r"eval_users is .*: expected a positive whole number, all or auto"):
-        check_eval_users(text)
+        Settings(eval_users=users)
 
 
 def test_epochs_without_an_evaluation_are_empty_cells(split: Split, tmp_path: Path) -> None:
-    """Every third epoch and the last; resumed to the bit, and TensorBoard gets what there is."""
-    data, test = split
-
-    def fit(epochs: int, logdir: Path) -> list[EpochMetrics]:
-        torch.manual_seed(0)
-        trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(), 7)
-        with RunFolder(logdir) as folder:
-            scores = Evaluation(trainer.model, data, test, every=3)
-            return train.fit(trainer, test, epochs, folder, None, load(logdir), scores)
-
-    history = fit(8, tmp_path / "whole")
+    """Every third epoch and the last are evaluated; the resumed run is bit-identical."""
+    history = fit(split, tmp_path / "whole", Settings(epochs=8, eval_every=3))
     evaluated = [epoch for epoch, metrics in enumerate(history) if not math.isnan(metrics.test_mse)]
     assert evaluated == [2, 5, 7]
     assert [epoch for epoch, metrics in enumerate(history) if not math.isnan(metrics.test_mrr)] == evaluated
-    with (tmp_path / "whole" / "metrics.csv").open() as file:
+    with (tmp_path / "whole" / METRICS).open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows if row["test_mrr"] and row["test_mse"]] == ["2", "5", "7"]
     assert all(row["training_mse"] for row in rows)
-    assert [step for step, _ in kill.curves(tmp_path / "whole")["eval/MSE"]] == evaluated
-    assert len(kill.curves(tmp_path / "whole")["training/MSE"]) == 8
+    assert [step for step, _ in curves(tmp_path / "whole")["eval/MSE"]] == evaluated
+    assert len(curves(tmp_path / "whole")["training/MSE"]) == 8
     assert closing_table(history).count("–") == 0
-    fit(6, tmp_path / "part")  # the sixth is due anyway
-    fit(8, tmp_path / "part")
-    one, other = load(tmp_path / "whole"), load(tmp_path / "part")
+    fit(split, tmp_path / "part", Settings(epochs=6, eval_every=3))  # the sixth is evaluated in both runs
+    fit(split, tmp_path / "part", Settings(epochs=8, eval_every=3))
+    one, other = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "part")
     assert one is not None
     assert other is not None
     assert all(torch.equal(x, other.tensors[name]) for name, x in one.tensors.items())
-    assert (tmp_path / "whole" / "metrics.csv").read_bytes() == (tmp_path / "part" / "metrics.csv").read_bytes()
+    assert (tmp_path / "whole" / METRICS).read_bytes() == (tmp_path / "part" / METRICS).read_bytes()
 
 
 def test_the_closing_table_without_a_last_evaluation() -> None:
@@ -114,11 +148,10 @@ def test_the_closing_table_without_a_last_evaluation() -> None:
     ]  # fmt: skip
 
 
-def test_checkpoints_are_written_from_the_live_tensors_when_due_and_copied_otherwise(
-    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "copied"), [(0.0, []), (1e9, [2, 3, 4])])
+def test_a_checkpoint_is_copied_only_if_it_is_not_written_at_once(
+    seconds: float, copied: list[int], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where each epoch's checkpoint is due, no second copy is made; where none is, the last good epoch is kept."""
-    data, test = split
     copies: list[int] = []
     copy = Checkpoint.copy
 
@@ -127,23 +160,6 @@ def test_checkpoints_are_written_from_the_live_tensors_when_due_and_copied_other
         return copy(self)
 
     monkeypatch.setattr(Checkpoint, "copy", counted)
-    for seconds, expected in ((0, []), (1e9, [2, 3, 4])):
-        copies.clear()
-        monkeypatch.setattr(saving, "CHECKPOINT_SECONDS", seconds)
-        trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(), 7)
-        with RunFolder(tmp_path / str(seconds)) as folder:
-            train.fit(trainer, test, 4, folder)
-        assert copies == expected
-
-
-def test_the_closing_ranking_is_that_of_the_users_ranked(split: Split) -> None:
-    data, test = split
-    net = MultiTaskNet(data.num_users, data.num_items)
-    assert Evaluation(net, data, test, "all").ranking() == ranking_scores(net, test, data)
-    sample = Evaluation(net, data, test, 5, seed=3)
-    assert sample.users is not None
-    own = test.select(torch.isin(test.user_ids, sample.users).nonzero().squeeze(1))
-    expected = ranking_scores(net, own, data)
-    assert sample.ranking() == pytest.approx(expected)
-    for rank in range(2):  # of several processes each ranks a part, but this is of all
-        assert Evaluation(net, data, test, 5, seed=3, group=Group(rank, 2)).ranking() == pytest.approx(expected)
+    monkeypatch.setattr(record, "CHECKPOINT_SECONDS", seconds)
+    fit(split, tmp_path, Settings(epochs=4))
+    assert copies == copied

@@ -16,12 +16,12 @@ from train import Trainer
 from training import comparing, steps
 from training.adam import AdamState
 from training.cuda_graph import GraphStep
+from training.evaluation import ByTables
 from training.fused import FusedStep
 from training.parallel import Group
 from training.recipe import Recipe
 from training.rehearsal import Rehearsal, Way
 from training.rowwise import EagerRowwiseStep, RowwiseStep
-from training.scoring import ByTables
 from training.settings import Settings
 from training.shared_steps import SharedEagerStep, SharedStep
 from training.step_factory import fastest, ways_of
