@@ -34,9 +34,8 @@ from tracking.record import Record, RunRecord
 from training import setup
 from training.evaluation import SHOWN
 from training.network import network_class, own_traceback
-from training.parallel import ALONE, Group, LostProcess
+from training.distributed import ALONE, Group, LostProcess, join, only_the_first_speaks
 from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
-from training.torchrun import join, only_the_first_speaks
 
 RUNNING = "running and resuming"
 

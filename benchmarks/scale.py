@@ -38,10 +38,9 @@ from cli.arguments import Parser
 from data import Interactions
 from models import MultiTaskNet
 from training.devices import flush_denormals
+from training.distributed import ALONE, Group, join
 from training.evaluation import Evaluation
-from training.parallel import ALONE, Group
 from training.settings import OPTIMIZERS, Settings
-from training.torchrun import join
 
 
 class Size(NamedTuple):

@@ -11,9 +11,8 @@ from datasets.releases import DEFAULT, RELEASES
 from datasets.source import DataSource
 from tracking.checkpoint import BEST, load_checkpoint
 from training import parts, setup
-from training.adam import flatten
 from training.settings import Settings
-from training.watched import Watched
+from training.rated_items import RatedItems
 
 
 class LoadedRun(NamedTuple):
@@ -77,7 +76,7 @@ def load_run(
     except ValueError as error:
         raise ValueError(f"the run in {logdir} was trained with another models.py: {error}") from None
     if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see ``Settings``
-        flatten(model).data.copy_(found.tensors["average"])
+        parts.flatten(model).data.copy_(found.tensors["average"])
     if settings.watched_items:
-        Watched(split.train).fold_into(model)
+        RatedItems(split.train).fold_into(model)
     return LoadedRun(model, interactions, split, settings, len(found.history))

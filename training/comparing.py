@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from training import parts
-from training.adam import AdamState, Parameters, slices
+from training.adam import Adam
 from training.steps import Step
 
 LEARNING_RATE = 1e-4
@@ -38,7 +38,9 @@ def by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
         parameter: name.removesuffix(".weight") if parameter in tables else name
         for name, parameter in model.named_parameters()
     }
-    return {name_of[each]: part for each, part in zip(parts.parameters(model), slices(model, vector), strict=True)}
+    return {
+        name_of[each]: part for each, part in zip(parts.parameters(model), parts.slices(model, vector), strict=True)
+    }
 
 
 def first_difference(expected: Outcome, got: Outcome) -> str | None:
@@ -80,8 +82,8 @@ def state_of(model: nn.Module, step: Step) -> dict[str, Any]:
 
 def _comparable(value: Any) -> Any:
     """Return a copy that tells by == whether a value has changed; of networks and parameters, the identity."""
-    if isinstance(value, AdamState | Parameters):  # compared as parameters
-        return None
+    if isinstance(value, Adam):  # its tensors are compared as parameters
+        return value.learning_rate, value.epsilon
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
         return tuple(value.shape), value.detach().float().cpu().numpy().tobytes()
     if isinstance(value, np.ndarray):

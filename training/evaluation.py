@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from data import Interactions
 from metrics import ByForward, RankingScores, Scorer, mrr_score, mse_score, ranking_scores
 from training import parts
-from training.parallel import ALONE, Group, mean
+from training.distributed import ALONE, Group, mean
 from training.rehearsal import Rehearsal
 
 SHOWN = 10  # items shown to a user, for recall, NDCG, hit rate and coverage

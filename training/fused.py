@@ -1,228 +1,182 @@
 """The step of ``steps.py``, three times faster: the same arithmetic with its gradients written out.
 
-On matrices this small a step's time goes into starting operations, not into arithmetic, so ``FusedStep`` starts fewer
-of them: no graph is recorded for autograd, all look-ups are one, all table gradients are one sum, and every result
-goes into memory that was set aside before.
+``FusedStep`` puts the gradients of ``fused_gradients.py`` together with an updater of ``adam.py``. On a GPU,
+``CudaGraph`` starts the operations of hundreds of its steps at once.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from training import parts
-from training.adam import AdamState, adam_update
-from training.steps import Triples, Weights
-
-# These exact overloads: choosing one by its arguments, in each step, takes longer than its arithmetic.
-_relu_backward = torch.ops.aten.threshold_backward.grad_input
-_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+from training.adam import Adam, DenseAdam, RowwiseAdam
+from training.distributed import ALONE, Group
+from training.fused_gradients import Batch, FusedGradients
+from training.rehearsal import Way
+from training.steps import EagerStep, Triples, Weights, joint_loss
 
 
-class _Linear(NamedTuple):
-    """A layer of the MLP and its gradients, as views of the network's parameters."""
+def ways(lazy: bool, device: torch.device, group: Group) -> list[Way]:
+    """List the fast ways of taking the homework's step, the fastest first.
 
-    weight: Tensor  # (out, in), or (in,) for the last layer
-    bias: Tensor  # (out,)
-    weight_gradient: Tensor
-    bias_gradient: Tensor
-    weight_transposed: Tensor
+    Args:
+        lazy: whether with row-wise Adam.
+        device: of the network.
+        group: the processes that train together.
+    """
+    name = "row-wise step" if lazy else "fused step"
+
+    def way(name: str, recorded: bool = False) -> Way:
+        def make(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> FusedStep:
+            gradients = FusedGradients(model, adam, weights)
+            updater = (RowwiseAdam if lazy else DenseAdam)(adam, gradients.table, gradients.bias, gradients.mlp)
+            return FusedStep(gradients, updater, group, recorded)
+
+        return Way(name, make)
+
+    if group.size == 1:
+        return [way("CUDA graph", recorded=True), way(name)] if device.type == "cuda" else [way(name)]
+    shared = way(f"{name} of several processes")
+    if lazy:
+        return [shared]
+
+    def make_eager(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> SharedEagerStep:
+        return SharedEagerStep(model, adam, weights, group)
+
+    return [shared, Way("step of several processes", make_eager)]
 
 
 class FusedStep:
-    """The same step with its gradients by hand.
+    """The step of ``steps.py`` with its gradients by hand.
 
-    The tables, laid end to end, are one table of rows. A batch of n triples looks up one (n, columns · d) block in
-    it, whose columns of width d are, for shared and for separate tables,
-
-        shared    u   q⁺  q⁺                   q⁻
-        separate  u   q⁺  q⁺    u   q⁺  q⁻           (first three: _reg tables, last three: _fact tables)
-
-    Multiplying the third column by the first makes the first three the MLP's input [u, q, u ∗ q], in place. The
-    gradient is a block of the same columns, and adding its rows to the table they came from is one operation.
+    Args:
+        gradients: of a batch.
+        updater: moves the parameters by them.
+        group: the processes that train together, each on its part of a batch.
+        recorded: whether to record steps as a CUDA graph.
     """
 
-    name = "fused step"
-
-    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
-        shared, tables = parts.has_shared_tables(model), parts.factorization_tables(model)
-        self.adam, self.weights, self.embedding_dim = adam, weights, tables.users.embedding_dim
-        self.flat, self.gradient = adam.everything[:2]
-        self.trained = [adam.everything]
-        users, items = (table.num_embeddings for table in tables)
-        shape = ((1 if shared else 2) * (users + items), self.embedding_dim)
-        self.table, self.table_gradient = (x[: shape[0] * shape[1]].view(shape) for x in (self.flat, self.gradient))
-        bias = parts.embedding(model, "B").weight
-        self.bias, self.bias_gradient = bias.data.squeeze(1), _gradient(bias).squeeze(1)
-        # What a step adds to and so must be zero before it: all but the MLP's gradients, which it overwrites.
-        self.added_gradient = self.gradient[: self.table.numel() + self.bias.numel()]
-
-        columns = {"users": 0, "items": users, "negatives": users}  # where their rows start in the first two tables
-        regression, interaction = ["users", "items", "items"], ["users", "items", "negatives"]
-        if shared:
-            self.columns, self.interaction_columns = [*regression, "negatives"], (0, 1, 3)
-            first_rows = [columns[name] for name in self.columns]
-        else:
-            self.columns, self.interaction_columns = [*regression, *interaction], (3, 4, 5)
-            first_rows = [columns[name] + (users + items) * (k > 2) for k, name in enumerate(self.columns)]
-        self.first_rows = torch.tensor(first_rows, device=self.flat.device)
-
-        *self.hidden, self.output = [
-            _Linear(x.weight.data, x.bias.data, _gradient(x.weight), _gradient(x.bias), x.weight.data.T)
-            for x in parts.linear_layers(model)
-        ]
-        self.output = self.output._replace(weight=self.output.weight[0], weight_gradient=self.output.weight_gradient[0])
-        self.workspaces: dict[tuple[int, int], Workspace] = {}
+    def __init__(
+        self,
+        gradients: FusedGradients,
+        updater: DenseAdam | RowwiseAdam,
+        group: Group = ALONE,
+        recorded: bool = False,
+    ) -> None:
+        self.gradients, self.updater, self.group = gradients, updater, group
+        adam = updater.adam
+        trained = [adam.flat, adam.first_moment, adam.second_moment, adam.steps_taken]
+        self.take = CudaGraph(self.steps, trained).replay if recorded else self.steps
 
     @torch.inference_mode()
     def run(self, triples: Triples, batch_size: int) -> Tensor:
-        rows = torch.stack([getattr(triples, column) for column in self.columns], dim=1).add_(self.first_rows)
-        biases = torch.stack([triples.items, triples.negatives], dim=1)
-        ratings = triples.ratings.split(batch_size)
+        sizes = [len(batch) for batch in triples.ratings.split(batch_size)]
         # Each batch's sums of σ(p⁺ − p⁻) and of (r̂ − r)², made into means once the epoch is over.
-        sums = triples.ratings.new_empty(2, len(ratings))
-        self._steps(
-            list(
-                zip(
-                    rows.view(-1).split(len(self.columns) * batch_size),
-                    biases.view(-1).split(2 * batch_size),
-                    ratings,
-                    *(row.unbind() for row in sums),
-                    strict=True,
-                )
-            )
-        )
-        self._add_up(sums)
-        means = sums / torch.tensor([len(batch) for batch in ratings], device=sums.device)
+        sums = triples.ratings.new_empty(2, len(sizes))
+        self.take(self.gradients.batches(triples, batch_size, sums))
+        self.group.add_up(sums)
+        means = sums / torch.tensor(sizes, device=sums.device)
         means[0] = 1.0 - means[0]
         return means.T
 
-    def _add_up(self, sums: Tensor) -> None:
-        """Add what other processes have of the batches."""
-
-    def _steps(self, batches: list[tuple[Tensor, ...]]) -> None:
+    def steps(self, batches: list[Batch]) -> None:
         for batch in batches:
-            self.step(*batch)
+            self.step(batch)
 
-    def step(self, rows: Tensor, biases: Tensor, ratings: Tensor, sigmoid_sum: Tensor, square_sum: Tensor) -> None:
-        """One step on a batch of n triples.
-
-        Args:
-            rows: (n · columns,) rows of the table.
-            biases: (n · 2,) of each triple its item and its negative item.
-            ratings: (n,).
-            sigmoid_sum, square_sum: (), where to put the sums over the batch of σ(p⁺ − p⁻) and of (r̂ − r)².
-        """
-        work = self.workspace(len(ratings), len(ratings))
-        self._gradients(work, rows, biases, ratings, sigmoid_sum, square_sum)
-        self._scatter(work, rows, biases)
-        adam_update(self.adam, self.trained)
-
-    def workspace(self, n: int, batch: int) -> "Workspace":
-        """The memory for n triples of a batch of so many, over which the losses are means."""
-        if (n, batch) not in self.workspaces:
-            self.workspaces[n, batch] = Workspace(self, n, batch)
-        return self.workspaces[n, batch]
-
-    def _gradients(
-        self, work: "Workspace", rows: Tensor, biases: Tensor, ratings: Tensor, sigmoid_sum: Tensor, square_sum: Tensor
-    ) -> None:
-        """Forwards and backwards: the gradients of each look-up of a row or a bias, and the MLP's."""
-        torch.index_select(self.table, 0, rows, out=work.embeddings)
-        torch.index_select(self.bias, 0, biases, out=work.biases)
-        self._regression(work, ratings, square_sum)
-        self._factorization(work, sigmoid_sum)
-
-    def _scatter(self, work: "Workspace", rows: Tensor, biases: Tensor) -> None:
-        """The gradient of all rows and biases from those of the ones looked up."""
-        self.added_gradient.zero_()
-        self.table_gradient.index_add_(0, rows, work.embedding_gradients)
-        self.bias_gradient.index_add_(0, biases, work.bias_gradients)
-
-    def _regression(self, work: "Workspace", ratings: Tensor, square_sum: Tensor) -> None:
-        """Equations 4 and 5: the MLP forwards, then backwards into its gradients and those of u and q."""
-        u, q, product = work.regression
-        product.mul_(u)
-        for layer, x, out in zip(self.hidden, work.inputs[:-1], work.inputs[1:], strict=True):
-            torch.addmm(layer.bias, x, layer.weight_transposed, out=out).relu_()
-        output = self.output
-        error = torch.addmv(output.bias, work.inputs[-1], output.weight, out=work.error).sub_(ratings)
-        torch.dot(error, error, out=square_sum)
-
-        error.mul_(work.error_slope)  # ∂L/∂r̂ = λ_R · 2 (r̂ − r) / n
-        torch.mv(work.transposed_inputs[-1], error, out=output.weight_gradient)
-        torch.sum(error, 0, keepdim=True, out=output.bias_gradient)
-        torch.mul(work.error_column, output.weight, out=work.input_gradients[-1])
-        for k in range(len(self.hidden) - 1, -1, -1):
-            layer, active, gradient = self.hidden[k], work.inputs[k + 1], work.input_gradients[k + 1]
-            _relu_backward(gradient, active, 0, grad_input=gradient)  # passes where the unit was active
-            torch.mm(work.transposed_gradients[k + 1], work.inputs[k], out=layer.weight_gradient)
-            torch.sum(gradient, 0, out=layer.bias_gradient)
-            torch.mm(gradient, layer.weight, out=work.input_gradients[k])
-
-        u_gradient, _, product_gradient = work.regression_gradients  # q's has what it needs in its own column
-        u_gradient.add_(torch.mul(product_gradient, q, out=work.scratch))
-        product_gradient.mul_(u)  # will be added to the same row of the table as q's
-
-    def _factorization(self, work: "Workspace", sigmoid_sum: Tensor) -> None:
-        """Equations 1 and 3: p⁺ − p⁻ = u · (q⁺ − q⁻) + b⁺ − b⁻, and the gradients of u, q⁺, q⁻ and b."""
-        u, positive, negative = work.interaction
-        u_gradient, positive_gradient, negative_gradient = work.interaction_gradients
-        difference = torch.sub(positive, negative, out=work.difference)
-        p = torch.sum(torch.mul(u, difference, out=work.scratch), 1, out=work.logits)
-        sigmoid = p.add_(work.positive_bias).sub_(work.negative_bias).sigmoid_()
-        torch.sum(sigmoid, 0, out=sigmoid_sum)
-
-        # ∂L/∂(p⁺ − p⁻) = −λ_F · σ (1 − σ) / n
-        _sigmoid_backward(work.logit_slope, sigmoid, grad_input=work.slope)
-        slope = work.slope_column
-        if work.shares_columns:  # with the regression, whose gradients are already there
-            u_gradient.add_(difference.mul_(slope))
-            positive_gradient.add_(torch.mul(u, slope, out=work.scratch))
-            torch.neg(work.scratch, out=negative_gradient)
+    def step(self, batch: Batch) -> None:
+        size, group = len(batch.ratings), self.group
+        if group.size == 1:
+            self.updater.update(self.gradients.of(batch, size))
         else:
-            torch.mul(difference, slope, out=u_gradient)
-            torch.mul(u, slope, out=positive_gradient)
-            torch.neg(positive_gradient, out=negative_gradient)
-        torch.mul(slope, work.signs, out=work.bias_gradient_pairs)
+            part = self.gradients.of(self.gradients.part(batch, group.part(size)), size)
+            self.updater.update_together(part, batch.rows, batch.biases, group)
 
 
-class Workspace:
-    """The memory of a step on n triples of a batch, and all views into it that the step needs, made once."""
+class SharedEagerStep(EagerStep):
+    """The eager step of several processes: each computes the losses of its part of a batch, as a share of their means.
 
-    def __init__(self, step: FusedStep, n: int, batch: int) -> None:
-        d, columns, device = step.embedding_dim, len(step.columns), step.flat.device
+    Args:
+        model, weights: as for ``EagerStep``.
+        adam: of all parameters.
+        group: the processes.
+    """
 
-        def empty(*shape: int) -> Tensor:
-            return torch.empty(shape, device=device)
+    def __init__(self, model: nn.Module, adam: Adam, weights: Weights, group: Group) -> None:
+        super().__init__(model, adam, weights)
+        self.gradient, self.group = adam.everything.gradient, group
 
-        self.embeddings, self.embedding_gradients = empty(n * columns, d), empty(n * columns, d)
-        block, gradient_block = self.embeddings.view(n, columns, d), self.embedding_gradients.view(n, columns, d)
-        self.regression, self.regression_gradients = block[:, :3].unbind(1), gradient_block[:, :3].unbind(1)
-        self.interaction = [block[:, k] for k in step.interaction_columns]
-        self.interaction_gradients = [gradient_block[:, k] for k in step.interaction_columns]
-        self.shares_columns = step.interaction_columns[0] == 0
-        self.scratch, self.difference = empty(n, d), empty(n, d)
+    def run(self, triples: Triples, batch_size: int) -> Tensor:
+        return self.group.add_up(super().run(triples, batch_size))
 
-        # What each linear layer reads, from [u, q, u ∗ q] on, and the gradient of each.
-        widths = [layer.weight.shape[0] for layer in step.hidden]
-        self.inputs = [block.view(n, -1)[:, : 3 * d], *(empty(n, width) for width in widths)]
-        self.input_gradients = [gradient_block.view(n, -1)[:, : 3 * d], *(empty(n, width) for width in widths)]
-        self.transposed_inputs = [x.T for x in self.inputs]
-        self.transposed_gradients = [x.T for x in self.input_gradients]
-        self.error = empty(n)
-        self.error_column = self.error.unsqueeze(1)
-        self.error_slope = torch.tensor(2.0 * step.weights.regression / batch, device=device)
-
-        self.biases, self.bias_gradients = empty(2 * n), empty(2 * n)
-        self.positive_bias, self.negative_bias = self.biases.view(n, 2).unbind(1)
-        self.bias_gradient_pairs = self.bias_gradients.view(n, 2)
-        self.signs = torch.tensor([1.0, -1.0], device=device)
-        self.logits, self.slope = empty(n), empty(n)
-        self.slope_column = self.slope.unsqueeze(1)
-        self.logit_slope = torch.full((n,), -step.weights.factorization / batch, device=device)
+    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+        part = self.group.part(len(ratings))
+        share = len(ratings[part]) / len(ratings)
+        losses = torch.zeros(2, device=ratings.device)
+        self.optimizer.zero_grad()
+        if share > 0:
+            factorization, regression = self.losses(users[part], items[part], negatives[part], ratings[part])
+            (share * joint_loss(factorization, regression, self.weights)).backward()
+            losses = share * torch.stack([factorization.detach(), regression.detach()]).float()
+        self.group.add_up(self.gradient)
+        self.optimizer.step()
+        return losses
 
 
-def _gradient(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
+class CudaGraph:
+    """Steps on batches, up to ``LONGEST`` at a time, recorded as one CUDA graph: the CPU starts it and waits for none.
+
+    The graph reads and writes the tensors that it was recorded with, ``captured``; others are copied there and back.
+
+    Args:
+        steps: takes the steps.
+        trained: the tensors that they change.
+    """
+
+    LONGEST = 512
+
+    def __init__(self, steps: Callable[[list[Batch]], None], trained: list[Tensor]) -> None:
+        self.steps, self.trained = steps, trained
+        self.captured: list[Batch] = []
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def replay(self, batches: list[Batch]) -> None:
+        """Take the steps by replaying the graph; those left over, or of other shapes, one by one."""
+        if self.graph is None:
+            self.captured = [Batch(*(x.clone() for x in batch)) for batch in batches[: self.LONGEST]]
+            self.graph = self._capture()
+        captured, done = self.captured, 0
+        while _sizes(batches[done : done + len(captured)]) == _sizes(captured):
+            given = batches[done : done + len(captured)]
+            _copy(given, captured)
+            self.graph.replay()
+            _copy([batch[3:] for batch in captured], [batch[3:] for batch in given])
+            done += len(captured)
+        self.steps(batches[done:])
+
+    def _capture(self) -> "torch.cuda.CUDAGraph":
+        """Record the graph. That takes real steps first, to set up libraries and workspaces; they are undone."""
+        before = [tensor.clone() for tensor in self.trained]
+        try:
+            return self._record()
+        finally:
+            for tensor, value in zip(self.trained, before, strict=True):
+                tensor.copy_(value)
+
+    def _record(self) -> "torch.cuda.CUDAGraph":
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self.steps([self.captured[0], self.captured[-1]] * 2)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.steps(self.captured)
+        return graph
+
+
+def _sizes(batches: list[Batch]) -> list[int]:
+    return [len(batch.ratings) for batch in batches]
+
+
+def _copy(source: Sequence[tuple[Tensor, ...]], target: Sequence[tuple[Tensor, ...]]) -> None:
+    torch._foreach_copy_([x for batch in target for x in batch], [x for batch in source for x in batch])

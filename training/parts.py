@@ -6,6 +6,7 @@ A network of the contract need not have them: a LookupError names the part that 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -93,6 +94,37 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
     first = (parameter for each in embeddings(model) for parameter in each.parameters())
     every = dict.fromkeys([*first, *model.parameters()])
     return [parameter for parameter in every if parameter.is_floating_point() or parameter.is_complex()]
+
+
+def flatten(model: nn.Module) -> nn.Parameter:
+    """Lay all parameters of a network, and their gradients, end to end in one vector; the network keeps working.
+
+    Adam is then one operation for any network. The embedding tables come first, so that they also are one table of all
+    their rows; see ``parameters``.
+
+    Returns:
+        (number of parameters,) the vector whose slices the network's parameters now are; its gradient is zero.
+
+    Raises:
+        ValueError: the parameters are of several types.
+    """
+    every = parameters(model)
+    types = {parameter.dtype for parameter in every}
+    if len(types) > 1 or every[0].is_complex():
+        found = ", ".join(sorted(map(str, types)))
+        raise ValueError(f"models.py has parameters of {found}: expected one type of floating-point numbers")
+    flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in every]))
+    flat.grad = torch.zeros_like(flat)
+    for parameter, values, gradient in zip(every, slices(model, flat.data), slices(model, flat.grad), strict=True):
+        parameter.data, parameter.grad = values, gradient
+    return flat
+
+
+def slices(model: nn.Module, vector: Tensor) -> list[Tensor]:
+    """Return views of a (number of parameters,) vector: the part of each of ``parameters``, in its shape."""
+    every = parameters(model)
+    views = vector.split([parameter.numel() for parameter in every])
+    return [view.view_as(parameter) for view, parameter in zip(views, every, strict=True)]
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ fast way raises an error, or the plain way changes state besides parameters, the
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from data import Interactions
 from metrics import ByForward
 from training import network, parts
-from training.adam import BETAS, AdamState, flatten, start_adam
+from training.adam import BETAS, Adam
 from training.comparing import LEARNING_RATE, Outcome, by_name, close, first_difference, state_of
-from training.parallel import ALONE, Group, LostProcess
+from training.distributed import ALONE, Group, LostProcess
+from training.rated_items import RatedItems
 from training.sampling import Sampler
 from training.steps import Step, Weights
-from training.watched import Watched
 
 LARGEST = 2000  # users, and items: MovieLens 100K has fewer of both
 BATCH, PAIRS = 64, 4096  # examples in a batch, and at most so many pairs of one and a negative
@@ -36,7 +36,7 @@ class Way(NamedTuple):
     """A way of taking a step, and its name in messages."""
 
     name: str
-    make: Callable[[nn.Module, AdamState, Weights, Watched, torch.Generator], Step]
+    make: Callable[[nn.Module, Adam, Weights, RatedItems, torch.Generator], Step]
 
 
 class Rehearsal:
@@ -162,6 +162,22 @@ class Rehearsal:
             reason = _raised(error, fast.name)
         return self._agreed(reason)
 
+    def fastest(self, others: Sequence[Way]) -> tuple[Way, str]:
+        """Choose the first of these ways that agrees with the plain one, else the plain one.
+
+        Returns:
+            The way, and, where it is not the first, a line for the user that says why.
+        """
+        reasons: list[str] = []
+        for way in others:
+            reason = self.difference(way)
+            if reason is None:
+                break
+            reasons.append(reason)
+        else:
+            way = self._plain
+        return way, f"training with the {way.name}: {reasons[0]}" if reasons else ""
+
     def _differences(self, fast: Way) -> Iterator[str | None]:
         for random in (False, True):
             got = self._outcome(fast, self._weights, random)
@@ -201,12 +217,12 @@ class Rehearsal:
     def _outcome(self, way: Way, weights: Weights, random: bool, watch: bool = False) -> Outcome:
         with _quietly():
             model = self.network(random)
-            adam = start_adam(flatten(model), LEARNING_RATE)
+            adam = Adam(model, LEARNING_RATE)
             adam.steps_taken.fill_(MIDST if random else 0)
             train, generator = self._interactions(), torch.Generator(self.device).manual_seed(0)
             sampler = Sampler(train, self._batch, generator, self._candidates)
             torch.manual_seed(0)
-            step = way.make(model, adam, weights, Watched(train), generator)
+            step = way.make(model, adam, weights, RatedItems(train), generator)
             before = state_of(model, step) if watch else {}
             first, others = torch.arange(len(train), device=self.device).tensor_split([self._batch])
             losses = [step.run(sampler.triples(first), self._batch)]

@@ -15,8 +15,8 @@ from torch import nn
 
 from data import Interactions, random_train_test_split
 from training import parts
+from training.distributed import ALONE, Group
 from training.network import NetworkSettings, network_class
-from training.parallel import ALONE, Group
 from training.settings import Settings
 from training.trainer import Trainer
 

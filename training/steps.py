@@ -1,10 +1,9 @@
-"""One step of training as the homework defines it, and what every way of taking it has in common.
+"""The losses, and one step of training as the homework defines it.
 
     L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
 
-``EagerStep`` computes L by the network's ``forward``; autograd and Adam do the rest. It is the definition: a faster
-step is taken only where it agrees with this one at the start of a run, see ``rehearsal.py``. So a change here, or in
-models.py, shows.
+``EagerStep`` is the definition. A faster step is taken only where it agrees with this one at the start of a run (see
+``rehearsal.py``), so that a change in this file or in models.py always shows.
 """
 
 from typing import NamedTuple, Protocol
@@ -12,11 +11,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from training.adam import AdamState, adam_update
-
 
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
-    """Bayesian personalised ranking loss, equation 3: mean of 1 − σ(p⁺ − p⁻).
+    """Compute the Bayesian personalised ranking loss, equation 3: mean of 1 − σ(p⁺ − p⁻).
 
     This is the homework's bounded form; Rendle et al. (2009) take −log σ.
 
@@ -25,13 +22,13 @@ def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
         negative: (batch,) logits of sampled items.
 
     Returns:
-        () the mean loss, in [0, 1]; 0.5 where the two cannot be told apart.
+        () the mean loss, in [0, 1]; 0.5 where all logits are equal.
     """
     return (1.0 - torch.sigmoid(positive - negative)).mean()
 
 
 def regression_loss(score: Tensor, ratings: Tensor) -> Tensor:
-    """Mean squared error, equation 5: mean of (r̂ − r)².
+    """Compute the mean squared error, equation 5: mean of (r̂ − r)².
 
     Args:
         score: (batch,) predicted ratings.
@@ -56,9 +53,9 @@ def joint_loss(factorization: Tensor, regression: Tensor, weights: Weights) -> T
 
 
 class Triples(NamedTuple):
-    """An epoch's training examples in the order of training: aligned (n,) tensors on the network's device.
+    """Training examples in the order of training: aligned (n,) tensors on the network's device.
 
-    The negatives of a step that chooses among candidates are (n, candidates).
+    The negatives are (n, candidates) for a step that chooses among candidates.
     """
 
     users: Tensor
@@ -68,34 +65,47 @@ class Triples(NamedTuple):
 
 
 class Step(Protocol):
-    """Something that trains on all batches of an epoch."""
+    """A way of training on batches."""
 
     def run(self, triples: Triples, batch_size: int) -> Tensor:
-        """Take one step a batch, the last of which may be smaller; return each step's (L_F, L_R): (steps, 2)."""
+        """Take one step for each batch, of which the last may be smaller; return their L_F and L_R: (steps, 2)."""
+
+
+class Optimizer(Protocol):
+    """The part of ``torch.optim.Optimizer`` that a step calls; the optimizers of this project are in ``adam.py``."""
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+
+    def step(self) -> None:
+        """Move the parameters along their gradients."""
 
 
 class EagerStep:
-    """The step as the homework defines it.
+    """The step as the homework defines it, by autograd.
 
     Args:
         model: any network with ``forward(user_ids, item_ids)`` → (predictions, score).
-        adam: of the network's parameters, laid end to end.
+        optimizer: of the network's parameters.
         weights: λ_F and λ_R.
     """
 
-    name = "eager step"
-
-    def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
-        self.model, self.adam, self.weights = model, adam, weights
+    def __init__(self, model: nn.Module, optimizer: Optimizer, weights: Weights) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.weights = weights
 
     def run(self, triples: Triples, batch_size: int) -> Tensor:
         batches = zip(*(column.split(batch_size) for column in triples), strict=True)
         return torch.stack([self.step(*batch) for batch in batches])
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
-        """Take one step on a batch of triples; returns (2,) L_F and L_R before it."""
+        """Take one step on a batch of triples; return (2,) L_F and L_R before it."""
         factorization, regression = self.losses(users, items, negatives, ratings)
-        self.update(joint_loss(factorization, regression, self.weights))
+        loss = joint_loss(factorization, regression, self.weights)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
         return torch.stack([factorization.detach(), regression.detach()]).float()
 
     def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,10 +113,3 @@ class EagerStep:
         positive, score = self.model(users, items)
         negative, _ = self.model(users, negatives)
         return bpr_loss(positive, negative), regression_loss(score, ratings)
-
-    def update(self, loss: Tensor) -> None:
-        """Move the parameters by a step of Adam along the gradient of the loss."""
-        trained = self.adam.everything
-        trained.gradient.zero_()
-        loss.backward()
-        adam_update(self.adam, [trained])

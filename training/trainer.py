@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from data import Interactions
 from training import parts
-from training.adam import flatten, start_adam
+from training.adam import Adam, SparseAdam, pick_optimizer
+from training.distributed import ALONE, Group
 from training.evaluation import fastest
-from training.parallel import ALONE, Group
+from training.rated_items import RatedItems
 from training.rehearsal import Rehearsal, Way
 from training.sampling import Sampler
 from training.settings import Settings
 from training.steps import EagerStep, Weights
-from training.watched import Watched
 
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 # A student's folder has the plain step alone: the files of the others would give equations 1 and 4 away.
-HAS_FAST_STEPS = importlib.util.find_spec("training.step_factory") is not None
+HAS_FAST_STEPS = importlib.util.find_spec("training.fused") is not None
 
 
 class Losses(NamedTuple):
@@ -80,7 +80,7 @@ class Trainer:
         self.epoch = 0
         self.group = group
         self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
-        self.watched = Watched(self.train)
+        self.watched = RatedItems(self.train)
         candidates = 0 if settings.shared_negatives else settings.negatives
         self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
 
@@ -89,7 +89,7 @@ class Trainer:
         self.recommender, notice = fastest(model, train.num_items, rehearsal)
         if group.size > 1:  # somebody's constructor may draw other numbers in each
             parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
-        self.adam = start_adam(flatten(model), settings.learning_rate)
+        self.adam = Adam(model, settings.learning_rate)
         self.step = way.make(model, self.adam, self.weights, self.watched, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
         # In a student's folder the last one would tell whether equation 1 is right, which is a hidden check.
@@ -118,36 +118,47 @@ class Trainer:
             )
 
     def _way(self, eager: bool, rehearsal: Rehearsal) -> tuple[Way, str]:
-        """Choose the way of taking a step, and say why it is not the fastest."""
-        settings, group = self.settings, self.group
-        if eager and group.size > 1:
+        """Choose the way of taking a step; return it, and the reason if it is not the fastest."""
+        settings = self.settings
+        if eager and self.group.size > 1:
             raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
-        if not HAS_FAST_STEPS:
-            if settings.optimizer == "lazy_adam" or not settings.plain_step:
-                raise ValueError(
-                    "this folder has only the homework's step: leave out --preset, --optimizer and what they set"
-                )
-            self.optimizer = "adam"
-            plain = Way(EagerStep.name, lambda model, adam, weights, *_: EagerStep(model, adam, weights))
-            rehearsal.take_plainly(plain, self.weights)
-            return plain, ""
-        from training import step_factory
-
+        if not HAS_FAST_STEPS and (settings.optimizer == "lazy_adam" or not settings.plain_step):
+            raise ValueError(
+                "this folder has only the homework's step: leave out --preset, --optimizer and what they set"
+            )
         rows = self.train.num_users + self.train.num_items
-        self.optimizer = step_factory.pick_optimizer(settings.optimizer, rows, self.batch_size)
-        steps = settings.epochs * -(-len(self.train) // self.batch_size)
+        self.optimizer = pick_optimizer(settings.optimizer, rows, self.batch_size) if HAS_FAST_STEPS else "adam"
         while True:
-            plain, others = step_factory.ways_of(self.optimizer, self.device, group, settings, steps)
+            plain, others = self._ways()
             try:
                 rehearsal.take_plainly(plain, self.weights, settings.negatives, settings.shared_negatives)
-            except RuntimeError as error:  # of SparseAdam, where more than look-ups reads an embedding
+            except RuntimeError as error:  # of SparseAdam, where the network reads an embedding other than by look-ups
                 if self.optimizer == "adam":
                     raise
                 if settings.optimizer == "lazy_adam":
                     raise ValueError(f"lazy_adam cannot train the network of models.py: {error}") from error
                 self.optimizer = "adam"
             else:
-                return step_factory.fastest(rehearsal, plain, () if eager else others)
+                return rehearsal.fastest([] if eager else others)
+
+    def _ways(self) -> tuple[Way, list[Way]]:
+        """List the plain way of taking the step of these settings, and the fast ways, the fastest first."""
+        lazy = self.optimizer == "lazy_adam"
+        if not self.settings.plain_step:
+            from training import tuned
+
+            steps = self.settings.epochs * -(-len(self.train) // self.batch_size)
+            return tuned.ways(self.settings, steps, lazy, self.group)
+
+        def make(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> EagerStep:
+            return EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights)
+
+        plain = Way("eager step", make)
+        if not HAS_FAST_STEPS:
+            return plain, []
+        from training import fused
+
+        return plain, fused.ways(lazy, self.device, self.group)
 
     def _start_at_mean(self) -> None:
         output = [layer for layer in parts.linear_layers(self.model) if layer.out_features == 1]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tracking.checkpoint import BEST, CHECKPOINT, load
-from training.parallel import Group
+from training.distributed import Group
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -22,30 +22,25 @@ ROOT = Path(__file__).parent.parent.parent
 STEPS = """
 import itertools, sys, torch, data
 from models import MultiTaskNet
-from training.adam import flatten, start_adam
-from training.parallel import ALONE
-from training.rowwise import RowwiseStep
-from training.fused import FusedStep
-from training.shared_steps import SharedEagerStep, SharedRowwiseStep, SharedStep
-from training.torchrun import join
+from training.adam import Adam
+from training.distributed import ALONE, join
+from training.fused import ways
 from training.steps import Triples, Weights
 folder = sys.argv[1]
 torch.set_num_threads(1)
 ratings = data.synthetic(60, 90, 1000, seed=1)
 group, results = join(), {}
-steps = {
-    "adam": (FusedStep, SharedStep), "eager": (FusedStep, SharedEagerStep), "rows": (RowwiseStep, SharedRowwiseStep)
-}
-for kind, sharing, batch in itertools.product(steps, (True, False), (64, 37, 1)):
+kinds = {"adam": (False, 0), "eager": (False, 1), "rows": (True, 0)}  # row-wise? which of the ways?
+for kind, sharing, batch in itertools.product(kinds, (True, False), (64, 37, 1)):
     n = 20 * batch - batch // 2
     chosen = torch.randint(1000, (n,), generator=torch.Generator().manual_seed(1))
     triples = Triples(ratings.user_ids[chosen], ratings.item_ids[chosen], (chosen * 7) % 90, ratings.ratings[chosen])
     for processes in (ALONE, group):
         torch.manual_seed(0)
         net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
-        adam, weights = start_adam(flatten(net), 1e-3), Weights(0.7, 0.3)
-        one, shared = steps[kind]
-        step = one(net, adam, weights) if processes is ALONE else shared(net, adam, weights, processes)
+        lazy, place = kinds[kind]
+        way = ways(lazy, torch.device("cpu"), processes)[0 if processes is ALONE else place]
+        step = way.make(net, Adam(net, 1e-3), Weights(0.7, 0.3), None, None)
         losses = step.run(triples, batch).clone()
         weights = torch.cat([x.detach().reshape(-1) for x in net.parameters()])
         results[f"{kind} {sharing} {batch} {processes is ALONE}"] = losses, weights

@@ -1,4 +1,4 @@
-"""Row-wise Adam: against a plain loop in float64, against torch.optim.SparseAdam, and its two steps against each other.
+"""Row-wise Adam against a plain loop in float64, and against torch.optim.SparseAdam.
 
 The 60 users and 90 items of the tests come many times in a batch of 128, as users or as items, positive and negative.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_steps import SHAPES, WEIGHTS, PlainStep, Split, epochs, network
+from test_steps import LAZY_WAYS, SHAPES, WEIGHTS, PlainStep, Split, batches, check_weights, epochs, make_step, network
 from torch import nn
 
 import train
@@ -16,13 +16,9 @@ from models import MultiTaskNet
 from tracking.checkpoint import load
 from tracking.folder import RunFolder
 from training import sampling
-from training.adam import flatten, start_adam
-from training.rowwise import EagerRowwiseStep, RowwiseStep
+from training.adam import Adam, pick_optimizer
 from training.settings import Settings
-from training.step_factory import pick_optimizer
-from training.steps import Weights, bpr_loss, regression_loss
-
-STEPS: dict[bool, type[RowwiseStep] | type[EagerRowwiseStep]] = {True: EagerRowwiseStep, False: RowwiseStep}  # eager?
+from training.steps import Triples, Weights, bpr_loss, regression_loss
 
 
 class PlainRowwiseStep(PlainStep):
@@ -37,34 +33,29 @@ class PlainRowwiseStep(PlainStep):
         return sorted(set(items) | (set() if name.startswith("Q_reg") else set(negatives)))
 
 
-@pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("layer_sizes", SHAPES)
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_two_epochs_equal_the_plain_steps(
-    eager: bool, sharing: bool, layer_sizes: tuple[int, ...], weights: Weights, split: Split
+    sharing: bool, layer_sizes: tuple[int, ...], weights: Weights, split: Split
 ) -> None:
     """Batches of 16 leave most rows alone; the last is a short one."""
     data, _ = split
-    net = network(data, sharing, layer_sizes)
-    step = STEPS[eager](net, start_adam(flatten(net), 1e-3), weights)
-    plain, dense = PlainRowwiseStep(net, weights), PlainStep(net, weights)
-    for batch_size, triples in zip((128, 16), epochs(data, 2), strict=True):
-        columns = [column[:300] for column in triples]
-        losses = step.run(type(triples)(*columns), batch_size)
-        batches = [list(zip(*(c.tolist() for c in batch), strict=True))
-                   for batch in zip(*(column.split(batch_size) for column in columns), strict=True)]  # fmt: skip
-        np.testing.assert_allclose(losses.numpy(), [plain(batch) for batch in batches], rtol=2e-4, atol=1e-6)
-        for batch in batches:
-            dense(batch)
-    moved = 0.0
-    for name, weight in net.state_dict().items():
-        difference = np.abs(weight.numpy() - plain.weights[name])
-        # A step of Adam is as long as the learning rate where a gradient is all rounding: hence the absolute bound.
-        assert difference.mean() < 1e-5, name
-        assert difference.max() < 4e-3, name
-        moved = max(moved, np.abs(weight.numpy() - dense.weights[name]).mean())
-    assert moved > 1e-4  # dense Adam is another algorithm, and these bounds see it
+    start = network(data, sharing, layer_sizes)
+    plain, dense = PlainRowwiseStep(start, weights), PlainStep(start, weights)
+    parts = [Triples(*(column[:300] for column in triples)) for triples in epochs(data, 2)]
+    every = [*batches(parts[0], 128), *batches(parts[1], 16)]
+    expected = [plain(batch) for batch in every]
+    for batch in every:
+        dense(batch)
+    # Dense Adam is another algorithm, and the bounds of check_weights see it.
+    assert max(np.abs(weight - dense.weights[name]).mean() for name, weight in plain.weights.items()) > 1e-4
+    for way in LAZY_WAYS:
+        net = network(data, sharing, layer_sizes)
+        step = make_step(way, net, weights)
+        losses = torch.cat([step.run(parts[0], 128), step.run(parts[1], 16)])
+        np.testing.assert_allclose(losses.numpy(), expected, rtol=2e-4, atol=1e-6)
+        check_weights(net, plain.weights)
 
 
 @pytest.mark.parametrize("sharing", [True, False])
@@ -72,7 +63,7 @@ def test_the_tables_are_trained_as_by_sparse_adam(sharing: bool, split: Split) -
     """torch.optim.SparseAdam and Adam on a network of its own; ε is given as small as makes it the same in both."""
     data, _ = split
     net = network(data, sharing)
-    step = RowwiseStep(net, start_adam(flatten(net), 1e-3), Weights(0.7, 0.3))
+    step = make_step("row-wise step", net, Weights(0.7, 0.3))
     torch.manual_seed(0)
     peer = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7), sharing)
     tables = [module.weight for module in peer.modules() if isinstance(module, nn.Embedding)]
@@ -104,27 +95,14 @@ def test_rows_that_no_batch_looks_up_stay_as_they_are(split: Split) -> None:
     data, _ = split
     net = network(data, True)
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
-    adam = start_adam(flatten(net), 1e-3)
-    step = RowwiseStep(net, adam, Weights(0.7, 0.3))
+    adam = Adam(net, 1e-3)
+    step = make_step("row-wise step", net, Weights(0.7, 0.3), adam)
     for triples in epochs(data, 2):
         step.run(type(triples)(triples.users % 7, triples.items % 5 + 20, triples.negatives % 9, triples.ratings), 64)
     for name, kept in {"U.weight": range(7, 60), "Q.weight": range(25, 90), "B.weight": range(25, 90)}.items():
         assert torch.equal(net.state_dict()[name][kept], before[name][kept]), name
         assert not torch.equal(net.state_dict()[name][:5], before[name][:5]), name
     assert adam.steps_taken.item() == 2 * 15
-
-
-def test_the_two_steps_continue_each_other(split: Split) -> None:
-    data, _ = split
-    results = []
-    for kinds in ((True, True), (True, False), (False, True), (False, False)):
-        net = network(data, False)
-        adam = start_adam(flatten(net), 1e-3)
-        losses = [STEPS[eager](net, adam, Weights(0.5, 0.5)).run(triples, 64)
-                  for eager, triples in zip(kinds, epochs(data, 2), strict=True)]  # fmt: skip
-        results.append(torch.cat(losses))
-    for other in results[1:]:
-        torch.testing.assert_close(other, results[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("eager", [True, False])

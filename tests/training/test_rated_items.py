@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from data import Interactions
 from models import MultiTaskNet
-from training import watched
-from training.watched import Watched
+from training import rated_items
+from training.rated_items import RatedItems
 
 USERS, ITEMS = 9, 7
 
@@ -34,7 +34,7 @@ def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn((ITEMS, 4), generator=generator).requires_grad_()
     weights = torch.randn((USERS, 4), generator=generator)
-    sums = Watched(train).sums(table)
+    sums = RatedItems(train).sums(table)
     (gradient,) = torch.autograd.grad((weights * sums).sum(), [table])
     rows = table.detach().double().requires_grad_()
     zero = torch.zeros(4, dtype=torch.float64)
@@ -51,31 +51,31 @@ def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
 def test_an_item_is_left_out_of_its_own_users_sum() -> None:
     train = ratings(0)
     table = torch.randn((ITEMS, 4), generator=torch.Generator().manual_seed(1))
-    sums = Watched(train).sums_but_own(table, train.user_ids, table[train.item_ids])
+    sums = RatedItems(train).sums_but_own(table, train.user_ids, table[train.item_ids])
     for k, (user, item) in enumerate(zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True)):
         items = rated(train)[user]
         expected = (table[items].sum(0) - table[item]) / math.sqrt(len(items))
         torch.testing.assert_close(sums[k], expected)
 
 
-@pytest.mark.parametrize("largest", [0, watched.LARGEST_TABLE])
+@pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
 def test_what_was_rated_is_found_in_a_table_and_by_bisection(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "LARGEST_TABLE", largest)
+    monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
     train = ratings(2)
     expected = [sorted(items) for items in rated(train)]
     for items in (torch.arange(ITEMS), torch.arange(ITEMS).expand(USERS, ITEMS)):
-        found = Watched(train).penalties(torch.arange(USERS), items)
+        found = RatedItems(train).penalties(torch.arange(USERS), items)
         assert [row.isneginf().nonzero().squeeze(1).tolist() for row in found] == expected
         assert found.isneginf().sum() == (found != 0).sum()
 
 
-@pytest.mark.parametrize("largest", [0, watched.LARGEST_TABLE])
+@pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
 def test_who_rated_every_candidate_has_them_all(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "LARGEST_TABLE", largest)
+    monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
     train = Interactions(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 2]), torch.ones(3), 2, 3)
     candidates, inf = torch.tensor([2, 0]), -math.inf
     for items in (candidates, candidates.expand(2, 2)):
-        assert Watched(train).penalties(torch.arange(2), items).tolist() == [[0, 0], [inf, 0]]
+        assert RatedItems(train).penalties(torch.arange(2), items).tolist() == [[0, 0], [inf, 0]]
 
 
 @pytest.mark.parametrize("sharing", [True, False])
@@ -84,7 +84,7 @@ def test_sums_are_added_to_each_table_of_users_once(sharing: bool) -> None:
     torch.manual_seed(0)
     net = MultiTaskNet(USERS, ITEMS, 4, (12, 5), sharing)
     before = {name: x.detach().clone() for name, x in net.named_parameters()}
-    Watched(train).fold_into(net)
+    RatedItems(train).fold_into(net)
     for name, x in net.named_parameters():
         if not name.startswith("U"):
             assert torch.equal(x, before[name])
@@ -105,7 +105,7 @@ def test_gradients_are_the_same_to_the_bit_on_several_threads() -> None:
     try:
         torch.set_num_threads(2)
         loss = [
-            (weights * Watched(train).sums_but_own(table, users, functional.embedding(items, table))).sum()
+            (weights * RatedItems(train).sums_but_own(table, users, functional.embedding(items, table))).sum()
             for _ in range(5)
         ]
         gradients = [torch.autograd.grad(each, [table])[0] for each in loss]

@@ -1,6 +1,11 @@
-"""Several processes, started by torchrun: how they meet, talk, and find out which of them failed.
+"""The processes of a run, usually one: their parts of a batch, their messages, and the reason why one of them ended.
 
-torchrun --standalone --nproc_per_node 2 main.py
+    torchrun --standalone --nproc_per_node 2 main.py
+
+All processes hold the whole network, Adam's state and the ratings, and draw the same random numbers. A step costs one
+collective operation: the vector of all gradients is summed, or, with row-wise Adam, the gradients of the rows looked up
+are gathered. After it all have the same gradient, so that N processes take the step that one would, up to rounding
+(data parallelism; Li et al., PyTorch Distributed, VLDB 2020).
 """
 
 import atexit
@@ -20,10 +25,104 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from cli.signals import STOPPING, Stopped
-from training.parallel import Group, LostProcess, tell
 
 TIMEOUT = timedelta(seconds=20)  # for the other processes, in a step or at the start
-ANSWER_SECONDS = 3.0  # for the others to say how they ended
+ANSWER_SECONDS = 3.0  # for the others to report how they ended
+
+
+class LostProcess(RuntimeError):
+    """Another process ended, or cannot be reached."""
+
+
+class Group:
+    """The processes of a run. By default there is one, which waits for no other.
+
+    Attributes:
+        rank: the number of this process, from 0.
+        size: the number of processes.
+        launcher: the beginning of a command line that starts as many.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+        self.launcher = ["python"] if size == 1 else ["torchrun", "--standalone", "--nproc_per_node", str(size)]
+
+    def part(self, n: int) -> slice:
+        """Return this process's part of n examples: as long as ``longest_part``, the last parts shorter."""
+        length = self.longest_part(n)
+        return slice(min(self.rank * length, n), min((self.rank + 1) * length, n))
+
+    def longest_part(self, n: int) -> int:
+        return -(-n // self.size)
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Put the sum over the processes into a tensor, bit-identical in all of them."""
+        return tensor
+
+    def gather(self, tensor: Tensor, out: Tensor) -> Tensor:
+        """Put the (n,) tensors of all processes into ``out``, (size, n)."""
+        return out.copy_(tensor)
+
+    def from_first(self, value: Any) -> Any:
+        """Return the first process's value in all of them."""
+        return value
+
+    def check_same(self, what: str) -> None:
+        """Raise ValueError unless all processes give the same string, which describes their flags and ratings."""
+
+    @contextlib.contextmanager
+    def agreement(self) -> Iterator[None]:
+        """Fail in all processes if the body fails in one.
+
+        Raises:
+            ValueError, OSError: the body failed here; or elsewhere, with the reason of the first process that failed
+                and, unless all failed for the same reason, its rank.
+        """
+        failure = None
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            failure = error
+        self.agree(failure)
+
+    def agree(self, failure: Exception | None) -> None:
+        """Raise if a process failed; see ``agreement``."""
+        if failure is not None:
+            raise failure
+
+    @contextlib.contextmanager
+    def one_after_the_first(self, what: str) -> Iterator[None]:
+        """Let one process of each machine run the body before the others, which then find the files that it fetched."""
+        yield
+
+    def ended(self, reason: str) -> None:
+        """Tell the others why this process ends."""
+
+    def explain(self, error: LostProcess | Stopped) -> int:
+        """Find out with the others why the run ends; unless a signal ended it, one process writes a line on stderr.
+
+        Returns:
+            The number of the signal that stopped the run, or 0 where a process failed.
+        """
+        if isinstance(error, Stopped):
+            return error.signal_number
+        tell(str(error))
+        return 0
+
+
+ALONE = Group()
+
+
+def mean(group: Group, total: float, count: int) -> float:
+    """Compute the mean of values over all processes, from the sum and the number of this process's values."""
+    total, count = group.add_up(torch.tensor([total, count], dtype=torch.float64)).tolist()
+    return total / count
+
+
+def tell(line: str) -> None:
+    """Write a line on standard error, from any process."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"main.py: {line}\n".encode())
 
 
 class TorchrunGroup(Group):
@@ -50,20 +149,30 @@ class TorchrunGroup(Group):
             dist.broadcast_object_list(values, 0)
         return values[0]
 
-    def agree(self, failure: Exception | None) -> None:
-        failures: list[str | None] = [None] * self.size
+    def _all(self, value: str | None) -> list[str | None]:
+        values: list[str | None] = [None] * self.size
         with _lost():
-            dist.all_gather_object(failures, None if failure is None else str(failure))
+            dist.all_gather_object(values, value)
+        return values
+
+    def agree(self, failure: Exception | None) -> None:
+        failures = self._all(None if failure is None else str(failure))
         failed = [rank for rank, reason in enumerate(failures) if reason is not None]
         if failed:
             alike = len(set(failures)) == 1
             raise ValueError(f"{'' if alike else f'rank {failed[0]}: '}{failures[failed[0]]}") from failure
 
+    def check_same(self, what: str) -> None:
+        others = self._all(what)
+        for rank, other in enumerate(others):
+            if other != others[0]:
+                raise ValueError(f"rank {rank} has other flags or other ratings than rank 0: expected the same")
+
     @contextlib.contextmanager
     def one_after_the_first(self, what: str) -> Iterator[None]:
         key, first = f"{what}/{os.environ.get('GROUP_RANK', 0)}", os.environ.get("LOCAL_RANK") == "0"
         while not first and not self._check([key]):
-            time.sleep(0.05)  # rather than in the store, where no signal would be heard
+            time.sleep(0.05)  # rather than in the store, which would not hear signals
         try:
             yield
         finally:
@@ -78,19 +187,11 @@ class TorchrunGroup(Group):
         with contextlib.suppress(RuntimeError):
             self._store.set(f"end/{self.rank}", reason)
 
-    def check_same(self, what: str) -> None:
-        others: list[str] = [""] * self.size
-        with _lost():
-            dist.all_gather_object(others, what)
-        for rank, other in enumerate(others):
-            if other != others[0]:
-                raise ValueError(f"rank {rank} has other flags or other ratings than rank 0: expected the same")
-
     def explain(self, error: LostProcess | Stopped) -> int:
         for each in STOPPING:  # torchrun sends one when it sees that a process failed
             signal.signal(each, signal.SIG_IGN)
         self.ended(f"signal {error.signal_number}" if isinstance(error, Stopped) else "lost")
-        _leave()  # so that nobody waits for this one
+        _leave()  # so that no process waits for this one
         ends, deadline = self._ends(), time.monotonic() + ANSWER_SECONDS
         while ends is not None and len(ends) + len(self._dead(ends)) < self.size and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -116,7 +217,7 @@ class TorchrunGroup(Group):
         return 0
 
     def _ends(self) -> dict[int, str] | None:
-        """What the processes said of their ends so far, or None where nothing can be learned any more."""
+        """Return the reasons that processes gave for their ends so far, or None where the store cannot be reached."""
         try:
             there = [rank for rank in range(self.size) if self._store.check([f"end/{rank}"])]
             return {rank: self._store.get(f"end/{rank}").decode() for rank in there}
@@ -124,11 +225,9 @@ class TorchrunGroup(Group):
             return None
 
     def _dead(self, ends: dict[int, str]) -> list[int]:
-        """The processes of this machine that ended without a word."""
+        """List the processes of this machine that ended without a reason."""
         dead = []
-        for rank in range(self.size):
-            if rank in ends:
-                continue
+        for rank in [rank for rank in range(self.size) if rank not in ends]:
             with contextlib.suppress(RuntimeError):
                 pid, _, host = self._store.get(f"process/{rank}").decode().partition(" ")
                 if host == socket.gethostname() and _is_dead(int(pid)):
@@ -139,7 +238,7 @@ class TorchrunGroup(Group):
 def _is_dead(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-        with open(f"/proc/{pid}/stat") as file:  # where it may wait for its parent to notice
+        with open(f"/proc/{pid}/stat") as file:  # a process that ended may wait for its parent to notice
             return file.read().rpartition(")")[2].split()[0] == "Z"
     except ProcessLookupError:
         return True
@@ -162,7 +261,7 @@ def _leave() -> None:
 
 
 def join() -> Group:
-    """The processes that torchrun started, this one among them; a group of one where it was started alone.
+    """Return the processes that torchrun started, this one among them, or a group of one without torchrun.
 
     Raises:
         LostProcess: the others cannot be reached.
@@ -172,11 +271,11 @@ def join() -> Group:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-        # torchrun's store outlives a restart, and with it the addresses of processes that are no more.
+        # torchrun's store outlives a restart, and still has the addresses of processes that ended.
         store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=size,
                                 timeout=TIMEOUT)  # fmt: skip
-        atexit.register(_leave)  # threads of its own that still ran at the end would abort the process
+        atexit.register(_leave)  # its threads would abort the process if they still ran at the end
         return TorchrunGroup(rank, size, PrefixStore("run", store))
     except (RuntimeError, ValueError) as error:
         rank = int(os.environ.get("RANK", "0"))
@@ -186,13 +285,9 @@ def join() -> Group:
 
 @contextlib.contextmanager
 def only_the_first_speaks() -> Iterator[None]:
-    """Drop what the processes but the first print; a traceback comes after this, and is seen."""
+    """Drop the output of all processes but the first; the traceback of an error that leaves the body is still shown."""
     if os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    with (
-        open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
         yield

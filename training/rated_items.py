@@ -1,12 +1,13 @@
-"""What each user rated in the training ratings, as far as the settings make use of it.
+"""The items that each user rated in the training set, as some ingredients of ``Settings`` use them.
 
 ``sums`` is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15),
 with the items' own embeddings in place of a second table, as one layer of LightGCN has it (He et al., SIGIR 2020):
 
     s_i = n_i^(−1/2) · Σ_{k ∈ N(i)} q_k          N(i): the n_i items that user i rated
 
-A user's embedding is then u_i + s_i. While a rating of item j is trained on, j itself is left out of s_i: it would give
-the answer away. After training the sums are added to the table of users, so that the network is an ordinary one.
+A user's embedding is then u_i + s_i. While a rating of item j is trained on, j itself is left out of s_i, because it
+would give the answer away. After training the sums are added to the table of users, so that the network is an ordinary
+one.
 """
 
 from functools import cached_property
@@ -19,23 +20,23 @@ from torch.nn import functional
 from data import Interactions
 from training import parts
 
-LARGEST_TABLE = 2**25  # pairs of users and items that are looked up in a table; above, by bisection
+LARGEST_TABLE = 2**25  # of so many pairs of users and items a table is made; of more, pairs are found by bisection
 
 
 class _Bags(NamedTuple):
-    """A sparse matrix by rows: of row r the entries from ``starts[r]`` on."""
+    """A sparse matrix by rows: the entries of row r begin at ``starts[r]``."""
 
     columns: Tensor  # (n,) int64
     starts: Tensor  # (rows,) int64
     values: Tensor  # (n,) float32
 
     def times(self, table: Tensor) -> Tensor:
-        """(columns, d) → (rows, d)."""
+        """Multiply by a table: (columns, d) → (rows, d)."""
         return functional.embedding_bag(self.columns, table, self.starts, mode="sum", per_sample_weights=self.values)
 
 
 class _Product(torch.autograd.Function):
-    """A sparse matrix times a table; several times as fast as autograd's own way through an embedding bag."""
+    """A sparse matrix times a table; several times as fast as autograd's way through an embedding bag."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, matrix: _Bags, transposed: _Bags) -> Tensor:
@@ -47,11 +48,11 @@ class _Product(torch.autograd.Function):
         return ctx.transposed.times(gradients[0].contiguous()), None, None
 
 
-class Watched:
-    """What each user rated.
+class RatedItems:
+    """The items that each user rated.
 
     Args:
-        train: the training ratings, on the device of the network.
+        train: the training set, on the device of the network.
     """
 
     def __init__(self, train: Interactions) -> None:
@@ -59,34 +60,40 @@ class Watched:
 
     @cached_property
     def counts(self) -> Tensor:
-        """(num_users,) int64 n_i."""
+        """Return n_i: (num_users,) int64."""
         return torch.bincount(self.train.user_ids, minlength=self.train.num_users)
 
     @cached_property
     def scale(self) -> Tensor:
-        """(num_users,) float32 n_i^(−1/2); 1 where there are no ratings."""
+        """Return n_i^(−1/2), or 1 for a user without ratings: (num_users,) float32."""
         return self.counts.clamp(min=1).float().rsqrt()
 
+    def user_weights(self, balance: float) -> Tensor:
+        """Return weights proportional to n_i^(−balance), whose mean over all ratings is 1: (num_users,) float32."""
+        counts = self.counts.cpu().double()  # on the CPU, because Apple's GPUs have no float64
+        weights = counts.clamp(min=1) ** -balance
+        return (weights / ((counts * weights).sum() / counts.sum())).float().to(self.counts.device)
+
     def sums(self, table: Tensor) -> Tensor:
-        """(num_items, d) embeddings of items → (num_users, d) s_i; 0 for who rated nothing."""
+        """Compute s_i, 0 for a user without ratings, from embeddings of items: (num_items, d) → (num_users, d)."""
         sums: Tensor = _Product.apply(table, *self._matrices)
         return sums
 
     def sums_but_own(self, table: Tensor, users: Tensor, own: Tensor) -> Tensor:
-        """(batch,) users, (batch, d) rows of what they rated → (batch, d) s_i without these, n_i being as it was."""
-        # Not by indexing, whose gradient is added up in another order each time where several threads do it.
+        """Compute s_i of (batch,) users without the (batch, d) row of one of their items, n_i unchanged: (batch, d)."""
+        # Not by indexing, whose gradient several threads add up in another order each time.
         sums = functional.embedding(users, self.sums(table))
         return sums - self.scale[users].unsqueeze(1) * own
 
     def penalties(self, users: Tensor, items: Tensor) -> Tensor:
-        """What makes items that users rated no candidates.
+        """Return penalties that exclude the items that users rated from the candidates.
 
         Args:
             users: (batch,)
-            items: (k,), or (batch, k) of each user.
+            items: (k,) for all users, or (batch, k).
 
         Returns:
-            (batch, k) float32 of its own: −∞ where the user rated the item and not all of the k, else 0.
+            (batch, k) float32, a new tensor: −∞ where the user rated the item but not all of the k, else 0.
         """
         if self._table is not None and items.dim() == 1:  # of all users first: many times as fast as pair by pair
             return _unless_all(self._table.index_select(0, items).T.contiguous()).index_select(0, users)
@@ -99,20 +106,20 @@ class Watched:
 
     @torch.no_grad()
     def fold_into(self, model: nn.Module) -> None:
-        """Add each user's sum to its embedding, once for each table of users."""
+        """Add s_i to the embedding of each user, in each table of users."""
         for users, items in parts.tables(model):
             weight: Tensor = items.weight
             users.weight.add_(self.sums(weight))
 
     @cached_property
     def _pairs(self) -> Tensor:
-        """(n,) a number for each pair, ascending."""
+        """Return a number for each pair, ascending: (pairs,)."""
         pairs: Tensor = torch.unique(self.train.user_ids * self.train.num_items + self.train.item_ids)
         return pairs
 
     @cached_property
     def _table(self) -> Tensor | None:
-        """(num_items, num_users) float32 −∞ where the user rated the item, else 0; where that is not too large."""
+        """Return −∞ where a user rated an item, else 0: (num_items, num_users) float32; None if that is too large."""
         shape = self.train.num_items, self.train.num_users
         if shape[0] * shape[1] > LARGEST_TABLE:
             return None
@@ -122,7 +129,7 @@ class Watched:
 
     @cached_property
     def _matrices(self) -> tuple[_Bags, _Bags]:
-        """The matrix with n_i^(−1/2) where user i rated, and the same transposed."""
+        """Return the matrix with n_i^(−1/2) where user i rated an item, and its transpose."""
         users, items = self.train.user_ids, self.train.item_ids
         values = self.scale[users]
         by_user, by_item = users.argsort(stable=True), items.argsort(stable=True)
@@ -134,6 +141,6 @@ class Watched:
 
 
 def _unless_all(penalties: Tensor) -> Tensor:
-    """(rows, k), with 0 in the rows that are −∞ throughout."""
+    """Replace rows of −∞ by 0: (rows, k)."""
     every = torch.isneginf(penalties.amax(1, keepdim=True))
     return penalties.masked_fill(every, 0.0) if bool(every.any()) else penalties

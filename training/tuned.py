@@ -1,0 +1,188 @@
+"""The step with the ingredients of ``Settings`` beyond the homework, by autograd.
+
+    L = λ_F · mean(ω_i · Σ_c w_ic · (1 − σ((p⁺ − p_ic) / T))) + λ_R · mean((r̂ − r)²) + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²)
+
+The candidates c have the weights w_ic: 1 for the highest p_ic, or softmax(p_ic / τ). Random numbers come from the
+trainer's generator, so that a resumed run is bit-identical.
+
+The plain way changes the outputs of the network's embeddings and ReLUs by hooks, and takes each loss from ``steps.py``
+(``ForwardBatch``). Its two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the derivative
+of the loss over all candidates (``WeightedLoss``).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training import parts
+from training.adam import Adam
+from training.distributed import Group
+from training.rated_items import RatedItems
+from training.rehearsal import Way
+from training.settings import Settings
+from training.steps import EagerStep, Weights, bpr_loss, joint_loss, regression_loss
+from training.tuned_batch import ForwardBatch, TableBatch, check_parts
+
+
+def ways(settings: Settings, steps: int, lazy: bool, group: Group) -> tuple[Way, list[Way]]:
+    """List the plain way of taking this step, and the fast ways, the fastest first; steps: those of the whole run.
+
+    Raises:
+        ValueError: row-wise Adam was chosen, or there are several processes.
+    """
+    if lazy or group.size > 1:
+        raise ValueError(
+            f"{'several processes' if group.size > 1 else 'lazy_adam'} cannot train with negatives, user_balance, "
+            "watched_items, temperature, weight_decay, lr_schedule or dropout other than the homework's: leave them "
+            "out, or train with one process and --optimizer adam"
+        )
+
+    def way(name: str, by_tables: bool, own_derivative: bool) -> Way:
+        def make(
+            model: nn.Module, adam: Adam, weights: Weights, rated: RatedItems, generator: torch.Generator
+        ) -> TunedStep:
+            return TunedStep(model, adam, weights, settings, generator, steps, rated, by_tables, own_derivative)
+
+        return Way(name, make)
+
+    fast = [way("tuned step", True, True), way("tuned step with the plain loss", True, False)]
+    return way("eager step", False, False), fast
+
+
+class WeightedLoss(torch.autograd.Function):
+    """Σ_c w_c · (1 − σ((p⁺ − p_c) / T)), with its derivative: half the passes over (batch, k) that autograd makes.
+
+    Args:
+        positive: (batch,) p⁺.
+        negative: (batch, k) p_c.
+        weights: (batch, k) w_c, which add up to 1; constants, and overwritten.
+        temperature: T.
+
+    Returns:
+        (batch,) losses.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, positive: Tensor, negative: Tensor, weights: Tensor, temperature: float) -> Tensor:
+        wrong = torch.sub(negative, positive.unsqueeze(1)).div_(temperature).sigmoid_()  # 1 − σ(x) = σ(−x)
+        weighted = weights.mul_(wrong)
+        losses: Tensor = weighted.sum(1)
+        ctx.temperature = temperature
+        ctx.save_for_backward(weighted.addcmul_(weighted, wrong, value=-1))
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        slope: Tensor = ctx.saved_tensors[0] * (gradients[0] / ctx.temperature).unsqueeze(1)
+        return -slope.sum(1), slope, None, None
+
+
+class TunedStep(EagerStep):
+    """The eager step with the ingredients of the settings.
+
+    Args:
+        model, weights: as for ``EagerStep``.
+        adam: of all parameters.
+        settings: the ingredients.
+        generator: of the dropout and of shared negatives, on the network's device.
+        steps: the number of steps of the whole run, for a learning rate that falls.
+        rated: the items that each user rated in the training set.
+        by_tables: compute equations 1 and 4 from the network's tables.
+        own_derivative: compute the loss over all candidates by ``WeightedLoss``.
+
+    Raises:
+        ValueError: models.py lacks an embedding or a layer that an ingredient changes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        adam: Adam,
+        weights: Weights,
+        settings: Settings,
+        generator: torch.Generator,
+        steps: int,
+        rated: RatedItems,
+        by_tables: bool = False,
+        own_derivative: bool = False,
+    ) -> None:
+        super().__init__(model, adam, weights)
+        self.adam, self.settings, self.generator, self.steps, self.rated = adam, settings, generator, steps, rated
+        self.batch = TableBatch if by_tables else ForwardBatch
+        self.own_derivative = own_derivative
+        check_parts(model, settings, rated.train)
+        # The embeddings and item biases come first in the vector of all parameters.
+        self.decayed = sum(weight.numel() for weight in {table.weight for table in parts.embeddings(model)})
+        self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
+
+    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+        """Take one step; negatives: (batch,) or (batch, candidates), or (batch, 0) where they are drawn here."""
+        batch = self.batch(self.model, self.settings, self.rated, self._dropout, users, items)
+        if self.settings.shared_negatives:
+            order = torch.randperm(self.rated.train.num_items, generator=self.generator, device=self.generator.device)
+            negatives = order[: self.settings.negatives]
+        elif negatives.dim() == 1:
+            negatives = negatives.unsqueeze(1)
+        with torch.set_grad_enabled(self.weights.factorization > 0):  # else it is only computed to be shown
+            factorization = self._factorization_loss(users, batch, negatives)
+        regression = regression_loss(batch.ratings(), ratings)
+        self._move(joint_loss(factorization, regression, self.weights))
+        return torch.stack([factorization.detach(), regression.detach()])
+
+    def _move(self, loss: Tensor) -> None:
+        """Move the parameters by a step of Adam, with the decay and the learning rate of the settings."""
+        adam, settings = self.adam, self.settings
+        adam.zero_grad()
+        loss.backward()
+        if settings.weight_decay:
+            trained = adam.everything
+            trained.gradient[: self.decayed].add_(trained.values[: self.decayed], alpha=settings.weight_decay)
+        left = 1.0
+        if settings.lr_schedule == "linear":
+            left = max(0.0, 1.0 - adam.steps_taken.item() / self.steps)
+        adam.step(adam.learning_rate * left)
+
+    def _factorization_loss(self, users: Tensor, batch: TableBatch | ForwardBatch, candidates: Tensor) -> Tensor:
+        """Compute L_F; candidates: (batch, k) items of each example, or (k,) of all."""
+        settings = self.settings
+        positive = batch.positive()
+        if settings.negative_temperature == 0 and candidates.shape[-1] > 1:
+            with torch.no_grad():
+                p = batch.scores(candidates)
+                p = p + self.rated.penalties(users, candidates) if settings.unseen_negatives else p
+                candidates = candidates.expand_as(p).gather(1, p.argmax(1, keepdim=True))
+        p = batch.scores(candidates)
+        if settings.negative_temperature > 0:
+            penalties = self.rated.penalties(users, candidates) if settings.unseen_negatives else torch.zeros_like(p)
+            weights = penalties.add_(p.detach(), alpha=1.0 / settings.negative_temperature).softmax(1)
+            losses = self._weighted_losses(positive, p, weights)
+        else:
+            losses = self._losses(positive, p.squeeze(1))
+        if self.user_weights is not None:
+            losses = self.user_weights[users] * losses
+        return losses.mean()
+
+    def _weighted_losses(self, positive: Tensor, p: Tensor, weights: Tensor) -> Tensor:
+        """Compute Σ_c w_ic · L_F of each pair: (batch,), (batch, k) and (batch, k) → (batch,)."""
+        if self.own_derivative:
+            losses: Tensor = WeightedLoss.apply(positive, p, weights, self.settings.temperature)
+            return losses
+        return (weights * self._losses(positive.unsqueeze(1).expand_as(p), p)).sum(1)
+
+    def _losses(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Compute L_F of each single pair, at the temperature T: two tensors of one shape → that shape."""
+        of_pairs = bpr_loss
+        for _ in range(positive.dim()):
+            of_pairs = torch.vmap(of_pairs)  # so that its mean is over one pair
+        try:
+            return of_pairs(positive / self.settings.temperature, negative / self.settings.temperature)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"bpr_loss of training/steps.py cannot be taken pair by pair: {reason}") from error
+
+    def _dropout(self, values: Tensor, probability: float) -> Tensor:
+        if probability == 0:
+            return values
+        kept = torch.rand(values.shape, generator=self.generator, device=values.device) >= probability
+        return values * kept.to(values.dtype).div_(1.0 - probability)  # one pass forwards, and one back
