@@ -32,9 +32,9 @@ from tracking.checkpoint import CHECKPOINT, Run
 from tracking.folder import RunFolder
 from tracking.record import Record, RunRecord
 from training import setup
+from training.distributed import ALONE, Group, LostProcess, join, only_the_first_speaks
 from training.evaluation import SHOWN
 from training.network import network_class, own_traceback
-from training.distributed import ALONE, Group, LostProcess, join, only_the_first_speaks
 from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
 
 RUNNING = "running and resuming"
@@ -47,12 +47,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag = parser.group(HOMEWORK).add_argument
     flag("--logdir", type=Path, metavar="DIR", help="folder of the run (default: run/shared=…_LF=…_LR=…)")
     flag = parser.group(BEYOND).add_argument
-    flag("--preset", default="homework", metavar="NAME|FILE",
-         help="values of flags that are not given: homework, tuned, or a JSON file of them (default: homework)")  # fmt: skip
+    flag(
+        "--preset",
+        default="homework",
+        metavar="NAME|FILE",
+        help="values of flags that are not given: homework, tuned, or a JSON file of them (default: homework)",
+    )
     flag = parser.group(RUNNING).add_argument
     flag("--resume", action="store_true", help="resume the run in --logdir from its checkpoint")
-    flag("--patience", type=int, default=0, metavar="N",
-         help="stop after N epochs without a better one on the validation set; 0: never (default: 0)")  # fmt: skip
+    flag(
+        "--patience",
+        type=int,
+        default=0,
+        metavar="N",
+        help="stop after N epochs without a better one on the validation set; 0: never (default: 0)",
+    )
     flag("--device", default="auto", metavar="NAME", help="cuda, mps, cpu, or auto: the first there is (default: auto)")
     flag("--eager", action="store_true", help="take the plain step, the definition: slower, with the same metrics")
     add_options(parser, Settings)

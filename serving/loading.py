@@ -11,8 +11,8 @@ from datasets.releases import DEFAULT, RELEASES
 from datasets.source import DataSource
 from tracking.checkpoint import BEST, load_checkpoint
 from training import parts, setup
-from training.settings import Settings
 from training.rated_items import RatedItems
+from training.settings import Settings
 
 
 class LoadedRun(NamedTuple):

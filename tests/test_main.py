@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Refused
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training.parallel import ALONE
 
 import main
 from cli import VERSION
@@ -22,7 +23,6 @@ from main import parse_arguments
 from tracking import history
 from training import parts
 from training.fused import FusedStep
-from training.parallel import ALONE
 from training.settings import Settings, preset
 from training.steps import EagerStep
 

@@ -1,4 +1,4 @@
-"""The record of a run: checkpoints, metrics.csv, TensorBoard's event file and the progress bar, written epoch by epoch."""
+"""The record of a run, written epoch by epoch: checkpoints, metrics.csv, TensorBoard's event file, the progress bar."""
 
 import math
 import shutil

@@ -9,6 +9,7 @@ import pytest
 import torch
 from runs import curves, fit_in
 from torch import Tensor
+from training.parallel import Group
 
 from data import Interactions
 from metrics import mrr_score, mse_score, ranking_scores
@@ -19,7 +20,6 @@ from tracking.history import EpochMetrics, closing_table
 from train import Trainer
 from training import evaluation
 from training.evaluation import Evaluation
-from training.parallel import Group
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]

@@ -8,6 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from training.cuda_graph import GraphStep
+from training.parallel import Group
+from training.recipe import Recipe
+from training.rowwise import EagerRowwiseStep, RowwiseStep
+from training.shared_steps import SharedEagerStep, SharedStep
+from training.step_factory import fastest, ways_of
+from training.tuned_step import ForwardBatch, TableBatch, TunedStep
 
 from data import Interactions
 from metrics import ByForward, mrr_score
@@ -15,18 +22,11 @@ from models import MultiTaskNet
 from train import Trainer
 from training import comparing, steps
 from training.adam import AdamState
-from training.cuda_graph import GraphStep
 from training.evaluation import ByTables
 from training.fused import FusedStep
-from training.parallel import Group
-from training.recipe import Recipe
 from training.rehearsal import Rehearsal, Way
-from training.rowwise import EagerRowwiseStep, RowwiseStep
 from training.settings import Settings
-from training.shared_steps import SharedEagerStep, SharedStep
-from training.step_factory import fastest, ways_of
 from training.steps import EagerStep, Weights
-from training.tuned_step import ForwardBatch, TableBatch, TunedStep
 
 Split = tuple[Interactions, Interactions]
 HALVES = Weights(0.5, 0.5)

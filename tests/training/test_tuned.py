@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from training.flags import parse_arguments
+from training.recipe import Recipe
+from training.tuned_step import TunedStep, WeightedLoss
+from training.watched import Watched
 
 import data
 import main
@@ -17,13 +21,9 @@ from train import Trainer, fit, to_checkpoint
 from training import parts
 from training.adam import flatten, start_adam
 from training.evaluation import Evaluation
-from training.flags import parse_arguments
-from training.recipe import Recipe
 from training.sampling import Sampler
 from training.settings import Settings
 from training.steps import EagerStep, Triples, Weights
-from training.tuned_step import TunedStep, WeightedLoss
-from training.watched import Watched
 
 Split = tuple[Interactions, Interactions]
 USERS, ITEMS, DIM, BATCH, STEPS = 12, 15, 4, 7, 9
