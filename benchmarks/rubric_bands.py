@@ -25,10 +25,10 @@ import torch
 
 import grader
 from cli.arguments import Parser
-from grading import submissions
-from grading.checks import SEPARATE, SHARED, Split, load
+from grading.checks import SEPARATE, SHARED, Split, import_models
 from grading.sandbox import Sandbox
-from grading.training import train_and_score
+from grading.submissions import read_submission
+from grading.trained_metrics import train_and_score
 
 TIMEOUT = 120.0  # seconds for one training
 
@@ -40,8 +40,8 @@ def figures(
     with Sandbox() as sandbox:
         found = []
         for seed in itertools.takewhile(lambda _: not ended.is_set(), seeds):
-            with sandbox.session(submissions.read(path), TIMEOUT, trains=True) as session:
-                load(session.ask)
+            with sandbox.session(read_submission(path), TIMEOUT, trains=True) as session:
+                import_models(session.ask)
                 found.append(train_and_score(session.ask, split, names, seed))
         return found
 

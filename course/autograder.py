@@ -1,4 +1,4 @@
-"""The zip for Gradescope: the grader with all its checks, and the two scripts that Gradescope runs."""
+"""The zip for Gradescope: the grader with all its checks, and two scripts."""
 
 from course.student import ROOT, room_files
 

@@ -1,11 +1,11 @@
-"""Hand the homework in: run the visible checks, and make submission.zip.
+"""Run the visible checks, and make submission.zip.
 
     python hand_in.py
 
-The zip holds models.py, Python files of your own beside it, answers.md, and of each finished run in run/ its metrics
-and its file for TensorBoard. A line names each thing that is missing; the zip is made all the same.
+The zip contains models.py, Python files of your own beside it, answers.md, and for each finished run in run/ its
+metrics and its TensorBoard file. If something is missing, a line names it, and the zip is made without it.
 
-Exit status: 0 when nothing is missing, 1 when something is, 2 when no zip could be made.
+Exit status: 0 if nothing is missing, 1 if something is, 2 if no zip could be made.
 """
 
 from cli import command
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cli.arguments import Parser
 from cli.files import write_zip
-from grading import submissions
+from grading.submissions import FILE, Unreadable, read_submission
 from tracking.checkpoint import METRICS
 from tracking.folder import EVENTS
 from training.settings import folder_name
@@ -50,16 +50,16 @@ def own_files() -> dict[str, bytes]:
     """Read models.py and the Python files that were not handed out, by their paths.
 
     Raises:
-        submissions.Unreadable: models.py is missing, or a file is too large.
+        Unreadable: models.py is missing, or a file is too large.
         OSError: a file cannot be read.
     """
-    if not (HERE / submissions.FILE).is_file():
-        raise submissions.Unreadable(f"{submissions.FILE} is missing")
-    return submissions.read(HERE / submissions.FILE)
+    if not (HERE / FILE).is_file():
+        raise Unreadable(f"{FILE} is missing: expected it beside hand_in.py")
+    return read_submission(HERE / FILE)
 
 
 def unanswered(answers: str) -> list[str]:
-    """Name the questions that have no text below their headings; comments do not count."""
+    """Name the questions without an answer below their headings; comments do not count."""
     written = re.sub(r"<!--.*?-->", "", answers, flags=re.DOTALL)
     sections = re.split(r"^## Question (\d+).*", written, flags=re.MULTILINE)
     texts = dict(zip(sections[1::2], sections[2::2], strict=True))
@@ -74,7 +74,7 @@ def epochs_of(run: Path) -> int:
 
 
 def missing_experiments() -> list[str]:
-    """Name the experiments that have not run to their end."""
+    """Name the experiments that have not finished."""
     epochs = {name: epochs_of(HERE / "run" / name) for name in (folder_name(*each) for each in EXPERIMENTS)}
     return [f"the experiment run/{name}: {n} of {EPOCHS} epochs" for name, n in epochs.items() if n < EPOCHS]
 
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0 when nothing is missing; 1 when something is; 2 after one line on stderr when there is no zip.
+        Exit status: 0 if nothing is missing; 1 if something is; 2 after one line on stderr if no zip could be made.
     """
     Parser(description="Run the visible checks and make submission.zip.").parse_args(arguments)
     try:

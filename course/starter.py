@@ -1,6 +1,6 @@
-"""The starter ``models.py``: ours, with the functions of the exercises emptied.
+"""The starter ``models.py``: ours, with the bodies of the exercises' functions removed.
 
-It is made from the positions that ``ast`` gives, so that every other line is a line of ours.
+``ast`` gives the positions of these bodies. All other lines stay as they are.
 """
 
 import ast
@@ -12,7 +12,7 @@ def starter(source: str) -> str:
     """Replace the bodies of the exercises' functions in the source of ``models.py``; keep their docstrings.
 
     Raises:
-        ValueError: one of the functions is missing, is there twice, or is written on one line.
+        ValueError: one of the functions is missing, occurs twice, or is written on one line.
     """
     lines = source.splitlines(keepends=True)
     functions = [
@@ -26,7 +26,7 @@ def starter(source: str) -> str:
     for name in EXERCISES:
         if found.count(name) != 1:
             raise ValueError(f"models.py has {found.count(name)} functions MultiTaskNet.{name}: expected 1")
-    for function in reversed(functions):  # from the last on: the positions of the others stay right
+    for function in reversed(functions):  # from the last one, so that the positions of the others stay valid
         indent, exercise = " " * function.body[0].col_offset, EXERCISES[function.name]
         emptied = f'{indent}raise NotImplementedError("exercise {exercise}: {function.name}")\n'
         lines[_body(function, lines)] = [emptied]
@@ -34,7 +34,7 @@ def starter(source: str) -> str:
 
 
 def _body(function: ast.FunctionDef, lines: list[str]) -> slice:
-    """Find the lines of a function after its docstring, with the comments before and after its statements."""
+    """Find the lines of a function below its docstring, including comments before and after its statements."""
     first, documented = function.body[0], ast.get_docstring(function) is not None
     start = first.end_lineno if documented else first.lineno - 1
     end = function.end_lineno

@@ -1,33 +1,17 @@
-"""The parts of ``grader.py``: the rubric, and the processes in which submissions run.
+"""The autograder: the rubric, and the processes in which submissions run (``grader.py``).
 
-    rubric.py        the lines of the rubric, with their points; start reading here
-    checks.py        what the visible lines ask, and compare
-    training.py      the checks that train
-    compare.py       a submission's arrays beside what is expected
-    submissions.py   finding models.py in what a student hands in
-    pool.py          grading one submission, several checks at a time
-    results.py       what came of it: lines, tables, CSV, JSON
-    sandbox.py       where a submission runs
-    session.py       asking one of its processes questions
-    messages.py      what crosses the border between the two
+    rubric.py           the lines of the rubric, with their points; start reading here
+    checks.py           the checks of tables, MLP and shapes, and their comparisons
+    trained_metrics.py  the checks that train
+    submissions.py      a submission's files, read from a file, a folder or a zip
+    pool.py             one submission's checks, a few at a time
+    results.py          results as lines, tables, CSV and JSON
+    sandbox.py          processes in which submissions run
+    session.py          questions to one of these processes, and its answers
+    inside/             the files that are copied beside a submission, with the walls around it
 
-The hidden lines, which a student's folder lacks:
+The hidden checks, which students do not get:
 
-    hidden.py        the lines, with their points
-    equations.py     the checks of equations 1 and 4, and of batches
-    gradients.py     the check of which loss teaches which parameters
-    oracle.py        what the homework's equations give, in float64
-
-Of the following, which run beside a submission's code, none imports those above but messages.py:
-
-    warden.py        the process that starts and ends a submission's processes
-    survey.py        finding out which walls the machine has
-    guard.py         a session's processes, and their limits together
-    confinement.py   the walls around them; start reading here
-    namespaces.py    a wall: a root folder, process numbers and a network of its own
-    landlock.py      a wall: rights to files, TCP and signals
-    seccomp.py       a wall: system calls given up
-    kernel.py        the calls that they are made of
-    worker.py        the submission's process: it answers questions with arrays
-    arrays.py        what a submission made, as plain arrays
+    hidden.py           the lines, with their points: equations 1 and 4, batches, gradients
+    hidden_oracle.py    the expected outputs of the equations in float64, and those of usual mistakes
 """

@@ -1,55 +1,63 @@
-"""What the lines of the rubric have in common: asking a submission's process, and comparing what it answers.
+"""Checks of tables, MLP and shapes: questions to a submission's process, and comparisons with the expected answers.
 
-A check raises ``Wrong`` where the submission does not do what is asked. Random numbers come from fixed seeds, and from
-one for each purpose: two submissions that name their parameters alike are asked the same. Answers to these could be
-computed beforehand, so that the MLP, the equations and the gradients are also asked about numbers that nobody can know
-before (``fresh``); the ids are drawn when the parameters have been handed over. A right network passes with any.
+A check raises ``Wrong`` where the submission is wrong. Most random numbers come from fixed seeds, one for each purpose,
+so that all submissions are asked the same. Because such answers could be computed beforehand, the checks of the MLP,
+the equations and the gradients also use numbers that cannot be predicted (``fresh``). They draw the IDs after the
+parameters have been set. A right network passes with any numbers.
+
+Parameters are arrays by name ("U", "B", "mlp.0.weight", …), as ``worker.Submission.parameters`` returns them.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from grading.compare import Array, Ids, Wrong, close, mlp
-from grading.messages import Answer
+from grading.session import Answer
 
 if TYPE_CHECKING:
     import data
 
-NUM_USERS, NUM_ITEMS, DIM, LAYER_SIZES, BATCH = 944, 1683, 32, [96, 64], 256  # the homework's, with ids from 0
+Array = NDArray[np.float64]
+Ids = NDArray[np.int64]
+Draw = Callable[[str], np.random.Generator]  # makes random numbers for a purpose: ``random`` or ``fresh``
+
+TOLERANCE = 1e-4  # relative and absolute; float32 is good to 1e-6 here
+NUM_USERS, NUM_ITEMS, DIM, LAYER_SIZES, BATCH = 944, 1683, 32, [96, 64], 256  # the homework's, with IDs from 0
 
 SHARED = ("U", "Q")
 SEPARATE = ("U_reg", "Q_reg", "U_fact", "Q_fact")
 OUTPUTS = {"predictions": "equation 1, u · q + b", "score": "equation 4, the MLP of [u, q, u ∗ q]"}
 
 
-Draw = Callable[[str], np.random.Generator]  # random numbers for a purpose: ``random`` or ``fresh``
+class Wrong(Exception):
+    """A failed check, with the expected value, the value found and, if clear, the likely cause."""
 
 
 class Ask(Protocol):
-    """A way to ask a submission's process: ``session.Session.ask``."""
+    """The type of ``Session.ask``, a question to a submission's process."""
 
     def __call__(self, question: str, /, **arguments: Any) -> Answer: ...
 
 
 class Split(NamedTuple):
-    """The two sides of MovieLens 100K."""
+    """The training set and the test set of MovieLens 100K."""
 
     train: "data.Interactions"
     test: "data.Interactions"
 
 
 class Band(NamedTuple):
-    """What a figure may be: center ± width."""
+    """The range of a metric, center ± width."""
 
     center: float
     width: float
 
-    def __contains__(self, figure: object) -> bool:
-        return isinstance(figure, float) and abs(figure - self.center) <= self.width
+    def __contains__(self, metric: object) -> bool:
+        return isinstance(metric, float) and abs(metric - self.center) <= self.width
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,11 @@ class Check:
     """A line of the rubric.
 
     Attributes:
-        id: the course's name for it; the hidden ones end in "-hidden".
-        points: what it is worth, all or nothing.
-        title: what it checks.
-        run: asks and compares; raises Wrong. The split is there for those that need data.
-        seconds: how long a submission may take for it.
+        id: the course's name for it; those of hidden checks end in "-hidden".
+        points: given in full or not at all.
+        title: its subject.
+        run: asks and compares; raises Wrong. A check that needs data gets the split, others None.
+        seconds: the time limit.
         needs_data: whether it trains.
     """
 
@@ -77,40 +85,40 @@ class Check:
         return self.id.endswith("-hidden")
 
 
-def load(ask: Ask) -> None:
-    """Before any other question: have models.py imported."""
-    ask("load", num_users=NUM_USERS, num_items=NUM_ITEMS, embedding_dim=DIM, layer_sizes=LAYER_SIZES)
+def import_models(ask: Ask) -> None:
+    """Have models.py imported, before any other question."""
+    ask("import_models", num_users=NUM_USERS, num_items=NUM_ITEMS, embedding_dim=DIM, layer_sizes=LAYER_SIZES)
 
 
 def check_tables(ask: Ask, names: tuple[str, ...]) -> None:
-    """As many ScaledEmbeddings as names, of the users' and the items' size in turn, none of which is another."""
-    tables = ask("tables", names=names)
-    weights, classes, memory = tables.arrays("weights"), tables.text_lists("classes"), tables.integers("memory")
-    if len(weights) != len(names):
-        raise Wrong(f"{len(weights)} embeddings: expected {len(names)}, {', '.join(names)}")
-    for place, (name, weight, bases) in enumerate(zip(names, weights, classes, strict=True)):
+    """Check that there is one distinct ScaledEmbedding per name, alternately user- and item-sized."""
+    answer = ask("tables", names=names)
+    tables, classes, memory = answer.arrays("tables"), answer.string_lists("classes"), answer.integers("memory")
+    if len(tables) != len(names):
+        raise Wrong(f"{len(tables)} embeddings: expected {len(names)}, {', '.join(names)}")
+    for place, (name, table, bases) in enumerate(zip(names, tables, classes, strict=True)):
         users, items = (NUM_USERS, DIM), (NUM_ITEMS, DIM)
         shape, other = (users, items) if name.startswith("U") else (items, users)
         order = f"another order than {', '.join(names)}"
-        expect_shape(name, weight, shape, {other: order, shape[::-1]: "transposed"})
+        expect_shape(name, table, shape, {other: order, shape[::-1]: "transposed"})
         if "ScaledEmbedding" not in bases:
             raise Wrong(f"{name} is of class {', '.join(bases[:1])}: expected a ScaledEmbedding")
-        # Of 30,000 normal numbers the mean and the standard deviation are known to half a percent.
-        if not (abs(weight.mean()) < 0.1 / DIM and 0.9 / DIM < weight.std() < 1.1 / DIM):
+        # With 30,000 numbers, the mean and the standard deviation of a sample are within half a percent.
+        if not (abs(table.mean()) < 0.1 / DIM and 0.9 / DIM < table.std() < 1.1 / DIM):
             raise Wrong(
-                f"{name} has mean {weight.mean():.4f} and standard deviation {weight.std():.4f}: expected 0 and "
-                f"1/{DIM} = {1 / DIM:.4f}, a ScaledEmbedding as it comes"
+                f"{name} has mean {table.mean():.4f} and standard deviation {table.std():.4f}: expected 0 and "
+                f"1/{DIM} = {1 / DIM:.4f}, as a new ScaledEmbedding has"
             )
         if memory[place] in memory[:place]:
             raise Wrong(f"{names[memory.index(memory[place])]} and {name} are the same embedding: expected two")
 
 
 def check_mlp(ask: Ask, layer_sizes: list[int]) -> None:
-    """Linear, ReLU, …, Linear of these input widths and output width 1, and that is what it computes."""
+    """Check the layers, Linear, ReLU, …, Linear of these input widths and output width 1, and their outputs."""
     inputs = fresh("inputs").standard_normal((64, layer_sizes[0])).astype(np.float32)
     answer = ask("mlp", layer_sizes=layer_sizes, inputs=inputs)
     asked = f"init_mlp_layers({layer_sizes})"
-    layers, parameters = answer.texts("layers"), answer.named_arrays("parameters")
+    layers, parameters = answer.strings("layers"), answer.named_arrays("parameters")
     expected = ["Linear", "ReLU"] * (len(layer_sizes) - 1) + ["Linear"]
     if layers and layers != expected:
         cause = ""
@@ -126,18 +134,18 @@ def check_mlp(ask: Ask, layer_sizes: list[int]) -> None:
     if sorted(widths) != sorted(widths_expected) or (layers and widths != widths_expected):
         raise Wrong(f"{asked} has linear layers of input and output width {widths}: expected {widths_expected}")
     if not close(answer.array("outputs").reshape(-1), mlp(inputs.astype(np.float64), parameters)):
-        raise Wrong(f"{asked} computes something else than its linear layers with ReLUs between them")
+        raise Wrong(f"{asked} computes other outputs than its linear layers with ReLUs between them")
 
 
 def check_shapes(ask: Ask, names: tuple[str, ...]) -> None:
-    """forward of a batch gives two vectors of finite numbers."""
+    """Check that forward of a batch returns two vectors of finite numbers."""
     ask("network", names=names, seed=0)
     users, items = some_pairs(BATCH, "shapes")
     forward(ask, users, items)
 
 
 def forward(ask: Ask, users: Ids, items: Ids, where: str = "") -> tuple[Array, Array]:
-    """Predictions and score of some pairs: one finite number for each, or ``Wrong``."""
+    """Ask for predictions and score of some pairs, and check that they are finite numbers, one per pair."""
     outputs = ask("forward", user_ids=users, item_ids=items)
     for name in OUTPUTS:
         check_vector(f"{where}{name}", outputs.array(name).shape, len(users))
@@ -146,13 +154,13 @@ def forward(ask: Ask, users: Ids, items: Ids, where: str = "") -> tuple[Array, A
 
 
 def check_vector(name: str, shape: tuple[int, ...], length: int) -> None:
-    """An output of a batch has one number for each pair."""
+    """Check that an output of a batch has one number for each pair."""
     causes = {
         (length, length): "the product is not row by row, or a bias of shape (batch, 1) is added to (batch,)",
         (length, 1): "a missing squeeze of the last dimension",
         (1, length): "a transposed result",
         (length, DIM): "the product u * q without its sum",
-        (): "a squeeze() without a dimension, which takes away that of the batch too, or a mean over the batch",
+        (): "a squeeze() without a dimension, which also removes that of the batch, or a mean over the batch",
     }
     if shape != (length,):
         cause = f". Likely cause: {causes[shape]}" if shape in causes else ""
@@ -171,16 +179,49 @@ def expect_shape(name: str, array: Array, shape: tuple[int, ...], causes: dict[t
 
 
 def some_pairs(count: int, purpose: str, draw: Draw | None = None) -> tuple[Ids, Ids]:
-    """Ids of users and items."""
+    """Draw the IDs of users and items."""
     generator = (draw or random)(purpose)
     return generator.integers(0, NUM_USERS, count), generator.integers(0, NUM_ITEMS, count)
 
 
 def random(purpose: str) -> np.random.Generator:
-    """Random numbers that are the same for the same purpose, whatever else is drawn."""
+    """Make random numbers that are always the same for the same purpose."""
     return np.random.default_rng(zlib.crc32(purpose.encode()))
 
 
 def fresh(purpose: str) -> np.random.Generator:
-    """Random numbers that are others each time, whatever the purpose."""
+    """Make random numbers that differ each time."""
     return np.random.default_rng()
+
+
+def close(got: Array, expected: Array) -> bool:
+    """Compare two arrays within the tolerance of float32; NaN is never close."""
+    return got.shape == expected.shape and bool(np.isclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE).all())
+
+
+def mlp(inputs: Array, parameters: Mapping[str, Array], between: Callable[[Array], Array] | None = None) -> Array:
+    """Apply linear layers with ReLUs between them: (n, width) → (n,), NaN where their widths do not fit.
+
+    The layers are put in the order of their widths, not in that of their registration.
+
+    Args:
+        inputs: (n, width).
+        parameters: those of the layers are among them.
+        between: takes the place of the ReLUs.
+    """
+    places = [name.split(".")[1] for name in parameters if name.startswith("mlp.") and name.endswith(".weight")]
+    hidden = inputs
+    while places:
+        fitting = [at for at in places if parameters[f"mlp.{at}.weight"].shape[1:] == hidden.shape[1:]]
+        if not fitting:
+            return np.full(len(inputs), np.nan)
+        places.remove(fitting[0])
+        layer = f"mlp.{fitting[0]}"
+        weight = parameters[f"{layer}.weight"]
+        bias = parameters.get(f"{layer}.bias", np.zeros(len(weight)))
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise Wrong(f"a linear layer has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
+        hidden = hidden @ weight.T + bias
+        if places:
+            hidden = np.maximum(hidden, 0) if between is None else between(hidden)
+    return hidden[:, 0] if hidden.shape[1] == 1 else np.full(len(inputs), np.nan)

@@ -1,4 +1,4 @@
-"""Grading one submission: its checks run in sandboxes, a few at a time."""
+"""A pool of sandboxes, in which the checks of a submission run a few at a time."""
 
 import contextlib
 import queue
@@ -9,25 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from grading import submissions
-from grading.checks import Check, Split, load
-from grading.compare import Wrong
-from grading.confinement import Confinement
-from grading.messages import Unanswered
+from grading.checks import Check, Split, Wrong, import_models
+from grading.inside.walls import Confinement
 from grading.results import Grade, Result, shortened
 from grading.sandbox import Sandbox, Unconfined
-from grading.session import readable
+from grading.session import Session, Unanswered, readable
+from grading.submissions import Unreadable, read_submission
 
-SHOWN_MESSAGE = 4000  # characters of why a check was not passed
+SHOWN_MESSAGE = 4000  # characters of the reason for a failed check
 
 
 class Pool:
-    """Sandboxes to run checks in, a few at a time. Use as a context manager; the first starts in the background.
+    """Sandboxes that run checks, and end with a ``with`` block. The first one starts in the background.
 
     Args:
-        jobs: how many.
+        jobs: the number of sandboxes.
         patience: factor of the time limits.
-        unconfined: go on where the machine cannot close off what a submission must not reach.
+        unconfined: accept gaps in the walls of the machine.
 
     Raises:
         OSError, Unconfined: from ``confinement`` and ``submit``: the first sandbox does not start.
@@ -37,7 +35,7 @@ class Pool:
         self.patience = patience
         self._stack = contextlib.ExitStack()
         self._sandboxes = [self._stack.enter_context(Sandbox(unconfined=unconfined)) for _ in range(jobs)]
-        self._free: queue.LifoQueue[Sandbox] = queue.LifoQueue()  # the one that has started already comes first
+        self._free: queue.LifoQueue[Sandbox] = queue.LifoQueue()  # the one that has started comes first
         for sandbox in self._sandboxes:
             self._free.put(sandbox)
         self._threads = ThreadPoolExecutor(jobs)
@@ -45,7 +43,7 @@ class Pool:
 
     @property
     def confinement(self) -> Confinement:
-        """What submissions are confined by; waits until it is known."""
+        """The walls around submissions. Waits until the first sandbox has started."""
         self._started.result()
         return self._sandboxes[-1].confinement
 
@@ -53,7 +51,7 @@ class Pool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # Ctrl-C, for instance: nobody waits for the checks that are running
+        if kind is not None:  # do not wait for running checks after Ctrl-C
             for sandbox in self._sandboxes:
                 sandbox.cancel()
         self._threads.shutdown(cancel_futures=True)
@@ -68,48 +66,57 @@ class Pool:
         sandbox = self._free.get()
         try:
             started = time.perf_counter()
-            message = ""
             with sandbox.session(files, check.seconds * self.patience, check.needs_data) as session:
-                try:
-                    load(session.ask)
-                    with np.errstate(all="ignore"):  # a submission's numbers can be anything
-                        check.run(session.ask, split)
-                except (Wrong, Unanswered) as error:
-                    message = str(error) or type(error).__name__
-                except (OSError, Unconfined):  # the grader's own trouble
-                    raise
-                except Exception as error:
-                    # Answers can be of the right form and still make no sense together: in size or in number, too.
-                    message = f"the answers of the submission's process do not fit together ({error!r:.200})"
-            message = shortened(readable(message), SHOWN_MESSAGE)
+                message = failure(session, check, split)
             return Result(check, not message, time.perf_counter() - started, message, session.printed)
         finally:
             self._free.put(sandbox)
+
+
+def failure(session: Session, check: Check, split: Split | None) -> str:
+    """Import models.py and run a check in a session; return the reason of its failure, "" if it passes.
+
+    Raises:
+        OSError, Unconfined: the grader failed, not the submission.
+    """
+    message = ""
+    try:
+        import_models(session.ask)
+        with np.errstate(all="ignore"):  # a submission can send any numbers
+            check.run(session.ask, split)
+    except (Wrong, Unanswered) as error:
+        message = str(error) or type(error).__name__
+    except (OSError, Unconfined):
+        raise
+    except Exception as error:
+        # Answers of the right form can still contradict each other, for instance in size or number.
+        message = f"the answers of the submission's process do not fit together ({error!r:.200})"
+    return shortened(readable(message), SHOWN_MESSAGE)
 
 
 def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) -> Grade:
     """Run checks on a submission.
 
     Args:
-        pool: where.
-        path: a models.py, or a folder or zip that holds one.
+        pool: runs them.
+        path: a models.py, or a folder or zip that contains one.
         checks: lines of the rubric.
-        split: MovieLens 100K; needed by the checks that train.
+        split: MovieLens 100K, for the checks that train.
 
     Returns:
-        A result a check. A submission that cannot be read, or whose models.py cannot be loaded, fails all.
+        A result for each check. A submission that cannot be read, or whose models.py cannot be loaded, fails all.
 
     Raises:
-        OSError: it is not the submission that is at fault: the machine no longer does what it did.
+        OSError: the grader failed, not the submission.
     """
     try:
-        files = submissions.read(path)
-    except (submissions.Unreadable, OSError, RecursionError) as error:
+        files = read_submission(path)
+    except (Unreadable, OSError, RecursionError) as error:
         return ungraded(path, checks, str(error))
-    # What hangs when it is loaded would otherwise do so once for each check.
-    loads = pool.submit(LOADS, files, None).result()
-    if not loads.passed:
-        failed = (Result(check, False, loads.seconds / len(checks), loads.message, loads.printed) for check in checks)
+    # First by itself: a models.py that hangs would otherwise hang once for each check.
+    alone = pool.submit(IMPORT_ALONE, files, None).result()
+    if not alone.passed:
+        failed = (Result(check, False, alone.seconds / len(checks), alone.message, alone.printed) for check in checks)
         return Grade(str(path), tuple(failed), "models.py cannot be loaded")
     longest_first = sorted(checks, key=lambda check: -check.seconds)
     results = {check.id: pool.submit(check, files, split) for check in longest_first}
@@ -117,8 +124,8 @@ def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) 
 
 
 def ungraded(path: Path, checks: Sequence[Check], problem: str) -> Grade:
-    """No points, and why."""
+    """Give no points, for this reason."""
     return Grade(str(path), tuple(Result(check, False, 0.0, problem) for check in checks), problem)
 
 
-LOADS = Check("load", 0, "models.py can be loaded", lambda ask, split: None)
+IMPORT_ALONE = Check("import", 0, "models.py can be loaded", lambda ask, split: None)

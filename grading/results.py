@@ -1,4 +1,4 @@
-"""What came of checks, and the forms in which it is told: lines, a table, CSV, and Gradescope's JSON."""
+"""Results of checks, and their formats: lines, a table, CSV, and Gradescope's JSON."""
 
 import csv
 import io
@@ -10,20 +10,20 @@ from typing import Any
 from grading.checks import Check
 from grading.session import readable
 
-SHOWN_OUTPUT = 2000  # characters of what a submission printed
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell starts that spreadsheet programs compute
+SHOWN_OUTPUT = 2000  # characters of a submission's output
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that spreadsheet programs compute
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check.
+    """The result of one check.
 
     Attributes:
         check: the line of the rubric.
-        passed: all of its points, or none.
-        seconds: how long it took.
-        message: why it was not passed; "" when it was.
-        printed: what the submission printed meanwhile.
+        passed: whether it gives its points.
+        seconds: the time that it took.
+        message: the reason of a failure; "" if it passed.
+        printed: the submission's output.
     """
 
     check: Check
@@ -42,7 +42,7 @@ class Grade:
     """A submission's results, in the order of the rubric.
 
     Attributes:
-        problem: why it could not be graded: it cannot be read or loaded, for instance; "" where it was.
+        problem: the reason why the submission could not be graded, for instance could not be read; "" otherwise.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Grade:
 
 
 def report(graded: Grade) -> str:
-    """Each check with its points, time, and why it was not passed; the last line is the sum."""
+    """List each check with its points, time and the reason of a failure; the last line is the sum."""
     lines = []
     before: list[str] = []
     for result in graded.results:
@@ -72,22 +72,23 @@ def report(graded: Grade) -> str:
 
 
 def total(graded: Grade) -> str:
-    """The last line."""
+    """Format the last line."""
     return f"{graded.points} / {graded.most} points"
 
 
 def shortened(text: str, longest: int = SHOWN_OUTPUT) -> str:
-    """The beginning of what a submission said."""
+    """Cut a submission's string, and say how much is missing."""
     more = len(text) - longest
     return text if more <= 0 else f"{text[:longest]}\n[{more:,} more characters]"
 
 
 def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
-    """The results in the format of Gradescope's autograder (its documentation, "Autograder Specifications").
+    """Format the results for Gradescope (its documentation, "Autograder Specifications").
 
     Args:
-        seconds: how long it took.
-        confined: what the submission was confined by.
+        graded: the results.
+        seconds: the time that grading took.
+        confined: the walls around the submission.
     """
     tests = [
         {
@@ -101,7 +102,7 @@ def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
         }
         for result in graded.results
     ]
-    # Students see this line, so that it does not tell them of the hidden checks.
+    # Students see this line. It must not reveal the results of hidden checks.
     visible = [result for result in graded.results if not result.check.hidden]
     output = total(Grade(graded.name, tuple(visible))) + (
         " in the visible checks" if visible != [*graded.results] else ""
@@ -117,27 +118,27 @@ def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
 
 
 def printed_as_output(result: Result) -> str:
-    """What a submission printed, named as such."""
+    """Format a submission's output."""
     return f"Your code printed:\n{shortened(result.printed)}" if result.printed else ""
 
 
 def header(checks: Sequence[Check]) -> list[str]:
-    """The first row of a table of several submissions."""
+    """Make the first row of a table of several submissions."""
     return ["submission", *(check.id for check in checks), "points"]
 
 
 def row(graded: Grade) -> list[str]:
-    """The row of a submission in it."""
+    """Make the row of a submission in that table."""
     return [label(graded.name), *(str(result.points) for result in graded.results), str(graded.points)]
 
 
 def label(name: str) -> str:
-    """A submission's name as text that can be shown and written: what is not UTF-8 in it, by its bytes."""
+    """Make a submission's name printable: bytes that are not UTF-8 are escaped, control characters replaced."""
     return readable(name.encode(errors="surrogateescape").decode(errors="backslashreplace")).replace("\n", "\ufffd")
 
 
 def as_csv(header: list[str], rows: Sequence[list[str]]) -> bytes:
-    """A table that no spreadsheet program takes for formulas: an apostrophe comes before what could be one."""
+    """Write a table as CSV, with an apostrophe before each cell that a spreadsheet program would compute."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in each] for each in [header, *rows])
@@ -145,10 +146,10 @@ def as_csv(header: list[str], rows: Sequence[list[str]]) -> bytes:
 
 
 def from_csv(path: Path, header: list[str]) -> list[list[str]]:
-    """The rows of an earlier table, whose header has to be this one.
+    """Read the rows of an earlier table.
 
     Raises:
-        ValueError: it is another.
+        ValueError: its header differs from this one.
         OSError: the file cannot be read.
     """
     try:
@@ -156,14 +157,14 @@ def from_csv(path: Path, header: list[str]) -> list[list[str]]:
             cells = [[cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell for cell in each]
                      for each in csv.reader(file)]  # fmt: skip
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of grades: {error}") from error
+        raise ValueError(f"{path} is no table of grades ({error}): expected a CSV file that --csv wrote") from error
     if not cells or cells[0] != header or any(len(each) != len(header) for each in cells):
         raise ValueError(f"{path} is no table of the same checks: expected the columns {', '.join(header)}")
     return cells[1:]
 
 
 def table(rows: Sequence[list[str]]) -> str:
-    """The rows in columns."""
+    """Format rows in aligned columns."""
     cells = [[each.removesuffix("-basic").removesuffix("-hidden") for each in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

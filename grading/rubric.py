@@ -1,8 +1,8 @@
-"""The homework's rubric: 14 points in 13 checks, of which 8 are shown to students and 5 (6 points) are hidden.
+"""The homework's rubric: 14 points in 13 checks, 8 visible ones (8 points) and 5 hidden ones (6 points).
 
-Each check asks a submission's process for plain arrays and compares them with what the homework asks for
-(``checks.py``). Everything is drawn from fixed seeds: a submission gets the same points each time. The hidden checks
-are in ``hidden.py``; where that is missing, as in a student's folder, the rubric has the visible ones.
+Each check asks a submission's process for plain arrays and compares them with the expected ones (``checks.py``). A
+submission gets the same points each time. The hidden checks are in ``hidden.py``. Where that file is missing, as in a
+student's folder, the rubric has the visible checks only.
 """
 
 from importlib.util import find_spec
@@ -17,12 +17,12 @@ from grading.checks import (
     Band,
     Check,
     Split,
+    Wrong,
     check_mlp,
     check_shapes,
     check_tables,
     expect_shape,
 )
-from grading.compare import Wrong
 
 
 def shared_embeddings(ask: Ask, _: Split | None) -> None:
@@ -34,7 +34,7 @@ def separate_embeddings(ask: Ask, _: Split | None) -> None:
 
 
 def item_bias(ask: Ask, _: Split | None) -> None:
-    bias = ask("bias").array("weights")
+    bias = ask("bias").array("table")
     expect_shape("the item bias", bias, (NUM_ITEMS, 1), {(NUM_USERS, 1): "one bias for each user, not each item"})
     if not (bias == 0).all():
         raise Wrong("the item bias starts with numbers other than 0: expected zeros. Likely cause: not a ZeroEmbedding")
@@ -53,9 +53,9 @@ def separate_shapes(ask: Ask, _: Split | None) -> None:
 
 
 def check_training(ask: Ask, split: Split | None, names: tuple[str, ...], mrr_band: Band, mse_band: Band) -> None:
-    from grading import training  # here, because it takes a second, and the other checks do without it
+    from grading import trained_metrics  # here, because importing torch takes a second, and only these checks need it
 
-    training.check_training(ask, split, names, mrr_band, mse_band)
+    trained_metrics.check_training(ask, split, names, mrr_band, mse_band)
 
 
 def shared_training(ask: Ask, split: Split | None) -> None:

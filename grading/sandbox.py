@@ -1,16 +1,16 @@
-"""Where a submission runs: in a process apart, with limits, and cleaned up after.
+"""Sandboxes: processes in which submissions run apart, within limits, and of which nothing is left afterwards.
 
     with Sandbox() as sandbox, sandbox.session({"models.py": b"…"}, seconds=10) as session:
-        session.ask("load")
-        weights = session.ask("bias").array("weights")
+        import_models(session.ask)
+        bias = session.ask("bias").array("table")
 
-A session is one worker process, which starts with nothing of an earlier one. It reads Python, torch and its own files,
+A session is one worker process, which inherits nothing from earlier sessions. It reads Python, torch and its own files,
 writes into one empty folder of bounded size, and reaches no network and no other process; its memory, time and number
-of processes are bounded (``confinement.py`` has the walls). What it prints is collected, and cut. When the session
-ends, so does all that it has started.
+of processes are bounded (``inside/walls.py``). Its output is collected, and cut. When the session ends, all of its
+processes are killed.
 
-Nobody can tell who computed an answer: code that was written with ``worker.py`` at hand can put its own methods in
-place of those, and hand over arrays that its network does not hold. ``checks.py`` says what little that gains.
+The worker's answers cannot be trusted: a submission can replace the methods of ``inside/worker.py``, and send arrays
+that its network does not contain. ``hidden.py`` says how little that gains.
 """
 
 import contextlib
@@ -27,56 +27,43 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from grading.confinement import WALLS, Confinement
+from grading.inside.walls import WALLS, Confinement
 from grading.session import MEMORY, WARDEN_TIMEOUT, Session
 
+HERE = Path(__file__).parent
 PIPE = 2**20  # bytes
-PASSABLE = 0o711  # of a folder: others pass through it to what they know the name of
-START = 120.0  # seconds for it to load torch
+PASSABLE = 0o711  # mode of a folder that other users can pass through but not list
+START = 120.0  # seconds for the warden to load torch
 CODE, SCRATCH = "code", "scratch"
-INSIDE = (
-    "__init__",
-    "arrays",
-    "confinement",
-    "guard",
-    "kernel",
-    "landlock",
-    "messages",
-    "namespaces",
-    "seccomp",
-    "survey",
-    "warden",
-    "worker",
-)
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 PROGRAM = (
     "import json, sys; settings = json.loads(sys.argv[1]); "
     "sys.path[:] = [settings['root'], *sys.path, *settings['packages']]; "
-    "from grading import warden; warden.main(settings)"
+    "from grading.inside import warden; warden.main(settings)"
 )
 
 
 class Unconfined(ValueError):
-    """This machine cannot close off what a submission must not reach; says what."""
+    """A machine whose walls leave gaps, with the list of these gaps."""
 
 
 class Sandbox:
-    """A warden process, which has loaded torch once, and can run one session at a time.
+    """A warden process, which has loaded torch and runs one session at a time.
 
     Args:
-        walls: those to put up, of those that the machine has.
-        unconfined: accept that some of what must be closed is open.
+        walls: the walls to put up, as far as the machine has them.
+        unconfined: accept gaps.
 
     Raises:
-        OSError: from ``session``: the warden cannot be started, walls that it had found do not hold any more, or files
-            cannot be written for it.
+        OSError: from ``session``: the warden does not start, a wall cannot be put up any more, or a file cannot be
+            written.
         Unconfined: from ``session`` and ``start``.
     """
 
     def __init__(self, walls: Collection[str] = WALLS, unconfined: bool = False) -> None:
         self.confinement = Confinement()
         self._walls, self._unconfined = walls, unconfined
-        self._root: Path | None = None  # the warden's folder: a new one for each
+        self._root: Path | None = None  # the warden's folder
         self._warden: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._working = False
@@ -92,9 +79,9 @@ class Sandbox:
         """Start a worker for a submission.
 
         Args:
-            files: the contents of models.py and of what lies beside it, by their paths in the submission.
-            seconds: from now on until its last answer.
-            trains: whether it will be asked to train.
+            files: the contents of models.py and of the files beside it, by their paths in the submission.
+            seconds: the time until the last answer.
+            trains: whether the worker will be asked to train.
         """
         control = self.start()
         folder = self._unpack(files)
@@ -102,7 +89,7 @@ class Sandbox:
         output, their_output = os.pipe()
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
-                fcntl.fcntl(their_output, fcntl.F_SETPIPE_SZ, PIPE)  # a gigabyte of print() is over in a second
+                fcntl.fcntl(their_output, fcntl.F_SETPIPE_SZ, PIPE)  # reads a gigabyte of output within a second
         job = {
             "code": str(folder / CODE),
             "scratch": str(folder / SCRATCH),
@@ -126,7 +113,7 @@ class Sandbox:
             remove(folder)
 
     def _unpack(self, files: Mapping[str, bytes]) -> Path:
-        """A new folder with a submission's files in one inner folder, and an empty one."""
+        """Make a folder with a submission's files in one inner folder, and an empty one."""
         folder = Path(tempfile.mkdtemp(dir=self._root))
         folder.chmod(PASSABLE)
         (folder / SCRATCH).mkdir(mode=0o700)
@@ -140,7 +127,7 @@ class Sandbox:
         return folder
 
     def cancel(self) -> None:
-        """From another thread: have everything ended, so that the session's next answer is that there is none."""
+        """End the running session from another thread; its next question is unanswered."""
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
@@ -149,7 +136,7 @@ class Sandbox:
         """End the running worker and all that it started.
 
         Returns:
-            Its exit status, if it had ended by itself, and the limit for which it was ended, if it was.
+            The exit status, None if the worker had not ended by itself; and the limit that it exceeded, "" for none.
         """
         if not self._working:
             return None, ""
@@ -163,38 +150,37 @@ class Sandbox:
             self._stop()
             return None, ""
         if "wall" in report:
-            raise OSError(f"a wall around submissions does not stand any more: {report['wall']}: {report['reason']}")
+            raise OSError(f"the wall {report['wall']} cannot be put up any more: {report['reason']}")
         if not report["gone"]:
             self._stop()  # the warden has ended, too
             raise OSError("a submission has left processes that cannot be ended")
         return report["status"], report["reason"]
 
     def start(self) -> socket.socket:
-        """Have a warden that lives; returns the socket by which it is spoken to."""
+        """Start a warden unless one is alive, and return the socket to it."""
         if self._control is not None and self._warden is not None and self._warden.poll() is None:
             return self._control
         self._stop()
-        # A copy, lest a submission learn from a traceback where this project and its data are.
-        here, root = Path(__file__).parent, Path(tempfile.mkdtemp(prefix="grader-"))
+        root = Path(tempfile.mkdtemp(prefix="grader-"))
         root.chmod(PASSABLE)
         self._root = root
-        (root / here.name).mkdir()
-        for name in INSIDE:
-            shutil.copyfile(here / f"{name}.py", root / here.name / f"{name}.py")
+        # The warden runs a copy, so that a traceback does not tell a submission where this project and its data are.
+        shutil.copytree(HERE / "inside", root / "grading" / "inside", ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "grading" / "__init__.py").touch()
         ours, theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
         settings = {
             "control": theirs.fileno(),
             "root": str(root),
             "packages": sorted({installed("torch"), installed("numpy")}),
             "walls": [*self._walls],
-            "outside": [str(path) for path in (here / "checks.py", here.parent / "models.py", Path("/etc/passwd"))],
+            "outside": [str(path) for path in (HERE / "checks.py", HERE.parent / "models.py", Path("/etc/passwd"))],
         }
         environment = {
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
             "HOME": str(root),
             "CUDA_VISIBLE_DEVICES": "",
-            "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than a check, and processes
+            "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than a check, and further processes
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")},
             **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         }
@@ -205,7 +191,7 @@ class Sandbox:
             pass_fds=[theirs.fileno()],
             env=environment,
             cwd=root,
-            start_new_session=True,  # Ctrl-C is for the grader, which then ends this
+            start_new_session=True,  # Ctrl-C reaches the grader only, which then ends the warden
         )
         theirs.close()
         self._control = ours
@@ -221,7 +207,7 @@ class Sandbox:
         return ours
 
     def _stop(self) -> None:
-        """End the warden, which takes what it has started with it."""
+        """End the warden, which first ends all processes that it started."""
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -238,7 +224,7 @@ class Sandbox:
 
 
 def installed(package: str) -> str:
-    """The folder that holds a package; it is not imported here."""
+    """Find the folder of a package without importing it."""
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.origin is not None
@@ -246,7 +232,7 @@ def installed(package: str) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder, however deep, also where a submission has taken away its own permissions."""
+    """Delete a folder of any depth, even if a submission has removed permissions in it."""
     delete = ["rm", "-rf", "--", str(folder)]
     if subprocess.run(delete, stderr=subprocess.DEVNULL, check=False).returncode != 0:
         subprocess.run(["chmod", "-R", "u+rwx", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)

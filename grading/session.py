@@ -1,4 +1,4 @@
-"""Asking one worker questions, without ever waiting for it beyond a deadline or trusting what it says."""
+"""A session with one worker: questions within a deadline, and answers whose form is checked."""
 
 import os
 import secrets
@@ -9,18 +9,86 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from grading.confinement import SCRATCH_BYTES, SCRATCH_FILES
-from grading.guard import DYING, PROCESSES
-from grading.messages import LENGTHS, NO_ANSWER, Answer, Unanswered, lengths, pack, unpack
+import numpy as np
+from numpy.typing import NDArray
+
+from grading.inside.messages import LENGTHS, lengths, pack, unpack
+from grading.inside.processes import DYING, PROCESSES
+from grading.inside.walls import SCRATCH_BYTES, SCRATCH_FILES
 
 MEMORY = 4 * 2**30  # bytes, of all processes of a session together
-PRINTED = 2**14  # bytes that are kept of what a submission prints
-WARDEN_TIMEOUT = DYING + 10.0  # seconds for what the warden does in milliseconds, or in DYING where something resists
-EXITING = 0.2  # seconds in which a process that has closed its channel is over, and its exit status known
+PRINTED = 2**14  # bytes that are kept of a submission's output
+WARDEN_TIMEOUT = DYING + 10.0  # seconds for the warden to end a session, which takes milliseconds, or at most DYING
+EXITING = 0.2  # seconds until the exit status of a process that has closed its channel is available
+NO_ANSWER = "the submission's process sent something that is not an answer"
+
+
+class Unanswered(Exception):
+    """A question without a usable answer, with the reason for the submission's author."""
+
+
+class Answer:
+    """An answer, whose methods check the form of each value.
+
+    Raises:
+        Unanswered: from every method, where the value has another form.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def _get(self, name: str) -> Any:
+        return _checked(self._value, dict).get(name)
+
+    def __contains__(self, name: str) -> bool:
+        return isinstance(self._value, dict) and name in self._value
+
+    def array(self, name: str) -> NDArray[np.float64]:
+        """Return an array in double precision."""
+        return _array(self._get(name))
+
+    def arrays(self, name: str) -> list[NDArray[np.float64]]:
+        """Return a list of arrays."""
+        return [_array(each) for each in _checked(self._get(name), list)]
+
+    def named_arrays(self, name: str | None = None) -> dict[str, NDArray[np.float64]]:
+        """Return arrays by name; without a name here, the whole answer."""
+        value = _checked(self._value if name is None else self._get(name), dict)
+        return {key: _array(each) for key, each in value.items()}
+
+    def strings(self, name: str) -> list[str]:
+        """Return a list of strings."""
+        return _list_of(str, self._get(name))
+
+    def string_lists(self, name: str) -> list[list[str]]:
+        """Return a list of lists of strings."""
+        return [_list_of(str, each) for each in _checked(self._get(name), list)]
+
+    def integers(self, name: str) -> list[int]:
+        """Return a list of integers."""
+        return _list_of(int, self._get(name))
+
+    def shapes(self, name: str) -> list[tuple[int, ...]]:
+        """Return a list of shapes."""
+        return [tuple(_list_of(int, each)) for each in _checked(self._get(name), list)]
+
+
+def _checked(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise Unanswered(NO_ANSWER)
+    return value
+
+
+def _list_of(kind: type, value: Any) -> list[Any]:
+    return [_checked(each, kind) for each in _checked(value, list)]
+
+
+def _array(value: Any) -> NDArray[np.float64]:
+    return np.asarray(_checked(value, np.ndarray), dtype=np.float64)
 
 
 class Session:
-    """One worker; made by ``Sandbox.session``."""
+    """Questions to one worker. ``Sandbox.session`` makes it."""
 
     def __init__(
         self, answers: socket.socket, output: int, end_worker: Callable[[], tuple[int | None, str]], seconds: float
@@ -36,19 +104,19 @@ class Session:
 
     @property
     def printed(self) -> str:
-        """What the submission printed, on stdout and stderr, cut; without what would steer a terminal."""
+        """The submission's stdout and stderr, shortened, without control characters."""
         text = readable(self._printed.decode(errors="replace")).strip()
         return text + (f"\n[{self._dropped:,} more bytes]" if self._dropped else "")
 
     def ask(self, question: str, /, **arguments: Any) -> Answer:
-        """One of the methods of ``worker.Submission``.
+        """Call a method of ``worker.Submission``.
 
         Raises:
-            Unanswered: its code failed, took too long, ended the process or gave something that is no answer.
+            Unanswered: the submission's code failed, took too long, ended the process or sent no valid answer.
         """
         if self._ended is not None:
             raise self._ended
-        token = secrets.token_hex(8)  # what was written before the question came cannot be its answer
+        token = secrets.token_hex(8)  # an answer that was written before the question cannot contain it
         try:
             reply = self._exchange(pack([token, question, arguments]))
             if not isinstance(reply, dict) or reply.get("token") != token or not {"answer", "error"} & reply.keys():
@@ -61,7 +129,7 @@ class Session:
         return Answer(reply["answer"])
 
     def _exchange(self, message: bytes) -> Any:
-        """Send a message, and receive one, never waiting for the other side beyond the deadline."""
+        """Send a message and receive one before the deadline."""
         to_send, received = memoryview(message), bytearray()
         wanted: int | None = None
         while True:
@@ -77,7 +145,7 @@ class Session:
                 part = self._answers.recv(2**20) if self._answers in ready else None
             except BlockingIOError:
                 continue
-            except OSError:  # the other side is gone
+            except OSError:  # the worker is gone
                 part = b""
             if part == b"":
                 raise Unanswered(self._end())
@@ -105,7 +173,7 @@ class Session:
         self._dropped += len(part) - min(room, len(part))
 
     def _end(self) -> str:
-        """End the worker; returns how it had ended by itself."""
+        """End the worker, and say how it had ended by itself."""
         time.sleep(EXITING)
         status, reason = self._end_worker()
         if reason == "memory":
@@ -121,7 +189,7 @@ class Session:
         return f"its process ended, with exit status {status}, before it had answered"
 
     def close(self) -> None:
-        """End the worker, and read what it had printed last."""
+        """End the worker, and read the last of its output."""
         self._answers.close()
         self._end_worker()
         deadline = time.monotonic() + WARDEN_TIMEOUT
@@ -135,5 +203,5 @@ class Session:
 
 
 def readable(text: str) -> str:
-    """Text of a submission without the characters that steer a terminal."""
+    """Replace the control characters in a submission's string."""
     return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text.replace("\r\n", "\n"))

@@ -1,6 +1,6 @@
-"""Finding a submission's models.py: in a file, a folder, or a zip as a student uploads it.
+"""Submissions on disk: models.py and the files beside it, read from a file, a folder or a zip.
 
-Nothing is unpacked: what is needed is read into memory, within limits.
+Nothing is unpacked: files are read into memory, within limits.
 """
 
 import lzma
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 FILE = "models.py"
-HANDED_OUT = "handout.txt"  # in a student's folder, the list of the files that it came with
-FIRST = (".", "submission")  # the folders of a submission in which it is looked for first
-DEEPEST = 3  # packages within packages beside models.py
+HANDED_OUT = "handout.txt"  # in a student's folder, the list of the files that were handed out
+FIRST = (".", "submission")  # the folders that are searched for models.py first
+DEEPEST = 3  # levels of packages beside models.py
 LARGEST_FILE = 2**20  # bytes
 LARGEST_SOURCES = 2**24
 LARGEST_ZIP = 2**30  # bytes that a zip would unpack to
@@ -22,22 +22,23 @@ LONGEST_NAME = 200  # bytes, of a file or a folder
 
 
 class Unreadable(ValueError):
-    """The submission cannot be used; says why, to its author."""
+    """A submission that cannot be used, with the reason for its author."""
 
 
-def read(path: Path) -> dict[str, bytes]:
-    """The Python files of a submission.
+def read_submission(path: Path) -> dict[str, bytes]:
+    """Read the Python files of a submission.
 
     Args:
-        path: a Python file of any name, which is graded as models.py, alone but in a student's folder; or a folder or a
-            zip that holds models.py at its top, under submission/, or in one other folder.
+        path: a Python file of any name, which is graded as models.py; or a folder or zip that contains models.py at the
+            top, under submission/, or in one other folder. With models.py of a student's folder, the student's own
+            files beside it are read, too.
 
     Returns:
-        models.py, and what lies beside it and below, by their paths relative to models.py's folder.
+        The contents of models.py and of the Python files beside and below it, by their paths relative to its folder.
 
     Raises:
-        FileNotFoundError: there is nothing at path.
-        Unreadable: there is no models.py; it is too large, damaged, a link or a zip with paths that lead out of it.
+        FileNotFoundError: path does not exist.
+        Unreadable: models.py is missing, too large, damaged or a link; or a zip has a path that leads out of it.
     """
     if path.is_dir():
         files = _read_folder(path)
@@ -53,7 +54,7 @@ def read(path: Path) -> dict[str, bytes]:
 
 
 def _own_beside(path: Path) -> dict[str, bytes]:
-    """The Python files of a student's folder that were not handed out; nothing beside another file."""
+    """Read the Python files of a student's folder that were not handed out; none beside any other file."""
     listed = path.parent / HANDED_OUT
     if path.name != FILE or not listed.is_file():
         return {}
@@ -63,10 +64,10 @@ def _own_beside(path: Path) -> dict[str, bytes]:
 
 
 def _home(names: Iterable[str]) -> str:
-    """The folder of models.py among files, "." for the top.
+    """Find the folder of models.py among files, "." for the top.
 
     Raises:
-        Unreadable: there is none, or it is not clear which one is meant.
+        Unreadable: there is none, or more than one.
     """
     found = [PurePosixPath(name) for name in names]
     places = sorted(
@@ -98,7 +99,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def _python_files(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
-    """Python files in a folder and in packages below it; links to folders are not followed."""
+    """List the Python files in a folder and in packages below it, without following links to folders."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix == ".py":
             yield path
@@ -130,7 +131,7 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             for name, entry in contents.items():
                 place = PurePosixPath(name)
                 if place.suffix == ".py" and place.is_relative_to(home):
-                    # What an entry says of its size need not be true.
+                    # The size that an entry declares can be false.
                     with archive.open(entry) as file:
                         content = file.read(LARGEST_FILE + 1)
                     if len(content) > LARGEST_FILE:
@@ -145,7 +146,7 @@ def _read_zip(path: Path) -> dict[str, bytes]:
         raise Unreadable(f"the zip cannot be read: {error}") from error
     for name in files:
         if any(parent.as_posix() in files for parent in PurePosixPath(name).parents):
-            raise Unreadable(f"the zip holds a file and a folder of one name, above {name}")
+            raise Unreadable(f"the zip holds a file and a folder of the same name, above {name}")
     return files
 
 
@@ -155,7 +156,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if name.startswith(("/", "\\")) or ".." in parts or ":" in name.partition("/")[0]:
         raise Unreadable(f"the zip holds the path {name!r}, which leads out of it")
     if not name.isprintable() or max((len(part.encode()) for part in parts), default=0) > LONGEST_NAME:
-        raise Unreadable(f"the zip holds a path of odd characters or too many of them, {name[:LONGEST_NAME]!r}")
+        raise Unreadable(f"the zip holds a path that is too long or has odd characters, {name[:LONGEST_NAME]!r}")
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise Unreadable(f"the zip holds a link, {name!r}")
 

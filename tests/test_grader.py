@@ -25,7 +25,7 @@ NO_BIAS = MODELS.replace("(u * q).sum(-1) + self.B", "(u * q).sum(-1) + 0 * self
 ODD_GRADIENTS = """
 import sys
 import numpy
-answers = sys.modules["grading.worker"].Submission
+answers = sys.modules["grading.inside.worker"].Submission
 right = answers.gradients
 def gradients(self, **arguments):
     answer = right(self, **arguments)
@@ -227,8 +227,8 @@ def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
         ("--submission models.py data.py --json out.json", "--json takes one submission, not 2"),
         ("--json nowhere/out.json", "nowhere/out.json cannot be written: expected a file in a folder that exists"),
         ("--csv tests", "tests cannot be written"),
-        ("--jobs 0", "jobs is 0"),
-        ("--patience nan", "patience nan"),
+        ("--jobs 0", "--jobs is 0: expected at least 1"),
+        ("--patience nan", "--patience is nan"),
         ("--data_dir models.py", "models.py is a file: expected a folder"),
         ("--rerun-failed pyproject.toml", "pyproject.toml is no table of the same checks: expected the columns"),
         ("--hiden", "unrecognized arguments: --hiden"),

@@ -1,4 +1,4 @@
-"""A student's folder, and how a student fills it in: what the tests of the course share."""
+"""A student's folder, filled in exercise by exercise, for the tests of the course."""
 
 import ast
 import subprocess
@@ -24,14 +24,14 @@ def bodies(source: str = MODELS) -> dict[str, list[str]]:
 
 
 def student_folder(path: Path, data_dir: Path) -> Path:
-    """What a student has who got the folder, and the data."""
+    """Make a student's folder with the data."""
     assert handout.main(["student", str(path)]) == 0
     (path / "data").symlink_to(data_dir)
     return path
 
 
 def fill_in(folder: Path, *exercises: str) -> None:
-    """Write our own bodies into the functions of some exercises."""
+    """Fill in the functions of these exercises with our own bodies."""
     models = folder / "models.py"
     text = models.read_text("utf-8")
     for function, body in bodies().items():

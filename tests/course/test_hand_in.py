@@ -1,4 +1,4 @@
-"""hand_in.py in a student's folder: what is in submission.zip, and what is said to be missing."""
+"""hand_in.py in a student's folder: the contents of submission.zip, and the lines that name missing things."""
 
 import json
 import zipfile
@@ -9,7 +9,7 @@ from classroom import run
 
 import handout
 from course import hand_in
-from grading import submissions
+from grading.submissions import read_submission
 from study.four_experiments import EXPERIMENTS
 
 ANSWER = "<!-- your answer -->"
@@ -17,7 +17,7 @@ RUNS = [experiment.folder for experiment in EXPERIMENTS]
 
 
 def finished(folder: Path, name: str, epochs: int = 200) -> None:
-    """What a run of this many epochs leaves."""
+    """Write the files of a run of this many epochs."""
     place = folder / "run" / name
     place.mkdir(parents=True)
     (place / "metrics.csv").write_text("epoch,test_mse\n" + "".join(f"{epoch},1\n" for epoch in range(epochs)))
@@ -27,7 +27,7 @@ def finished(folder: Path, name: str, epochs: int = 200) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in which all is done, with a grader that gives all points without a look."""
+    """A complete homework, with a stub of the grader that gives all points."""
     place = tmp_path / "homework"
     assert handout.main(["student", str(place)]) == 0
     graded(place, "passed")
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def graded(folder: Path, status: str) -> None:
-    """Put a grader there whose only check has this status."""
+    """Write a stub of the grader whose only check has this status."""
     results = json.dumps({"tests": [{"name": "1a-2-basic: item bias", "status": status}]})
     (folder / "grader.py").write_text(f"import sys\nopen(sys.argv[2], 'w').write({results!r})\n")
 
@@ -54,7 +54,7 @@ def test_the_experiments_are_those_of_the_homework() -> None:
 
 
 def test_a_complete_submission(folder: Path) -> None:
-    """Files of the student's own come with it, packages included; what was handed out does not."""
+    """It contains the student's own files, including packages, but none that were handed out."""
     (folder / "layers.py").write_text("own = 1\n")
     (folder / "parts").mkdir()
     (folder / "parts" / "__init__.py").write_text("")
@@ -66,7 +66,7 @@ def test_a_complete_submission(folder: Path) -> None:
     files = ("metrics.csv", "events.out.tfevents.1")
     runs = {f"run/{name}/{file}" for name in [*RUNS, "another"] for file in files}
     assert zipped(folder) == {"models.py", "layers.py", "parts/__init__.py", "answers.md"} | runs
-    assert submissions.read(folder / "submission.zip").keys() == {"models.py", "layers.py", "parts/__init__.py"}
+    assert read_submission(folder / "submission.zip").keys() == {"models.py", "layers.py", "parts/__init__.py"}
     assert run(folder, "hand_in.py").returncode == 0  # over the first one
 
 
@@ -93,7 +93,7 @@ def test_each_thing_that_is_missing_is_named(folder: Path) -> None:
 
 
 def test_nothing_but_models_py(tmp_path: Path) -> None:
-    """As it was handed out, where the grader cannot run and the answers are gone."""
+    """The folder as handed out, without answers.md and with a grader that cannot run."""
     folder = tmp_path / "homework"
     assert handout.main(["student", str(folder)]) == 0
     (folder / "answers.md").unlink()
@@ -109,5 +109,5 @@ def test_without_models_py_there_is_no_zip(folder: Path) -> None:
     (folder / "models.py").unlink()
     done = run(folder, "hand_in.py")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "hand_in.py: error: models.py is missing\n"
+    assert done.stderr == "hand_in.py: error: models.py is missing: expected it beside hand_in.py\n"
     assert not (folder / "submission.zip").exists()

@@ -1,4 +1,4 @@
-"""handout.py: what is in the student's folder, what is not, and when nothing is written."""
+"""handout.py: the contents of the student's folder and of Gradescope's zip, and arguments that are refused."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from test_main import COURSE_COMMANDS
 
 import handout
 from course.autograder import autograder_files
-from course.student import ROOMS, TOP, WITHHELD, student_files
+from course.student import ROOMS, TOP, WITHHELD, is_withheld, student_files
 from grading.rubric import RUBRIC
 
 FUNCTION_OF = {"1a-0": "init_shared_", "1a-1": "init_separate_", "1a-2": "init_item_bias", "1b-0": "init_mlp_layers"}
@@ -27,14 +27,14 @@ def test_nothing_of_the_solution_is_in_the_students_folder() -> None:
     lines = {line.strip() for body in bodies().values() for line in body if not re.fullmatch(returned, line)}
     assert len(lines) > 8
     assert [line for line in lines if line in everything] == []
-    # Nor as the notebook would write it.
+    # Also not with the escapes of the notebook's JSON.
     assert [line for line in lines if json.dumps(line)[1:-1] in everything] == []
 
 
 def test_the_students_folder_has_neither_hidden_checks_nor_answers() -> None:
     files = student_files()
-    assert all((ROOT / name).is_file() for name in WITHHELD), "a withheld file has another name now"
-    assert files.keys().isdisjoint(WITHHELD)
+    assert all([*ROOT.glob(pattern)] for pattern in WITHHELD), "a withheld file has another name now"
+    assert not any(is_withheld(name) for name in files)
     folders = {name.partition("/")[0] for name in files if "/" in name}
     assert folders == set(ROOMS)
     assert set(TOP) | {"models.py", "HOMEWORK.md", "homework.ipynb", "answers.md", "hand_in.py"} <= files.keys()
@@ -77,7 +77,14 @@ def test_the_folder_and_the_zip_are_the_same(tmp_path: Path) -> None:
 
 def test_the_zip_for_gradescope_has_the_checks_and_no_solution() -> None:
     files = autograder_files()
-    assert {"setup.sh", "run_autograder", "grader.py", "grading/hidden.py", "requirements.txt"} <= files.keys()
+    assert {
+        "setup.sh",
+        "run_autograder",
+        "grader.py",
+        "grading/hidden.py",
+        "grading/inside/walls.py",
+        "requirements.txt",
+    } <= files.keys()
     assert "models.py" not in files
     assert {name.partition("/")[0] for name in files if "/" in name} == {"cli", "datasets", "grading"}
 
@@ -109,7 +116,7 @@ def test_nothing_is_written_over(
 
 @pytest.mark.parametrize("offline", [False, True])
 def test_setup_tries_the_cpu_build_of_torch_first(offline: bool, tmp_path: Path) -> None:
-    """With programs in the place of the real ones, which write down how they are called."""
+    """With stubs of all programs, which log their arguments."""
     source, programs, log = tmp_path / "source", tmp_path / "programs", tmp_path / "log"
     assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
     with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
@@ -149,7 +156,7 @@ def test_the_starter_gets_no_points_and_is_told_which_function_to_fill_in(tmp_pa
     assert re.fullmatch(r"grader\.py: error: --hidden .* has only the visible checks\n", hidden.stderr), hidden.stderr
 
 
-def test_main_says_in_one_line_what_the_starter_lacks(tmp_path: Path, data_dir: Path) -> None:
+def test_main_names_the_first_missing_function_of_the_starter_in_one_line(tmp_path: Path, data_dir: Path) -> None:
     done = run(student_folder(tmp_path / "homework", data_dir), "main.py")
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"main\.py: error: [^\n]+\n", done.stderr), done.stderr
@@ -159,7 +166,7 @@ def test_main_says_in_one_line_what_the_starter_lacks(tmp_path: Path, data_dir: 
 
 @pytest.mark.long
 def test_each_exercise_that_is_filled_in_raises_the_points(tmp_path: Path, data_dir: Path) -> None:
-    """From the student's folder by hand_in.py to the autograder's zip, in the layout of Gradescope."""
+    """From the student's folder through hand_in.py to the autograder, in Gradescope's layout."""
     folder = student_folder(tmp_path / "homework", data_dir)
     assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
     with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:

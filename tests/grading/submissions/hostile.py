@@ -114,12 +114,12 @@ LINES = b"".join(
 MESSAGES = b"".join(
     message({"token": token, "answer": answer}, [["float32", [1683, 1]]], bytes(4 * 1683))
     for token in (None, "", "0" * 16, True)
-    for answer in ("loaded", {"weights": {"array": 0}}, {"passed": True, "points": 14}, 14)
+    for answer in ("imported", {"table": {"array": 0}}, {"passed": True, "points": 14}, 14)
 )
 """
 
 TIMELY = """
-for answer in ("loaded", {"weights": {"array": 0}}, {}):
+for answer in ("imported", {"table": {"array": 0}}, {}):
     os.write(3, message({"token": "0" * 16, "answer": answer}, [["float32", [1683, 1]]], bytes(4 * 1683)))
     time.sleep(0.1)
 """
@@ -145,7 +145,7 @@ for place in ("cmdline", "environ", "maps", "status"):
         print(place, len(text), b"rubric" in text, b"checks.py" in text, b"oracle" in text)
     except OSError:
         pass
-print([name for name in sys.modules if name.startswith(("grading.rubric", "grading.oracle", "grading.checks", "data"))])
+print([name for name in sys.modules if name.startswith(("grading.rubric", "grading.hidden", "grading.checks", "data"))])
 print([os.fstat(number) for number in range(4)])
 """
 
@@ -405,18 +405,21 @@ TRICKS = [
         "results written everywhere",
         EVERYTHING,
         at_import(FORGERY + "for fd in range(256):\n    try: os.write(fd, LINES)\n    except OSError: pass"),
-        "no answer",
+        "not an answer",
     ),
     Trick(
         "answers written everywhere",
         EVERYTHING,
         at_import(FORGERY + "for fd in range(256):\n    try: os.write(fd, MESSAGES)\n    except OSError: pass"),
-        "no answer",
+        "not an answer",
     ),
     Trick(
-        "answers written in forward", NO_FORWARD, at_import(FORGERY) | in_forward("os.write(3, MESSAGES)"), "no answer"
+        "answers written in forward",
+        NO_FORWARD,
+        at_import(FORGERY) | in_forward("os.write(3, MESSAGES)"),
+        "not an answer",
     ),
-    Trick("answers written when they are due", EVERYTHING, at_import(FORGERY + TIMELY), "no answer"),
+    Trick("answers written when they are due", EVERYTHING, at_import(FORGERY + TIMELY), "not an answer"),
     Trick(
         "an answer without an end",
         NO_FORWARD,
@@ -426,7 +429,7 @@ TRICKS = [
         "a message of 8 GB announced",
         NO_FORWARD,
         at_import(FORGERY) | in_forward("os.write(3, b'\\xff' * 8)"),
-        "no answer",
+        "not an answer",
     ),
     Trick("a search for the grader's state", WRONG_ANYWAY, at_import(SEARCH)),
     # Files.
@@ -448,7 +451,7 @@ TRICKS = [
         WRONG_ANYWAY,
         at_import(
             "from pathlib import Path\n"
-            "for path in Path(__file__).parents[2].glob('grading/*.py'): path.write_text('raise SystemExit')"
+            "for path in Path(__file__).parents[2].glob('grading/**/*.py'): path.write_text('raise SystemExit')"
         ),
         checks="1a-0 1a-2",
     ),
@@ -477,7 +480,9 @@ TRICKS = [
         "a package named grading beside it",
         WRONG_ANYWAY,
         {},
-        beside={"grading/__init__.py": "raise SystemExit", "grading/messages.py": "raise SystemExit"},
+        beside={
+            f"grading/{name}.py": "raise SystemExit" for name in ("__init__", "inside/__init__", "inside/messages")
+        },
     ),
 ]
 

@@ -96,7 +96,7 @@ for start in (T["project"], "/work", "/home", "/autograder"):
 for name in [name for name in sys.modules if name.startswith("grading")]:
     del sys.modules[name]
 sys.path.insert(0, T["project"])
-import grading.oracle as found
+import grading.hidden_oracle as found
 return found
 """,
     ),
@@ -117,8 +117,9 @@ return [fd for fd in range(4) if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_IS
         "modules, frames and objects of the grader",
         """
 import inspect
-secret = ("grading.oracle", "grading.checks", "grading.training", "grading.rubric", "data", "metrics", "study", "train")
+secret = ("data", "metrics", "study", "train")
 found = [name for name in sys.modules if name in secret]
+found += [name for name in sys.modules if name.startswith("grading.") and not name.startswith("grading.inside")]
 spaces = [vars(module) for module in sys.modules.values() if hasattr(module, "__dict__")]
 spaces += [each for each in gc.get_objects() if type(each) is dict]
 frame = sys._getframe()

@@ -226,10 +226,10 @@ WRONG = [
     ),
     Mistake("the bias twice", "2-4 2-5", {P: "p = (u * q).sum(dim=1) + b + b"}),
     Mistake(
-        "the bias by the user's id",
+        "the bias by the user's ID",
         "2-2 2-4 2-5",
         {BIAS: "b = self.B(user_ids).squeeze(1)"},
-        {"2-5": "the item bias is looked up with the user's id"},
+        {"2-5": "the item bias is looked up with the user's ID"},
     ),
     Mistake(
         "the bias used by the score",

@@ -1,9 +1,9 @@
-"""What the homework's equations give, in float64 from a submission's own parameters, and what usual mistakes give.
+"""The expected outputs of the homework's equations, in float64 from a submission's parameters, and of usual mistakes.
 
     p_ij = u_i · q_j + b_j                      (equation 1)
     r̂_ij = f_θ([u_i, q_j, u_i ∗ q_j])           (equation 4)
 
-Nothing here is a network: parameters are arrays by name, as in ``compare.py``.
+Nothing here is a network: parameters are arrays by name, as in ``checks.py``.
 """
 
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grading.compare import TOLERANCE, Array, Ids, Wrong, close, mlp
+from grading.checks import TOLERANCE, Array, Ids, Wrong, close, mlp
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What both equations read for a batch of pairs.
+    """The inputs of both equations for a batch of pairs.
 
     Attributes:
         u_fact, q_fact, bias: for equation 1: (batch, d), (batch, d), (batch,).
         u_reg, q_reg: for equation 4: (batch, d) each; the same as for equation 1 when tables are shared.
         parameters: the network's.
-        users, items: (batch,) the ids.
+        users, items: the IDs, (batch,).
     """
 
     u_fact: Array
@@ -35,22 +35,22 @@ class Pairs:
     items: Ids
 
     def interactions(self) -> Array:
-        """Equation 1: (batch,)."""
+        """Compute equation 1: (batch,)."""
         return np.asarray((self.u_fact * self.q_fact).sum(1) + self.bias)
 
     def ratings(self) -> Array:
-        """Equation 4: (batch,); NaN where the MLP cannot read [u, q, u ∗ q]."""
+        """Compute equation 4: (batch,); NaN where the MLP cannot read [u, q, u ∗ q]."""
         return mlp(np.concatenate([self.u_reg, self.q_reg, self.u_reg * self.q_reg], 1), self.parameters)
 
     def mistaken_interactions(self) -> dict[str, Array]:
-        """What some mistakes in equation 1 would give."""
+        """Compute the outputs of usual mistakes in equation 1."""
         p, product, parameters = self.interactions(), self.u_fact * self.q_fact, self.parameters
         mistakes = {
             "the item bias is missing": p - self.bias,
             "the item bias is subtracted": p - 2 * self.bias,
             "the item bias alone": self.bias,
             "a sigmoid on the predictions": sigmoid(p),
-            "the item bias is looked up with the user's id": p - self.bias + parameters["B"].reshape(-1)[self.users],
+            "the item bias is looked up with the user's ID": p - self.bias + parameters["B"].reshape(-1)[self.users],
             "the product is averaged instead of summed": product.mean(1) + self.bias,
             "the regression tables in place of the factorization tables": (self.u_reg * self.q_reg).sum(1) + self.bias,
         }
@@ -61,7 +61,7 @@ class Pairs:
         return mistakes
 
     def mistaken_ratings(self) -> dict[str, Array]:
-        """What some mistakes in equation 4 would give."""
+        """Compute the outputs of usual mistakes in equation 4."""
         u, q, parameters, r = self.u_reg, self.q_reg, self.parameters, self.ratings()
         mistakes = {
             "a sigmoid on the score": sigmoid(r),
@@ -85,16 +85,16 @@ class Pairs:
 
 
 def look_up(parameters: Mapping[str, Array], tables: tuple[str, ...], users: Ids, items: Ids, dim: int) -> Pairs:
-    """The rows of pairs of ids.
+    """Look up the rows of pairs of IDs.
 
     Args:
         parameters: the network's.
         tables: ("U", "Q"), or ("U_reg", "Q_reg", "U_fact", "Q_fact").
-        users, items: (batch,) ids.
+        users, items: IDs, (batch,).
         dim: d, the length of the rows.
 
     Raises:
-        Wrong: a table is not there, or of another shape.
+        Wrong: a table is missing, or has another shape.
     """
 
     def rows(name: str, ids: Ids, shape: tuple[int, ...]) -> Array:
@@ -111,17 +111,17 @@ def look_up(parameters: Mapping[str, Array], tables: tuple[str, ...], users: Ids
 
 
 def mlp_input_width(parameters: Mapping[str, Array]) -> int:
-    """How many inputs the first linear layer that was made reads."""
+    """Return the input width of the linear layer that was registered first."""
     return int(parameters["mlp.0.weight"].shape[1])
 
 
 def bpr_loss(positive: Array, negative: Array) -> float:
-    """Equation 3."""
+    """Compute equation 3."""
     return float((1 - sigmoid(positive - negative)).mean())
 
 
 def mse_loss(score: Array, ratings: Array) -> float:
-    """Equation 5."""
+    """Compute equation 5."""
     return float(((score - ratings) ** 2).mean())
 
 
@@ -130,7 +130,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def difference(name: str, equation: str, got: Array, expected: Array, mistakes: Mapping[str, Array]) -> str:
-    """Say how outputs differ from an equation, and which mistake gives exactly these outputs."""
+    """Describe how outputs differ from an equation, and name the mistake with the same outputs, if any."""
     place = int(np.argmax(~np.isclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE)))
     causes = [mistake for mistake, values in mistakes.items() if close(got, values)]
     ratio = float(np.median(got / expected))

@@ -1,8 +1,8 @@
-"""Namespaces: a process gets a root folder, process numbers and a network of its own (root, or user namespaces).
+"""Namespaces: a root folder, process numbers and a network of a process's own (as root, or by user namespaces).
 
-The root folder is made of read-only mounts of what may be read, and one tmpfs that may be written into; nothing else
-has a path in it, and there is no /proc. The first process that is forked afterwards is the *init* of the PID namespace:
-when it ends, the kernel ends every other process in there. The network has no interface that is up.
+The root folder has read-only mounts of the readable files, and one writable tmpfs. Nothing else has a path in it, and
+there is no /proc. The first process that is forked afterwards is the *init* of the PID namespace: when it ends, the
+kernel ends every other process of the namespace. The network has no interface that is up.
 """
 
 import os
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grading.kernel import PARENT_DIED, SYS_PIVOT_ROOT, call, machine, prctl, syscall
+from grading.inside.system_calls import DENIED, PARENT_DIED, call, prctl, processor_column, syscall
 
 DEVICES = ("/dev/null", "/dev/urandom")
 MOUNT, IPC, UTS, USER, PID, NETWORK = 0x20000, 0x08000000, 0x04000000, 0x10000000, 0x20000000, 0x40000000
 ALL = MOUNT | IPC | UTS | PID | NETWORK
 BIND, RECURSIVE, PRIVATE, NO_SET_UID, NO_DEVICES, DETACH = 4096, 16384, 1 << 18, 2, 4, 2
-SYS_MOUNT_SETATTR, AT_WORKING_FOLDER, SUBTREE, READ_ONLY = 442, -100, 0x8000, 1
+AT_WORKING_FOLDER, SUBTREE, READ_ONLY = -100, 0x8000, 1
 
 
 def enter(privileged: bool) -> None:
-    """Leave the namespaces that this process has; of that of process numbers, its children only.
+    """Move this process into new namespaces; into that of process numbers, its children only.
 
     Args:
-        privileged: without a user namespace, in which the kernel lets anybody be privileged.
+        privileged: do without a user namespace, as only root can.
 
     Raises:
         OSError: it is not allowed.
@@ -39,18 +39,18 @@ def enter(privileged: bool) -> None:
 
 
 def build_root(readable: Sequence[str], scratch: str, options: str) -> None:
-    """Make a root folder of what is readable, and of a tmpfs for what is writable, and move into it.
+    """Make a root folder of readable files and a writable tmpfs, and move into it.
 
     Args:
-        readable: files and folders; they keep their paths.
-        scratch: a folder; it keeps its path, too.
-        options: of the tmpfs at scratch.
+        readable: files and folders. They keep their paths.
+        scratch: the folder for the tmpfs. It keeps its path.
+        options: of the tmpfs.
 
     Raises:
         OSError: it is not allowed, or the kernel is older than 5.12.
     """
     call("mount", b"none", b"/", None, RECURSIVE | PRIVATE, None)
-    root = scratch  # a folder that exists, and that is seen from outside only
+    root = scratch  # a folder that exists already, and is visible from outside only
     _tmpfs(root, "size=1m,mode=755")
     for path in [*readable, *DEVICES]:
         target = f"{root}{path}"
@@ -65,16 +65,16 @@ def build_root(readable: Sequence[str], scratch: str, options: str) -> None:
     _tmpfs(root + scratch, options)
     _set(root, READ_ONLY, 0)
     os.chdir(root)
-    syscall(SYS_PIVOT_ROOT[machine()], b".", b".")
+    syscall(DENIED["pivot_root"][processor_column()], b".", b".")
     call("umount2", b".", DETACH)
     os.chdir("/")
 
 
 def be_init() -> NoReturn:
-    """What the first process of a PID namespace has to do: nothing, until its parent ends.
+    """Be the first process of a PID namespace: do nothing until the parent ends.
 
-    Who is its child and ends is gone at once, for nobody asks how. It is no process of the submission, since signals
-    that a process has not asked for do not reach this one.
+    Children are reaped at once because SIGCHLD is ignored. The submission's processes cannot signal this one: an init
+    receives only signals for which it has a handler.
     """
     prctl(PARENT_DIED, signal.SIGKILL)
     os.closerange(0, 64)
@@ -89,4 +89,4 @@ def _tmpfs(path: str, options: str) -> None:
 
 def _set(path: str, attributes: int, how: int) -> None:
     change = attributes.to_bytes(8, "little") + bytes(24)
-    syscall(SYS_MOUNT_SETATTR, AT_WORKING_FOLDER, os.fsencode(path), how, change, len(change))
+    syscall(DENIED["mount_setattr"][processor_column()], AT_WORKING_FOLDER, os.fsencode(path), how, change, len(change))

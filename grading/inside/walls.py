@@ -1,25 +1,25 @@
-"""The walls around a submission: the operating system itself denies it what it must not do.
+"""The walls around a submission: limits of its rights that the operating system keeps up.
 
-    wall         what it is                                       what it stops
-    namespaces   own mounts, process numbers and network: a       all files but those it needs; seeing other processes
-                 root folder of read-only mounts, and a small     or signalling them; any network; a process that
-                 tmpfs to write into (``namespaces.py``)          stays; more files, or larger ones, than that holds
+    wall         means                                            stops
+    namespaces   own mounts, process numbers and network: a       all files but the readable ones; seeing and signalling
+                 root folder of read-only mounts, and a small     other processes; any network; processes that outlive
+                 writable tmpfs (``namespaces.py``)               the session; writing more than the tmpfs holds
     landlock     rights to files, TCP, signals                    the same files; TCP; abstract sockets; signals
                  (``landlock.py``)
-    seccomp      system calls given up (``seccomp.py``)           sockets of any kind; calls into other processes;
-                                                                  modes and times of files; leaving its process group
-    user         a user id that nothing else on the machine       what the grader's user may do; closed files;
+    seccomp      system calls given up                            sockets of any kind; calls into other processes;
+                 (``system_calls.py``)                            modes and times of files; leaving the process group
+    user         a user ID that nothing else on the machine       the rights of the grader's user; closed files;
                  has, where the grader is root                    processes beyond a number
-    limits       of one process (setrlimit), and of all together  memory, processes, disk and time beyond a bound
-                 as the warden measures them (``warden.py``)
+    limits       of one process (setrlimit), and of a session     memory, processes, disk and time beyond a bound
+                 as a whole (``processes.py``)
 
-A process puts them up around itself, after it was forked from the warden and before a byte of the submission is read,
-and cannot take them down again. Each is used where the machine has it. Most attacks meet two or more, so that a mistake
-in one is not the end; docs/grading.md has the table, which a test makes.
+After the fork from the warden, and before the first byte of the submission is read, a process puts the walls up around
+itself. It cannot take them down again. Each wall is used where the machine has it. Most attacks are stopped by two or
+more walls, so that a mistake in one does not let them through; a test makes the table in docs/grading.md.
 
-Why not bubblewrap: all it has is namespaces, which containers mostly refuse to their processes, Gradescope's among
-them. Landlock, seccomp and a user id of one's own are to be had there. Where namespaces are allowed, what is wanted of
-them is the thirty lines of ``namespaces.build_root``.
+bubblewrap would add nothing: it consists of namespaces, which most containers deny to their processes, also
+Gradescope's. Landlock, seccomp and another user ID work there. Where namespaces are allowed, ``namespaces.build_root``
+has the thirty lines that are needed of them.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from grading import landlock, namespaces, seccomp
-from grading.kernel import give_up_privileges
+from grading.inside import landlock, namespaces
+from grading.inside.system_calls import give_up_calls, give_up_privileges
 
 WALLS = ("namespaces", "landlock", "seccomp", "user", "limits")
 SCRATCH_BYTES, SCRATCH_FILES = 2**27, 2**12
@@ -38,11 +38,11 @@ LARGEST_FILE, OPEN_FILES = 2**26, 64  # of one process
 
 
 class Unavailable(OSError):
-    """A wall cannot be put up on this machine.
+    """A wall that cannot be put up on this machine.
 
     Attributes:
-        wall: which.
-        reason: why.
+        wall: its name.
+        reason: why it cannot be put up.
     """
 
     def __init__(self, wall: str, reason: str) -> None:
@@ -51,15 +51,15 @@ class Unavailable(OSError):
 
 
 @dataclass(frozen=True)
-class Inside:
-    """What a submission's processes have.
+class Allowance:
+    """The rights of a submission's processes.
 
     Attributes:
-        readable: files and folders that can be read, all below them too.
-        scratch: the only folder that can be written into.
-        user: the id that they get, where the wall of that name is up.
+        readable: files and folders that can be read, with all below them.
+        scratch: the only writable folder.
+        user: the user ID, where the wall of that name is up.
         memory: bytes that one process may allocate.
-        addresses: bytes that it may have mapped, be they used or not.
+        addresses: bytes that one process may have mapped, used or not.
         tasks: processes and threads that the user may have.
         seconds: of CPU time that one process may use.
     """
@@ -75,14 +75,14 @@ class Inside:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What was found out about a machine, before any submission was let in.
+    """The walls of a machine, and the gaps that they leave.
 
     Attributes:
-        walls: those that are up.
+        walls: the walls that are up.
         landlock: the version of Landlock's interface; 0 without.
-        user: the user id; that of the grader where it has no other.
-        gaps: what a process inside could reach all the same, and must not.
-        missing: why other walls are not up, by their names.
+        user: the user ID of submissions; the grader's own without the wall of that name.
+        gaps: kinds of things that a submission could still reach, and must not.
+        missing: by the name of each other wall, the reason that it is not up.
     """
 
     walls: Sequence[str] = ()
@@ -102,7 +102,7 @@ class Confinement:
         )
 
     def refusal(self) -> str:
-        """Why nobody else's files should be let in here, in one line."""
+        """Say in one line why other people's files are not graded on this machine."""
         reasons = "; ".join(f"{wall}: {reason}" for wall, reason in self.missing.items())
         return (
             f"a submission could reach {', '.join(self.gaps)} on this machine ({reasons or 'walls were left out'}): "
@@ -110,10 +110,10 @@ class Confinement:
         )
 
 
-def enclose(walls: Sequence[str], inside: Inside) -> None:
-    """Put up the outer walls around this process and those that it will fork: all but ``lock``'s.
+def enclose(walls: Sequence[str], allowance: Allowance) -> None:
+    """Put up the outer walls, all but ``lock``'s, around this process and those that it will fork.
 
-    Where there are namespaces, its first child has to be their init.
+    Where there are namespaces, the first child has to be their init.
 
     Raises:
         Unavailable: one of the walls cannot be put up.
@@ -125,70 +125,70 @@ def enclose(walls: Sequence[str], inside: Inside) -> None:
                 namespaces.enter(privileged=True)
             except PermissionError:
                 if other_user:
-                    _become(inside.user)
+                    _become(allowance.user)
                 namespaces.enter(privileged=False)
-            owner = f",uid={inside.user},gid={inside.user}" if other_user else ""
+            owner = f",uid={allowance.user},gid={allowance.user}" if other_user else ""
             options = f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=700{owner}"
-            namespaces.build_root(inside.readable, inside.scratch, options)
+            namespaces.build_root(allowance.readable, allowance.scratch, options)
     if other_user:
-        _become(inside.user)
-        for path in inside.readable:
+        _become(allowance.user)
+        for path in allowance.readable:
             if not os.access(path, os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK):
                 raise Unavailable("user", f"{path} is closed to other users than the grader's")
     if "landlock" in walls:
         with _wall("landlock"):
             scratch = landlock.WRITE | landlock.READ
-            if "namespaces" not in walls:  # nothing vanishes from the sight of who measures how much there is
+            if "namespaces" not in walls:  # a file that is deleted but open would not be measured
                 scratch -= {"remove_file"}
-            rules = [(path, landlock.READ) for path in inside.readable]
+            rules = [(path, landlock.READ) for path in allowance.readable]
             rules += [(path, landlock.DEVICE) for path in namespaces.DEVICES]
-            landlock.restrict([*rules, (inside.scratch, scratch)])
+            landlock.restrict([*rules, (allowance.scratch, scratch)])
     if {"namespaces", "landlock", "seccomp", "user"} & {*walls}:
         give_up_privileges()
 
 
-def lock(walls: Sequence[str], inside: Inside) -> None:
-    """Put up the inner walls, around the process that will run the submission and that its parent is to outlive.
+def lock(walls: Sequence[str], allowance: Allowance) -> None:
+    """Put up the inner walls, around the process that will run the submission, but not around its parent.
 
     Raises:
         Unavailable: one of the walls cannot be put up.
     """
     if "limits" in walls:
-        limit(inside)
+        limit(allowance)
     if "landlock" in walls:
         with _wall("landlock"):
             landlock.forbid_signals()
     if "seccomp" in walls:
         with _wall("seccomp"):
-            seccomp.install()
+            give_up_calls()
 
 
-def limit(inside: Inside) -> None:
-    """Bounds of this process that it cannot raise again."""
+def limit(allowance: Allowance) -> None:
+    """Set limits of this process that it cannot raise again."""
     limits = {
-        "DATA": inside.memory,
-        "AS": inside.addresses,
-        "CPU": int(inside.seconds) * 4 + 4,
+        "DATA": allowance.memory,
+        "AS": allowance.addresses,
+        "CPU": int(allowance.seconds) * 4 + 4,
         "FSIZE": LARGEST_FILE,
         "NOFILE": OPEN_FILES,
         "CORE": 0,
         "MEMLOCK": 0,
-        "NPROC": inside.tasks,
+        "NPROC": allowance.tasks,
     }
     for name, wanted in limits.items():
         if (kind := getattr(resource, f"RLIMIT_{name}", None)) is not None:
             hard = resource.getrlimit(kind)[1]
             bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            with contextlib.suppress(ValueError, OSError):  # macOS has some of them in name only
+            with contextlib.suppress(ValueError, OSError):  # macOS lists some limits but does not support them
                 resource.setrlimit(kind, (bound, bound))
 
 
 def reached(outside: Sequence[str], process: int) -> list[str]:
-    """What this process can reach of the outside, tried without doing harm.
+    """Try harmlessly to reach things outside the walls, and return the kinds of things that were reached.
 
     Args:
         outside: files that must be closed.
-        process: one that must be out of reach.
+        process: the ID of a process that must be out of reach.
     """
     ways: dict[str, list[Callable[[], object]]] = {
         "files": [
@@ -203,16 +203,16 @@ def reached(outside: Sequence[str], process: int) -> list[str]:
         "other processes": [lambda: os.kill(process, 0)],
     }
     found = []
-    for what, tries in ways.items():
-        for attempt in tries:
+    for kind, attempts in ways.items():
+        for attempt in attempts:
             with contextlib.suppress(OSError):
                 attempt()
-                found.append(what)
+                found.append(kind)
     return sorted({*found})
 
 
 def _refused(connect: Callable[[], object]) -> None:
-    """A connection that is refused shows that there is a network."""
+    """Connect, and count a refused connection as a success: it shows that there is a network."""
     with contextlib.suppress(ConnectionRefusedError):
         connect()
 
@@ -227,7 +227,7 @@ def _become(user: int) -> None:
 
 @contextlib.contextmanager
 def _wall(name: str) -> Iterator[None]:
-    """What fails in here makes this wall unavailable."""
+    """Turn an OSError into ``Unavailable`` of this wall."""
     try:
         yield
     except Unavailable:

@@ -1,11 +1,11 @@
-"""A session's processes: started inside walls, measured while they run, and ended together.
+"""The processes of a session: started inside walls, measured while they run, and ended together.
 
-    a *guard*, which puts up the walls (``confinement.py``) and forks
+    the *leader* puts up the walls (``walls.py``) and forks
         the init of its PID namespace, where there is one, and
         the *worker*, which does the session's work.
 
-None of them can leave the guard's process group, so that one signal to the group ends the session; where there is a
-PID namespace, the kernel ends what is in it with its init.
+The seccomp wall keeps them in the leader's process group, so that one signal to the group ends the session. Where there
+is a PID namespace, the kernel ends all of its processes with its init.
 """
 
 import contextlib
@@ -19,44 +19,45 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from grading import confinement, namespaces
-from grading.confinement import Inside, Unavailable
-from grading.kernel import PARENT_DIED, prctl
+from grading.inside import namespaces, walls
+from grading.inside.system_calls import PARENT_DIED, prctl
+from grading.inside.walls import Allowance, Unavailable
 
 PROCESSES = 8
-HELPERS = 2  # the guard and the init
+HELPERS = 2  # the leader and the init
 DYING = 5.0  # seconds in which all processes of a session are gone
 
 
-def fork_guarded(
-    walls: Sequence[str], inside: Inside, answers: int, output: int, work: Callable[[int], None]
+def start(
+    wanted: Sequence[str], allowance: Allowance, answers: int, output: int, work: Callable[[int], None]
 ) -> tuple[int, int]:
-    """Start a session.
+    """Start the processes of a session.
 
     Args:
-        walls: those to put up.
-        inside: what it may do.
-        answers, output: what become the worker's file 3, and its stdout and stderr.
-        work: what the worker does; it is given the file into which it can report.
+        wanted: the walls to put up.
+        allowance: the session's rights.
+        answers: becomes the worker's file descriptor 3.
+        output: becomes the worker's stdout and stderr.
+        work: is called in the worker with the descriptor for its reports.
 
     Returns:
-        The guard, who leads the session's process group; and the file from which reports come: a line of JSON each,
-        {"status": …} when the worker has ended or {"wall": …, "reason": …} of one that could not be put up.
+        The process ID of the leader and of its process group; and a descriptor to read reports from. A report is a line
+        of JSON: {"status": …} when the worker has ended, {"wall": …, "reason": …} for a wall that could not be put up.
     """
     report, theirs = os.pipe()
-    if (guard := os.fork()) == 0:
-        _guard(walls, inside, (output, answers, theirs), work)
+    if (leader := os.fork()) == 0:
+        _lead(wanted, allowance, (output, answers, theirs), work)
     os.close(theirs)
-    return guard, report
+    return leader, report
 
 
-def _guard(
-    walls: Sequence[str], inside: Inside, descriptors: tuple[int, int, int], work: Callable[[int], None]
+def _lead(
+    wanted: Sequence[str], allowance: Allowance, descriptors: tuple[int, int, int], work: Callable[[int], None]
 ) -> NoReturn:
-    """Leave everything of the warden's behind, put up walls, fork the worker, and say how it ended."""
+    """Drop everything of the warden's, put up walls, fork the worker, and report its exit status."""
     try:
         os.setsid()
-        # First out of the way of 0 to 4, whatever their numbers are.
+        # Move all of them above 4 first: their numbers can be among 0 to 4 already.
         null = os.open(os.devnull, os.O_RDONLY)
         null, output, answers, report = (fcntl.fcntl(fd, fcntl.F_DUPFD, 16) for fd in (null, *descriptors))
         for place, fd in enumerate((null, output, output, answers, report)):
@@ -64,35 +65,35 @@ def _guard(
         os.closerange(5, 2**20)
         warden = os.getppid()
         try:
-            confinement.enclose(walls, inside)
+            walls.enclose(wanted, allowance)
             signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
-            prctl(PARENT_DIED, signal.SIGTERM)  # after the change of user, which would undo it
+            prctl(PARENT_DIED, signal.SIGTERM)  # after the change of user, which would reset it
             if os.getppid() != warden:
                 os._exit(0)
-            if "namespaces" in walls and os.fork() == 0:
+            if "namespaces" in wanted and os.fork() == 0:
                 namespaces.be_init()
             if (worker := os.fork()) == 0:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 prctl(PARENT_DIED, signal.SIGKILL)
-                confinement.lock(walls, inside)
+                walls.lock(wanted, allowance)
                 work(4)
                 os._exit(0)
             for fd in range(4):
                 os.close(fd)
-            tell(4, {"status": os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])})
+            write_report(4, {"status": os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])})
         except Unavailable as error:
-            tell(4, {"wall": error.wall, "reason": error.reason})
+            write_report(4, {"wall": error.wall, "reason": error.reason})
     finally:
         os._exit(0)
 
 
-def tell(report: int, message: dict[str, Any]) -> None:
-    """Report something."""
+def write_report(report: int, message: dict[str, Any]) -> None:
+    """Write one report."""
     os.write(report, json.dumps(message).encode() + b"\n")
 
 
 def read_reports(report: int) -> dict[str, Any]:
-    """All that has been reported until now, in one dictionary."""
+    """Read all reports until now into one dictionary."""
     os.set_blocking(report, False)
     text = b""
     with contextlib.suppress(BlockingIOError):
@@ -104,13 +105,13 @@ def read_reports(report: int) -> dict[str, Any]:
     return found
 
 
-def end(guard: int) -> bool:
-    """End a session's process group; returns whether nothing of it is left."""
+def end(leader: int) -> bool:
+    """Kill a session's process group, and return whether all of its processes are gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(guard, signal.SIGKILL)
+        os.killpg(leader, signal.SIGKILL)
     deadline = time.monotonic() + DYING
     with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < deadline:  # the warden is a subreaper: whose parent has ended becomes its child
+        while time.monotonic() < deadline:  # the warden is a subreaper, and inherits all orphans
             if not os.waitpid(-1, os.WNOHANG)[0]:
                 time.sleep(0.001)
         return False
@@ -118,11 +119,11 @@ def end(guard: int) -> bool:
 
 
 def resident_memory(group: int) -> dict[int, int]:
-    """The processes of a process group and how much memory each has, in bytes; none on systems without /proc."""
+    """Measure the memory of each process of a process group, in bytes; none on systems without /proc."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name, in brackets, can hold anything; the others follow it.
+            # The program's name, in brackets, can contain any character. The other fields follow it.
             fields = entry.read_text(errors="replace").rpartition(")")[2].split()
             if int(fields[2]) == group and fields[0] != "Z":
                 found[int(entry.parent.name)] = int(fields[21]) * resource.getpagesize()
@@ -130,14 +131,14 @@ def resident_memory(group: int) -> dict[int, int]:
 
 
 def disk_use(folder: str) -> tuple[int, int]:
-    """Bytes and number of all that lies below a folder; far too many of them where it cannot be walked through."""
+    """Return the bytes and the number of all files and folders below a folder; 2**62 where it cannot be listed."""
     size = count = 0
     try:
         for _, folders, files, fd in os.fwalk(folder):
             for name in (*folders, *files):
                 size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
                 count += 1
-            if count > confinement.SCRATCH_FILES:
+            if count > walls.SCRATCH_FILES:
                 break
     except FileNotFoundError:
         pass
@@ -146,22 +147,22 @@ def disk_use(folder: str) -> tuple[int, int]:
     return size, count
 
 
-def over_limit(guard: int, own: int, memory: int, scratch: str | None) -> str:
-    """The limit that a session as a whole has passed, or "".
+def exceeded_limit(leader: int, own: int, memory: int, scratch: str | None) -> str:
+    """Return the limit that the processes of a session exceed together; "" for none.
 
     Args:
-        guard: of the session.
-        own: bytes that each of its processes had of the warden when it was forked.
+        leader: of the session.
+        own: bytes that each process inherited from the warden.
         memory: bytes that they may have together beyond that.
-        scratch: the folder to be measured; None where the kernel bounds it.
+        scratch: the folder to measure; None where the kernel bounds it.
     """
-    used = resident_memory(guard)
+    used = resident_memory(leader)
     if len(used) > PROCESSES + HELPERS:
         return "processes"
     if sum(max(0, each - own) for each in used.values()) > memory:
         return "memory"
     if scratch is not None:
         size, count = disk_use(scratch)
-        if size > confinement.SCRATCH_BYTES or count > confinement.SCRATCH_FILES:
+        if size > walls.SCRATCH_BYTES or count > walls.SCRATCH_FILES:
             return "disk"
     return ""

@@ -1,33 +1,23 @@
-"""What a submission's network comes to when it is trained: the one thing for which the grader itself loads torch."""
+"""The metrics of a submission's trained network: checks 2-2 and 2-3, the only ones for which the grader loads torch."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from grading.checks import (
-    BATCH,
-    OUTPUTS,
-    Ask,
-    Band,
-    Split,
-    check_finite,
-    check_vector,
-    expect_shape,
-)
-from grading.compare import Wrong
+from grading.checks import BATCH, OUTPUTS, Ask, Band, Split, Wrong, check_finite, check_vector, expect_shape
 from metrics import mrr_score, mse_score
 
 EPOCHS = 5
 
 
 def check_training(ask: Ask, split: Split | None, names: tuple[str, ...], mrr_band: Band, mse_band: Band) -> None:
-    """Trained on the training side, the network ranks and rates the test side as well as it should."""
+    """Train the network, and check that its metrics on the test set are within the bands."""
     assert split is not None
     mrr, mse = train_and_score(ask, split, names)
     causes = []
     if mrr not in mrr_band:
-        chance = "; it is as low as by chance" if mrr < 0.01 else ""
+        chance = "; random predictions reach as much" if mrr < 0.01 else ""
         causes.append(f"Likely cause: the MRR comes from the predictions, equation 1, and how they learn{chance}")
     if mse not in mse_band:
         chance = "; one number for all ratings would do as well" if mse > 1.15 else ""
@@ -39,18 +29,18 @@ def check_training(ask: Ask, split: Split | None, names: tuple[str, ...], mrr_ba
 
 
 def train_and_score(ask: Ask, split: Split, names: tuple[str, ...], seed: int = 0) -> tuple[float, float]:
-    """Test MRR and MSE of a network after 5 epochs with equal weights.
+    """Compute the test MRR and MSE of a network after 5 epochs with equal loss weights.
 
     Args:
         ask: asks the submission's process, which trains.
-        split: the training side is handed over; of the test side the process learns nothing.
+        split: the process gets the training set, and nothing of the test set.
         names: of the tables.
-        seed: of the initial weights, the shuffles and the negative items.
+        seed: of the initial parameters, the shuffles and the negative items.
 
     Raises:
-        Wrong: outputs have another shape, or are not finite.
+        Wrong: the outputs have another shape, or are not finite.
     """
-    torch.set_num_threads(1)  # as many submissions train at a time as there are cores
+    torch.set_num_threads(1)  # the other cores are for other submissions
     train, n = split.train, len(split.train)
     ask("network", names=names, seed=seed)
     draw = torch.Generator().manual_seed(seed)
@@ -78,7 +68,7 @@ def train_and_score(ask: Ask, split: Split, names: tuple[str, ...], seed: int = 
 
 @dataclass(frozen=True)
 class AllPairs:
-    """What a submission predicts for every user and item, in the form that ``metrics`` scores."""
+    """A submission's outputs for every user and item, as a recommender for ``metrics``."""
 
     predictions: torch.Tensor
     score: torch.Tensor

@@ -1,6 +1,6 @@
-"""What a submission is asked: its models.py is loaded, and each method of ``Submission`` answers one question.
+"""The worker: it imports a submission's models.py and answers questions about it with plain arrays.
 
-This runs in the submission's process and knows nothing of what is expected. It hands back plain arrays.
+The expected answers are in another process.
 """
 
 import builtins
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import UninitializedParameter
 
-from grading.arrays import (
+from grading.inside.arrays import (
     Unexpected,
     kind_of,
     layer_name,
@@ -33,19 +33,19 @@ from grading.arrays import (
     to_array,
     weight_of,
 )
-from grading.messages import pack, receive
+from grading.inside.messages import pack, receive
 
-# A submission can replace what is in builtins and torch. What its answers are made with is bound here, before that.
+# A submission can replace functions in builtins and torch: bind ours before it is loaded.
 globals()["__builtins__"] = dict(vars(builtins))
 data_ptr, set_num_threads = Tensor.data_ptr, torch.set_num_threads
 Adam, sigmoid, tensor, manual_seed = torch.optim.Adam, torch.sigmoid, torch.tensor, torch.manual_seed
 
-BLOCK_PAIRS = 2**10  # pairs of ids at a time when all are asked for; some take the diagonal of a square of them
+BLOCK_PAIRS = 2**10  # pairs of IDs at a time in ``all_pairs``: some submissions compute a square of this size
 SHOWN_FRAMES, SHOWN_CHARACTERS = 5, 4000  # of an error
 
 
 class Submission:
-    """A submission's models.py. Each public method is a question; it takes and returns what ``pack`` can carry.
+    """A submission's models.py. Each public method is a question; ``pack`` can write its arguments and its answer.
 
     Args:
         code: the folder that holds models.py.
@@ -58,10 +58,10 @@ class Submission:
         self.net: Any = None
         self.names: Sequence[str] = ()
 
-    def load(self, num_users: int, num_items: int, embedding_dim: int, layer_sizes: list[int]) -> str:
-        """Import models.py, whose networks will be of these sizes."""
+    def import_models(self, num_users: int, num_items: int, embedding_dim: int, layer_sizes: list[int]) -> str:
+        """Import models.py, and note the sizes of its networks."""
         self.sizes = (num_users, num_items, embedding_dim, layer_sizes)
-        sys.path.append(self.code)  # at the end: what lies beside models.py cannot take the place of a real package
+        sys.path.append(self.code)  # last: no file beside models.py can replace a real package
         spec = importlib.util.spec_from_file_location("models", os.path.join(self.code, "models.py"))
         assert spec is not None
         assert spec.loader is not None
@@ -71,15 +71,15 @@ class Submission:
         if not isinstance(getattr(module, "MultiTaskNet", None), type):
             raise Unexpected("models.py has no class MultiTaskNet")
         self.module = module
-        return "loaded"
+        return "imported"
 
     def tables(self, names: list[str]) -> dict[str, Any]:
-        """What init_shared_… or init_separate_user_and_item_embeddings returns, whichever makes tables of these names.
+        """Call init_shared_… or init_separate_user_and_item_embeddings, whichever makes tables of these names.
 
         Returns:
-            classes: of each table, the names of its class and of those it derives from.
-            weights: their arrays.
-            memory: numbers, equal where two tables are the same memory.
+            classes: for each table, the names of its class and of the base classes.
+            tables: their arrays.
+            memory: their addresses, equal where two tables share memory.
         """
         sharing = "U" in names
         method = f"init_{'shared' if sharing else 'separate'}_user_and_item_embeddings"
@@ -91,25 +91,25 @@ class Submission:
         weights = [weight_of(table, f"element {place} of what {method} returned") for place, table in enumerate(tables)]
         return {
             "classes": [[each.__name__ for each in type(table).__mro__] for table in tables],
-            "weights": [to_array(weight) for weight in weights],
+            "tables": [to_array(weight) for weight in weights],
             "memory": [data_ptr(weight) for weight in weights],
         }
 
     def bias(self) -> dict[str, Any]:
-        """What init_item_bias returns: its array."""
+        """Call init_item_bias, and return its table."""
         returned = self._initialize("init_item_bias", ["B"], self.sizes[:2])
-        return {"weights": to_array(weight_of(returned, "what init_item_bias returned"))}
+        return {"table": to_array(weight_of(returned, "what init_item_bias returned"))}
 
     def mlp(self, layer_sizes: list[int], inputs: NDArray[np.float32]) -> dict[str, Any]:
-        """What init_mlp_layers returns.
+        """Call init_mlp_layers, and apply the layers to inputs of shape (n, layer_sizes[0]).
 
         Returns:
-            layers: the names of the layers' classes, in the order in which they are applied; of layers that are
-                neither in an nn.Sequential nor in an nn.ModuleList the order is not known, and this is empty.
+            layers: the names of the layers' classes in the order of their application; empty for containers other than
+                nn.Sequential and nn.ModuleList, whose order is unclear.
             parameters: "mlp.0.weight", "mlp.0.bias", …: the linear layers' arrays.
-            outputs: for the (n, layer_sizes[0]) inputs.
+            outputs: the outputs.
         """
-        self.sizes = (*self.sizes[:2], layer_sizes[0] // 3, layer_sizes)  # for those who build it in the constructor
+        self.sizes = (*self.sizes[:2], layer_sizes[0] // 3, layer_sizes)  # for an MLP that is made in the constructor
         mlp = self._initialize("init_mlp_layers", ["mlp_layers"], [layer_sizes])
         if not isinstance(mlp, Module):
             raise Unexpected(
@@ -129,28 +129,28 @@ class Submission:
         }
 
     def network(self, names: list[str], seed: int) -> dict[str, Any]:
-        """Make the network of all further questions, with tables of these names; returns ``parameters()``."""
+        """Make the network for all further questions, with tables of these names; return ``parameters()``."""
         manual_seed(seed)
         self.names = [*names, "B"]
         self.net = self._construct(sharing="U" in names)
         if any(isinstance(parameter, UninitializedParameter) for parameter in self.net.parameters()):
             self._forward(torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))  # lazy layers
-        set_num_threads(1)  # as the warden had it: more would wait for cores that other checks have
+        set_num_threads(1)  # again: the submission can change it, and the other cores are for other checks
         return self.parameters()
 
     def parameters(self) -> dict[str, Any]:
-        """The network's arrays by what they are: the tables, B, mlp.0.weight, …; all others as "other.NAME"."""
+        """Return the network's arrays by name: the tables, B, mlp.0.weight, …; all others as "other.NAME"."""
         return {name: to_array(parameter) for name, parameter in self._parameters().items()}
 
     def assign(self, values: dict[str, NDArray[np.float32]]) -> None:
-        """Put values into the arrays of these names."""
+        """Set the parameters of these names."""
         parameters = self._parameters()
         with torch.no_grad():
             for name, value in values.items():
                 parameters[name].copy_(tensor(value))
 
     def forward(self, user_ids: NDArray[np.int64], item_ids: NDArray[np.int64]) -> dict[str, Any]:
-        """The network's two outputs for pairs of ids: predictions and score."""
+        """Return the network's predictions and score for pairs of IDs."""
         predictions, score = self._forward_again(tensor(user_ids), tensor(item_ids))
         return {"predictions": to_array(predictions), "score": to_array(score)}
 
@@ -161,7 +161,7 @@ class Submission:
         negative_ids: NDArray[np.int64],
         ratings: NDArray[np.float32],
     ) -> dict[str, Any]:
-        """The gradients of the BPR loss and of the MSE, each by the names of ``parameters()``."""
+        """Return the gradients of the BPR loss and of the MSE, each by the names of ``parameters()``."""
         users, items, negatives = tensor(user_ids), tensor(item_ids), tensor(negative_ids)
         parameters = self._parameters()
         learning = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
@@ -187,11 +187,11 @@ class Submission:
         ratings: NDArray[np.float32],
         batch_size: int,
     ) -> dict[str, Any]:
-        """Train both tasks with Adam and equal weights on batches of (epochs, n) triples, in the order given.
+        """Train both tasks with Adam and equal loss weights on batches of (epochs, n) triples, in this order.
 
         Returns:
-            Nothing; or, of the first batch whose outputs have another shape than its ratings, which is the last:
-            expected: that shape.
+            Nothing; or, if the outputs of a batch differ in shape from its ratings, where training stops:
+            expected: the shape of the ratings.
             got: the shapes of predictions and score.
         """
         users, items, negatives = (tensor(ids).long() for ids in (user_ids, item_ids, negative_ids))
@@ -213,10 +213,10 @@ class Submission:
         return {}
 
     def all_pairs(self, num_users: int, num_items: int) -> dict[str, Any]:
-        """Both outputs for every user and item, (num_users, num_items): nobody learns here which of them count."""
+        """Return both outputs for every user and item, (num_users, num_items), so that the test pairs stay secret."""
         users = torch.arange(num_users).repeat_interleave(num_items)
         items = torch.arange(num_items).repeat(num_users)
-        # Filled, not collected: small pieces that are kept between large ones that are freed would scatter the memory.
+        # Fill arrays instead of collecting blocks: small blocks between freed large ones would fragment the memory.
         filled = {name: torch.empty(len(users)) for name in ("predictions", "score")}
         self.net.eval()
         with torch.no_grad():
@@ -227,11 +227,11 @@ class Submission:
         return {name: to_array(values).reshape(num_users, num_items) for name, values in filled.items()}
 
     def _initialize(self, method: str, attributes: list[str], arguments: Sequence[Any], sharing: bool = True) -> Any:
-        """Call an init_* method, on an object that has nothing else where possible, as the course's grader does."""
+        """Call an init_* method, if possible on a bare object, as the course's grader does."""
         assert self.module is not None
         network: type = self.module.MultiTaskNet
         manual_seed(0)
-        if not hasattr(network, method):  # written into the constructor
+        if not hasattr(network, method):  # the constructor does its work
             net = self._construct(sharing)
             missing = [name for name in attributes if not hasattr(net, name)]
             if missing:
@@ -241,16 +241,16 @@ class Submission:
         if issubclass(network, Module):
             bare = network.__new__(network)
             Module.__init__(bare)
-            # One that reads what the constructor set is called again, on a whole network.
+            # A method that needs the constructor's attributes is called again below, on a whole network.
             with contextlib.suppress(AttributeError):
                 return getattr(bare, method)(*arguments)
         return getattr(self._construct(sharing), method)(*arguments)
 
     def _construct(self, sharing: bool) -> Any:
-        """A network, whatever the order of the constructor's parameters."""
+        """Make a network, whatever the order of the constructor's parameters."""
         assert self.module is not None
         network = self.module.MultiTaskNet
-        sizes = (*self.sizes[:3], list(self.sizes[3]))  # a copy: some take the sizes out of the list
+        sizes = (*self.sizes[:3], list(self.sizes[3]))  # a copy: a submission can change the list
         named = dict(zip(("num_users", "num_items", "embedding_dim", "layer_sizes"), sizes, strict=True))
         ways: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
             ((), named | {"embedding_sharing": sharing}),
@@ -281,7 +281,7 @@ class Submission:
         return plain_tensor(predictions, "predictions", dtype), plain_tensor(score, "score", dtype)
 
     def _forward_again(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """``_forward``, in which random numbers, should there be any, are the same for each call."""
+        """Call ``_forward`` with the same random numbers each time."""
         manual_seed(0)
         return self._forward(users, items)
 
@@ -295,7 +295,7 @@ class Submission:
 
 
 def describe(error: BaseException, code: str) -> str:
-    """An exception as its author needs it: the lines of the submission that led to it, and what it says."""
+    """Describe an exception to its author: the submission's own lines that led to it, and its message."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(code + os.sep)]
     lines = [
         f"  {os.path.relpath(frame.filename, code)}, line {frame.lineno}, in {frame.name}: {frame.line}"
@@ -306,7 +306,7 @@ def describe(error: BaseException, code: str) -> str:
 
 
 def answer_questions(channel: socket.socket, submission: Submission) -> None:
-    """Answer until the other side closes."""
+    """Answer questions until the grader closes the channel."""
     while (message := receive(channel)) is not None:
         token, question, arguments = message
         reply: dict[str, Any] = {"token": token}
@@ -314,7 +314,7 @@ def answer_questions(channel: socket.socket, submission: Submission) -> None:
             reply["answer"] = getattr(submission, question)(**arguments)
         except Unexpected as error:
             reply["error"] = str(error)
-        except BaseException as error:  # SystemExit, too, only ends the answer
+        except BaseException as error:  # SystemExit, too, is only an error in this answer
             reply["error"] = describe(error, submission.code)
         with contextlib.suppress(Exception):
             sys.stdout.flush()

@@ -1,13 +1,13 @@
-"""Landlock: a process denies itself files, TCP, and signals to others, without any privilege (kernel 5.13 and later).
+"""Landlock: rights to files, TCP and signals that a process gives up without any privilege (kernel 5.13 and later).
 
-What is not listed as readable or writable cannot be opened, by whatever path, link or mount it is reached: the kernel
-looks at the file, not at its name. Newer kernels deny more, by the version ("ABI") that they report:
+A file that is not listed as readable or writable cannot be opened by any path, link or mount: the kernel looks at the
+file, not at its name. Newer kernels deny more, by the version ("ABI") that they report:
 
     1  opening, executing, creating, deleting files         4  TCP: bind and connect
     2  moving and linking files between folders             5  ioctl on devices
     3  truncating files                                     6  signals to, and abstract sockets of, other processes
 
-Landlock has no say over chmod, chown, the times and attributes of files, UDP and other sockets: those are seccomp's.
+Landlock does not cover chmod, chown, the times and attributes of files, UDP and other sockets. seccomp does.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import stat
 import struct
 from collections.abc import Iterable
 
-from grading.kernel import NO_NEW_PRIVILEGES, prctl, syscall
+from grading.inside.system_calls import NO_NEW_PRIVILEGES, prctl, syscall
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 PATH_BENEATH, ASK_VERSION = 1, 1
@@ -35,7 +35,7 @@ TCP, NO_ABSTRACT_SOCKETS, NO_SIGNALS = 0b11, 0b01, 0b10
 
 
 def version() -> int:
-    """What this kernel's Landlock can do; 0 where there is none."""
+    """Return the version of this kernel's Landlock; 0 where there is none."""
     try:
         return syscall(CREATE_RULESET, None, 0, ASK_VERSION)
     except OSError:
@@ -43,12 +43,12 @@ def version() -> int:
 
 
 def restrict(rules: Iterable[tuple[str, frozenset[str]]]) -> None:
-    """From now on this process and its children have these rights, and no others, to these files and below.
+    """Restrict this process and its children to these rights, each to a file or to a folder and all below it.
 
-    Nor do they use TCP, or send signals to processes that do not come from this one, where the kernel can deny it.
+    Where the kernel can, also forbid TCP, and signalling any process but descendants.
 
     Raises:
-        OSError: this kernel has no Landlock, or a path that is not there is to be writable.
+        OSError: this kernel has no Landlock.
     """
     abi = version()
     handled = {right for right in RIGHTS if SINCE.get(right, 1) <= abi}
@@ -63,7 +63,7 @@ def restrict(rules: Iterable[tuple[str, frozenset[str]]]) -> None:
 
 
 def forbid_signals() -> None:
-    """From now on no signals to processes that do not come from this one, be they restricted like it or not."""
+    """Forbid signalling any process but descendants."""
     if (abi := version()) >= 6:
         ruleset = _ruleset(abi, 0, 0, NO_SIGNALS)
         _enforce(ruleset)
@@ -78,7 +78,7 @@ def _ruleset(abi: int, files: int, network: int, scoped: int) -> int:
 def _allow(ruleset: int, path: str, rights: frozenset[str] | set[str]) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:  # nothing is allowed where nothing is
+    except FileNotFoundError:
         return
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, fd)

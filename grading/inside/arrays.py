@@ -1,7 +1,4 @@
-"""What a submission made, as plain arrays: its tables, the layers of its MLP, its outputs.
-
-This runs in the submission's process, for ``worker.py``, and knows nothing of what is expected.
-"""
+"""A submission's tables, MLP layers and outputs as plain arrays."""
 
 import builtins
 import sys
@@ -12,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Linear, Module, ModuleDict, ModuleList, Parameter, ReLU, Sequential
 
-# A submission can replace what is in builtins and torch. What arrays are made with is bound here, before that.
+# A submission can replace functions in builtins and torch: bind ours before it is loaded.
 globals()["__builtins__"] = dict(vars(builtins))
 detach, to, to_numpy = Tensor.detach, Tensor.to, Tensor.numpy
 without_overrides, without_dispatch = torch._C.DisableTorchFunction, torch._C._DisableTorchDispatch
@@ -20,11 +17,11 @@ set_profile, set_trace = sys.setprofile, sys.settrace
 
 
 class Unexpected(Exception):
-    """The submission's code ran, but gave something that cannot be used."""
+    """A value from the submission's code that cannot be used."""
 
 
 def layers_in_order(module: Any) -> list[Module] | None:
-    """The layers of nested nn.Sequentials and nn.ModuleLists in order; None where another container is in it."""
+    """List the layers of nested nn.Sequentials and nn.ModuleLists in order; None for other containers."""
     if (parts := parts_of(module)) is None:
         return None if any(True for _ in module.children()) else [module]
     inner = [layers_in_order(part) for part in parts]
@@ -32,7 +29,7 @@ def layers_in_order(module: Any) -> list[Module] | None:
 
 
 def parts_of(module: Any) -> list[Module] | None:
-    """What a container applies one after the other, one used twice included; None where that is not known."""
+    """List the modules that a container applies in order, with repetitions; None where the order is unclear."""
     if type(module) is Sequential or (isinstance(module, ModuleList) and type(module).forward is Module.forward):
         return list(module)
     if isinstance(module, ModuleDict) and type(module).forward is Module.forward:
@@ -45,7 +42,7 @@ def layer_name(layer: Module) -> str:
 
 
 def mlp_parameters(mlp: Any) -> dict[str, Tensor]:
-    """The weights and biases of the linear layers in something that holds layers, in the order of registration."""
+    """Return the weights and biases of the linear layers in a module or list, in the order of registration."""
     modules = mlp.modules() if isinstance(mlp, Module) else mlp if isinstance(mlp, list | tuple) else ()
     linears = [layer for layer in modules if isinstance(layer, Linear)]
     return {
@@ -57,7 +54,7 @@ def mlp_parameters(mlp: Any) -> dict[str, Tensor]:
 
 
 def weight_of(table: Any, what: str) -> Tensor:
-    """The parameter of an embedding, or a parameter itself."""
+    """Return the parameter of an embedding, or a parameter itself."""
     weight = getattr(table, "weight", table)
     if type(weight) not in (Tensor, Parameter):
         raise Unexpected(f"{what} is {kind_of(table)}: expected an embedding")
@@ -65,7 +62,7 @@ def weight_of(table: Any, what: str) -> Tensor:
 
 
 def plain_tensor(output: Any, what: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """An output, if it is a tensor and no subclass, which could say of itself what it likes."""
+    """Return an output if it is a tensor, not of a subclass, whose methods could lie."""
     if type(output) is not Tensor:
         raise Unexpected(f"{what}: {kind_of(output)}; expected a torch.Tensor")
     if output.dtype != dtype:
@@ -74,7 +71,7 @@ def plain_tensor(output: Any, what: str, dtype: torch.dtype = torch.float32) -> 
 
 
 def to_array(values: Tensor) -> NDArray[Any]:
-    """The numbers of a plain tensor or parameter, with nobody listening."""
+    """Copy a plain tensor or parameter into an array, without calling any of the submission's hooks."""
     set_profile(None)
     set_trace(None)
     with without_overrides(), without_dispatch():

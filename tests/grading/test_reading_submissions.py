@@ -1,0 +1,102 @@
+"""Submissions on disk: models.py is found in files, folders and zips, and hostile archives are refused."""
+
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from grading.submissions import Unreadable, read_submission
+
+MODELS = (Path(__file__).parent.parent.parent / "models.py").read_bytes()
+
+
+def make_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"models.py": b"1"}, {"models.py"}),
+        ({"models.py": b"1", "submission/models.py": b"2"}, {"models.py", "submission/models.py"}),
+        ({"submission/models.py": b"1", "submission/a/b.py": b"", "c.py": b""}, {"models.py", "a/b.py"}),
+        ({"hw/submission/models.py": b"1", "__MACOSX/models.py": b"", ".git/models.py": b""}, {"models.py"}),
+        ({"models.py": b"1", "data.csv": b"", "run/events": b""}, {"models.py"}),
+    ],
+)
+def test_models_py_is_found_in_zips_and_folders(files: dict[str, bytes], found: set[str], tmp_path: Path) -> None:
+    read = read_submission(make_zip(tmp_path / "submission.zip", files))
+    assert set(read) == found
+    assert read["models.py"] == b"1"
+    folder = tmp_path / "folder"
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert read_submission(folder)["models.py"] == b"1"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"/models.py": b""}, "leads out of it"),
+        ({"../models.py": b""}, "leads out of it"),
+        ({"a\\..\\models.py": b""}, "leads out of it"),
+        ({"C:/models.py": b""}, "leads out of it"),
+        ({"models.py": bytes(2**20 + 1)}, "models.py is larger than 1,048,576 bytes"),
+        ({"models.py": b"", "x\n.py": b""}, "too long or has odd characters"),
+        ({"models.py": b"", "x" * 300: b""}, "too long or has odd characters"),
+        ({"models.py": b"", "x.py": b"", "x.py/y.py": b""}, "a file and a folder of the same name, above x.py/y.py"),
+        ({"a/models.py": b"", "b/models.py": b""}, "there is more than one, in a, b: expected one models.py"),
+        ({"main.py": b""}, "there is none: expected one models.py"),
+        ({"models.py": b"\0"}, "neither Python source nor a zip"),
+        ({str(n): b"" for n in range(20_001)}, "20,001 files"),
+    ],
+)
+def test_zips_that_are_refused(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "submission.zip", files)
+    with pytest.raises(Unreadable, match=message):
+        read_submission(path)
+
+
+def test_a_zip_that_unpacks_to_gigabytes_links_or_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("models.py", MODELS)
+        with archive.open("zeros", "w", force_zip64=True) as file:
+            for _ in range(2**10 // 16 + 1):
+                file.write(bytes(2**24))
+    with pytest.raises(Unreadable, match="would unpack to"):
+        read_submission(path)
+    # A zip that declares a smaller size.
+    make_zip(path, {"models.py": bytes(2**22)})
+    lying = path.read_bytes().replace((2**22).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    path.write_bytes(lying)
+    with pytest.raises(Unreadable):
+        read_submission(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        link = zipfile.ZipInfo("models.py")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(Unreadable, match="a link"):
+        read_submission(path)
+    whole = make_zip(path, {"models.py": MODELS}).read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            files = read_submission(path)
+        except Unreadable:
+            continue
+        assert files.keys() == {"models.py"}
+
+
+def test_links_out_of_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "solution.py").write_bytes(MODELS)
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "models.py").symlink_to(tmp_path / "solution.py")
+    with pytest.raises(Unreadable, match=r"models\.py is a link that leads out of the submission"):
+        read_submission(tmp_path / "student")
+    assert read_submission(tmp_path / "student" / "models.py") == {"models.py": MODELS}

@@ -1,0 +1,168 @@
+"""Questions to a submission's process: damaged and hostile messages, forged answers, processes that stay."""
+
+import random
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grading.checks import import_models
+from grading.inside.messages import LENGTHS, pack, receive, unpack
+from grading.inside.processes import DYING
+from grading.sandbox import Sandbox, remove
+from grading.session import WARDEN_TIMEOUT, Answer, Unanswered
+
+MODELS = (Path(__file__).parent.parent.parent / "models.py").read_bytes()
+
+
+def parts(message: bytes) -> tuple[bytes, bytes]:
+    text, _ = LENGTHS.unpack(message[: LENGTHS.size])
+    return message[LENGTHS.size : LENGTHS.size + text], message[LENGTHS.size + text :]
+
+
+def test_what_is_packed_is_what_is_unpacked() -> None:
+    matrix, empty, number = np.arange(6, dtype=np.int32).reshape(2, 3), np.zeros((0, 4), np.float32), np.array(3.0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(pack({"a": [1, 2.5, None, "ü", matrix], "b": {"c": empty, "d": number}}))
+        got = receive(theirs)
+        assert got["a"][:4] == [1, 2.5, None, "ü"]
+        for array, expected in ((got["a"][4], matrix), (got["b"]["c"], empty), (got["b"]["d"], number)):
+            np.testing.assert_array_equal(array, expected)
+            assert (array.dtype, array.shape) == (expected.dtype, expected.shape)
+        ours.close()
+        assert receive(theirs) is None
+
+
+def test_a_damaged_message_is_an_error_or_a_value_and_nothing_else() -> None:
+    draw = random.Random(0)
+    whole = pack({"x": np.arange(10.0), "y": [np.ones((2, 2), np.float32), "text", {"z": 1}]})
+    refused = 0
+    for _ in range(2000):
+        text, payload = map(bytearray, parts(whole))
+        for _ in range(draw.randint(1, 4)):
+            text[draw.randrange(len(text))] = draw.choice(b'{}[]",:0123456789aexy-')
+        try:
+            unpack(bytes(text), bytes(payload[: draw.randrange(len(payload) + 1)]))
+        except ValueError:
+            refused += 1
+    assert refused > 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"value": {"array": 0}, "arrays": [["object", [1]]]}',
+        b'{"value": {"array": 0}, "arrays": [["float32", [1000000000000]]]}',
+        b'{"value": {"array": 0}, "arrays": [["float32", [-1]]]}',
+        b'{"value": {"array": 0}, "arrays": [["float32", [true]]]}',
+        b'{"value": {"array": 1}, "arrays": [["float32", [2]]]}',
+        b'{"value": [{"array": 0}, {"array": 0}], "arrays": [["float32", [2]]]}',
+        b'{"value": 1}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_hostile_messages_are_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="not a message"):
+        unpack(text, bytes(8))
+
+
+def test_an_answer_of_another_form_is_refused() -> None:
+    answer = Answer({"array": np.zeros(2), "list": [1, "a"], "number": 3})
+    np.testing.assert_array_equal(answer.array("array"), [0, 0])
+    for wrong in (
+        lambda: answer.array("number"),
+        lambda: answer.array("missing"),
+        lambda: answer.arrays("list"),
+        lambda: answer.named_arrays(),
+        lambda: answer.strings("list"),
+        lambda: answer.integers("list"),
+        lambda: answer.string_lists("list"),
+        lambda: answer.shapes("list"),
+        lambda: Answer([1]).array("array"),
+    ):
+        with pytest.raises(Unanswered):
+            wrong()
+
+
+def test_an_answer_that_was_written_before_its_question_does_not_count() -> None:
+    """Zeros for the bias, forged in the protocol's own form, ahead of the bias that is not zero."""
+    forged = MODELS + (
+        b"import os, numpy\n"
+        b"class MultiTaskNet(MultiTaskNet):\n"
+        b"    def init_item_bias(self, num_users, num_items):\n"
+        b"        return nn.Embedding(num_items, 1)\n"
+        b"from grading.inside.messages import pack\n"
+        b"for number in range(3, 32):\n"
+        b"    try:\n"
+        b"        os.write(number, pack({'token': '', 'answer': {'table': numpy.zeros((1683, 1), 'float32')}}))\n"
+        b"    except OSError:\n"
+        b"        pass\n"
+    )
+    with Sandbox() as sandbox, sandbox.session({"models.py": forged}, 20) as session:
+        with pytest.raises(Unanswered, match="not an answer"):
+            import_models(session.ask)
+        with pytest.raises(Unanswered, match="not an answer"):
+            session.ask("bias")
+
+
+DAEMON = b"""
+import os, time
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    os.write(writer, b"x")
+    time.sleep(8)
+    os._exit(0)
+os.read(reader, 1)  # waits until it has left the group
+class MultiTaskNet: pass
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="finds a daemon as Linux does")
+def test_a_process_that_cannot_be_ended_is_reported() -> None:
+    """Without the walls that keep a process in its group; and the next submission is graded as usual."""
+    assert WARDEN_TIMEOUT > DYING + 1
+    with Sandbox((), unconfined=True) as sandbox:
+        with (
+            pytest.raises(OSError, match="has left processes that cannot be ended"),
+            sandbox.session({"models.py": DAEMON}, 20) as session,
+        ):
+            import_models(session.ask)
+        with sandbox.session({"models.py": b"class MultiTaskNet: pass"}, 20) as session:
+            import_models(session.ask)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_nothing_outlives_a_sandbox_whose_warden_was_killed() -> None:
+    """Not even a process that has left the session and has an empty environment."""
+    code = (
+        b"import os, signal, subprocess\nsubprocess.Popen(['/bin/sleep', '4242.5'], env={}, start_new_session=True)\n"
+    )
+    with Sandbox() as sandbox:
+        files = {"models.py": code + b"os.kill(os.getppid(), signal.SIGKILL)\n"}
+        with sandbox.session(files, 20) as session, pytest.raises(Unanswered):
+            import_models(session.ask)
+        assert not any(b"4242.5" in path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
+        with sandbox.session({"models.py": MODELS}, 20) as session:
+            import_models(session.ask)
+
+
+def test_a_folder_is_removed_however_deep_and_closed_it_is(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o500)
+    folder = tmp_path / "folder"
+    inner = folder
+    for _ in range(3):
+        inner = inner / "x" / "y"
+        inner.mkdir(parents=True)
+    (inner / "link").symlink_to(outside)
+    inner.chmod(0)
+    remove(folder)
+    assert not folder.exists()
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o500
