@@ -11,15 +11,7 @@ TOP = ("main.py", "train.py", "data.py", "metrics.py", "grader.py", "requirement
 ROOMS = ("cli", "datasets", "tracking", "training", "grading")
 TEXTS = ("HOMEWORK.md", "homework.ipynb", "answers.md", "hand_in.py")
 # Patterns of the hidden checks, and of the fast steps, which spell out equations 1 and 4 and their gradients.
-WITHHELD = (
-    "grading/hidden*.py",
-    "training/fused.py",
-    "training/rowwise.py",
-    "training/cuda_graph.py",
-    "training/shared_steps.py",
-    "training/tuned_step.py",
-    "training/step_factory.py",
-)
+WITHHELD = ("grading/hidden*.py", "training/fused*.py", "training/tuned*.py")
 
 
 def student_files() -> dict[str, bytes]:
@@ -43,6 +35,6 @@ def is_withheld(name: str) -> bool:
 
 
 def room_files(rooms: tuple[str, ...]) -> dict[str, bytes]:
-    """Collect the Python files of rooms by their paths in the project."""
-    paths = (path for room in rooms for path in sorted((ROOT / room).rglob("*.py")))
+    """Collect the Python files and the presets of rooms by their paths in the project."""
+    paths = (path for room in rooms for path in sorted((ROOT / room).rglob("*")) if path.suffix in (".py", ".json"))
     return {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
