@@ -13,7 +13,6 @@ import pytest
 import torch
 from conftest import Refused
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training.parallel import ALONE
 
 import main
 from cli import VERSION
@@ -22,6 +21,7 @@ from datasets.source import DataSource
 from main import parse_arguments
 from tracking import history
 from training import parts
+from training.distributed import ALONE
 from training.fused import FusedStep
 from training.settings import Settings, preset
 from training.steps import EagerStep

@@ -9,7 +9,6 @@ import pytest
 import torch
 from runs import curves, fit_in
 from torch import Tensor
-from training.parallel import Group
 
 from data import Interactions
 from metrics import mrr_score, mse_score, ranking_scores
@@ -19,6 +18,7 @@ from tracking.checkpoint import METRICS, Checkpoint, load_checkpoint
 from tracking.history import EpochMetrics, closing_table
 from train import Trainer
 from training import evaluation
+from training.distributed import Group
 from training.evaluation import Evaluation
 from training.settings import Settings
 
