@@ -128,7 +128,7 @@ def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:
     """Make the evaluation on a test set that the trainer's settings define."""
     settings = trainer.settings
     return Evaluation(
-        trainer.recommender,
+        trainer.scorer,
         trainer.train,
         test.to(trainer.device),
         users=settings.eval_users,
@@ -147,7 +147,7 @@ def _measure(epoch: Epoch, *when: When) -> dict[str, float]:
 def _try_metrics(trainer: Trainer, test: Evaluation) -> None:
     """Compute each metric once for one rating, so that a mistake in one shows before training and costs no time."""
     one = test.test.select(torch.arange(1, device=trainer.device))
-    _measure(Epoch(trainer, Evaluation(trainer.recommender, trainer.train, one)), "test", "validation", "end")
+    _measure(Epoch(trainer, Evaluation(trainer.scorer, trainer.train, one)), "test", "validation", "end")
 
 
 def _evaluate(trainer: Trainer, test: Evaluation, validation: Evaluation | None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A network in training: its data, Adam, random numbers, and one epoch of steps.
+"""A network in training: its data, Adam and random numbers, one epoch of steps, and the state that it resumes from.
 
     trainer = Trainer(model, train, Settings(factorization_weight=0.99, regression_weight=0.01, seed=0))
     losses = trainer.run_epoch()
@@ -31,7 +31,7 @@ HAS_FAST_STEPS = importlib.util.find_spec("training.fused") is not None
 
 
 class Losses(NamedTuple):
-    """Mean losses of an epoch, over its triples: equations 3 and 5, and their λ-weighted sum; each is a metric."""
+    """The means of the losses over the triples of an epoch: equations 3 and 5, and their λ-weighted sum."""
 
     factorization_loss: float
     training_mse: float
@@ -46,16 +46,16 @@ class Trainer:
             (predictions, score).
         train: observed interactions; moved to the model's device whole.
         settings: of training; ``settings.seed`` also seeds the order of the examples and the negative items.
-        eager: take the plain step, the definition, instead of the fastest that agrees with it.
+        eager: take the plain step, the definition, instead of the fastest step that agrees with it.
         group: the processes that train together, each with an identically configured trainer.
-        make: makes a network of the same class for other numbers of users and items, to compare ways of training on.
+        make: makes a network of the same class for other numbers of users and items, for the comparison of steps.
 
     Attributes:
-        recommender: scores all items for many users, in the fastest way that agrees with ``forward``.
-        notices: lines for the user: which ways are not the expected ones, and why.
+        scorer: scores all items for many users, in the fastest way that agrees with ``forward``.
+        notices: lines for the user that say which fast way is not taken, and why.
 
     Raises:
-        ValueError: the data is empty or does not fit the network, or the network cannot be trained as the settings say.
+        ValueError: the data is empty or does not fit the network, or the settings do not fit it.
     """
 
     def __init__(
@@ -80,19 +80,19 @@ class Trainer:
         self.epoch = 0
         self.group = group
         self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
-        self.watched = RatedItems(self.train)
+        self.rated = RatedItems(self.train)
         candidates = 0 if settings.shared_negatives else settings.negatives
         self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
 
         rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
         way, other = self._way(eager, rehearsal)
-        self.recommender, notice = fastest(model, train.num_items, rehearsal)
-        if group.size > 1:  # somebody's constructor may draw other numbers in each
+        self.scorer, notice = fastest(model, train.num_items, rehearsal)
+        if group.size > 1:  # a constructor may draw different numbers in each process
             parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
         self.adam = Adam(model, settings.learning_rate)
-        self.step = way.make(model, self.adam, self.weights, self.watched, self.generator)
+        self.step = way.make(model, self.adam, self.weights, self.rated, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
-        # In a student's folder the last one would tell whether equation 1 is right, which is a hidden check.
+        # In a student's folder the last line would tell whether equation 1 is right, which is a hidden check.
         lines = other, lazy if self.optimizer == "lazy_adam" else "", notice if HAS_FAST_STEPS else ""
         self.notices = [line for line in lines if line]
 
@@ -171,14 +171,14 @@ class Trainer:
         """Train on every triple once, in a new order and with new negative items.
 
         Returns:
-            The losses, each averaged over the epoch's triples as they were met.
+            The losses, each averaged over the epoch's triples at the time of their step.
 
         Raises:
             FloatingPointError: a loss stopped being finite.
         """
         n = len(self.train)
         self.model.train()
-        # The losses stay on the device until all steps are done, because reading one would wait for its step.
+        # The losses stay on the device until all steps are done, because reading a loss waits for its step.
         blocks = [self.step.run(triples, self.batch_size) for triples in self.sampler.epoch()]
         losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         self._check_finite(losses)
@@ -197,12 +197,12 @@ class Trainer:
 
     @property
     def averaged_epochs(self) -> int:
-        """Over how many epochs the weights are averaged so far."""
+        """Return the number of epochs whose parameters are averaged so far."""
         return max(0, self.epoch - self.settings.first_averaged) if self.average is not None else 0
 
     @contextmanager
     def as_evaluated(self) -> Iterator[None]:
-        """The network is what is evaluated and recommends: with its mean weights, and with what users watched."""
+        """Give the network the parameters that are evaluated: the averaged ones, with what users watched added."""
         averaged = self.average is not None and self.averaged_epochs > 0
         if not (averaged or self.settings.watched_items):
             yield
@@ -212,13 +212,13 @@ class Trainer:
             if self.average is not None and averaged:
                 self.adam.flat.data.copy_(self.average)
             if self.settings.watched_items:
-                self.watched.fold_into(self.model)
+                self.rated.fold_into(self.model)
             yield
         finally:
             self.adam.flat.data.copy_(own)
 
     def state(self) -> dict[str, Tensor]:
-        """By name, all tensors that training goes on from: the trainer's own, which change with the next step."""
+        """Return all tensors that training resumes from, by name: the trainer's own, which change with the next step."""
         tensors = parts.state_of(self.model)
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
@@ -233,16 +233,16 @@ class Trainer:
 
         Args:
             tensors: its ``state()``.
-            epoch: how many epochs it had trained.
+            epoch: the number of epochs that it had trained.
             device: the type of its device.
 
         Raises:
-            ValueError: these are other tensors than this trainer's.
+            ValueError: the names, shapes or types of the tensors differ from this trainer's.
         """
         own, same_device = self.state(), device == self.device.type
         if not same_device:
             own |= {name: tensors[name] for name in ("generator", "torch") if name in tensors}
-        if {name: (x.shape, x.dtype) for name, x in tensors.items()} != {n: (x.shape, x.dtype) for n, x in own.items()}:
+        if _kinds(tensors) != _kinds(own):
             raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
         parts.load_state(self.model, tensors)  # copies into the vector that the steps train
         for name in ADAM_STATE:
@@ -256,26 +256,31 @@ class Trainer:
                 torch.cuda.set_rng_state(tensors["torch"], self.device)
             else:
                 torch.set_rng_state(tensors["torch"])
-        else:  # each kind of device has random numbers of its own, so that the run can only go on with others
+        else:  # a generator's state fits its own kind of device only, so the run resumes with other numbers
             self.generator.manual_seed((self.settings.seeds.training + self.epoch) % 2**64)
 
     @property
     def likely_cause(self) -> str:
-        """What most likely made a loss infinite."""
+        """Return the most likely cause of an infinite loss."""
         settings = self.settings
         weights = f"{settings.factorization_weight:g} and {settings.regression_weight:g}"
         return f"learning_rate {settings.learning_rate:g} or one of the weights {weights} is probably too large"
 
     def _check_finite(self, losses: Tensor) -> None:
-        """Name the first step and task whose loss is not finite. losses: (steps, 2)."""
+        """Raise FloatingPointError for the first step and task whose loss is not finite; losses: (steps, 2)."""
         wrong = (~losses.isfinite()).nonzero()
-        if len(wrong) > 0:
-            step, task = wrong[0].tolist()
-            cause = self.likely_cause
-            if self.epoch == step == 0:
-                cause = "nothing is trained yet, so that models.py or training/steps.py gives it from the start"
-            name = ("factorization", "regression")[task]
-            raise FloatingPointError(
-                f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {name} loss became "
-                f"{losses[step, task].item()}; {cause}"
-            )
+        if len(wrong) == 0:
+            return
+        step, task = wrong[0].tolist()
+        cause = self.likely_cause
+        if self.epoch == step == 0:
+            cause = "no step was taken yet, so models.py or training/steps.py computes it from the start"
+        name = ("factorization", "regression")[task]
+        raise FloatingPointError(
+            f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {name} loss became "
+            f"{losses[step, task].item()}; {cause}"
+        )
+
+
+def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
