@@ -1,12 +1,12 @@
-"""The four experiments over several seeds, at once, and what comes of them.
+"""The four experiments over several seeds, and the tables and curves of their metrics.
 
     python experiments.py                        # 20 runs of 200 epochs, as many at a time as there are cores
     python experiments.py --epochs 20 --seeds 2
     tensorboard --logdir run
 
-Each run is a ``main.py --resume`` of its own in LOGDIR/EXPERIMENT/seed=SEED. Runs that are finished are skipped and
-others go on where they were, so that the same command continues after whatever stopped it. At the end the tables of
-``study/summary.py`` are printed and written to LOGDIR/summary.md and summary.csv, the curves to LOGDIR/summary.png.
+Each run is a ``main.py --resume`` in LOGDIR/EXPERIMENT/seed=SEED. The same command, given again, skips the runs that
+are finished and resumes the others. At the end the tables of ``study/summary.py`` are printed and written to
+LOGDIR/summary.md and summary.csv, and the curves to LOGDIR/summary.png.
 """
 
 from cli import command
@@ -20,8 +20,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 import data
 from cli.arguments import Parser, available_cores, check_at_least
 from cli.files import check_folder, write_whole
@@ -30,18 +28,22 @@ from study import baselines, picture, processes, summary
 from study.baselines import BaselineScore
 from study.four_experiments import EXPERIMENTS, Experiment, Run
 from tracking.history import EpochMetrics
-from training import flags, preparation
+from training import setup
+from training.settings import Settings
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the flags."""
-    parser = Parser(description="Run the four experiments over several seeds.")
+    parser = Parser("Run the four experiments over several seeds, and summarize their metrics.")
     flag = parser.add_argument
-    flag("--epochs", type=int, default=200, help="of each run (%(default)s)")
-    flag("--seeds", type=int, default=5, help="how many: 0, 1, … (%(default)s)")
-    flag("--jobs", type=int, default=available_cores(), help="runs at a time (as many as there are cores: %(default)s)")
-    flag("--logdir", type=Path, default=Path("run"), help="folder for the runs and the summary (%(default)s)")
-    flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
+    flag("--epochs", type=int, default=200, metavar="N", help="epochs of each run (default: %(default)s)")
+    flag("--seeds", type=int, default=5, metavar="N", help="number of seeds: 0, 1, … (default: %(default)s)")
+    flag("--jobs", type=int, default=available_cores(), metavar="N",
+         help="runs at a time (default: the number of cores, %(default)s)")  # fmt: skip
+    flag("--logdir", type=Path, default=Path("run"), metavar="DIR",
+         help="folder for the runs and the summary (default: %(default)s)")  # fmt: skip
+    flag("--data_dir", type=Path, default=Path("data"), metavar="DIR",
+         help="folder for the data (default: %(default)s)")  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -66,38 +68,38 @@ def report(histories: summary.Histories, scores: Mapping[int, Sequence[BaselineS
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load the data, run, summarize; returns the exit status."""
+    """Load the data, run the experiments and summarize them; returns the exit status."""
     try:
         check_at_least(options, epochs=1, seeds=1, jobs=1)
         check_folder(options.logdir)
-        interactions = data.load(options.data_dir)  # here, so that the runs need not fetch it, each for itself
+        interactions = data.load(options.data_dir)  # before the runs, so that it is fetched only once
     except (ValueError, OSError) as error:
         return command.fail("experiments.py", error)
-    torch.set_num_threads(1)  # sums then round in the same way, however many threads there could be
-    fraction = flags.parse_arguments([]).test_fraction
-    sides = {seed: preparation.split(interactions, fraction, seed) for seed in range(options.seeds)}
-    fingerprints = {seed: data.fingerprint(*both) for seed, both in sides.items()}
-    # Seed by seed, so that what is there when it is stopped can be compared.
+    setup.use_one_thread()
+    splits = {seed: setup.split(interactions, Settings(seed=seed)) for seed in range(options.seeds)}
+    fingerprints = {seed: data.fingerprint(split.train, split.test) for seed, split in splits.items()}
+    # Seed by seed, so that an interrupted command leaves experiments that can be compared.
     every = [
-        Run(experiment, seed, options.logdir / experiment.folder / f"seed={seed}")
+        Run(experiment, seed, options.logdir / experiment.folder / f"seed={seed}", options.epochs, options.data_dir)
         for seed in range(options.seeds)
         for experiment in EXPERIMENTS
     ]
-    unfinished = [run for run in every if run.history(options, fingerprints[run.seed]) is None]
+    unfinished = [run for run in every if run.history(fingerprints[run.seed]) is None]
     if len(unfinished) < len(every):
         print(f"{len(every) - len(unfinished)} of {len(every)} runs are finished already", file=sys.stderr)
-    failures = processes.run_all(unfinished, options, len(every))
+    failures = processes.run_all(unfinished, options.jobs, len(every))
     histories: dict[Experiment, dict[int, list[EpochMetrics]]] = {each: {} for each in EXPERIMENTS}
     for each in every:
-        history = None if each in failures else each.history(options, fingerprints[each.seed])
+        history = None if each in failures else each.history(fingerprints[each.seed])
         if history is not None:
             histories[each.experiment][each.seed] = history
         else:
             failures.setdefault(each, "ended without the epochs asked for")
     status = 1 if failures else 0
     if len(failures) < len(every):
+        scores = {seed: baselines.scores(split.train, split.test) for seed, split in splits.items()}
         try:
-            report(histories, {seed: baselines.scores(*both) for seed, both in sides.items()}, options.logdir)
+            report(histories, scores, options.logdir)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -122,7 +124,7 @@ def command_line(arguments: list[str] | None = None) -> int:
         with stoppable():
             return run(options)
     except Stopped as stopped:
-        print(f"stopped; go on with: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
+        print(f"stopped; resume with: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
         return 128 + stopped.signal_number
 
 

@@ -1,14 +1,13 @@
-"""This project beside what one would use instead, on the same splits of MovieLens 100K.
+"""A preset of this project beside EASE, ALS, BPR, SVD and SVD++, tuned in the same way and scored on the same splits.
 
-    python benchmarks/peers.py                   # about fifteen minutes, the first time with an installation
-    python benchmarks/peers.py --tuned           # half an hour: this project's preset, and the peers tuned like it
+    python benchmarks/peers.py                              # sixteen draws of settings for each peer; half an hour
+    python benchmarks/peers.py --draws 1 --preset homework  # the libraries' defaults, except for 32 factors
 
-The peers come from the package index into an environment of their own, ``benchmarks/.peers``. Each is fitted with its
-library's defaults but for 32 factors; this project with ``main.py``'s. MRR is this project's (``metrics.mrr_score``)
-for all; MSE is of the test ratings, where a peer predicts any. Mean ± standard deviation over seeds, each a split and
-a fit of its own. A peer that cannot be installed or fails is reported in its row.
-
-With ``--tuned`` see ``tuned_peers.py``.
+Each peer gets the same number of draws of its settings; the first are its library's defaults with 32 factors. They are
+scored on a validation set of one split, which no reported result uses. The best draw is then fitted on the splits of
+``study.ablation``, one fit at a time, and scored on the test sets. ALS, BPR and EASE only rank; SVD and SVD++ only
+rate. The libraries are installed from the package index into an environment of their own, ``benchmarks/.peers``. A
+peer that cannot be installed or fails is reported in its row.
 """
 
 import sys
@@ -21,85 +20,194 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped")
 
-import statistics
+import argparse
+import json
+import math
+import os
 import subprocess
-import time
+import tempfile
+import venv
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import peer_models
 import torch
-import tuned_peers
-from peer_fits import Result, fit_peer, peers_python, reason
 
-import data
-import metrics
-import train
-from cli.arguments import Parser
-from models import MultiTaskNet
-from training.devices import flush_denormals, threads_for
-from training.settings import Settings
+from cli.arguments import Parser, add_options, available_cores, check_at_least, options_of
+from data import Interactions
+from datasets.source import DataSource
+from metrics import mrr_score
+from study.ablation import FIRST_SEED
+from study.baselines import ItemScores, ease
+from study.search import FIRST_SEED as SEARCH_SEED
+from study.search import VALIDATION_FRACTION, draw
+from study.summary import spread
+from study.trials import Scores, fit_and_score, held_out, read, train_and_score
+from training import setup
+from training.settings import Settings, preset
+
+REQUIREMENTS = ("implicit==0.7.2", "scikit-surprise==1.1.5", "pandas<4")
+SPACES: dict[str, dict[str, Sequence[float]]] = {
+    "EASE": {"penalty": (50, 75, 100, 150, 250, 300, 350, 400, 450, 500, 600, 700, 800, 1000, 1500)},
+    "implicit-als": {
+        "factors": (16, 32, 64, 128),
+        "regularization": (0.01, 0.1, 1.0, 3.0, 10.0),
+        "alpha": (0.5, 1.0, 2.0, 5.0, 10.0),
+        "iterations": (15, 30),
+    },
+    "implicit-bpr": {
+        "factors": (16, 32, 64, 128),
+        "regularization": (0.001, 0.01, 0.03, 0.1),
+        "learning_rate": (0.003, 0.01, 0.03),
+        "iterations": (50, 100, 200),
+    },
+    "surprise-svd": {
+        "n_factors": (16, 32, 64, 128),
+        "n_epochs": (20, 40, 60),
+        "lr_all": (0.003, 0.005, 0.01),
+        "reg_all": (0.02, 0.05, 0.08, 0.12),
+    },
+    "surprise-svdpp": {
+        "n_factors": (16, 32, 64),
+        "n_epochs": (20, 30, 40),
+        "lr_all": (0.003, 0.005, 0.007, 0.01),
+        "reg_all": (0.02, 0.05, 0.08, 0.12),
+    },
+}
 
 
-def split_of(interactions: data.Interactions, seed: int) -> tuple[data.Interactions, data.Interactions]:
-    return data.random_train_test_split(interactions, 0.05, torch.Generator().manual_seed(seed))
+class GivenScores(ItemScores):
+    """A recommender by a matrix of scores, (num_users, num_items)."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        self.scores = scores
+
+    def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
+        return self.scores[user_ids].clone()
 
 
-def fit_ours(sharing: bool, weight: float, seed: int, interactions: data.Interactions, epochs: int) -> Result:
-    train_side, test = split_of(interactions, seed)
-    torch.manual_seed(seed)
-    model = MultiTaskNet(interactions.num_users, interactions.num_items, embedding_sharing=sharing)
-    trainer = train.Trainer(model, train_side, Settings(weight, 1 - weight), seed)
-    with threads_for(model, trainer.batch_size):
-        started = time.perf_counter()
-        for _ in range(epochs):
-            trainer.run_epoch()
-        seconds = time.perf_counter() - started
-    return Result(seconds, metrics.mrr_score(model, test, train_side), metrics.mse_score(model, test))
+def peers_python() -> Path:
+    """Return the interpreter of the peers' environment, which is made on the first call.
+
+    Raises:
+        subprocess.CalledProcessError: a library cannot be installed.
+    """
+    folder = ROOT / "benchmarks" / ".peers"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not (folder / "complete").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS]
+        subprocess.run(install, check=True, stderr=subprocess.PIPE, text=True)
+        (folder / "complete").touch()
+    return python
 
 
-def print_row(name: str, results: list[Result]) -> None:
-    cells = []
-    for values, digits in (
-        ([r.seconds for r in results], 1),
-        ([r.mrr for r in results if r.mrr is not None], 3),
-        ([r.mse for r in results if r.mse is not None], 2),
-    ):
-        spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.{digits}f}{spread}" if values else "–")
-    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+def rows_of(interactions: Interactions) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    """Return (n, 3) users, items and ratings."""
+    columns = [interactions.user_ids.double(), interactions.item_ids.double(), interactions.ratings.double()]
+    return torch.stack(columns, 1).numpy()
+
+
+def fit_peer(name: str, seed: int, split: setup.Split, settings: dict[str, float]) -> Scores:
+    """Fit a peer on the training set of a split, and score it on the held-out set.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    if name == "EASE":
+        return fit_and_score(partial(ease, penalty=settings.get("penalty", 200.0)), split)
+    test = held_out(split)
+    with tempfile.TemporaryDirectory() as folder:
+        given, result = Path(folder) / "split.npz", Path(folder) / "result.npz"
+        train_rows, test_rows = rows_of(split.train), rows_of(test)
+        np.savez(given, train=train_rows, test=test_rows, num_users=test.num_users, num_items=test.num_items)
+        arguments = [peer_models.__file__, name, str(seed), str(given), str(result), json.dumps(settings)]
+        subprocess.run([peers_python(), *arguments], check=True, capture_output=True, text=True)
+        with np.load(result) as file:
+            seconds = float(file["seconds"])
+            if "ratings" in file:
+                return Scores(math.nan, float(((file["ratings"] - test.ratings.numpy()) ** 2).mean()), seconds)
+            scores = GivenScores(torch.from_numpy(file["scores"]))
+    return Scores(mrr_score(scores, test, split.train), math.nan, seconds)
+
+
+def choose(name: str, split: setup.Split, draws: int) -> tuple[dict[str, float], Scores]:
+    """Return the best of a number of draws, by MRR or, of a peer that rates, MSE, and its validation scores."""
+    space = SPACES[name]
+    if name == "EASE":
+        tried = [{}, *({"penalty": penalty} for penalty in space["penalty"])][:draws]
+    else:
+        tried = [draw(space, number) for number in range(draws)]
+        peers_python()  # before several threads need it
+    with ThreadPoolExecutor(available_cores()) as pool:  # each fit is a process
+        found = list(pool.map(partial(fit_peer, name, SEARCH_SEED, split), tried))
+    best = max(range(len(tried)), key=lambda n: -found[n].mse if math.isnan(found[n].mrr) else found[n].mrr)
+    return tried[best], found[best]
+
+
+def row(name: str, results: Sequence[Scores]) -> str:
+    """Write a row of the table: mean ± standard deviation over splits."""
+    seconds = spread([each.seconds for each in results], 1)
+    mrr, mse = spread([each.mrr for each in results], 4), spread([each.mse for each in results], 3)
+    return f"| {name} | {seconds} | {mrr} | {mse} |"
+
+
+def reason(error: subprocess.CalledProcessError) -> str:
+    """Return the last line of a failed process."""
+    return ((error.stderr or "").strip() or str(error)).splitlines()[-1]
+
+
+def compare(options: argparse.Namespace, source: DataSource) -> None:
+    """Choose the settings of each peer, fit all on each split, and print the table.
+
+    Raises:
+        ValueError, OSError: the ratings cannot be read.
+    """
+    interactions = read(source)
+    searched = setup.split(interactions, Settings(seed=SEARCH_SEED, validation_fraction=VALIDATION_FRACTION))
+    chosen: dict[str, dict[str, float]] = {}
+    for name in ("EASE", *options.peers):
+        try:
+            chosen[name], scores = choose(name, searched, options.draws)
+        except subprocess.CalledProcessError as error:
+            print(f"{name} failed: {reason(error)}", flush=True)
+            continue
+        metric = f"MSE {scores.mse:.4f}" if math.isnan(scores.mrr) else f"MRR {scores.mrr:.4f}"
+        print(f"{name}: {json.dumps(chosen[name])}, validation {metric}", flush=True)
+    epochs = {} if options.epochs is None else {"epochs": options.epochs}
+    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+    every = [Settings(**preset(options.preset) | epochs | {"seed": seed, "eval_users": "all"}) for seed in seeds]
+    print(f"\n| {options.seeds} fresh splits | seconds to fit | test MRR | test MSE |\n| --- | --- | --- | --- |")
+    own = [train_and_score(settings, source) for settings in every]
+    print(row(f"this project, --preset {options.preset}", own), flush=True)
+    for name, settings in chosen.items():
+        try:
+            results = [fit_peer(name, each.seed, setup.split(interactions, each), settings) for each in every]
+        except subprocess.CalledProcessError as error:
+            print(f"| {name} | failed: {reason(error)} | | |", flush=True)
+            continue
+        print(row(name, results), flush=True)
 
 
 def command_line() -> int:
-    parser = Parser(description="This project beside its peers.")
-    parser.add_argument("--seeds", type=int, default=3, help="splits and fits (%(default)s)")
-    parser.add_argument("--epochs", type=int, help="of this project's rows, in place of their own")
-    names = list(peer_models.PEERS)
-    parser.add_argument("--peers", nargs="*", choices=names, default=names, help="which of the peers (all)")
-    parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="folder for the data (%(default)s)")
-    parser.add_argument("--tuned", action="store_true", help="the preset beside tuned peers")
-    parser.add_argument("--draws", type=int, default=16, help="of settings for each tuned peer (%(default)s)")
+    """Run the command line; returns the exit status."""
+    parser = Parser("Compare a preset with tuned models of other libraries.")
+    flag = parser.add_argument
+    flag("--seeds", type=int, default=10, metavar="N", help="number of splits (default: %(default)s)")
+    flag("--draws", type=int, default=16, metavar="N", help="draws of settings for each peer (default: %(default)s)")
+    flag("--preset", default="tuned", metavar="NAME|FILE", help="settings of this project (default: %(default)s)")
+    flag("--epochs", type=int, metavar="N", help="epochs of this project (default: the preset's)")
+    names = [name for name in SPACES if name != "EASE"]
+    flag("--peers", nargs="*", choices=names, default=names, help="peers beside EASE (default: all)")
+    add_options(parser, DataSource)
     options = parser.parse_args()
-    if options.seeds < 1 or options.draws < 1:
-        parser.error("expected at least 1 seed and 1 draw")
-    flush_denormals()
-    interactions = data.load(options.data_dir)
-    if options.tuned:
-        return tuned_peers.compare(interactions, options)
-    print("| | seconds to fit | test MRR | test MSE |\n| --- | --- | --- | --- |")
-    for title, sharing, weight, epochs in (
-        ("shared 0.99 / 0.01", True, 0.99, 200),
-        ("shared 0.99 / 0.01", True, 0.99, 50),
-        ("separate 0.5 / 0.5", False, 0.5, 200),
-    ):
-        taken = options.epochs or epochs
-        results = [fit_ours(sharing, weight, seed, interactions, taken) for seed in range(options.seeds)]
-        print_row(f"this project, {title}, {taken} epochs", results)
-    for name in options.peers:
-        try:
-            python = peers_python()
-            sides = [split_of(interactions, seed) for seed in range(options.seeds)]
-            print_row(name, [fit_peer(name, seed, side, python) for seed, side in enumerate(sides)])
-        except subprocess.CalledProcessError as error:
-            print(f"| {name} | failed: {reason(error)} | | |", flush=True)
+    try:
+        check_at_least(options, seeds=1, draws=1)
+        compare(options, options_of(DataSource, options))
+    except (ValueError, OSError) as error:
+        return command.fail("peers.py", error)
     return 0
 
 

@@ -1,8 +1,8 @@
-"""The plain procedure: the homework's text turned into code, one line at a time, with no thought for speed.
+"""The plain procedure: the homework's text as code, line by line, with no regard for speed.
 
-It is the baseline of ``speed.py`` and an oracle for the tests. A batch goes through both heads, for its positives
-and again for its negatives; three losses are read after each step; the mean reciprocal rank is a loop over users that
-sorts each one's scores.
+It is the baseline of ``speed.py`` and an oracle of the tests. Each batch passes through both heads, once with its
+positives and once with its negatives. Three losses are read after each step. The mean reciprocal rank is a loop over
+users that sorts the scores of each.
 
     python benchmarks/plain_trainer.py --factorization_weight 0.99 --regression_weight 0.01 --logdir run/plain
 """
@@ -23,34 +23,26 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-import main as command_line
+import data
+from cli.arguments import Parser, add_options, options_of
 from data import Interactions
-from training.flags import parse_arguments
+from datasets.source import DataSource
+from training import setup
+from training.settings import Settings
 
 
 class PlainTrainer:
-    """Trains a network with ``forward(user_ids, item_ids) → (predictions, score)`` by the homework's procedure."""
+    """Training of a network with ``forward(user_ids, item_ids)`` → (predictions, score) by the homework's procedure."""
 
-    def __init__(
-        self,
-        net: nn.Module,
-        train: Interactions,
-        factorization_weight: float,
-        regression_weight: float,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, net: nn.Module, train: Interactions, settings: Settings) -> None:
         self.net = net
         self.train = train
-        self.factorization_weight = factorization_weight
-        self.regression_weight = regression_weight
-        self.batch_size = batch_size
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.settings = settings
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
+        self.generator = torch.Generator().manual_seed(settings.seeds.training)
 
     def fit(self) -> tuple[float, float, float]:
-        """One epoch; returns the means over its steps of the BPR loss, the MSE and the joint loss."""
+        """Train for an epoch; return the means over its steps of the BPR loss, the MSE and the joint loss."""
         self.net.train()
         order = torch.randperm(len(self.train), generator=self.generator)
         user_ids = self.train.user_ids[order]
@@ -62,13 +54,16 @@ class PlainTrainer:
         epoch_regression = 0.0
         epoch_joint = 0.0
         steps = 0
-        for start in range(0, len(self.train), self.batch_size):
-            batch = slice(start, start + self.batch_size)
+        for start in range(0, len(self.train), self.settings.batch_size):
+            batch = slice(start, start + self.settings.batch_size)
             positive, score = self.net(user_ids[batch], item_ids[batch])
             negative, _ = self.net(user_ids[batch], negative_ids[batch])
             factorization_loss = (1 - torch.sigmoid(positive - negative)).mean()
             regression_loss = ((score - ratings[batch]) ** 2).mean()
-            loss = self.factorization_weight * factorization_loss + self.regression_weight * regression_loss
+            loss = (
+                self.settings.factorization_weight * factorization_loss
+                + self.settings.regression_weight * regression_loss
+            )
 
             self.optimizer.zero_grad()
             loss.backward()
@@ -82,7 +77,7 @@ class PlainTrainer:
 
 
 def average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The rank of each value from 1 for the smallest, ties sharing their average rank."""
+    """Return the rank of each value, 1 for the smallest; equal values share their average rank."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
@@ -93,7 +88,7 @@ def average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def plain_mrr(net: nn.Module, test: Interactions, train: Interactions | None = None) -> float:
-    """Mean over users with test ratings of the mean of 1 / rank over their test items."""
+    """Return the mean over users with test ratings of the mean of 1 / rank over their test items."""
     net.eval()
     all_items = torch.arange(test.num_items)
     means = []
@@ -111,7 +106,7 @@ def plain_mrr(net: nn.Module, test: Interactions, train: Interactions | None = N
 
 
 def plain_mse(net: nn.Module, test: Interactions) -> float:
-    """Mean of (r̂ − r)² over the test ratings."""
+    """Return the mean of (r̂ − r)² over the test ratings."""
     net.eval()
     with torch.no_grad():
         _, score = net(test.user_ids, test.item_ids)
@@ -119,29 +114,31 @@ def plain_mse(net: nn.Module, test: Interactions) -> float:
 
 
 def main() -> int:
-    """An experiment from the command line, with the flags of ``main.py``."""
-    options = parse_arguments()
-    options.device = "cpu"
-    trainer, (_, _, test) = command_line.set_up(options)
-    plain = PlainTrainer(
-        trainer.model,
-        trainer.train,
-        options.factorization_weight,
-        options.regression_weight,
-        options.batch_size,
-        options.learning_rate,
-        options.seed,
-    )
+    """Run an experiment with the flags of ``main.py``; returns the exit status."""
+    parser = Parser("Run an experiment by the plain procedure.")
+    parser.add_argument("--logdir", type=Path, default=Path("run/plain"), metavar="DIR", help="folder of the run")
+    add_options(parser, Settings)
+    add_options(parser, DataSource)
+    options = parser.parse_args()
+    try:
+        settings = options_of(Settings, options)
+        split = setup.split(data.read(options_of(DataSource, options)), settings)
+        network = setup.make_network(settings, split.train.num_users, split.train.num_items, torch.device("cpu"))
+    except (ValueError, OSError) as error:
+        return command.fail("plain_trainer.py", error)
+    setup.use_one_thread()
+    setup.flush_denormals()
+    plain = PlainTrainer(network, split.train, settings)
     writer = SummaryWriter(str(options.logdir))
-    for epoch in range(options.epochs):
+    for epoch in range(settings.epochs):
         factorization, regression, joint = plain.fit()
         writer.add_scalar("training/Factorization Loss", factorization, epoch)
         writer.add_scalar("training/MSE", regression, epoch)
         writer.add_scalar("training/Joint Loss", joint, epoch)
-        writer.add_scalar("eval/Mean Reciprocal Rank", plain_mrr(plain.net, test, plain.train), epoch)
-        writer.add_scalar("eval/MSE", plain_mse(plain.net, test), epoch)
+        writer.add_scalar("eval/Mean Reciprocal Rank", plain_mrr(network, split.test, split.train), epoch)
+        writer.add_scalar("eval/MSE", plain_mse(network, split.test), epoch)
     writer.close()
-    print(f"{options.epochs} epochs; logs in {options.logdir}")
+    print(f"{settings.epochs} epochs; logs in {options.logdir}")
     return 0
 
 

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from cli.arguments import Parser
 from datasets import synthetic
-from datasets.releases import RELEASES
 from datasets.ratings import Ratings
+from datasets.releases import RELEASES
 
 MEASURE = """
 import pathlib, resource, sys, time

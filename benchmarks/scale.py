@@ -1,13 +1,12 @@
-"""What a rating costs at the sizes of MovieLens 100K, 1M, 10M and 32M, and what several processes save.
+"""The cost of a rating at the sizes of MovieLens 100K, 1M, 10M and 32M, in one process or several.
 
-    python benchmarks/scale.py                            # five minutes, 4 GiB at 32M
-    python benchmarks/scale.py --processes                # one process against two, in some minutes
-    python benchmarks/scale.py --sizes 100k 32m --whole   # whole epochs
+    python benchmarks/scale.py                                              # five minutes, 4 GiB at 32M
+    python benchmarks/scale.py --sizes 100k 32m --rounds 1 --ratings 32000204   # whole epochs
+    torchrun --standalone --nproc_per_node 2 benchmarks/scale.py --sizes 100k --batch_size 8192
 
-The ratings are drawn here with the releases' numbers of users and items, popularity and activity log-normal; their
-values are random, because only the cost is looked at. Each size has a trainer of its own as main.py makes it; they take
-turns, round by round, in one process and on one thread, so that a busy machine slows all of them down. A round trains
-on as many ratings of each as ``--ratings`` says, in steps of the whole network; with ``--whole`` on all of them.
+The ratings are drawn with the releases' numbers of users and items, popularity and activity log-normal; their values
+are random, because only the cost is measured. Each size has a trainer of its own. The trainers take turns, round by
+round, on one thread of each process, so that a busy machine slows all of them down.
 """
 
 import sys
@@ -20,31 +19,28 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped")
 
-import argparse
 import os
 import platform
 import resource
 import statistics
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-import train
 from cli.arguments import Parser
 from data import Interactions
-from models import MultiTaskNet
-from training.devices import flush_denormals
-from training.distributed import ALONE, Group, join
+from train import Trainer
+from training import setup
+from training.distributed import Group, join
 from training.evaluation import Evaluation
-from training.settings import OPTIMIZERS, Settings
+from training.settings import Settings
 
 
 class Size(NamedTuple):
-    """A release of MovieLens."""
+    """The numbers of users, items and ratings of a MovieLens release."""
 
     users: int
     items: int
@@ -59,155 +55,122 @@ SIZES = {
 }
 
 
-def draw(size: Size, share: float, seed: int) -> Interactions:
-    """That share of a release's number of ratings, drawn at random: users and items as often as in the release."""
-    rng = np.random.default_rng(seed)
-    count = round(size.ratings * share)
+class Contender(NamedTuple):
+    """A trainer, the work that is timed, and the number of ratings in it."""
+
+    size: str
+    trainer: Trainer
+    test: Interactions
+    work: Callable[[], object]
+    ratings: int
+
+
+def draw(size: Size) -> tuple[Interactions, Interactions]:
+    """Draw a training and a test set of a release's size."""
+    rng = np.random.default_rng(0)
 
     def ids(number: int, sigma: float) -> torch.Tensor:
         weights = np.cumsum(rng.lognormal(0.0, sigma, number))
-        return torch.from_numpy(np.searchsorted(weights, rng.random(count) * weights[-1], side="right"))
+        return torch.from_numpy(np.searchsorted(weights, rng.random(size.ratings) * weights[-1], side="right"))
 
-    users, items = ids(size.users, 1.0), ids(size.items, 1.7)
-    ratings = torch.randint(1, 6, (count,), generator=torch.Generator().manual_seed(seed)).float()
-    return Interactions(users, items, ratings, size.users, size.items)
-
-
-def trainer_of(size: Size, side: Interactions, optimizer: str, batch_size: int, group: Group) -> train.Trainer:
-    torch.manual_seed(0)
-    net = MultiTaskNet(size.users, size.items)
-    return train.Trainer(
-        net, side, Settings(batch_size=batch_size, optimizer=optimizer), 0, group=group, make=MultiTaskNet
-    )
+    users = ids(size.users, 1.0)
+    items = ids(size.items, 1.7)
+    ratings = torch.from_numpy(rng.integers(1, 6, size.ratings).astype(np.float32))
+    everything = Interactions(users, items, ratings, size.users, size.items)
+    held_out = size.ratings // 20
+    return everything.select(torch.arange(held_out, size.ratings)), everything.select(torch.arange(held_out))
 
 
-def part(trainer: train.Trainer, order: torch.Tensor) -> Callable[[], object]:
-    """Training on these of a trainer's ratings, with everything that an epoch does for them."""
+def contenders(name: str, ratings: int, batch_size: int, group: Group) -> list[Contender]:
+    """Make the default trainer of a size, and one with row-wise Adam where that is not the default."""
+    train_set, test = draw(SIZES[name])
+    count = min(ratings, len(train_set))
+    order = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0), dtype=torch.int32)[:count]
+    made: list[Contender] = []
+    for optimizer in ("auto", "lazy_adam"):
+        if made and made[0].trainer.optimizer == optimizer:
+            continue
+        settings = Settings(batch_size=batch_size, optimizer=optimizer)
+        trainer = setup.make_trainer(settings, train_set, torch.device("cpu"), group=group)
+        made.append(Contender(name, trainer, test, part_of_an_epoch(trainer, order), count))
+    return made
+
+
+def part_of_an_epoch(trainer: Trainer, order: torch.Tensor) -> Callable[[], object]:
+    """Train on these of a trainer's ratings, with everything that an epoch does for them."""
+    if len(order) == len(trainer.train):
+        return trainer.run_epoch
     return lambda: trainer.step.run(trainer.sampler.triples(order), trainer.batch_size)
 
 
-def measure_sizes(options: argparse.Namespace) -> None:
-    """Cost per rating, size by size, as shipped and, like for like, with row-wise Adam everywhere."""
-    contenders: dict[str, tuple[Callable[[], object], int]] = {}
-    evaluations: dict[str, Evaluation] = {}
-    memory: dict[str, float] = {}
-    for name in options.sizes:
-        size = SIZES[name]
-        both = draw(size, 1.0, 0)
-        held_out = len(both) // 20
-        test, side = both.select(torch.arange(held_out)), both.select(torch.arange(held_out, len(both)))
-        del both
-        for optimizer in ("auto", "lazy_adam"):
-            trainer = trainer_of(size, side, optimizer, options.batch_size, ALONE)
-            if optimizer == "auto":
-                evaluations[name] = Evaluation(trainer.recommender, side, test)
-                label = f"{name} {trainer.optimizer}"
-            elif trainer.optimizer == label.split()[1]:
-                continue
-            else:
-                label = f"{name} lazy_adam"
-            if options.whole:
-                contenders[label] = trainer.run_epoch, len(side)
-            else:
-                order = torch.randperm(len(side), dtype=torch.int32)[: options.ratings]
-                contenders[label] = part(trainer, order), len(order)
-        memory[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    seconds: dict[str, list[float]] = {label: [] for label in contenders}
-    for step in range(options.rounds + 1):
-        for label, (work, count) in contenders.items():
-            started = time.perf_counter()
-            work()
-            if step > 0 or options.whole:  # the first round only warms up
-                seconds[label].append((time.perf_counter() - started) / count * 1e6)
-    base = seconds[next(iter(seconds))]
-    print("| size, Adam | users | items | µs a rating | times the first row's | ranking, of an epoch's training |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for label, found in seconds.items():
-        name = label.split()[0]
-        ratios = [a / b for a, b in zip(found, base, strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-        ranking = ""
-        if name in evaluations:
-            each = evaluations.pop(name)
-            each.mrr()
-            started = time.perf_counter()
-            each.mrr()
-            epoch = statistics.median(found) * 1e-6 * len(each.train)
-            took = (time.perf_counter() - started) / epoch
-            ranking = f"{took:.2f}, {each.ranked:,} of {each.tested:,} test users"
-        size = SIZES[name]
-        cost = f"{statistics.median(found):.2f} ({min(found):.2f}–{max(found):.2f})"
-        print(f"| {label} | {size.users:,} | {size.items:,} | {cost} | {spread} | {ranking} |", flush=True)
-    peaks = ", ".join(f"{peak:.2f} GiB with {name}" for name, peak in memory.items())
-    print(f"\npeak memory so far, each size beside those before it: {peaks}")
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that some work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
-def measure_processes(options: argparse.Namespace) -> None:
-    """One process and two, in turn, size by size and at several batch sizes."""
-    print("| size, Adam | batch | processes | µs a rating (best of the rounds) |")
-    print("| --- | --- | --- | --- |", flush=True)
-    for name in options.sizes:
-        for batch_size in options.batches:
-            best = {1: [float("inf")], 2: [float("inf")]}
-            for _ in range(options.rounds):
-                for processes in best:
-                    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-                    arguments = ["--inside", name, "--batch_size", str(batch_size), "--ratings", str(options.ratings)]
-                    arguments += ["--optimizer", options.optimizer]
-                    done = subprocess.run(
-                        [sys.executable, *launcher, __file__, *arguments],
-                        env={**os.environ, "OMP_NUM_THREADS": "1"},
-                        capture_output=True, text=True, check=True,
-                    )  # fmt: skip
-                    optimizer, cost = done.stdout.split()
-                    best[processes].append(float(cost))
-            for processes, costs in best.items():
-                print(f"| {name} {optimizer} | {batch_size} | {processes} | {min(costs):.2f} |", flush=True)
+def spread(values: Sequence[float]) -> str:
+    """Write a median and its range."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
-def measure_inside(options: argparse.Namespace) -> None:
-    """As one of several processes: print the Adam and the cost, once."""
-    group, size = join(), SIZES[options.inside]
-    share = min(1.0, 4 * options.ratings / size.ratings)
-    trainer = trainer_of(size, draw(size, share, 0), options.optimizer, options.batch_size, group)
-    work = part(trainer, torch.randperm(len(trainer.train), generator=trainer.generator)[: options.ratings])
-    costs = []
-    for _ in range(4):
-        started = time.perf_counter()
-        work()
-        costs.append((time.perf_counter() - started) / min(options.ratings, len(trainer.train)) * 1e6)
-    if group.rank == 0:
-        print(trainer.optimizer, min(costs[1:]))
+def ranking_cost(contender: Contender, microseconds: float, group: Group) -> str:
+    """Write the time of ranking the test users as a share of an epoch's training."""
+    evaluation = Evaluation(contender.trainer.recommender, contender.trainer.train, contender.test, group=group)
+    evaluation.mrr()
+    share = timed(evaluation.mrr) / (microseconds * 1e-6 * len(contender.trainer.train))
+    return f"{share:.2f}, {evaluation.ranked:,} of {evaluation.tested:,} test users"
+
+
+def measure(every: Sequence[Contender], rounds: int, group: Group) -> None:
+    """Time all contenders in turn, and let the first process print a row for each."""
+    costs: list[list[float]] = [[] for _ in every]
+    for turn in range(rounds + 1):
+        for contender, found in zip(every, costs, strict=True):
+            seconds = timed(contender.work)
+            if turn > 0:  # the first round warms up
+                found.append(seconds / contender.ratings * 1e6)
+    ranked = set[str]()
+    for contender, found in zip(every, costs, strict=True):
+        ratios = [one / first for one, first in zip(found, costs[0], strict=True)]
+        ranking = "" if contender.size in ranked else ranking_cost(contender, statistics.median(found), group)
+        ranked.add(contender.size)
+        size = SIZES[contender.size]
+        if group.rank == 0:
+            label = f"{contender.size} {contender.trainer.optimizer}"
+            print(
+                f"| {label} | {size.users:,} | {size.items:,} | {spread(found)} | {spread(ratios)} | {ranking} |",
+                flush=True,
+            )
 
 
 def command_line() -> int:
-    parser = Parser(description="Cost per rating by size, and by number of processes.")
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds (%(default)s)")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="releases (all)")
-    parser.add_argument("--ratings", type=int, default=400_000, help="of each size in a round (%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=256, help="ratings a step (%(default)s)")
-    parser.add_argument(
-        "--batches", type=int, nargs="+", default=[256, 2048, 8192], help="with --processes (%(default)s)"
-    )
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="auto", help="with --processes")
-    parser.add_argument("--whole", action="store_true", help="two whole epochs of each, without a warm-up")
-    parser.add_argument("--processes", action="store_true", help="one process against two")
-    parser.add_argument("--inside", choices=SIZES, help=argparse.SUPPRESS)
+    """Run the command line; returns the exit status."""
+    parser = Parser(description="Measure the cost per rating by size.")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measured rounds (%(default)s)")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="MovieLens releases (all)")
+    parser.add_argument("--ratings", type=int, default=400_000, help="ratings of each size in a round (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=256, help="ratings per step (%(default)s)")
     options = parser.parse_args()
-    if options.rounds < 1 or options.ratings < options.batch_size:
-        parser.error("expected at least 1 round and a batch of ratings")
-    torch.set_num_threads(1)
-    flush_denormals()
-    if options.inside:
-        measure_inside(options)
-        return 0
-    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {options.rounds} rounds\n")
-    if options.processes:
-        measure_processes(options)
-        return 0
-    if options.whole:
-        options.rounds = 1
-    measure_sizes(options)
+    if options.rounds < 1 or options.batch_size < 1 or options.ratings < options.batch_size:
+        parser.error("expected at least 1 round and at least one batch of ratings")
+    setup.use_one_thread()
+    setup.flush_denormals()
+    group = join()
+    every: list[Contender] = []
+    memory: list[str] = []
+    for name in options.sizes:
+        every += contenders(name, options.ratings, options.batch_size, group)
+        memory.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB with {name}")
+    if group.rank == 0:
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+        print(f"{machine}; processes: {group.size}; rounds: {options.rounds}\n")
+        print("| size, Adam | users | items | µs a rating | times the first row's | ranking, of an epoch's training |")
+        print("| --- | --- | --- | --- | --- | --- |")
+    measure(every, options.rounds, group)
+    if group.rank == 0:
+        print(f"\npeak memory so far, each size beside those before it: {', '.join(memory)}")
     return 0
 
 

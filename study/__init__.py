@@ -1,13 +1,14 @@
-"""What comes of many runs: tables with intervals, curves, baselines, and experiments with one thing changed.
+"""Many trainings and their results: tables with intervals, curves, baselines, and runs in which one thing is changed.
 
-    four_experiments.py  the four experiments and their runs; start reading here
-    processes.py         running many of them, some at a time
-    baselines.py         what a trained network has to beat
+    four_experiments.py  the four experiments, their comparisons and their runs; start reading here
+    processes.py         runs of main.py as processes, several at a time
     summary.py           tables: means over seeds, differences with their intervals
-    picture.py           the curves in one picture
-    search.py            the search for the flags of --preset tuned: python -m study.search
+    picture.py           the curves of the four experiments
+    baselines.py         popularity, means and EASE
+    trials.py            trainings that are scored and not written down, several at a time
     ablation.py          the tuned preset without each of its ingredients: python -m study.ablation
-    probes.py            the explanations of the write-up put to the test: python -m study.probes
+    search.py            a random search for the settings of a preset: python -m study.search
+    probes.py            tests of the explanations in docs/writeup.md: python -m study.probes
 
-``python experiments.py`` runs them over several seeds and sums them up.
+``python experiments.py`` runs the four experiments over several seeds and summarizes them.
 """

@@ -1,17 +1,16 @@
-"""The four experiments, what the homework compares among them, and the run of one of them with one seed."""
+"""The four experiments, the comparisons that the homework asks for, and the run of an experiment with one seed."""
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
 from tracking import checkpoint
 from tracking.checkpoint import METRICS
 from tracking.history import EpochMetrics
-from training.flags import folder_name, parse_arguments, settings_of
+from training.settings import Settings, folder_name
 
 
 class Experiment(NamedTuple):
-    """Settings that are compared; everything else is main.py's default."""
+    """The settings in which the experiments differ; all others are the defaults of main.py."""
 
     shared: bool
     factorization_weight: float
@@ -19,8 +18,8 @@ class Experiment(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The README's name of its folder."""
-        return folder_name(*self)
+        """The homework's name of its folder."""
+        return folder_name(self.shared, self.factorization_weight, self.regression_weight)
 
     @property
     def sharing(self) -> str:
@@ -40,7 +39,7 @@ EXPERIMENTS = (
     Experiment(False, 0.5, 0.5),
     Experiment(False, 0.99, 0.01),
 )
-# What the homework asks about: a difference of two experiments in which one thing differs.
+# The homework's questions: differences of two experiments that differ in one respect.
 DIFFERENCES = {
     f"shared minus separate, {EXPERIMENTS[0].weights}": (EXPERIMENTS[0], EXPERIMENTS[3]),
     f"shared minus separate, {EXPERIMENTS[1].weights}": (EXPERIMENTS[1], EXPERIMENTS[2]),
@@ -50,45 +49,68 @@ DIFFERENCES = {
 
 
 class Run(NamedTuple):
-    """One experiment with one seed."""
+    """An experiment with one seed.
+
+    Attributes:
+        folder: of the run.
+        epochs: the number of epochs that it is to have.
+        data_dir: folder for the data.
+    """
 
     experiment: Experiment
     seed: int
     folder: Path
+    epochs: int = 200
+    data_dir: Path = Path("data")
 
-    def arguments(self, options: argparse.Namespace) -> list[str]:
-        """What ``main.py`` is called with."""
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return Settings(
+            factorization_weight=self.experiment.factorization_weight,
+            regression_weight=self.experiment.regression_weight,
+            shared_embeddings=self.experiment.shared,
+            seed=self.seed,
+            epochs=self.epochs,
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of ``main.py``."""
         return [
             f"--factorization_weight={self.experiment.factorization_weight}",
             f"--regression_weight={self.experiment.regression_weight}",
             *["--no_shared_embeddings"] * (not self.experiment.shared),
             f"--seed={self.seed}",
-            f"--epochs={options.epochs}",
+            f"--epochs={self.epochs}",
             f"--logdir={self.folder}",
-            f"--data_dir={options.data_dir}",
+            f"--data_dir={self.data_dir}",
             "--resume",
         ]
 
     def epochs_written(self) -> int:
-        """How many epochs its ``metrics.csv`` has."""
+        """Count the epochs in its ``metrics.csv``, up to the number that it is to have."""
         try:
-            return max(0, (self.folder / METRICS).read_bytes().count(b"\n") - 1)
-        except OSError:  # not there yet, or no folder for us to read: the run itself says why
+            lines = (self.folder / METRICS).read_bytes().count(b"\n")
+        except OSError:  # there is no such file yet, or it cannot be read: the run itself reports the reason
             return 0
+        return min(max(0, lines - 1), self.epochs)
 
-    def history(self, options: argparse.Namespace, fingerprint: str) -> list[EpochMetrics] | None:
-        """The metrics of the epochs asked for, or None where the run is not finished or is of other settings."""
-        if self.epochs_written() < options.epochs:
+    def history(self, fingerprint: str) -> list[EpochMetrics] | None:
+        """Return the metrics of its epochs; None where it is not finished, or the folder holds a different run.
+
+        Args:
+            fingerprint: of the ratings and their split.
+        """
+        if self.epochs_written() < self.epochs:
             return None
-        settings = settings_of(parse_arguments(self.arguments(options)))
         try:
-            found = checkpoint.load(self.folder)
+            found = checkpoint.load_checkpoint(self.folder)
         except (ValueError, OSError):
             return None
-        if found is None or len(found.history) < options.epochs:
+        if found is None or len(found.history) < self.epochs:
             return None
-        if len(found.history) == options.epochs and not found.ranking:  # stopped in its last moment
+        if len(found.history) == self.epochs and not found.closing:  # stopped before it was closed
             return None
-        if checkpoint.differences(found, settings, fingerprint):
+        if found.run.differences(checkpoint.Run(self.settings.noted(), fingerprint)):
             return None
-        return found.metrics[: options.epochs]
+        return found.metrics[: self.epochs]

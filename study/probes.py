@@ -1,10 +1,10 @@
-"""The explanations of docs/writeup.md put to the test: the experiments again, each with one thing changed.
+"""Tests of the explanations in docs/writeup.md: the experiments again, each with one thing changed.
 
-    python -m study.probes                        # 3 seeds of each, some twenty minutes on two cores; run/probes.md
+    python -m study.probes                        # 3 seeds of each, some twenty minutes on two cores
     python -m study.probes --epochs 5 --seeds 1   # a look
 
-What is changed: which loss reaches the shared tables, the weights, and the optimizer. Beside the figures stands how
-much of the gradient that reaches the shared tables comes from the ratings.
+The changes are in the losses that reach the shared tables, in the weights, and in the optimizer. The tables also show
+which share of the gradient of the shared tables comes from the ratings. They go to LOGDIR/probes.md.
 """
 
 from cli import command
@@ -12,35 +12,28 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the first probe began")
 
-import argparse
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-import data
-import main as command_line
-from cli.arguments import Parser, available_cores, check_at_least
-from cli.files import check_folder, write_whole
-from cli.signals import Stopped, stoppable
+from cli.options import option
+from datasets.source import DataSource
 from metrics import mrr_score, mse_score
-from study.processes import results
+from study import trials
 from study.summary import spread
 from tracking.history import EpochMetrics
 from train import Trainer
-from training import parts
-from training.adam import EPSILON
-from training.devices import threads_for
-from training.flags import parse_arguments
-from training.steps import EagerStep
+from training import parts, setup
+from training.adam import Adam
+from training.settings import Settings
+from training.steps import EagerStep, Optimizer
 
 
 class OnlyInteractionsTeachTables(EagerStep):
-    """The MSE trains the MLP, but its gradient ends there: the tables learn from BPR alone."""
+    """A step in which the MSE trains the MLP but not the tables, which learn from BPR alone."""
 
     def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
         factorization, _ = super().losses(users, items, negatives, ratings)
@@ -50,7 +43,7 @@ class OnlyInteractionsTeachTables(EagerStep):
 
 
 class OnlyRatingsTeachTables(EagerStep):
-    """BPR trains the item bias, but its gradient ends there: the tables learn from the MSE alone."""
+    """A step in which BPR trains the item bias but not the tables, which learn from the MSE alone."""
 
     def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
         _, regression = super().losses(users, items, negatives, ratings)
@@ -61,7 +54,7 @@ class OnlyRatingsTeachTables(EagerStep):
 
 @contextmanager
 def _detached(tables: parts.Tables) -> Iterator[None]:
-    """Let no gradient through what these tables look up."""
+    """Stop gradients at the rows that these tables look up."""
     handles = [table.register_forward_hook(lambda _, __, rows: rows.detach()) for table in tables]
     try:
         yield
@@ -70,122 +63,124 @@ def _detached(tables: parts.Tables) -> Iterator[None]:
             handle.remove()
 
 
-class SGDStep(EagerStep):
-    """The eager step with plain stochastic gradient descent in Adam's place."""
+def adam(model: nn.Module) -> Optimizer:
+    """Make the default optimizer."""
+    return Adam(model, Settings().learning_rate)
 
-    def update(self, loss: Tensor) -> None:
-        trained = self.adam.everything
-        trained.gradient.zero_()
-        loss.backward()
-        trained.values.sub_(trained.gradient, alpha=self.adam.learning_rate)
+
+def adam_with_small_epsilon(model: nn.Module) -> Optimizer:
+    """Make Adam with ε = 1e-15; the default is 1e-8."""
+    return Adam(model, Settings().learning_rate, epsilon=1e-15)
+
+
+def sgd(model: nn.Module) -> Optimizer:
+    """Make plain stochastic gradient descent; with a rate of 3 the MSE grows without bounds at 0.5 / 0.5."""
+    return torch.optim.SGD(model.parameters(), lr=1.0)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """An experiment in which something is changed.
+    """An experiment with one thing changed.
 
     Attributes:
-        name: what.
-        flags: main.py's.
-        step: in place of main.py's.
-        learning_rate, epsilon: in place of main.py's, for another step.
+        name: of its rows in the tables.
+        shared: whether the tasks share their tables.
+        factorization, regression: λ_F and λ_R.
+        step: the kind of step; None for the default, and then ``optimizer`` is not used.
+        optimizer: makes the optimizer of that step.
     """
 
     name: str
-    flags: str
+    shared: bool
+    factorization: float
+    regression: float
     step: type[EagerStep] | None = None
-    learning_rate: float = 1e-3
-    epsilon: float = EPSILON
+    optimizer: Callable[[nn.Module], Optimizer] = adam
 
-
-SHARED, SEPARATE = "--shared_embeddings", "--no_shared_embeddings"
-SMALL_EPSILON = 1e-15  # Adam's is 1e-8
-SGD_RATE = 1.0  # three times as much, and the MSE grows without bounds at 0.5
-
-
-def weighted(factorization: float, regression: float) -> str:
-    return f"--factorization_weight {factorization} --regression_weight {regression}"
+    def settings(self, seed: int) -> Settings:
+        """Return the settings, apart from the step."""
+        return Settings(
+            factorization_weight=self.factorization,
+            regression_weight=self.regression,
+            shared_embeddings=self.shared,
+            seed=seed,
+        )
 
 
 PROBES = (
-    Probe("shared, 0.999 / 0.001", f"{SHARED} {weighted(0.999, 0.001)}"),
-    Probe("shared, 0.99 / 0.01", f"{SHARED} {weighted(0.99, 0.01)}"),
-    Probe("shared, 0.9 / 0.1", f"{SHARED} {weighted(0.9, 0.1)}"),
-    Probe("shared, 0.5 / 0.5", f"{SHARED} {weighted(0.5, 0.5)}"),
-    Probe("shared, 0.99 / 0.01, MSE cut off from the tables", f"{SHARED} {weighted(0.99, 0.01)}",
-          OnlyInteractionsTeachTables),
-    Probe("shared, 0.5 / 0.5, BPR cut off from the tables", f"{SHARED} {weighted(0.5, 0.5)}", OnlyRatingsTeachTables),
-    Probe("separate, 0.99 / 0.01", f"{SEPARATE} {weighted(0.99, 0.01)}"),
-    Probe("separate, 0.5 / 0.5", f"{SEPARATE} {weighted(0.5, 0.5)}"),
-    Probe("separate, 0.99 / 0.01, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.99, 0.01)}",
-          EagerStep, epsilon=SMALL_EPSILON),
-    Probe("separate, 0.5 / 0.5, Adam with ε = 1e-15", f"{SEPARATE} {weighted(0.5, 0.5)}",
-          EagerStep, epsilon=SMALL_EPSILON),
-    Probe("separate, 0.99 / 0.01, SGD", f"{SEPARATE} {weighted(0.99, 0.01)}", SGDStep, SGD_RATE),
-    Probe("separate, 0.5 / 0.5, SGD", f"{SEPARATE} {weighted(0.5, 0.5)}", SGDStep, SGD_RATE),
-)  # fmt: skip
-
+    Probe("shared, 0.999 / 0.001", True, 0.999, 0.001),
+    Probe("shared, 0.99 / 0.01", True, 0.99, 0.01),
+    Probe("shared, 0.9 / 0.1", True, 0.9, 0.1),
+    Probe("shared, 0.5 / 0.5", True, 0.5, 0.5),
+    Probe("shared, 0.99 / 0.01, MSE cut off from the tables", True, 0.99, 0.01, OnlyInteractionsTeachTables),
+    Probe("shared, 0.5 / 0.5, BPR cut off from the tables", True, 0.5, 0.5, OnlyRatingsTeachTables),
+    Probe("separate, 0.99 / 0.01", False, 0.99, 0.01),
+    Probe("separate, 0.5 / 0.5", False, 0.5, 0.5),
+    Probe("separate, 0.99 / 0.01, Adam with ε = 1e-15", False, 0.99, 0.01, EagerStep, adam_with_small_epsilon),
+    Probe("separate, 0.5 / 0.5, Adam with ε = 1e-15", False, 0.5, 0.5, EagerStep, adam_with_small_epsilon),
+    Probe("separate, 0.99 / 0.01, SGD", False, 0.99, 0.01, EagerStep, sgd),
+    Probe("separate, 0.5 / 0.5, SGD", False, 0.5, 0.5, EagerStep, sgd),
+)
 SHARE_TRIPLES = 2**12  # over which gradients are averaged when they are compared
-SHARE_EPOCHS = (0, 1, 5, 20, 50, 200)  # epochs trained before that
+SHARE_EPOCHS = (0, 1, 5, 20, 50, 200)  # numbers of epochs after which they are compared
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A probe with one seed.
+    """The result of a probe with one seed.
 
     Attributes:
         history: the metrics of each epoch.
-        shares: epochs trained → ‖λ_R ∇L_R‖ / (‖λ_R ∇L_R‖ + ‖λ_F ∇L_F‖) over the shared tables; empty where they are
-            separate, or one loss does not reach them.
+        shares: ‖λ_R ∇L_R‖ / (‖λ_R ∇L_R‖ + ‖λ_F ∇L_F‖) over the shared tables, by the number of epochs trained; empty
+            where the tables are separate, or one loss does not reach them.
     """
 
     history: list[EpochMetrics]
     shares: dict[int, float]
 
 
-def run(probe: Probe, seed: int, epochs: int, data_dir: Path) -> Outcome:
-    """Train as main.py would, but for what the probe changes; nothing is written."""
-    folders = ["--data_dir", str(data_dir), "--logdir", str(data_dir)]  # nothing is written to either
-    options = parse_arguments([*probe.flags.split(), "--seed", str(seed), "--device", "cpu", *folders])
-    trainer, test = set_up(probe, options)
+def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
+    """Train as main.py does, with the probe's change."""
+    setup.use_one_thread()
+    setup.flush_denormals()
+    settings = probe.settings(seed)
+    train, _, test = setup.split(trials.read(source), settings)
+    trainer = setup.make_trainer(settings, train, torch.device("cpu"))
+    if probe.step is not None:
+        trainer.step = probe.step(trainer.model, probe.optimizer(trainer.model), trainer.weights)
     history: list[EpochMetrics] = []
     shares = {}
-    with threads_for(trainer.model, trainer.batch_size):
-        for epoch in range(epochs + 1):
-            if probe.step is None and options.shared_embeddings and epoch in SHARE_EPOCHS:
-                shares[epoch] = regression_share(trainer)
-            if epoch < epochs:
-                losses = trainer.run_epoch()
-                mrr, mse = mrr_score(trainer.recommender, test, trainer.train), mse_score(trainer.recommender, test)
-                history.append(EpochMetrics(**losses._asdict(), test_mrr=mrr, test_mse=mse))
+    for epoch in range(epochs + 1):
+        if probe.step is None and probe.shared and epoch in SHARE_EPOCHS:
+            shares[epoch] = regression_share(trainer)
+        if epoch < epochs:
+            losses = trainer.run_epoch()
+            mrr = mrr_score(trainer.recommender, test, train)
+            mse = mse_score(trainer.recommender, test)
+            history.append(EpochMetrics(**losses._asdict(), test_mrr=mrr, test_mse=mse))
     return Outcome(history, shares)
 
 
-def set_up(probe: Probe, options: argparse.Namespace) -> tuple[Trainer, data.Interactions]:
-    """The trainer and the test side of main.py, with the probe's step."""
-    trainer, (_, _, test) = command_line.set_up(options)
-    if probe.step is not None:
-        adam = trainer.adam._replace(learning_rate=probe.learning_rate, epsilon=probe.epsilon)
-        trainer.step = probe.step(trainer.model, adam, trainer.weights)
-    return trainer, test
-
-
 def regression_share(trainer: Trainer) -> float:
-    """The part of the MSE in the gradients that reach the shared tables, of the first triples of the training side."""
-    draw = torch.Generator().manual_seed(0)
-    side, weights = trainer.train, trainer.weights
-    users, items, ratings = (column[:SHARE_TRIPLES] for column in (side.user_ids, side.item_ids, side.ratings))
-    negatives = torch.randint(side.num_items, (len(users),), generator=draw)
-    l_f, l_r = EagerStep(trainer.model, trainer.adam, weights).losses(users, items, negatives, ratings)
-    losses = weights.factorization * l_f, weights.regression * l_r
+    """Compute the share of the MSE in the gradients of the shared tables, for the first training ratings."""
+    train = trainer.train
+    users, items, ratings = (column[:SHARE_TRIPLES] for column in (train.user_ids, train.item_ids, train.ratings))
+    negatives = torch.randint(train.num_items, (len(users),), generator=torch.Generator().manual_seed(0))
+    step = EagerStep(trainer.model, trainer.adam, trainer.weights)
+    factorization_loss, regression_loss = step.losses(users, items, negatives, ratings)
     tables = [table.weight for table in parts.factorization_tables(trainer.model)]
-    gradients = (torch.autograd.grad(loss, tables, retain_graph=True) for loss in losses)
-    factorization, regression = (torch.cat([each.reshape(-1) for each in every]).norm().item() for every in gradients)
-    return float(regression / (regression + factorization))
+
+    def norm(loss: Tensor) -> float:
+        gradients = torch.autograd.grad(loss, tables, retain_graph=True)
+        return float(torch.cat([gradient.reshape(-1) for gradient in gradients]).norm())
+
+    factorization = norm(trainer.weights.factorization * factorization_loss)
+    regression = norm(trainer.weights.regression * regression_loss)
+    return regression / (regression + factorization)
 
 
 def tables(outcomes: dict[Probe, list[Outcome]]) -> str:
-    """Two tables in Markdown: the metrics, and the share of the MSE in the gradients of shared tables."""
+    """Write two tables in Markdown: the metrics, and the share of the MSE in the gradients of shared tables."""
     rows = [
         "| | BPR loss | training MSE | test MSE | lowest test MSE | test MRR | highest test MRR |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -214,48 +209,28 @@ def tables(outcomes: dict[Probe, list[Outcome]]) -> str:
     return "\n".join(rows)
 
 
-def run_all(options: argparse.Namespace) -> dict[Probe, list[Outcome]]:
-    """All probes with each seed, several at a time.
+@dataclass(frozen=True)
+class Options(trials.Options):
+    """The options of the command."""
 
-    Raises:
-        Stopped: a signal asked for it; by then no probe is left running.
-    """
+    seeds: int = option(3, "number of seeds, each with a split of its own", metavar="N", least=1)
+    epochs: int = option(200, "epochs of each run", metavar="N", least=1)
+
+
+def make_tables(options: Options, source: DataSource) -> str:
+    """Run all probes with each seed, several at a time, and write the tables."""
     outcomes: dict[Probe, list[Outcome]] = {probe: [] for probe in PROBES}
-    work = {
-        (probe, seed): (probe, seed, options.epochs, options.data_dir)
-        for seed in range(options.seeds)
-        for probe in PROBES
-    }
-    with closing(results(run, work, options.jobs)) as done:
+    work = {(probe, seed): (probe, seed, options.epochs, source) for seed in range(options.seeds) for probe in PROBES}
+    with closing(trials.results(run, work, options.jobs)) as done:
         for (probe, _), outcome in done:
             outcomes[probe].append(outcome)
-    return outcomes
+    return tables(outcomes)
 
 
 def main() -> int:
-    """Run all probes, and print and store their tables."""
-    parser = Parser(description="Put the explanations of docs/writeup.md to the test.")
-    flag = parser.add_argument
-    flag("--epochs", type=int, default=200, help="passes over the training ratings (%(default)s)")
-    flag("--seeds", type=int, default=3, help="how many seeds, from 0 (%(default)s)")
-    flag("--jobs", type=int, default=available_cores(), help="how many at a time (%(default)s)")
-    flag("--logdir", type=Path, default=Path("run"), help="folder for probes.md (%(default)s)")
-    flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
-    options = parser.parse_args()
-    try:
-        check_at_least(options, epochs=1, seeds=1, jobs=1)
-        check_folder(options.logdir)
-        data.load(options.data_dir)
-        with stoppable():
-            text = tables(run_all(options))
-            write_whole(f"{text}\n".encode(), options.logdir / "probes.md")
-    except (ValueError, OSError) as error:
-        return command.fail("study.probes", error)
-    except Stopped as stopped:
-        print("stopped; nothing is kept", file=sys.stderr)
-        return 128 + stopped.signal_number
-    print(text)
-    return 0
+    """Run the command line; returns the exit status."""
+    description = "Test the explanations of docs/writeup.md."
+    return trials.write_tables("study.probes", description, Options, make_tables, "probes.md")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""The search for the flags of ``--preset tuned``: random draws, judged on a validation side of the training ratings.
+"""Random search for the settings of a preset, scored on validation sets of one data set or several.
 
-    python -m study.search                          # 40 draws on one split, the best 8 again on three; 25 minutes
-    python -m study.search --task rating            # the same for a network that only rates; four minutes
-    python -m study.search --task length --splits 6 # how many epochs: three values, on six splits; five minutes
+    python -m study.search                                  # 40 draws on one split, the best 8 on three; 25 minutes
+    python -m study.search --sources ml-100k ml-1m          # one preset for two data sets
     python -m study.search --draws 4 --again 2 --epochs 1   # a look
 
-Splits are those of the seeds from FIRST_SEED on, which no reported figure uses; their test sides are not looked at.
-What was drawn and how it did is written to LOGDIR/search.csv as it comes. A draw is judged by MRR / MSE of the
-validation side: one percent of the one is worth one percent of the other; for one task, by its metric alone.
+A draw takes a value at random for each setting in SPACE; the other settings are those of the preset that the search
+starts from, which is the first draw itself. The score of a draw is its validation MRR / MSE: one percent of the one is
+worth one percent of the other. Over several splits and data sets it is the geometric mean, so that no data set counts
+for more because its MRR is high. The splits are those of the seeds from FIRST_SEED on, which no reported result uses;
+their test sets are not looked at. Each result is written to LOGDIR/search.csv when it arrives.
 """
 
 from cli import command
@@ -15,204 +16,170 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the first draw")
 
-import argparse
-import contextlib
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-import data
-import main as command_line
-from cli.arguments import Parser, available_cores, check_at_least
+from cli.arguments import Parser, add_options, available_cores, options_of
 from cli.files import check_folder, write_whole
+from cli.options import check_options, option
 from cli.signals import Stopped, stoppable
-from study.processes import results
-from train import Trainer
-from training import preparation
-from training.evaluation import Evaluation
-from training.flags import parse_arguments
+from datasets.source import DataSource
+from study.trials import read, results, train_and_score
+from training.settings import Settings, preset
 
 FIRST_SEED = 100
 VALIDATION_FRACTION = 0.05
-
-
-class Task(NamedTuple):
-    """What is searched for.
-
-    Attributes:
-        fixed: flags besides the preset's.
-        space: what is drawn, each value with the same probability; everything else is the preset's.
-        first: judged before those at random; all there are, where nothing is drawn.
-        score: of an MRR and an MSE; the higher, the better.
-    """
-
-    fixed: dict[str, float]
-    space: dict[str, Sequence[float]]
-    first: tuple[dict[str, float], ...]
-    score: Callable[[float, float], float]
-
-
-# The preset's length while the other flags were searched; the task "length" asked whether less will do.
-LONGER = {"epochs": 60, "learning_rate": 0.007}
-# How the preset came to be: from one hard negative drawn for each example, to all of a batch's, and what users watched.
-HARDEST = {
-    "negatives": 6, "shared_negatives": False, "negative_temperature": 0.0, "user_balance": 0.0,
-    "watched_items": False,
-}  # fmt: skip
-TASKS = {
-    "both": Task(
-        {},
-        {
-            "negatives": (64, 128, 256),
-            "negative_temperature": (2.5, 4.0, 6.0),
-            "user_balance": (0.25, 0.4, 0.5),
-            "temperature": (1.5, 2.5, 4.0),
-            "learning_rate": (0.005, 0.007, 0.01, 0.014),
-            "weight_decay": (5e-6, 1e-5, 2e-5),
-            "embedding_dropout": (0.1, 0.2, 0.3, 0.4),
-            "dropout": (0.3, 0.4, 0.5),
-            "embedding_dim": (48, 64, 96),
-            "batch_size": (1024, 2048),
-            "epochs": (40, 60, 80),
-            "regression_weight": (0.003, 0.0055, 0.01),
-        },
-        (
-            LONGER,
-            LONGER | HARDEST,
-            LONGER | HARDEST | {"watched_items": True},
-            LONGER | {"watched_items": False},
-            LONGER | {"weight_decay": 5e-6, "embedding_dropout": 0.4},
-            LONGER | {"weight_decay": 5e-6, "embedding_dropout": 0.4, "negatives": 128},
-        ),
-        lambda mrr, mse: mrr / mse,
-    ),
-    "length": Task({}, {}, (LONGER, {"epochs": 55, "learning_rate": 0.0075}, {}), lambda mrr, mse: mrr / mse),
-    "rating": Task(
-        {
-            "factorization_weight": 0.0,
-            "regression_weight": 1.0,
-            "user_balance": 0.0,
-            "negatives": 1,
-            "unseen_negatives": False,
-            "shared_negatives": False,
-            "negative_temperature": 0.0,
-        },
-        {
-            "learning_rate": (0.0003, 0.001, 0.002, 0.004),
-            "weight_decay": (1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2),
-            "dropout": (0.2, 0.4, 0.5),
-            "embedding_dim": (16, 32, 64),
-            "batch_size": (1024, 2048),
-            "epochs": (20, 40, 60),
-        },
-        (LONGER, LONGER | {"watched_items": False}),
-        lambda _, mse: 1 / mse,
-    ),
+SPACE: dict[str, Sequence[Any]] = {
+    "negatives": (64, 128, 256),
+    "negative_temperature": (2.5, 4.0, 6.0),
+    "user_balance": (0.25, 0.4, 0.5),
+    "temperature": (1.5, 2.5, 4.0),
+    "learning_rate": (0.005, 0.007, 0.01, 0.014),
+    "weight_decay": (5e-6, 1e-5, 2e-5),
+    "embedding_dropout": (0.1, 0.2, 0.3, 0.4),
+    "dropout": (0.3, 0.4, 0.5),
+    "embedding_dim": (48, 64, 96),
+    "batch_size": (1024, 2048),
+    "epochs": (40, 60, 80),
+    "regression_weight": (0.003, 0.0055, 0.01),
 }
 
 
-def draw(task: Task, number: int) -> dict[str, float]:
-    """The flags of the draw with this number, the first before those at random."""
-    if number < len(task.first):
-        return task.first[number]
-    rng = np.random.default_rng(number)
-    return {name: values[int(rng.integers(len(values)))] for name, values in task.space.items()}
+@dataclass(frozen=True)
+class Options:
+    """The options of the command."""
 
+    sources: tuple[str, ...] = option(
+        ("ml-100k",), "data sets: names of MovieLens releases, and files of ratings", metavar="NAME|FILE", parse=str,
+        several=True, default_help="ml-100k",
+    )  # fmt: skip
+    data_dir: Path = option(Path("data"), "folder for the data", metavar="DIR", parse=Path)
+    preset: str = option("tuned", "preset that the search starts from", metavar="NAME|FILE")
+    draws: int = option(40, "number of draws", metavar="N", least=1)
+    again: int = option(8, "number of the best draws that are trained on further splits", metavar="N", least=1)
+    splits: int = option(3, "number of splits of each data set for these, the first included", metavar="N", least=1)
+    epochs: int = option(0, "epochs of all draws, for a look; 0: those drawn", metavar="N", least=0)
+    jobs: int = option(available_cores(), "runs at a time", metavar="N", least=1)
+    logdir: Path = option(Path("run"), "folder for search.csv", metavar="DIR", parse=Path)
 
-def judge(flags: dict[str, float], seed: int, data_dir: Path, epochs: int | None) -> dict[str, Any]:
-    """Train with these flags on the split of a seed, and judge on a part of its training side."""
-    started = time.perf_counter()
-    if epochs is not None:
-        flags = flags | {"epochs": epochs}
-    texts = [
-        f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name}={value}"
-        for name, value in flags.items()
-    ]
-    options = parse_arguments(["--preset=tuned", f"--seed={seed}", "--device=cpu", f"--data_dir={data_dir}", *texts])
-    options.logdir = data_dir  # nothing is written
-    trainer, _ = command_line.set_up(options)
-    train, validation = preparation.split(trainer.train, VALIDATION_FRACTION, seed)
-    trainer = Trainer(trainer.model, train, trainer.settings, trainer.seed)
-    mrr = mse = float("nan")
-    with contextlib.suppress(FloatingPointError):  # a draw that grows without bounds is none of the best
-        for _ in range(options.epochs):  # on one thread: as many draws as there are cores train at a time
-            trainer.run_epoch()
-        with trainer.as_evaluated():
-            evaluation = Evaluation(trainer.recommender, train, validation, users="all", clamp=options.clamp)
-            mrr, mse = evaluation.mrr(), evaluation.mse()
-    return {"epochs": options.epochs, "mrr": mrr, "mse": mse, "seconds": time.perf_counter() - started}
+    def __post_init__(self) -> None:
+        check_options(self)
 
-
-def run_all(options: argparse.Namespace) -> pd.DataFrame:
-    """All draws on the first split, then the best of them on the others.
-
-    Raises:
-        Stopped: a signal asked for it; by then no draw is left running.
-    """
-    task, rows = TASKS[options.task], list[dict[str, Any]]()
-    path = options.logdir / "search.csv"
-
-    def run(work: list[tuple[int, int]]) -> None:
-        arguments = {
-            (number, seed): (task.fixed | draw(task, number), seed, options.data_dir, options.epochs)
-            for number, seed in work
+    def data_sources(self) -> dict[str, DataSource]:
+        """Return the data sets by their names."""
+        files = {name: Path(name) for name in self.sources}
+        return {
+            name: DataSource(ratings=path, data_dir=self.data_dir)
+            if path.is_file()
+            else DataSource(dataset=name, data_dir=self.data_dir)
+            for name, path in files.items()
         }
-        with contextlib.closing(results(judge, arguments, options.jobs)) as done:
-            for (number, seed), judged in done:
-                score = task.score(judged["mrr"], judged["mse"])
-                rows.append(
-                    {"draw": number, "seed": seed} | task.fixed | draw(task, number) | judged | {"score": score}
-                )
-                write_whole(pd.DataFrame(rows).to_csv(index=False).encode(), path)
 
-    draws = options.draws if task.space else min(options.draws, len(task.first))
-    run([(number, FIRST_SEED) for number in range(draws)])
-    first = pd.DataFrame(rows).sort_values("score", ascending=False)
-    best = first["draw"].head(options.again).tolist()
-    run([(number, FIRST_SEED + other) for number in best for other in range(1, options.splits)])
-    return pd.DataFrame(rows)
+
+def draw(space: dict[str, Sequence[Any]], number: int) -> dict[str, Any]:
+    """Return the changed settings of the draw with this number; draw 0 changes nothing."""
+    if number == 0:
+        return {}
+    rng = np.random.default_rng(number)
+    return {name: values[int(rng.integers(len(values)))] for name, values in space.items()}
+
+
+class Search:
+    """A random search and its log.
+
+    Args:
+        sources: the data sets by their names.
+        space: the values of each setting that is searched.
+        base: the other settings.
+        path: of the log, a CSV file.
+        jobs: the number of processes.
+
+    Attributes:
+        rows: the log: a row for each draw, data set and seed.
+    """
+
+    def __init__(
+        self,
+        sources: dict[str, DataSource],
+        space: dict[str, Sequence[Any]],
+        base: dict[str, Any],
+        path: Path,
+        jobs: int,
+    ) -> None:
+        self.sources, self.space, self.base, self.path, self.jobs = sources, space, base, path, jobs
+        self.rows: list[dict[str, Any]] = []
+
+    def run(self, numbers: Sequence[int], seeds: Sequence[int]) -> None:
+        """Score the draws with these numbers on all data sets, each split with each of these seeds.
+
+        Raises:
+            Stopped: a signal asked the process to end; no run is left then.
+        """
+        work = {
+            (number, name, seed): (self.settings(number, seed), source)
+            for number in numbers
+            for seed in seeds
+            for name, source in self.sources.items()
+        }
+        with closing(results(train_and_score, work, self.jobs)) as done:
+            for (number, name, seed), scores in done:
+                key = {"draw": number, "source": name, "seed": seed}
+                self.rows.append(key | draw(self.space, number) | scores._asdict())
+                write_whole(pd.DataFrame(self.rows).to_csv(index=False).encode(), self.path)
+
+    def settings(self, number: int, seed: int) -> Settings:
+        """Return the settings of a draw on the split of a seed."""
+        held_out = {"seed": seed, "eval_users": "all", "validation_fraction": VALIDATION_FRACTION}
+        return Settings(**self.base | draw(self.space, number) | held_out)
+
+    def table(self) -> pd.DataFrame:
+        """Return the draws with the most splits, the best first: mean MRR and MSE, score and changed settings."""
+        log = pd.DataFrame(self.rows).fillna({"mrr": 0.0, "mse": np.inf})  # where a loss stopped being finite
+        with np.errstate(divide="ignore"):
+            log["score"] = np.log(log["mrr"] / log["mse"])
+        grouped = log.groupby("draw")[["mrr", "mse", "score"]]
+        means = grouped.mean().assign(splits=grouped.size())
+        means["score"] = np.exp(means["score"])
+        compared = means[means["splits"] == means["splits"].max()].sort_values("score", ascending=False)
+        changed = pd.DataFrame([draw(self.space, number) for number in compared.index], index=compared.index)
+        table: pd.DataFrame = pd.concat([compared, changed], axis=1)
+        return table
 
 
 def main() -> int:
-    """Run the search, and print the draws that were judged on all splits, the best first."""
-    parser = Parser(description="Search the flags of --preset tuned on validation sides.")
-    flag = parser.add_argument
-    flag("--task", choices=TASKS, default="both", help="which (%(default)s)")
-    flag("--draws", type=int, default=40, help="how many (%(default)s)")
-    flag("--again", type=int, default=8, help="how many of the best on further splits (%(default)s)")
-    flag("--splits", type=int, default=3, help="on how many splits these, the first included (%(default)s)")
-    flag("--epochs", type=int, help="in place of those drawn, for a look")
-    flag("--jobs", type=int, default=available_cores(), help="how many at a time (%(default)s)")
-    flag("--logdir", type=Path, default=Path("run"), help="folder for search.csv (%(default)s)")
-    flag("--data_dir", type=Path, default=Path("data"), help="folder for the data (%(default)s)")
-    options = parser.parse_args()
+    """Run the search, and print the draws that were scored on all splits, the best first; returns the exit status."""
+    parser = Parser("Search the settings of a preset on validation sets.")
+    add_options(parser, Options)
+    flags = parser.parse_args()
+    log = flags.logdir / "search.csv"
     try:
-        check_at_least(options, draws=1, again=1, splits=1, jobs=1)
-        if options.epochs is not None:
-            check_at_least(options, epochs=1)
+        options = options_of(Options, flags)
+        sources = options.data_sources()
+        base, space = preset(options.preset), dict(SPACE)
+        if options.epochs:
+            base["epochs"] = options.epochs
+            del space["epochs"]
         check_folder(options.logdir)
-        data.load(options.data_dir)
-        torch.set_num_threads(1)
+        for source in sources.values():
+            read(source)
+        search = Search(sources, space, base, log, options.jobs)
         with stoppable():
-            table = run_all(options)
+            search.run(range(options.draws), [FIRST_SEED])
+            best = search.table().index[: options.again].tolist()
+            search.run(best, range(FIRST_SEED + 1, FIRST_SEED + options.splits))
     except (ValueError, OSError) as error:
         return command.fail("study.search", error)
     except Stopped as stopped:
-        print(f"stopped; what was judged is in {options.logdir / 'search.csv'}", file=sys.stderr)
+        print(f"stopped; the results so far are in {log}", file=sys.stderr)
         return 128 + stopped.signal_number
-    judged = table[["draw", "mrr", "mse"]].fillna({"mrr": 0.0, "mse": np.inf}).groupby("draw")  # those that diverged
-    means = judged.mean().assign(splits=judged.size())
-    means = means[means["splits"] == means["splits"].max()]
-    task = TASKS[options.task]
-    means["score"] = [task.score(mrr, mse) for mrr, mse in zip(means["mrr"], means["mse"], strict=True)]
-    flags = pd.DataFrame([draw(task, number) for number in means.index], index=means.index)
-    print(means.join(flags).sort_values("score", ascending=False).to_string())
+    print(search.table().to_string())
     return 0
 
 

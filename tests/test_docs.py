@@ -54,7 +54,6 @@ SHORTENED = {
     "python benchmarks/scale.py --whole --sizes 100k 32m": " --sizes 100k --rounds 1",
     "python benchmarks/scale.py --processes --sizes 32m --batches 8192 32768 65536 --ratings 800000 --rounds 3 "
     "--optimizer lazy_adam": " --sizes 100k --rounds 1 --ratings 4096 --batches 4096",
-    "python benchmarks/optimizers.py --sizes 10m --epochs 4 --seeds 1": " --sizes 100k --epochs 1",
     "python benchmarks/reading.py --train": " --ratings 2000",
     "python handout.py student homework.zip": "",
     "python handout.py student homework/": "",
@@ -78,13 +77,8 @@ ELSEWHERE = {
     "python benchmarks/scale.py": ("tests/test_benchmarks.py", '"benchmarks" / "scale.py"'),
     "python benchmarks/scale.py --processes --sizes 100k 32m --batches 256 2048 8192 32768 65536 --ratings 800000 "
     "--rounds 3": ("tests/test_benchmarks.py", '"--processes", "--sizes", "100k"'),
-    "python benchmarks/optimizers.py": ("tests/test_benchmarks.py", '"optimizers.py"'),
-    "python benchmarks/optimizers.py --sizes 100k --epochs 200 --rates 0.001": (
-        "tests/test_benchmarks.py", '"optimizers.py"), "--sizes", "100k"',
-    ),
     "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", '"rubric_bands.py"), "--seeds"'),
     "python benchmarks/peers.py --tuned --seeds 10": ("tests/test_benchmarks.py", '"peers.py"), "--tuned"'),
-    "python benchmarks/ranking_library.py": ("tests/test_benchmarks.py", '"ranking_library.py"'),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
         "tests/test_grader.py", "run_autograder",

@@ -1,4 +1,4 @@
-"""The baselines against plain loops."""
+"""Baselines compared with plain loops."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,22 @@ import torch
 
 from data import Interactions, synthetic
 from study import baselines
-from training import preparation
+from training import setup
+from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
 
 
-def triples(side: Interactions) -> list[tuple[int, int, float]]:
-    return list(zip(side.user_ids.tolist(), side.item_ids.tolist(), side.ratings.tolist(), strict=True))
+def triples(interactions: Interactions) -> list[tuple[int, int, float]]:
+    return list(
+        zip(
+            *(column.tolist() for column in (interactions.user_ids, interactions.item_ids, interactions.ratings)),
+            strict=True,
+        )
+    )
 
 
-def test_the_baselines_are_what_plain_loops_get(split: Split) -> None:
+def test_the_baselines_agree_with_plain_loops(split: Split) -> None:
     train, test = split
     mean = sum(rating for _, _, rating in triples(train)) / len(train)
     item_bias, user_bias = {}, {}
@@ -48,7 +54,7 @@ def test_the_baselines_are_what_plain_loops_get(split: Split) -> None:
     }
 
 
-def test_what_nobody_rated_in_training_is_rated_by_the_mean_and_ranked_last() -> None:
+def test_items_and_users_without_training_ratings_get_the_mean_and_the_last_rank() -> None:
     train = Interactions(torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([2.0, 5.0]), 2, 3)
     means = baselines.user_and_item_means(train)
     assert means.predict_ratings(torch.tensor([1]), torch.tensor([2])).tolist() == [3.5]
@@ -56,9 +62,9 @@ def test_what_nobody_rated_in_training_is_rated_by_the_mean_and_ranked_last() ->
 
 
 def test_the_means_help_where_users_and_items_differ(movielens: Interactions) -> None:
-    """On MovieLens 100K they are known for an RMSE of about 0.94."""
-
-    mrr, mean, means = (each.value for each in baselines.scores(*preparation.split(movielens, 0.05, 0)))
+    """Published results on MovieLens 100K have an RMSE of about 0.94."""
+    train, _, test = setup.split(movielens, Settings())
+    mrr, mean, means = (each.value for each in baselines.scores(train, test))
     assert means**0.5 == pytest.approx(0.94, abs=0.02)
     assert mean > 1.3 * means
     assert 0.04 < mrr < 0.07

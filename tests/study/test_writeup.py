@@ -1,4 +1,4 @@
-"""Those claims of docs/writeup.md that a computation can refute; ``study/probes.py`` is for those about training."""
+"""The claims of docs/writeup.md that a computation can refute; ``study/probes.py`` tests those about training."""
 
 import signal
 import subprocess
@@ -15,11 +15,11 @@ from torch import Tensor
 from data import Interactions
 from metrics import mrr_score
 from models import MultiTaskNet, ZeroEmbedding
-from study.probes import PROBES, OnlyInteractionsTeachTables, OnlyRatingsTeachTables, SGDStep
+from study.probes import PROBES, OnlyInteractionsTeachTables, OnlyRatingsTeachTables
 from train import Trainer
-from training.adam import EPSILON, flatten, start_adam
+from training.adam import EPSILON, Adam
 from training.settings import Settings
-from training.steps import EagerStep, Weights, bpr_loss
+from training.steps import EagerStep, Optimizer, Weights, bpr_loss
 
 ROOT = Path(__file__).parent.parent.parent
 Split = tuple[Interactions, Interactions]
@@ -82,7 +82,7 @@ def test_a_user_bias_changes_neither_the_bpr_loss_nor_any_ranking_and_has_no_gra
     torch.nn.init.normal_(net.A.weight)
     after = loss_and_gradients()
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-7)
-    # Each triple adds its slope to a_i for the positive item and takes it away for the negative one.
+    # Each triple adds its slope to a_i for the positive item and subtracts it for the negative one.
     assert float(after[1].abs().max()) < 1e-6 * float(after[2][2].abs().max()) * len(data)
     assert mrr_score(net, test, data) == pytest.approx(ranked, rel=1e-6)
 
@@ -100,13 +100,13 @@ def test_a_logistic_loss_would_see_a_user_bias_and_the_ratings_do_not(split: Spl
 
 
 def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
-    """From zero, as biases start; but for rounding, since Adam's vector has another length."""
+    """From zero, as biases start; except for rounding, because Adam's vector has a different length."""
     data, _ = split
     torch.manual_seed(0)
     without = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7))
     with_bias = WithUserBias(data.num_users, data.num_items)
     with_bias.load_state_dict(without.state_dict(), strict=False)
-    one, other = (Trainer(net, data, Settings(), seed=0, eager=True) for net in (without, with_bias))
+    one, other = (Trainer(net, data, Settings(), eager=True) for net in (without, with_bias))
     assert [one.run_epoch() for _ in range(5)] == [other.run_epoch() for _ in range(5)]
     assert torch.equal(with_bias.A.weight, torch.zeros(data.num_users, 1))
     for name, value in without.state_dict().items():
@@ -116,12 +116,12 @@ def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
 def trained(
     data: Interactions, sharing: bool, weights: Weights, rate: float, sgd: bool = False, epsilon: float = EPSILON
 ) -> dict[str, dict[str, Tensor]]:
-    """The parameters of each task after three epochs."""
+    """Return the parameters of each task after three epochs."""
     torch.manual_seed(0)
     net = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7), sharing)
-    trainer = Trainer(net, data, Settings(1, 1, 100), seed=0, eager=True)
-    adam = start_adam(flatten(net), rate)._replace(epsilon=epsilon)
-    trainer.step = SGDStep(net, adam, weights) if sgd else EagerStep(net, adam, weights)
+    trainer = Trainer(net, data, Settings(batch_size=100), eager=True)
+    optimizer: Optimizer = torch.optim.SGD(net.parameters(), lr=rate) if sgd else Adam(net, rate, epsilon)
+    trainer.step = EagerStep(net, optimizer, weights)
     for _ in range(3):
         trainer.run_epoch()
     state = {name: value.clone() for name, value in net.state_dict().items()}
@@ -136,7 +136,7 @@ def trained(
 def test_the_probes_cut_off_one_loss_and_change_nothing_else(kind: type[EagerStep]) -> None:
     torch.manual_seed(0)
     net = MultiTaskNet(5, 6, 4, (12, 7))
-    whole, cut = (each(net, start_adam(flatten(net), 1e-3), Weights(0.5, 0.5)) for each in (EagerStep, kind))
+    whole, cut = (each(net, Adam(net, 1e-3), Weights(0.5, 0.5)) for each in (EagerStep, kind))
     batch = torch.arange(5), torch.arange(5), torch.arange(5).flip(0), torch.ones(5)
     losses = cut.losses(*batch)
     assert all(torch.equal(one, other) for one, other in zip(whole.losses(*batch), losses, strict=True))
@@ -156,7 +156,7 @@ def test_the_probes_from_end_to_end(data_dir: Path, tmp_path: Path) -> None:
     figures, shares = done.stdout.strip().split("\n\n")
     assert [row.split(" | ")[0].removeprefix("| ") for row in figures.splitlines()[2:]] == [p.name for p in PROBES]
     shared = [float(row.split(" | ")[1]) for row in shares.splitlines()[2:]]
-    assert shared == sorted(shared)  # with λ_R grows what the ratings have of the tables' gradient
+    assert shared == sorted(shared)  # the share of the ratings grows with λ_R
     assert shared[0] < 0.1 < 0.9 < shared[-1]
     done = subprocess.run([*command, "--seeds", "0"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "study.probes: error: seeds is 0: expected at least 1\n")
@@ -170,10 +170,10 @@ def test_probes_that_are_stopped_leave_no_process_and_one_line(data_dir: Path, t
         children = Path(f"/proc/{probes.pid}/task/{probes.pid}/children")
         while not children.read_text() and time.monotonic() < until:
             time.sleep(0.1)
-        time.sleep(1)  # in the midst of it
+        time.sleep(1)  # during the runs
         assert probes.poll() is None
         probes.send_signal(signal.SIGINT)
-        output, errors = probes.communicate(timeout=30)  # ends when nobody has its output open any more
+        output, errors = probes.communicate(timeout=30)  # ends when no process has its output open
     assert (probes.returncode, output, errors) == (130, "", "stopped; nothing is kept\n")
 
 
@@ -182,7 +182,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_with_separate_tables_adam_does_not_see_the_weights(split: Split) -> None:
-    """To the bit, where scaling rounds nothing (powers of two) and Adam's ε is as good as absent; nearly so with it."""
+    """Bit-identical where scaling rounds nothing (powers of two) and Adam's ε is negligible; nearly so by default."""
     data, _ = split
     one, other = Weights(1.0, 1.0), Weights(0.5, 2.0**-7)
     with_epsilon = [trained(data, False, weights, 1e-3) for weights in (one, other)]

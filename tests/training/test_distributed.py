@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import kill
 import pytest
+import runs
 import torch
 
 from tracking.checkpoint import BEST, CHECKPOINT, load
@@ -132,7 +132,7 @@ def test_a_killed_run_is_restarted_and_ends_with_the_same_bits(folder: Path) -> 
     assert re.search(r"^resuming part after epoch \d+$", errors, re.MULTILINE), errors
     (line,) = own_lines(errors)
     assert line.startswith("main.py: rank 0 ended without a word or does not answer: killed, or on a machine")
-    assert kill.same_result(folder / "whole", folder / "part")
+    assert runs.same_result(folder / "whole", folder / "part")
 
 
 @pytest.mark.long

@@ -1,0 +1,151 @@
+"""Trainings that are scored and not written down, several at a time in processes of their own.
+
+scores = train_and_score(Settings(**preset("tuned")), DataSource())
+"""
+
+import functools
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from tqdm import tqdm
+
+import data
+from cli import command
+from cli.arguments import Parser, add_options, available_cores, options_of
+from cli.files import check_folder, write_whole
+from cli.options import check_options, option
+from cli.signals import Stopped, stoppable
+from datasets.source import DataSource
+from metrics import Scorer, mrr_score, mse_score
+from train import evaluation_of
+from training import setup
+from training.settings import Settings
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+read = functools.cache(data.read)  # once in each process
+
+
+class Scores(NamedTuple):
+    """The scores of a model on a held-out set, NaN where there is none, and the seconds of its training."""
+
+    mrr: float
+    mse: float
+    seconds: float
+
+
+def held_out(split: setup.Split) -> data.Interactions:
+    """Return the validation set of a split, or the test set where there is no validation set."""
+    return split.test if split.validation is None else split.validation
+
+
+def train_and_score(settings: Settings, source: DataSource) -> Scores:
+    """Train on one thread, and score the network on the held-out set; NaN where a loss stops being finite."""
+    setup.use_one_thread()
+    setup.flush_denormals()
+    split = setup.split(read(source), settings)
+    trainer = setup.make_trainer(settings, split.train, torch.device("cpu"))
+    started = time.perf_counter()
+    try:
+        for _ in range(settings.epochs):
+            trainer.run_epoch()
+    except FloatingPointError:
+        return Scores(torch.nan, torch.nan, torch.nan)
+    seconds = time.perf_counter() - started
+    with trainer.as_evaluated():
+        evaluation = evaluation_of(trainer, held_out(split))
+        return Scores(evaluation.mrr(), evaluation.mse(), seconds)
+
+
+def fit_and_score(fit: Callable[[data.Interactions], Scorer], split: setup.Split) -> Scores:
+    """Fit a model on the training set of a split, and score it on the held-out set."""
+    started = time.perf_counter()
+    model = fit(split.train)
+    seconds = time.perf_counter() - started
+    test = held_out(split)
+    return Scores(mrr_score(model, test, split.train), mse_score(model, test), seconds)
+
+
+def results(
+    function: Callable[..., Result], work: Mapping[Key, Sequence[Any]], jobs: int
+) -> Generator[tuple[Key, Result], None, None]:
+    """Call a function with each of these arguments, several at a time in processes, and yield results as they arrive.
+
+    Close the generator, with ``contextlib.closing``: no process is left then, whatever ended the loop.
+
+    Args:
+        function: a function of a module.
+        work: the arguments of each call, by a key that comes back with the result.
+        jobs: the number of processes.
+    """
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_leave_stopping_to_parent)
+    try:
+        started = {pool.submit(function, *arguments): key for key, arguments in work.items()}
+        for ended in tqdm(as_completed(started), total=len(started), disable=None, unit="run"):
+            yield started[ended], ended.result()
+    finally:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_stopping_to_parent() -> None:
+    """Ignore a terminal's Ctrl-C in a worker process, because the parent gets it too and terminates the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a command that trains several networks and writes tables."""
+
+    seeds: int = option(5, "number of seeds, each with a split of its own", metavar="N", least=1)
+    epochs: int = option(0, "epochs of all runs; 0: those of their settings", metavar="N", least=0)
+    jobs: int = option(available_cores(), "runs at a time", metavar="N", least=1)
+    logdir: Path = option(Path("run"), "folder for the tables", metavar="DIR", parse=Path)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def write_tables(
+    program: str, description: str, kind: type[AnyOptions], make: Callable[[AnyOptions, DataSource], str], file: str
+) -> int:
+    """Run a command line: make tables, print them and write them to a file; returns the exit status.
+
+    Args:
+        program: the name of the command in its error messages.
+        description: the first line of ``--help``.
+        kind: the dataclass of the options; those of ``DataSource`` come with them.
+        make: trains, and returns Markdown.
+        file: the name of the file in ``--logdir``.
+    """
+    parser = Parser(description)
+    add_options(parser, kind)
+    add_options(parser, DataSource)
+    flags = parser.parse_args()
+    try:
+        options, source = options_of(kind, flags), options_of(DataSource, flags)
+        check_folder(options.logdir)
+        read(source)  # before the runs, so that it is fetched only once
+        with stoppable():
+            tables = make(options, source)
+            write_whole(f"{tables}\n".encode(), options.logdir / file)
+    except (ValueError, OSError) as error:
+        return command.fail(program, error)
+    except Stopped as stopped:
+        print("stopped; nothing is kept", file=sys.stderr)
+        return 128 + stopped.signal_number
+    print(tables)
+    return 0
