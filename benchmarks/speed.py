@@ -73,9 +73,9 @@ def measure_inside(source: DataSource, sharing: bool, rounds: int) -> Rows:
         for name, trainer in trainers.items():
             with setup.threads_for(trainer.model, trainer.batch_size):
                 record("training epoch", name, trainer.run_epoch)
-                record("MSE", name, partial(metrics.mse_score, trainer.recommender, test))
+                record("MSE", name, partial(metrics.mse_score, trainer.scorer, test))
                 # The eager contender ranks with forward alone, like a network without the homework's names.
-                ranked = trainer.model if name == "eager" else trainer.recommender
+                ranked = trainer.model if name == "eager" else trainer.scorer
                 record("MRR", name, partial(metrics.mrr_score, ranked, test, train))
         if turn == 0:  # the first round warms up
             rows.clear()

@@ -155,8 +155,8 @@ def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
             shares[epoch] = regression_share(trainer)
         if epoch < epochs:
             losses = trainer.run_epoch()
-            mrr = mrr_score(trainer.recommender, test, train)
-            mse = mse_score(trainer.recommender, test)
+            mrr = mrr_score(trainer.scorer, test, train)
+            mse = mse_score(trainer.scorer, test)
             history.append(EpochMetrics(**losses._asdict(), test_mrr=mrr, test_mse=mse))
     return Outcome(history, shares)
 

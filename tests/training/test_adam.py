@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import fit_in
 from test_steps import LAZY_WAYS, SHAPES, WEIGHTS, PlainStep, Split, batches, check_weights, epochs, make_step, network
 from torch import nn
 
 import train
 from models import MultiTaskNet
-from tracking.checkpoint import load
-from tracking.folder import RunFolder
+from tracking.checkpoint import load_checkpoint
 from training import sampling
 from training.adam import Adam, pick_optimizer
 from training.settings import Settings
@@ -106,16 +106,13 @@ def test_rows_that_no_batch_looks_up_stay_as_they_are(split: Split) -> None:
 
 
 @pytest.mark.parametrize("eager", [True, False])
-def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(eager: bool, split: Split, tmp_path: Path) -> None:
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(eager: bool, split: Split, tmp_path: Path) -> None:
     data, test = split
 
     def fit(epochs: int, logdir: Path, seed: int = 0) -> dict[str, torch.Tensor]:
-        settings = Settings(optimizer="lazy_adam", batch_size=20)
-        checkpoint = load(logdir)
-        trainer = train.Trainer(network(data, True, seed=seed), data, settings, 7, eager)
-        with RunFolder(logdir) as folder:
-            train.fit(trainer, test, epochs, folder, None, checkpoint)
-        loaded = load(logdir)
+        settings = Settings(optimizer="lazy_adam", batch_size=20, epochs=epochs)
+        fit_in(logdir, train.Trainer(network(data, True, seed=seed), data, settings, eager=eager), test)
+        loaded = load_checkpoint(logdir)
         assert loaded is not None
         return loaded.tensors
 
@@ -146,7 +143,7 @@ def test_many_blocks_are_one_epoch(batch_size: int, split: Split, monkeypatch: p
     results = []
     for block in (2**19, 100):
         monkeypatch.setattr(sampling, "BLOCK", block)
-        trainer = train.Trainer(network(data, True), data, Settings(batch_size=batch_size), 7)
+        trainer = train.Trainer(network(data, True), data, Settings(batch_size=batch_size))
         results.append((trainer.run_epoch()[:2], [x.clone() for x in trainer.model.state_dict().values()]))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
     assert all(torch.equal(x, y) for x, y in zip(results[0][1], results[1][1], strict=True))

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-import runs
 import torch
+from runs import same_result
 
-from tracking.checkpoint import BEST, CHECKPOINT, load
+from tracking.checkpoint import BEST, CHECKPOINT, load_checkpoint
 from training.distributed import Group
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,7 +132,7 @@ def test_a_killed_run_is_restarted_and_ends_with_the_same_bits(folder: Path) -> 
     assert re.search(r"^resuming part after epoch \d+$", errors, re.MULTILINE), errors
     (line,) = own_lines(errors)
     assert line.startswith("main.py: rank 0 ended without a word or does not answer: killed, or on a machine")
-    assert runs.same_result(folder / "whole", folder / "part")
+    assert same_result(folder / "whole", folder / "part")
 
 
 @pytest.mark.long
@@ -146,7 +146,7 @@ def test_a_killed_process_is_named_and_the_checkpoint_is_whole(folder: Path) -> 
     assert process.returncode != 0
     assert len(own_lines(errors)) == 1
     assert own_lines(errors)[0].startswith("main.py: rank 1 ended without a word")
-    assert load(folder / "a") is not None
+    assert load_checkpoint(folder / "a") is not None
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_process_that_hangs_is_named_and_nobody_waits_for_it(rank: int, folder
             os.kill(victim, signal.SIGCONT)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    assert load(folder / "a") is not None
+    assert load_checkpoint(folder / "a") is not None
 
 
 @pytest.mark.long
@@ -182,7 +182,7 @@ def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, sta
     assert "\nstopped; go on with: torchrun --standalone --nproc_per_node 2 " in f"\n{errors}"
     assert own_lines(errors) == []
     assert f"exitcode  : {status} " in errors
-    assert load(folder / "a") is not None
+    assert load_checkpoint(folder / "a") is not None
 
 
 @pytest.mark.long
@@ -217,7 +217,7 @@ def test_two_processes_agree_on_the_best_epoch_and_stop_together(folder: Path) -
     process = start(folder, "a", 40, *flags)
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
-    kept, latest = load(folder / "a", BEST), load(folder / "a")
+    kept, latest = load_checkpoint(folder / "a", BEST), load_checkpoint(folder / "a")
     assert kept is not None
     assert latest is not None
     assert len(latest.history) == len(kept.history) + 2 < 40

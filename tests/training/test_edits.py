@@ -1,4 +1,4 @@
-"""An edit of a copy of the repository shows: the default command gives the figures that ``--eager`` gives with it.
+"""An edit of a copy of the repository shows: the default command gives the metrics that ``--eager`` gives with it.
 
 MRR and MSE are also those of the plain loops in ``benchmarks/plain_trainer.py``, which read the trained network by its
 ``forward`` alone.
@@ -22,9 +22,12 @@ FIGURES = ("factorization_loss", "training_mse", "joint_loss", "test_mrr", "test
 # Trains twice, by the default way and by the plain one; then ranks and rates by plain loops.
 PROGRAM = """
 import contextlib, csv, io, json, sys
-import plain_trainer, main, train
-from tracking.checkpoint import load
-from training.flags import parse_arguments
+import plain_trainer, data, main, train
+from cli.arguments import options_of
+from datasets.source import DataSource
+from tracking.checkpoint import load_checkpoint
+from training import setup
+from training.settings import Settings
 found = {}
 for kind in ("default", "eager"):
     flags = ["--ratings=mine.csv", "--test_fraction=0.1", "--epochs=2", "--device=cpu", f"--logdir={kind}"]
@@ -32,14 +35,16 @@ for kind in ("default", "eager"):
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         assert main.main(flags) == 0, said.getvalue()
-        options = parse_arguments(flags)
-        trainer, sides = main.set_up(options)
-        train.restore(trainer, load(options.logdir))
+        options = main.parse_arguments(flags)
+        settings = options_of(Settings, options)
+        split = setup.split(data.read(options_of(DataSource, options)), settings)
+        trainer = setup.make_trainer(settings, split.train, setup.pick_device("cpu"), options.eager)
+        train.restore(trainer, load_checkpoint(options.logdir))
     last = list(csv.DictReader(open(f"{kind}/metrics.csv")))[-1]
     found[kind] = {name: float(value) for name, value in last.items()}
     with trainer.as_evaluated():
-        found[kind]["plain_mrr"] = plain_trainer.plain_mrr(trainer.model, sides.test, sides.train)
-        found[kind]["plain_mse"] = plain_trainer.plain_mse(trainer.model, sides.test)
+        found[kind]["plain_mrr"] = plain_trainer.plain_mrr(trainer.model, split.test, split.train)
+        found[kind]["plain_mse"] = plain_trainer.plain_mse(trainer.model, split.test)
     found[kind]["said"] = said.getvalue()
 print(json.dumps(found))
 """
@@ -50,7 +55,7 @@ X, HIDDEN = "torch.cat([u, q, u * q], dim=-1)", "layers += [nn.Linear(width, nex
 SCORE, LAST = "self.mlp_layers(torch.cat([u, q, u * q], dim=-1)).squeeze(-1)", "nn.Sequential(*layers[:-1])"
 MODELS, STEPS = "models.py", "training/steps.py"
 JOINT = "weights.factorization * factorization + weights.regression * regression"
-UPDATE = "self.update(joint_loss(factorization, regression, self.weights))"
+LOSS, MOVE = "loss = joint_loss(factorization, regression, self.weights)", "self.optimizer.step()"
 FOUR = "U_fact, Q_fact = ScaledEmbedding(num_users, embedding_dim), ScaledEmbedding(num_items, embedding_dim)"
 B = "        self.B = self.init_item_bias(num_users, num_items)\n"
 A = B + "        self.A = ZeroEmbedding(num_users, 1)\n"
@@ -117,16 +122,17 @@ EDITS = {
     "a sum in place of a mean": Edit(STEPS, {"square().mean()": "square().sum()"}),
     "λ_F twice": Edit(STEPS, {JOINT: f"2 * {JOINT}"}),
     "λ_R ten times": Edit(STEPS, {JOINT: JOINT.replace("weights.reg", "10 * weights.reg")}),
-    "a squared joint loss": Edit(STEPS, {UPDATE: UPDATE.replace("weights))", "weights) ** 2)")}),
+    "a squared joint loss": Edit(STEPS, {LOSS: f"{LOSS} ** 2"}),
     "examples weighted by their ratings": Edit(
         STEPS, {"bpr_loss(positive, negative), reg": "bpr_loss(ratings / 5 * positive, ratings / 5 * negative), reg"}
     ),
-    "weight decay": Edit(STEPS, {UPDATE: UPDATE.replace("weights))", "weights) + self.adam.flat.square().sum())")}),
-    "cut gradients": Edit(
-        STEPS, {"loss.backward()\n": "loss.backward()\n        trained.gradient.clamp_(-1e-4, 1e-4)\n"}
-    ),
+    "weight decay": Edit(STEPS, {LOSS: f"{LOSS} + sum(each.square().sum() for each in self.model.parameters())"}),
+    "cut gradients": Edit(STEPS, {MOVE: f"self.optimizer.everything.gradient.clamp_(-1e-4, 1e-4)\n        {MOVE}"}),
     "plain gradient descent": Edit(
-        STEPS, {"adam_update(self.adam, [trained])": "trained.values.sub_(trained.gradient, alpha=0.5)"}
+        STEPS, {MOVE: "[each.data.sub_(each.grad, alpha=0.5) for each in self.model.parameters()]"}
+    ),
+    "torch's own optimizer": Edit(
+        STEPS, {"= optimizer\n": "= torch.optim.Adagrad(model.parameters(), lr=0.1)\n"}
     ),
     "another β": Edit("training/adam.py", {"(0.9, 0.999)": "(0.5, 0.9)"}, stays_fast=True),
     "negatives from half of the items": Edit(
@@ -140,11 +146,8 @@ EDITS = {
     "tuned, λ_R ten times": Edit(
         STEPS, {JOINT: JOINT.replace("weights.reg", "10 * weights.reg")}, "--temperature 2", stays_fast=True
     ),
-    "a rate that falls": Edit(
-        STEPS,
-        {"adam_update(self.adam, [trained])":
-         "adam_update(self.adam._replace(learning_rate=1e-3 * 0.99 ** self.adam.steps_taken.item()), [trained])"},
-    ),
+    "a rate that falls": Edit(STEPS, {MOVE: "self.optimizer.step(1e-3 * 0.99 ** self.optimizer.steps_taken.item())"}),
+    "a rate that each step lowers": Edit(STEPS, {MOVE: f"{MOVE}\n        self.optimizer.learning_rate *= 0.99"}),
     "another equation for rare movies": Edit(MODELS, {P: f"torch.where(item_ids > 40, 3, 1) * ({P})"}),
     "a running mean of the score": Edit(
         MODELS,

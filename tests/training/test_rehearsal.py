@@ -8,25 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from training.cuda_graph import GraphStep
-from training.parallel import Group
-from training.recipe import Recipe
-from training.rowwise import EagerRowwiseStep, RowwiseStep
-from training.shared_steps import SharedEagerStep, SharedStep
-from training.step_factory import fastest, ways_of
-from training.tuned_step import ForwardBatch, TableBatch, TunedStep
 
 from data import Interactions
 from metrics import ByForward, mrr_score
 from models import MultiTaskNet
 from train import Trainer
-from training import comparing, steps
-from training.adam import AdamState
+from training import fused, steps
+from training.adam import Adam, SparseAdam
+from training.distributed import Group
 from training.evaluation import ByTables
-from training.fused import FusedStep
+from training.fused import CudaGraph, FusedStep
 from training.rehearsal import Rehearsal, Way
 from training.settings import Settings
-from training.steps import EagerStep, Weights
+from training.steps import EagerStep, Optimizer, Step, Weights
+from training.tuned import TunedStep
+from training.tuned_batch import ForwardBatch, TableBatch
 
 Split = tuple[Interactions, Interactions]
 HALVES = Weights(0.5, 0.5)
@@ -176,7 +172,7 @@ def trainer(split: Split, network: Callable[[int, int], nn.Module], **settings: 
     train, _ = split
     torch.manual_seed(0)
     net = network(train.num_users, train.num_items)
-    return Trainer(net, train, Settings(batch_size=64, **settings), 3, make=network)
+    return Trainer(net, train, Settings(**({"batch_size": 64} | settings)), make=network)
 
 
 KEEPS = "training with the eager step: models.py or training/steps.py keeps "
@@ -243,36 +239,62 @@ def test_a_loss_that_is_edited_is_the_one_that_trains(
     found = trainer(split, MultiTaskNet)
     assert found.notices == [f"{PLAIN}{differs} than the fused step"]
     lazy = trainer(split, MultiTaskNet, optimizer="lazy_adam")
-    assert type(lazy.step) is EagerRowwiseStep
+    assert type(lazy.step) is EagerStep
+    assert isinstance(lazy.step.optimizer, SparseAdam)
     assert lazy.notices[0] == f"{PLAIN}{differs} than the row-wise step"
 
 
-def test_a_step_of_another_length_is_seen_and_the_joint_loss(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = EagerStep.update
-    with monkeypatch.context() as patch:
-        patch.setattr(EagerStep, "update", lambda self, loss: update(self, 3 * loss))
-        assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}∂L_F/∂U than the fused step"]
+class Faster:
+    """Adam with another learning rate."""
 
-    def longer(self: EagerStep, loss: Tensor) -> None:
-        self.adam = self.adam._replace(learning_rate=1.01 * comparing.LEARNING_RATE)
-        update(self, loss)
+    def __init__(self, adam: Optimizer, rate: Callable[[Adam], float]) -> None:
+        assert isinstance(adam, Adam)
+        self.adam, self.rate = adam, rate
 
-    def falling(self: EagerStep, loss: Tensor) -> None:
-        rate = comparing.LEARNING_RATE * 0.9999 ** self.adam.steps_taken.item()
-        self.adam = self.adam._replace(learning_rate=rate)
-        update(self, loss)
+    def zero_grad(self) -> None:
+        self.adam.zero_grad()
 
-    monkeypatch.setattr(EagerStep, "update", falling)
+    def step(self) -> None:
+        self.adam.step(self.rate(self.adam))
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [lambda adam: 1.01 * adam.learning_rate, lambda adam: adam.learning_rate * 0.9999 ** adam.steps_taken.item()],
+    ids=["longer", "falling"],
+)
+def test_a_step_of_another_length_is_seen(
+    rate: Callable[[Adam], float], split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = EagerStep.__init__
+    monkeypatch.setattr(
+        EagerStep, "__init__", lambda self, model, adam, weights: init(self, model, Faster(adam, rate), weights)
+    )
     assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
-    monkeypatch.setattr(EagerStep, "update", longer)
-    assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
+
+
+def test_a_learning_rate_that_each_step_changes_is_seen(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = EagerStep.step
+
+    def falling(self: EagerStep, *batch: Tensor) -> Tensor:
+        assert isinstance(self.optimizer, Adam)
+        self.optimizer.learning_rate *= 0.999999
+        return step(self, *batch)
+
+    monkeypatch.setattr(EagerStep, "step", falling)
+    assert trainer(split, MultiTaskNet).notices[0] == f"{KEEPS}EagerStep.optimizer from step to step"
+
+
+def test_another_joint_loss_is_seen(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "joint_loss", lambda l_f, l_r, weights: 3 * (weights[0] * l_f + weights[1] * l_r))
+    assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}∂L_F/∂U than the fused step"]
 
 
 def test_where_more_than_look_ups_reads_a_table_auto_is_dense_adam(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.step_factory.MANY_ROWS", 1)
-    monkeypatch.setattr("training.step_factory.ROWS_A_LOOKUP", 0)
+    monkeypatch.setattr("training.adam.MANY_ROWS", 1)
+    monkeypatch.setattr("training.adam.ROWS_A_LOOKUP", 0)
     assert trainer(split, MultiTaskNet).optimizer == "lazy_adam"
     assert trainer(split, ReadsTheWholeTable).optimizer == "adam"
     with pytest.raises(ValueError, match=r"lazy_adam cannot train the network of models\.py: "):
@@ -280,10 +302,10 @@ def test_where_more_than_look_ups_reads_a_table_auto_is_dense_adam(
 
 
 def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(negatives=4, negative_temperature=2.0, watched_items=True, embedding_dropout=0.2, dropout=0.2)
+    ingredients = {"negative_temperature": 2.0, "watched_items": True, "embedding_dropout": 0.2, "dropout": 0.2}
 
     def step(network: Callable[[int, int], nn.Module]) -> tuple[object, bool, list[str]]:
-        found = trainer(split, network, recipe=recipe, optimizer="adam")
+        found = trainer(split, network, negatives=4, optimizer="adam", **ingredients)
         assert isinstance(found.step, TunedStep)
         assert math.isfinite(found.run_epoch().joint_loss)
         return found.step.batch, found.step.own_derivative, found.notices
@@ -291,44 +313,57 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
     assert step(MultiTaskNet) == (TableBatch, True, [])
     batch, own, notices = step(WithoutBias)
     assert (batch, own, notices[0]) == (ForwardBatch, False, f"{PLAIN}∂L_F/∂B than the tuned step")
-    monkeypatch.setattr("training.tuned_step.bpr_loss", logistic)
+    monkeypatch.setattr("training.tuned.bpr_loss", logistic)
     batch, own, notices = step(MultiTaskNet)
     assert (batch, own) == (TableBatch, False)
     assert notices[0].startswith("training with the tuned step with the plain loss: ")
 
 
 @pytest.mark.parametrize(
-    ("recipe", "says"),
+    ("ingredient", "says"),
     [
-        (Recipe(watched_items=True), "models.py has no nn.Embedding U or U_fact, which --watched_items"),
-        (Recipe(dropout=0.5), "models.py has no nn.ReLU layers, whose outputs --dropout changes"),
-        (Recipe(start_at_mean=True), "start_at_mean is for a network with one linear layer of output width 1"),
+        ("watched_items", "models.py has no nn.Embedding U or U_fact, which --watched_items"),
+        ("dropout", "models.py has no nn.ReLU layers, whose outputs --dropout changes"),
+        ("start_at_mean", "start_at_mean is for a network with one linear layer of output width 1"),
     ],
 )
-def test_an_ingredient_that_finds_nothing_to_change_says_so(recipe: Recipe, says: str, split: Split) -> None:
+def test_an_ingredient_that_finds_nothing_to_change_says_so(ingredient: str, says: str, split: Split) -> None:
     with pytest.raises(ValueError, match=says):
-        trainer(split, Elsewhere, recipe=recipe)
+        trainer(split, Elsewhere, **{ingredient: 0.5 if ingredient == "dropout" else True})
 
 
 def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
-    recipe = Recipe(3, True, True, 1.5, 0.25, temperature=2.0, weight_decay=1e-4, lr_schedule="linear")
-    found = trainer(split, Elsewhere, recipe=recipe, epochs=2)
+    ingredients = {
+        "negatives": 3, "unseen_negatives": True, "shared_negatives": True, "negative_temperature": 1.5,
+        "user_balance": 0.25, "temperature": 2.0, "weight_decay": 1e-4, "lr_schedule": "linear",
+    }  # fmt: skip
+    found = trainer(split, Elsewhere, epochs=2, **ingredients)
     assert isinstance(found.step, TunedStep)
     assert [math.isfinite(found.run_epoch().joint_loss) for _ in range(2)] == [True, True]
+
+
+def eager(lazy: bool = False) -> Way:
+    def make(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> EagerStep:
+        return EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights)
+
+    return Way("eager step", make)
+
+
+def choose(network: Callable[[int, int], nn.Module], others: list[Way], group: Group | None = None) -> tuple[str, str]:
+    rehearsed = Rehearsal(network(60, 90), 60, 90, network, group or Group())
+    rehearsed.take_plainly(eager(), HALVES)
+    way, notice = rehearsed.fastest(others)
+    return way.name, notice
 
 
 def test_a_graph_that_cannot_be_recorded_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: the fused step is taken, which agrees."""
 
-    def record(step: GraphStep) -> None:
+    def record(graph: CudaGraph) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
-    monkeypatch.setattr(GraphStep, "_record", record)
-    rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet)
-    plain, others = ways_of("adam", torch.device("cuda"), Group(), Recipe(), 0)
-    rehearsed.take_plainly(plain, HALVES)
-    way, notice = fastest(rehearsed, plain, others)
-    assert (way.name, notice) == (
+    monkeypatch.setattr(CudaGraph, "_record", record)
+    assert choose(MultiTaskNet, fused.ways(False, torch.device("cuda"), Group())) == (
         "fused step",
         "training with the fused step: the CUDA graph does not fit models.py (RuntimeError: operation not permitted "
         "when stream is capturing)",
@@ -342,16 +377,13 @@ class Alone(Group):
         return slice(0, n)
 
 
-def test_what_processes_share_out_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(group: Group, network: Callable[[int, int], nn.Module]) -> str:
-        rehearsed = Rehearsal(network(60, 90), 60, 90, network, group)
-        plain, others = ways_of("adam", torch.device("cpu"), group, Recipe(), 0)
-        rehearsed.take_plainly(plain, HALVES)
-        return fastest(rehearsed, plain, others)[0].name
+def test_the_steps_of_several_processes_are_compared_too() -> None:
+    def name(network: Callable[[int, int], nn.Module], group: Group) -> str:
+        return choose(network, fused.ways(False, torch.device("cpu"), group), group)[0]
 
-    assert choose(Alone(0, 2), MultiTaskNet) == SharedStep.name
-    assert choose(Alone(0, 2), WithoutBias) == SharedEagerStep.name
-    assert choose(Group(0, 2), MultiTaskNet) == EagerStep.name  # half of each batch, and nothing from the other process
+    assert name(MultiTaskNet, Alone(0, 2)) == "fused step of several processes"
+    assert name(WithoutBias, Alone(0, 2)) == "step of several processes"
+    assert name(MultiTaskNet, Group(0, 2)) == "eager step"  # half of each batch, and nothing from the other process
 
 
 def test_a_way_that_differs_in_another_process_is_taken_by_none() -> None:
@@ -380,7 +412,7 @@ def test_rehearsing_prints_nothing_and_moves_no_random_numbers(
     train, _ = split
     net = Loud(60, 90)
     torch.manual_seed(1)
-    Trainer(net, train, Settings(), 0, make=Loud)
+    Trainer(net, train, Settings(), make=Loud)
     following = torch.rand(2)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(2), following)
@@ -400,7 +432,7 @@ def test_without_a_way_to_make_it_a_network_is_copied_and_one_that_cannot_be_cop
     network: Callable[[int, int], nn.Module], step: type, says: list[str], split: Split
 ) -> None:
     train, _ = split
-    found = Trainer(network(60, 90), train, Settings(), 3)
+    found = Trainer(network(60, 90), train, Settings())
     assert (type(found.step), found.notices) == (step, says)
     found.run_epoch()
 
@@ -409,14 +441,14 @@ def test_rounding_is_allowed_and_no_more() -> None:
     """Differences of float32's order pass for each parameter; a thousandth does not."""
     rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet)
 
-    def way(kind: type, factor: float) -> Way:
-        class Scaled(kind):  # type: ignore[misc]
-            def __init__(self, model: nn.Module, adam: AdamState, weights: Weights) -> None:
-                super().__init__(model, adam, Weights(weights.factorization * factor, weights.regression * factor))
+    def scaled(way: Way, factor: float) -> Way:
+        def make(model: nn.Module, adam: Adam, weights: Weights, *others: Any) -> Step:
+            return way.make(model, adam, Weights(weights.factorization * factor, weights.regression * factor), *others)
 
-        return Way("scaled step", lambda model, adam, weights, *_: Scaled(model, adam, weights))
+        return Way("scaled step", make)
 
-    for plain, fast in ((EagerStep, FusedStep), (EagerRowwiseStep, RowwiseStep)):
-        rehearsed.take_plainly(way(plain, 1), HALVES)
-        assert rehearsed.difference(way(fast, 1 + 1e-6)) is None
-        assert rehearsed.difference(way(fast, 1.001)) is not None
+    for lazy in (False, True):
+        (fast,) = fused.ways(lazy, torch.device("cpu"), Group())
+        rehearsed.take_plainly(eager(lazy), HALVES)
+        assert rehearsed.difference(scaled(fast, 1 + 1e-6)) is None
+        assert rehearsed.difference(scaled(fast, 1.001)) is not None

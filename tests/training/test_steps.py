@@ -234,7 +234,7 @@ class Replay:
 def test_replayed_steps_are_the_same_steps(
     longest: int, replays: int, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight batches, the last one shorter. Recording, which only a GPU has and which itself takes steps, is replaced."""
+    """Eight batches, the last one shorter. Only a GPU can record: a stand-in takes some steps, as recording does."""
     data, _ = split
     recordings = []
 
@@ -264,7 +264,8 @@ def test_a_cuda_graph_takes_the_steps_of_the_eager_step(sharing: bool, optimizer
     data, _ = split
     results = []
     for eager in (True, False):
-        trainer = Trainer(network(data, sharing).cuda(), data, Settings(batch_size=128, optimizer=optimizer), 3, eager)
+        settings = Settings(batch_size=128, optimizer=optimizer)
+        trainer = Trainer(network(data, sharing).cuda(), data, settings, eager=eager)
         if not eager:
             assert not [line for line in trainer.notices if "CUDA graph" in line]
         results.append([trainer.run_epoch() for _ in range(3)])
