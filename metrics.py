@@ -232,29 +232,18 @@ def _shown(scores: Tensor, k: int) -> Tensor:
 
 
 class _Ranked(NamedTuple):
-    """Ranks of some test items, and the scores of their users.
+    """Ranks of some test items, and the scores of their users."""
 
-    Attributes:
-        pairs: their positions among the test items of all users to rank, user by user.
-        rows: (pairs,) the row of each item's user in ``scores``.
-        ranks: (pairs,) float32; NaN if a score of the user is NaN.
-        scores: (rows, items) p_ij, those of training items −∞.
-    """
-
-    pairs: slice
-    rows: Tensor
-    ranks: Tensor
-    scores: Tensor
+    pairs: slice  # positions of the items among the test items of all users to rank, sorted by user
+    rows: Tensor  # (pairs,) the row of each item's user in the scores
+    ranks: Tensor  # (pairs,) float32; NaN if a score of the user is NaN
+    scores: Tensor  # (rows, items) p_ij, those of training items −∞
 
 
 def _ranked(
     model: Scorer | nn.Module, test: InteractionLog, train: InteractionLog | None, users: Tensor | None
 ) -> Iterator[_Ranked]:
-    """Score users block by block, and rank their test items chunk by chunk.
-
-    Raises:
-        ValueError: as ``mrr_score``.
-    """
+    """Score users block by block, and rank their test items chunk by chunk."""
     if train is not None and (train.num_users, train.num_items) != (test.num_users, test.num_items):
         raise ValueError(
             f"the test set has {test.num_users} users and {test.num_items} items, "
@@ -284,15 +273,9 @@ def _ranked(
 
 
 def _ranks(scores: Tensor, rows: Tensor, items: Tensor, compared: Tensor, flags: Tensor) -> Tensor:
-    """Rank one item in each of some rows, from 1 for the largest score and averaged over ties.
+    """Rank the item of each pair (row, item) in its row of the scores, from 1 for the largest, averaged over ties.
 
-    Args:
-        scores: (users, items).
-        rows, items: (pairs,) indices into ``scores``.
-        compared, flags: (at least pairs, items) memory to work in, of the type of ``scores`` and float32.
-
-    Returns:
-        (pairs,) float32 whole and half numbers.
+    ``compared`` and ``flags`` are memory for the scores and, in float32, for comparisons: (at least pairs, items) each.
     """
     compared, flags = compared[: len(rows)], flags[: len(rows)]
     torch.index_select(scores, 0, rows, out=compared)
@@ -304,10 +287,7 @@ def _ranks(scores: Tensor, rows: Tensor, items: Tensor, compared: Tensor, flags:
 
 
 def _user_blocks(counts: Tensor, num_items: int) -> Iterator[tuple[int, int]]:
-    """Cut users with these numbers of test items into blocks [first, last).
-
-    A block is full when one row of scores for each of its users and test items fills the memory of a block.
-    """
+    """Cut users with these numbers of test items into blocks [first, last), with a row for each user and test item."""
     block = (counts + 1).cumsum(0) * num_items // max(BLOCK_SCORES, BLOCK_ROWS * num_items)
     lengths = torch.unique_consecutive(block, return_counts=True)[1]
     ends = lengths.cumsum(0)
@@ -317,7 +297,7 @@ def _user_blocks(counts: Tensor, num_items: int) -> Iterator[tuple[int, int]]:
 
 
 class _OfSomeUsers(NamedTuple):
-    """Interactions of some users, sorted by user, with places among these users for user IDs."""
+    """Interactions of some users, sorted by user; user IDs are places among these users."""
 
     user_ids: Tensor
     item_ids: Tensor
@@ -325,16 +305,17 @@ class _OfSomeUsers(NamedTuple):
 
 
 def _by_user(log: InteractionLog, users: Tensor | None) -> InteractionsByUser:
-    """Select the interactions of some users, or all, sorted by user; user IDs become places in ``users``."""
+    """Select the interactions of some users, in this order of users, or return those of all users."""
     if users is None:
         return log.by_user
-    offsets, device = torch.tensor(log.by_user.offsets), log.item_ids.device
-    counts = offsets.diff()[users.cpu()]
+    users, device = users.cpu(), log.item_ids.device
+    offsets = torch.tensor(log.by_user.offsets)
+    counts = offsets.diff()[users]
     places = torch.arange(len(users)).repeat_interleave(counts)
     ends = counts.cumsum(0)
     number = torch.arange(len(places)) - (ends - counts)[places]  # 0, 1, … for each user
-    positions = offsets[users.cpu()][places] + number
-    return _OfSomeUsers(places.to(device), log.by_user.item_ids[positions.to(device)], [0, *ends.tolist()])
+    positions = (offsets[users][places] + number).to(device)
+    return _OfSomeUsers(places.to(device), log.by_user.item_ids[positions], [0, *ends.tolist()])
 
 
 def _test_counts(test: InteractionLog, users: Tensor | None) -> Tensor:

@@ -78,7 +78,7 @@ def _discard(*descriptors: int) -> None:
 
 
 def _status(main: Callable[[], int]) -> str | int | None:
-    """Run a command; returns 130 or 143, after a line on stderr, if Ctrl-C or SIGTERM stops it and it says nothing."""
+    """Run a command and return its exit status: 130 or 143, after a line on stderr, if a signal stops it."""
     try:
         with signals.stoppable():
             return main()

@@ -1,4 +1,4 @@
-"""A run of main.py read back: its ratings, and its network as it recommends."""
+"""A run of main.py, read from its checkpoint: its ratings, and its network as it is evaluated."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from training.settings import Settings
 
 
 class LoadedRun(NamedTuple):
-    """A run after its best epoch where it has a ``best.pt``, else after its last.
+    """A run after its best epoch if it has a ``best.pt``, else after its last.
 
     Attributes:
         model: the network, on the CPU.
@@ -40,13 +40,13 @@ def load_run(
 
     Args:
         logdir: the run's folder.
-        data_dir: the folder of the ratings, which are fetched into it where they are missing.
-        ratings, columns, titles: as main.py was given them, for a run on ratings of one's own.
+        data_dir: the folder of the ratings, which are fetched into it if they are missing.
+        ratings, columns, titles: as given to main.py, for a run on ratings of your own.
 
     Raises:
-        ValueError: the checkpoint is damaged, or of other ratings or another models.py, or something in the ratings
-            is wrong.
-        OSError: there is no checkpoint, or the ratings are not there and cannot be fetched.
+        ValueError: the checkpoint is damaged or belongs to other ratings or another models.py, or the ratings have a
+            mistake.
+        OSError: there is no checkpoint, or the ratings are missing and cannot be fetched.
     """
     found = load_checkpoint(logdir, BEST) or load_checkpoint(logdir)
     if found is None:

@@ -1,7 +1,7 @@
 """Start and end of a command: poor, closed, full and broken standard streams, signals, errors.
 
-A small command shows each behaviour, and one real command each that the work is done all the same. That all commands
-begin and end in this way is read in their source by test_import_order.py.
+A small command shows each behaviour; the last tests show that real commands do their work on such streams. That every
+command begins and ends in this way, test_import_order.py reads in its source.
 """
 
 import os

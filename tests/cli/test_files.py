@@ -1,4 +1,4 @@
-"""Files that are whole at every moment, whoever is killed, and folders that can be written."""
+"""Files that are never half written, even if their writer is killed; folders that can be written."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from cli import files
 BODY = bytes(range(256)) * 4000
 
 
-def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_gets_its_name_only_once_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError("no space left on device")
 
@@ -26,7 +26,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: 
         files.write_whole(BODY, tmp_path / "none" / "file")
 
 
-def test_writers_that_meet_leave_one_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     writers = [threading.Thread(target=files.write_whole, args=(bytes([k]) * 300_000, path)) for k in range(8)]
     for writer in writers:
@@ -41,7 +41,7 @@ def test_writers_that_meet_leave_one_whole_file(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_nothing_under_the_name(tmp_path: Path) -> None:
-    """A process killed while it waits for the disk: no file, or a whole one."""
+    """The process is killed while it waits for the disk."""
     program = (
         "import os, sys, time, pathlib\n"
         "from cli import files\n"
@@ -57,7 +57,7 @@ def test_a_killed_writer_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     assert not (tmp_path / "file").exists()
     (unfinished,) = tmp_path.iterdir()
     files.write_whole(b"whole", tmp_path / "file")
-    assert unfinished.exists()  # for all that is known, its writer may still be at it
+    assert unfinished.exists()  # its writer may still be running
     os.utime(unfinished, (0, 0))
     files.write_whole(b"whole", tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
