@@ -253,9 +253,8 @@ def test_at_most_jobs_runs_at_a_time(jobs: int, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(processes, "Child", Pretender)
     monkeypatch.setattr(processes, "POLL_SECONDS", 0.0)
     Pretender.alive = Pretender.most = 0
-    options = module.parse_arguments([f"--jobs={jobs}"])
     every = [Run(EXPERIMENTS[0], seed, tmp_path / f"seed={seed}") for seed in range(7)]
-    assert processes.run_all(every, options, 20) == {every[2]: "failed"}
+    assert processes.run_all(every, jobs, 20) == {every[2]: "failed"}
     assert (Pretender.alive, Pretender.most) == (0, min(jobs, 7))
 
 

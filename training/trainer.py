@@ -218,7 +218,7 @@ class Trainer:
             self.adam.flat.data.copy_(own)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors that training resumes from, by name: the trainer's own, which change with the next step."""
+        """Return the tensors that training resumes from, by name; the next step changes them."""
         tensors = parts.state_of(self.model)
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()

@@ -209,16 +209,16 @@ def test_a_network_that_computes_something_else_is_trained_and_ranked_plainly(
     found = trainer(split, network)
     assert found.notices == says
     assert type(found.step) is (EagerStep if says[0].startswith("training") else FusedStep)
-    assert type(found.recommender) is (ByForward if says[-1].startswith("ranking") else ByTables)
+    assert type(found.scorer) is (ByForward if says[-1].startswith("ranking") else ByTables)
     found.run_epoch()
     _, test = split
-    assert mrr_score(found.recommender, test, found.train) == pytest.approx(mrr_score(found.model, test, found.train))
+    assert mrr_score(found.scorer, test, found.train) == pytest.approx(mrr_score(found.model, test, found.train))
 
 
 @pytest.mark.parametrize("sharing", [True, False])
 def test_the_homeworks_network_is_trained_and_ranked_fast_and_left_as_it_was(sharing: bool, split: Split) -> None:
     found = trainer(split, lambda users, items: MultiTaskNet(users, items, 8, (24, 5), sharing))
-    assert (found.notices, type(found.step), type(found.recommender)) == ([], FusedStep, ByTables)
+    assert (found.notices, type(found.step), type(found.scorer)) == ([], FusedStep, ByTables)
     torch.manual_seed(0)
     own = MultiTaskNet(60, 90, 8, (24, 5), sharing)
     assert all(torch.equal(x, y) for x, y in zip(found.model.parameters(), own.parameters(), strict=True))
