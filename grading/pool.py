@@ -20,7 +20,7 @@ SHOWN_MESSAGE = 4000  # characters of the reason for a failed check
 
 
 class Pool:
-    """Sandboxes that run checks, and end with a ``with`` block. The first one starts in the background.
+    """Sandboxes that run checks until the end of a ``with`` block. The first one starts in the background.
 
     Args:
         jobs: the number of sandboxes.

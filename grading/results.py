@@ -76,10 +76,10 @@ def total(graded: Grade) -> str:
     return f"{graded.points} / {graded.most} points"
 
 
-def shortened(text: str, longest: int = SHOWN_OUTPUT) -> str:
+def shortened(string: str, longest: int = SHOWN_OUTPUT) -> str:
     """Cut a submission's string, and say how much is missing."""
-    more = len(text) - longest
-    return text if more <= 0 else f"{text[:longest]}\n[{more:,} more characters]"
+    more = len(string) - longest
+    return string if more <= 0 else f"{string[:longest]}\n[{more:,} more characters]"
 
 
 def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
@@ -139,10 +139,10 @@ def label(name: str) -> str:
 
 def as_csv(header: list[str], rows: Sequence[list[str]]) -> bytes:
     """Write a table as CSV, with an apostrophe before each cell that a spreadsheet program would compute."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerows([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in each] for each in [header, *rows])
-    return text.getvalue().encode()
+    return file.getvalue().encode()
 
 
 def from_csv(path: Path, header: list[str]) -> list[list[str]]:

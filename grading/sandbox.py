@@ -1,4 +1,4 @@
-"""Sandboxes: processes in which submissions run apart, within limits, and of which nothing is left afterwards.
+"""Sandboxes: isolated processes in which submissions run within limits.
 
     with Sandbox() as sandbox, sandbox.session({"models.py": b"…"}, seconds=10) as session:
         import_models(session.ask)
@@ -7,7 +7,7 @@
 A session is one worker process, which inherits nothing from earlier sessions. It reads Python, torch and its own files,
 writes into one empty folder of bounded size, and reaches no network and no other process; its memory, time and number
 of processes are bounded (``inside/walls.py``). Its output is collected, and cut. When the session ends, all of its
-processes are killed.
+processes are killed and its files deleted.
 
 The worker's answers cannot be trusted: a submission can replace the methods of ``inside/worker.py``, and send arrays
 that its network does not contain. ``hidden.py`` says how little that gains.

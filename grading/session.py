@@ -105,8 +105,8 @@ class Session:
     @property
     def printed(self) -> str:
         """The submission's stdout and stderr, shortened, without control characters."""
-        text = readable(self._printed.decode(errors="replace")).strip()
-        return text + (f"\n[{self._dropped:,} more bytes]" if self._dropped else "")
+        printed = readable(self._printed.decode(errors="replace")).strip()
+        return printed + (f"\n[{self._dropped:,} more bytes]" if self._dropped else "")
 
     def ask(self, question: str, /, **arguments: Any) -> Answer:
         """Call a method of ``worker.Submission``.
@@ -202,6 +202,6 @@ class Session:
             self._output = None
 
 
-def readable(text: str) -> str:
+def readable(string: str) -> str:
     """Replace the control characters in a submission's string."""
-    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text.replace("\r\n", "\n"))
+    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in string.replace("\r\n", "\n"))

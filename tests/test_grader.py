@@ -1,4 +1,4 @@
-"""grader.py as a student, an instructor and Gradescope use it: a process, its output, its files, its exit status."""
+"""grader.py as a student, an instructor and Gradescope use it: output, files and exit status."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 
 
 def rest(errors: str) -> str:
-    """What stands on stderr beside the walls' names."""
+    """Return stderr without the line that names the walls."""
     first, _, others = errors.partition("\n")
     assert first.startswith("confined by: ")
     assert first.endswith("no network")
@@ -77,7 +77,7 @@ def test_all_points_of_this_projects_network_from_any_folder(data_dir: Path, tmp
 
 @pytest.mark.long
 def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -> None:
-    """Through the script that Gradescope runs, in a folder laid out as Gradescope's."""
+    """The script that Gradescope runs, in a folder with Gradescope's layout."""
     (tmp_path / "submission").mkdir()
     (tmp_path / "submission" / "models.py").write_text(f"{OTHER_ORDER}\nprint('hi')\n")
     (tmp_path / "source").mkdir()
@@ -124,7 +124,7 @@ def test_one_check_and_a_wrong_answer_that_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_errors_are_shown_by_the_students_own_lines(tmp_path: Path) -> None:
+def test_errors_are_shown_with_the_students_own_lines(tmp_path: Path) -> None:
     wrong = "predictions = undefined + self.B(item_ids).squeeze(-1)"
     code = MODELS.replace(wrong.replace("undefined", "(u * q).sum(-1)"), f"print('before')\n        {wrong}")
     (tmp_path / "models.py").write_text(code)
@@ -139,7 +139,7 @@ def test_errors_are_shown_by_the_students_own_lines(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_class(tmp_path: Path) -> None:
-    """Files, folders and zips of several students: a table, a CSV; one that cannot be read does not stop the others."""
+    """Files, folders and zips of several students give a table and a CSV, even if one of them cannot be read."""
     (tmp_path / "right.py").write_text(MODELS)
     (tmp_path / "folder" / "submission").mkdir(parents=True)
     (tmp_path / "folder" / "submission" / "models.py").write_text("from helper import MultiTaskNet\n")
@@ -170,7 +170,7 @@ def test_a_class(tmp_path: Path) -> None:
     assert [row[:-1] for row in table[1:]] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
     assert [bool(row[-1]) for row in table[1:]] == [False] * 5 + [True] * 3
 
-    # Only what is new or could not be graded is graded again; the other rows are kept.
+    # Only new and ungraded submissions are graded again; the other rows are kept.
     zipped(tmp_path / "notes.zip", {"models.py": MODELS})
     (tmp_path / "right.py").write_text("class MultiTaskNet: pass")
     (tmp_path / "late.py").write_text(MODELS)
@@ -188,7 +188,7 @@ def test_a_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_names_that_spreadsheets_and_terminals_would_misread(tmp_path: Path) -> None:
+def test_names_that_spreadsheets_and_terminals_would_misread_are_escaped(tmp_path: Path) -> None:
     shown = {
         b"=cmd|' -C calc'!A0.py": "'=cmd|' -C calc'!A0.py",
         b"+1.py": "'+1.py",
@@ -211,7 +211,7 @@ def test_names_that_spreadsheets_and_terminals_would_misread(tmp_path: Path) -> 
     assert rest(done.stderr) == ""
 
 
-def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
+def test_the_reason_is_shown_if_a_submission_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     done = run("1a-2-basic", "--submission", tmp_path / "nothing")
     assert done.returncode == 1
@@ -237,15 +237,15 @@ def test_why_a_submission_cannot_be_read(tmp_path: Path) -> None:
 def test_when_the_grader_cannot_run_it_says_so_in_one_line(
     arguments: str, message: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within this process."""
+    """Called within this process."""
     monkeypatch.chdir(ROOT)
     errors = refused("grader.py", grader.main, arguments.split())
     assert re.fullmatch(r"grader\.py: error: [^\n]+\n", errors), errors
     assert message in errors
 
 
-def test_torch_is_loaded_for_the_checks_that_train_alone() -> None:
-    """A second less for everybody else; the processes of submissions have a torch of their own."""
+def test_torch_is_loaded_only_for_the_checks_that_train() -> None:
+    """Loading takes a second; the processes of submissions load their own torch."""
     program = "import sys, grader; sys.exit(grader.main(['2-4-hidden']) or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
@@ -257,7 +257,7 @@ def test_a_grader_that_cannot_run_ends_with_status_2() -> None:
 
 
 def sandboxes(below: Path) -> tuple[list[str], list[Path]]:
-    """The processes of sandboxes whose folders are below one, and these folders."""
+    """Find the processes of sandboxes whose folders are below a folder, and these folders."""
     processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -286,7 +286,7 @@ def test_nothing_is_left_of_a_grader_that_is_stopped(number: signal.Signals, tmp
     ) as process:  # fmt: skip
         assert process.stderr is not None
         assert process.stderr.readline().startswith("confined by: ")
-        # The grader, the warden, a guard, a worker, and what the worker forked.
+        # The grader, the warden, a session's leader, its worker, and the worker's child.
         assert wait_for(lambda: len(sandboxes(tmp_path)[0]) >= 5)
         process.send_signal(number)
         output, errors = process.communicate(timeout=20)

@@ -1,4 +1,4 @@
-"""The folder that is copied beside a submission. It imports only the standard library, numpy, torch and itself.
+"""The files that are copied beside a submission. They import only the standard library, numpy, torch and each other.
 
 walls.py          the walls around a submission's processes; start reading here
 namespaces.py     a wall: a root folder, process numbers and a network of its own

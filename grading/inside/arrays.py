@@ -2,6 +2,7 @@
 
 import builtins
 import sys
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -53,25 +54,46 @@ def mlp_parameters(mlp: Any) -> dict[str, Tensor]:
     }
 
 
-def weight_of(table: Any, what: str) -> Tensor:
+def weight_of(table: Any, name: str) -> Tensor:
     """Return the parameter of an embedding, or a parameter itself."""
     weight = getattr(table, "weight", table)
     if type(weight) not in (Tensor, Parameter):
-        raise Unexpected(f"{what} is {kind_of(table)}: expected an embedding")
+        raise Unexpected(f"{name} is {kind_of(table)}: expected an embedding")
     return cast(Tensor, weight)
 
 
-def plain_tensor(output: Any, what: str, dtype: torch.dtype = torch.float32) -> Tensor:
+def plain_tensor(output: Any, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return an output if it is a tensor, not of a subclass, whose methods could lie."""
     if type(output) is not Tensor:
-        raise Unexpected(f"{what}: {kind_of(output)}; expected a torch.Tensor")
+        raise Unexpected(f"{name}: {kind_of(output)}; expected a torch.Tensor")
     if output.dtype != dtype:
-        raise Unexpected(f"{what}: a tensor of {output.dtype}; expected {dtype}")
+        raise Unexpected(f"{name}: a tensor of {output.dtype}; expected {dtype}")
     return output
 
 
+def outputs_of(net: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the predictions and the score of a network for pairs of IDs."""
+    outputs = net(users, items)
+    try:
+        predictions, score = outputs
+    except (TypeError, ValueError):
+        raise Unexpected(f"forward returned {kind_of(outputs)}: expected two tensors, predictions and score") from None
+    dtype = next((parameter.dtype for parameter in net.parameters()), torch.float32)
+    return plain_tensor(predictions, "predictions", dtype), plain_tensor(score, "score", dtype)
+
+
+def parameters_of(net: Any, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return the parameters of a network by name: its tables, "mlp.0.weight", …; all others as "other.NAME"."""
+    found = {name: weight_of(getattr(net, name), name) for name in names if hasattr(net, name)}
+    if hasattr(net, "mlp_layers"):
+        found |= mlp_parameters(net.mlp_layers)
+    known = {id(parameter) for parameter in found.values()}
+    others = {f"other.{name}": each for name, each in net.named_parameters() if id(each) not in known}
+    return found | others
+
+
 def to_array(values: Tensor) -> NDArray[Any]:
-    """Copy a plain tensor or parameter into an array, without calling any of the submission's hooks."""
+    """Return the numbers of a plain tensor or parameter, without calling any hook of the submission."""
     set_profile(None)
     set_trace(None)
     with without_overrides(), without_dispatch():

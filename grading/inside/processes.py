@@ -54,7 +54,7 @@ def start(
 def _lead(
     wanted: Sequence[str], allowance: Allowance, descriptors: tuple[int, int, int], work: Callable[[int], None]
 ) -> NoReturn:
-    """Drop everything of the warden's, put up walls, fork the worker, and report its exit status."""
+    """Close the warden's descriptors, put up walls, fork the worker, and report its exit status."""
     try:
         os.setsid()
         # Move all of them above 4 first: their numbers can be among 0 to 4 already.

@@ -1,4 +1,4 @@
-"""The walls around a submission: limits of its rights that the operating system keeps up.
+"""The walls around a submission: limits of its rights that the operating system enforces.
 
     wall         means                                            stops
     namespaces   own mounts, process numbers and network: a       all files but the readable ones; seeing and signalling

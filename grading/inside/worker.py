@@ -28,6 +28,8 @@ from grading.inside.arrays import (
     layer_name,
     layers_in_order,
     mlp_parameters,
+    outputs_of,
+    parameters_of,
     parts_of,
     plain_tensor,
     to_array,
@@ -88,7 +90,9 @@ class Submission:
             tables = list(returned)
         except TypeError:
             raise Unexpected(f"{method} returned {kind_of(returned)}: expected {len(names)} embeddings") from None
-        weights = [weight_of(table, f"element {place} of what {method} returned") for place, table in enumerate(tables)]
+        weights = [
+            weight_of(table, f"element {place} of the return value of {method}") for place, table in enumerate(tables)
+        ]
         return {
             "classes": [[each.__name__ for each in type(table).__mro__] for table in tables],
             "tables": [to_array(weight) for weight in weights],
@@ -98,7 +102,7 @@ class Submission:
     def bias(self) -> dict[str, Any]:
         """Call init_item_bias, and return its table."""
         returned = self._initialize("init_item_bias", ["B"], self.sizes[:2])
-        return {"table": to_array(weight_of(returned, "what init_item_bias returned"))}
+        return {"table": to_array(weight_of(returned, "the return value of init_item_bias"))}
 
     def mlp(self, layer_sizes: list[int], inputs: NDArray[np.float32]) -> dict[str, Any]:
         """Call init_mlp_layers, and apply the layers to inputs of shape (n, layer_sizes[0]).
@@ -134,17 +138,17 @@ class Submission:
         self.names = [*names, "B"]
         self.net = self._construct(sharing="U" in names)
         if any(isinstance(parameter, UninitializedParameter) for parameter in self.net.parameters()):
-            self._forward(torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))  # lazy layers
+            outputs_of(self.net, torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))  # lazy layers
         set_num_threads(1)  # again: the submission can change it, and the other cores are for other checks
         return self.parameters()
 
     def parameters(self) -> dict[str, Any]:
         """Return the network's arrays by name: the tables, B, mlp.0.weight, …; all others as "other.NAME"."""
-        return {name: to_array(parameter) for name, parameter in self._parameters().items()}
+        return {name: to_array(parameter) for name, parameter in parameters_of(self.net, self.names).items()}
 
     def assign(self, values: dict[str, NDArray[np.float32]]) -> None:
         """Set the parameters of these names."""
-        parameters = self._parameters()
+        parameters = parameters_of(self.net, self.names)
         with torch.no_grad():
             for name, value in values.items():
                 parameters[name].copy_(tensor(value))
@@ -163,7 +167,7 @@ class Submission:
     ) -> dict[str, Any]:
         """Return the gradients of the BPR loss and of the MSE, each by the names of ``parameters()``."""
         users, items, negatives = tensor(user_ids), tensor(item_ids), tensor(negative_ids)
-        parameters = self._parameters()
+        parameters = parameters_of(self.net, self.names)
         learning = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
 
         def gradients(loss: Tensor) -> dict[str, Any]:
@@ -201,8 +205,8 @@ class Submission:
         for epoch in range(len(users)):
             for first in range(0, users.shape[1], batch_size):
                 batch = (epoch, slice(first, first + batch_size))
-                positive, score = self._forward(users[batch], items[batch])
-                negative, _ = self._forward(users[batch], negatives[batch])
+                positive, score = outputs_of(self.net, users[batch], items[batch])
+                negative, _ = outputs_of(self.net, users[batch], negatives[batch])
                 if positive.shape != targets[batch].shape or score.shape != targets[batch].shape:
                     return {"expected": list(targets[batch].shape), "got": [list(positive.shape), list(score.shape)]}
                 bpr_loss = (1 - sigmoid(positive - negative)).mean()
@@ -222,7 +226,9 @@ class Submission:
         with torch.no_grad():
             for start in range(0, len(users), BLOCK_PAIRS):
                 pairs = slice(start, start + BLOCK_PAIRS)
-                for values, output in zip(filled.values(), self._forward(users[pairs], items[pairs]), strict=True):
+                for values, output in zip(
+                    filled.values(), outputs_of(self.net, users[pairs], items[pairs]), strict=True
+                ):
                     values[pairs] = output
         return {name: to_array(values).reshape(num_users, num_items) for name, values in filled.items()}
 
@@ -269,29 +275,10 @@ class Submission:
             f"embedding_sharing), found {signature}"
         )
 
-    def _forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.net(users, items)
-        try:
-            predictions, score = outputs
-        except (TypeError, ValueError):
-            raise Unexpected(
-                f"forward returned {kind_of(outputs)}: expected two tensors, predictions and score"
-            ) from None
-        dtype = next((parameter.dtype for parameter in self.net.parameters()), torch.float32)
-        return plain_tensor(predictions, "predictions", dtype), plain_tensor(score, "score", dtype)
-
     def _forward_again(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Call ``_forward`` with the same random numbers each time."""
+        """Compute both outputs with the same random numbers each time."""
         manual_seed(0)
-        return self._forward(users, items)
-
-    def _parameters(self) -> dict[str, Tensor]:
-        found = {name: weight_of(getattr(self.net, name), name) for name in self.names if hasattr(self.net, name)}
-        if hasattr(self.net, "mlp_layers"):
-            found |= mlp_parameters(self.net.mlp_layers)
-        known = {id(parameter) for parameter in found.values()}
-        others = {f"other.{n}": p for n, p in self.net.named_parameters() if id(p) not in known}
-        return found | others
+        return outputs_of(self.net, users, items)
 
 
 def describe(error: BaseException, code: str) -> str:

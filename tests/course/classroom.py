@@ -13,7 +13,7 @@ MODELS = (ROOT / "models.py").read_text("utf-8")
 
 
 def bodies(source: str = MODELS) -> dict[str, list[str]]:
-    """The lines of the exercises' functions after their docstrings, by function."""
+    """Return the lines of the exercises' functions after their docstrings, by function."""
     lines = source.splitlines(keepends=True)
     functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
     return {

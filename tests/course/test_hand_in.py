@@ -92,7 +92,7 @@ def test_each_thing_that_is_missing_is_named(folder: Path) -> None:
     assert {name.split("/")[1] for name in zipped(folder) if "/" in name} == {RUNS[0], RUNS[3]}
 
 
-def test_nothing_but_models_py(tmp_path: Path) -> None:
+def test_a_submission_with_models_py_only(tmp_path: Path) -> None:
     """The folder as handed out, without answers.md and with a grader that cannot run."""
     folder = tmp_path / "homework"
     assert handout.main(["student", str(folder)]) == 0

@@ -140,7 +140,9 @@ def test_setup_tries_the_cpu_build_of_torch_first(offline: bool, tmp_path: Path)
     assert source.stat().st_mode & 0o077 == 0
 
 
-def test_the_starter_gets_no_points_and_is_told_which_function_to_fill_in(tmp_path: Path, data_dir: Path) -> None:
+def test_the_starter_gets_no_points_and_each_message_names_the_function_to_fill_in(
+    tmp_path: Path, data_dir: Path
+) -> None:
     folder = student_folder(tmp_path / "homework", data_dir)
     done = run(folder, "grader.py")
     assert done.returncode == 1, done.stderr

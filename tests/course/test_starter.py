@@ -1,4 +1,4 @@
-"""The starter models.py: ours but for six functions."""
+"""The starter models.py: ours except for the bodies of six functions."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,7 @@ from course.starter import starter
 from training.exercises import EXERCISES
 
 
-def test_the_starter_is_our_file_but_for_the_bodies_of_the_exercises() -> None:
+def test_the_starter_is_our_file_except_for_the_bodies_of_the_exercises() -> None:
     expected = MODELS
     for function, body in bodies().items():
         head, signature, rest = expected.partition(f"def {function}(")
@@ -20,7 +20,7 @@ def test_the_starter_is_our_file_but_for_the_bodies_of_the_exercises() -> None:
     assert expected.count("raise NotImplementedError") == len(EXERCISES) == 6
 
 
-def test_an_emptied_function_keeps_its_docstring_and_says_its_exercise(tmp_path: Path) -> None:
+def test_an_emptied_function_keeps_its_docstring_and_names_its_exercise(tmp_path: Path) -> None:
     path = tmp_path / "starter.py"
     path.write_text(starter(MODELS), "utf-8")
     spec = importlib.util.spec_from_file_location("starter", path)
@@ -33,7 +33,7 @@ def test_an_emptied_function_keeps_its_docstring_and_says_its_exercise(tmp_path:
         module.MultiTaskNet(3, 4)
 
 
-def test_comments_in_a_body_go_with_it() -> None:
+def test_comments_in_a_body_are_removed_with_it() -> None:
     (line, *_) = bodies()["init_item_bias"]
     commented = MODELS.replace(line, f"        # one for each item\n{line}        # and they are zero\n", 1)
     assert starter(commented) == starter(MODELS)

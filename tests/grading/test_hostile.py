@@ -31,7 +31,7 @@ TWO, FEW = "1a-2 2-4", "1a-0 1a-2 1b-1 2-4 2-6"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the sandboxes, of which nothing must be left."""
+    """The folder of the sandboxes, which must be empty in the end."""
     folder = tmp_path_factory.mktemp("sandboxes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
@@ -51,12 +51,12 @@ def pool(folder: Path) -> Iterator[Pool]:
 
 
 def peak_memory() -> int:
-    """The most that this process has used, in bytes."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def processes_below(folder: Path) -> list[int]:
-    """The processes whose home was below a folder when they started."""
+    """Find the processes whose home was below a folder when they started."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
@@ -68,7 +68,7 @@ def processes_below(folder: Path) -> list[int]:
 
 
 def failed(graded: Grade) -> dict[str, str]:
-    """The messages of the failed checks."""
+    """Return the messages of the failed checks."""
     return {result.check.id.rpartition("-")[0]: result.message for result in graded.results if not result.passed}
 
 
@@ -81,7 +81,7 @@ def named(trick: Trick) -> str:
 
 
 def assert_gains_nothing(trick: Trick, names: str, pool: Pool, folder: Path, submission: Path) -> None:
-    """A trick fails what it must; afterwards all is as before, and a right submission gets its points."""
+    """Check that a trick fails exactly its checks, leaves no trace, and costs the next submission no points."""
     for name, content in trick.files.items():
         (submission / name).parent.mkdir(parents=True, exist_ok=True)
         (submission / name).write_text(content)

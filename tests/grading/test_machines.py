@@ -58,7 +58,7 @@ def test_any_one_of_the_walls_can_be_missing_but_seccomp(without: str) -> None:
 
 
 def test_the_process_of_a_submission_has_never_seen_the_answers() -> None:
-    """Its process imports neither the reference network, nor the equations, the checks or the ratings."""
+    """The process has not imported the reference network, the equations, the checks or the ratings."""
     code = (
         b"import sys\n"
         b"print(sorted(n for n in sys.modules if n.startswith('grading')), file=sys.stderr)\n"
@@ -116,7 +116,7 @@ def test_no_attack_comes_through_where_namespaces_are_denied() -> None:
         pytest.param(27, None, marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_class_with_hostile_submissions_in_its_midst(
+def test_a_class_with_hostile_submissions_among_the_others(
     honest: int, checks: tuple[str, ...] | None, tmp_path: Path
 ) -> None:
     """The others get the same points as alone."""

@@ -25,31 +25,42 @@ from grading.submissions import read_submission
 ROOT = Path(__file__).parent.parent.parent
 UNTRAINED = [check for check in RUBRIC if not check.needs_data]
 TRAINING = [check for check in RUBRIC if check.needs_data]
-SLOW = "2-7"
+(GRADIENTS,) = (check for check in RUBRIC if check.id == "2-7-hidden")  # the slowest without training
 
 WHOLE = [ROOT / "models.py", *sorted(path for path in RIGHT.iterdir() if not path.name.startswith("__"))]
 NORMAL = "self.weight.data.normal_(0, 1.0 / self.embedding_dim)"
 NETWORK = "class MultiTaskNet(nn.Module):"
 TAKEN = "self.U_reg, self.Q_reg, self.U_fact, self.Q_fact = self"
-VARIANTS = {
-    "tables taken in another order": {TAKEN: "self.U_fact, self.Q_fact, self.U_reg, self.Q_reg = self"},
-    "in double precision": {NETWORK: f"torch.set_default_dtype(torch.float64)\n\n\n{NETWORK}"},
-    "made double": {INIT: f"{INIT}        self.double()\n"},
-    "a bias squeezed without a dimension": {BIAS: "b = self.B(item_ids).squeeze()"},
-    "a user bias that is not used": {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"},
-    "another padding row": {NORMAL: f"self.padding_idx = 1\n        {NORMAL}"},
-    "lazy layers": {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"},
-    "layers in an nn.ModuleDict": {
-        "return nn.Sequential(*layers)": "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
-        SCORE: "for layer in self.mlp_layers.values():\n            x = layer(x)\n        score = x.squeeze(1)",
-    },
-    "layers in a kind of nn.ModuleList": {
-        "return nn.Sequential(*layers)": "return type('Layers', (nn.ModuleList,), {})(layers)",
-        SCORE: "for layer in self.mlp_layers:\n            x = layer(x)\n        score = x.squeeze(1)",
-    },
-    "a compiled forward": {"    def forward(self, user_ids": "    @torch.compile\n    def forward(self, user_ids"},
-    "linear layers without biases": {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"},
-}
+# Right variants of right/course.py: mistakes that fail no check.
+VARIANTS = [
+    Mistake("tables taken in another order", "", {TAKEN: "self.U_fact, self.Q_fact, self.U_reg, self.Q_reg = self"}),
+    Mistake("in double precision", "", {NETWORK: f"torch.set_default_dtype(torch.float64)\n\n\n{NETWORK}"}),
+    Mistake("made double", "", {INIT: f"{INIT}        self.double()\n"}),
+    Mistake("a bias squeezed without a dimension", "", {BIAS: "b = self.B(item_ids).squeeze()"}),
+    Mistake("a user bias that is not used", "", {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"}),
+    Mistake("another padding row", "", {NORMAL: f"self.padding_idx = 1\n        {NORMAL}"}),
+    Mistake("lazy layers", "", {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"}),
+    Mistake(
+        "layers in an nn.ModuleDict",
+        "",
+        {
+            "return nn.Sequential(*layers)": "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
+            SCORE: "for layer in self.mlp_layers.values():\n            x = layer(x)\n        score = x.squeeze(1)",
+        },
+    ),
+    Mistake(
+        "layers in a kind of nn.ModuleList",
+        "",
+        {
+            "return nn.Sequential(*layers)": "return type('Layers', (nn.ModuleList,), {})(layers)",
+            SCORE: "for layer in self.mlp_layers:\n            x = layer(x)\n        score = x.squeeze(1)",
+        },
+    ),
+    Mistake("linear layers without biases", "", {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"}),
+]
+COMPILED = Mistake(
+    "a compiled forward", "", {"    def forward(self, user_ids": "    @torch.compile\n    def forward(self, user_ids"}
+)  # slow
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +87,7 @@ def name_of(check: Check) -> str:
 
 
 def failed(sandbox: Sandbox, path: Path, checks: Sequence[Check], split: Split | None = None) -> dict[str, str]:
-    """The messages of the failed checks. One session runs all checks, and imports models.py anew for each."""
+    """Run checks in one session, with a new import of models.py for each; return the messages of those that fail."""
     seconds = sum(check.seconds for check in checks)
     with sandbox.session(read_submission(path), seconds, trains=split is not None) as session:
         messages = {name_of(check): failure(session, check, split) for check in checks}
@@ -84,14 +95,14 @@ def failed(sandbox: Sandbox, path: Path, checks: Sequence[Check], split: Split |
 
 
 def failed_apart(pool: Pool, path: Path, split: Split) -> dict[str, str]:
-    """The messages of the failed checks of the whole rubric, as the grader runs them."""
+    """Run the whole rubric as the grader does; return the messages of the checks that failed."""
     results = grade(pool, path, RUBRIC, split).results
     assert [result.points for result in results] == [result.passed * result.check.points for result in results]
     return {name_of(result.check): result.message for result in results if not result.passed}
 
 
 def assert_fails(mistake: Mistake, checks: Sequence[Check], messages: dict[str, str]) -> None:
-    """Exactly the checks that the mistake deserves have failed, with the messages that explain it."""
+    """Check that exactly the checks of a mistake have failed, with messages that explain it."""
     asked = {name_of(check) for check in checks}
     assert set(messages) == asked & set(mistake.fails.split()), messages
     assert set(mistake.says) <= set(mistake.fails.split())
@@ -99,19 +110,17 @@ def assert_fails(mistake: Mistake, checks: Sequence[Check], messages: dict[str, 
         assert re.search(mistake.says[check], messages[check], re.DOTALL), messages[check]
 
 
-def write(folder: Path, code: str) -> Path:
-    (folder / "models.py").write_text(code)
+def write(folder: Path, mistake: Mistake) -> Path:
+    (folder / "models.py").write_text(edited(mistake.edits))
     return folder
+
+
+def about_gradients(mistake: Mistake) -> bool:
+    return mistake in VARIANTS or name_of(GRADIENTS) in mistake.fails.split()
 
 
 def named(case: Path | Mistake) -> str:
     return case.name
-
-
-def wrong(*names: str) -> list[Mistake]:
-    found = [mistake for mistake in WRONG if mistake.name in names]
-    assert len(found) == len(names)
-    return found
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=named)
@@ -119,23 +128,16 @@ def test_right(path: Path, sandbox: Sandbox) -> None:
     assert failed(sandbox, path, UNTRAINED) == {}
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param(each, marks=pytest.mark.long if "compiled" in each else []) for each in VARIANTS]
-)
-def test_right_variants(variant: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    assert failed(sandbox, write(tmp_path, edited(VARIANTS[variant])), UNTRAINED) == {}
-
-
-@pytest.mark.parametrize("mistake", WRONG, ids=named)
-def test_wrong(mistake: Mistake, sandbox: Sandbox, tmp_path: Path) -> None:
-    checks = [check for check in UNTRAINED if name_of(check) != SLOW or SLOW in mistake.fails.split()]
-    assert_fails(mistake, checks, failed(sandbox, write(tmp_path, edited(mistake.edits)), checks))
+@pytest.mark.parametrize("mistake", [*VARIANTS, *WRONG], ids=named)
+def test_edited(mistake: Mistake, sandbox: Sandbox, tmp_path: Path) -> None:
+    checks = [check for check in UNTRAINED if check != GRADIENTS or about_gradients(mistake)]
+    assert_fails(mistake, checks, failed(sandbox, write(tmp_path, mistake), checks))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mistake", [each for each in WRONG if SLOW not in each.fails.split()], ids=named)
-def test_wrong_with_right_gradients(mistake: Mistake, sandbox: Sandbox, tmp_path: Path) -> None:
-    assert_fails(mistake, UNTRAINED, failed(sandbox, write(tmp_path, edited(mistake.edits)), UNTRAINED))
+@pytest.mark.parametrize("mistake", [COMPILED, *(each for each in WRONG if not about_gradients(each))], ids=named)
+def test_edited_with_right_gradients(mistake: Mistake, sandbox: Sandbox, tmp_path: Path) -> None:
+    assert_fails(mistake, UNTRAINED, failed(sandbox, write(tmp_path, mistake), UNTRAINED))
 
 
 @pytest.mark.long
@@ -144,16 +146,19 @@ def test_right_training(name: str, sandbox: Sandbox, course_split: Split) -> Non
     assert failed(sandbox, RIGHT / name, TRAINING, course_split) == {}
 
 
-@pytest.mark.parametrize("mistake", wrong("p not squeezed", "score without gradients"), ids=named)
-def test_wrong_training(mistake: Mistake, sandbox: Sandbox, course_split: Split, tmp_path: Path) -> None:
-    checks = TRAINING[:1]
-    assert_fails(mistake, checks, failed(sandbox, write(tmp_path, edited(mistake.edits)), checks, course_split))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("mistake", wrong("p not squeezed", "a sigmoid on the score"), ids=named)
-def test_wrong_training_of_both_kinds(mistake: Mistake, sandbox: Sandbox, course_split: Split, tmp_path: Path) -> None:
-    assert_fails(mistake, TRAINING, failed(sandbox, write(tmp_path, edited(mistake.edits)), TRAINING, course_split))
+@pytest.mark.parametrize(
+    ("name", "checks"),
+    [
+        ("p not squeezed", TRAINING),
+        ("score without gradients", TRAINING[:1]),
+        pytest.param("a sigmoid on the score", TRAINING, marks=pytest.mark.long),
+    ],
+)
+def test_wrong_training(
+    name: str, checks: Sequence[Check], sandbox: Sandbox, course_split: Split, tmp_path: Path
+) -> None:
+    (mistake,) = (each for each in WRONG if each.name == name)
+    assert_fails(mistake, checks, failed(sandbox, write(tmp_path, mistake), checks, course_split))
 
 
 @pytest.mark.exhaustive
@@ -163,13 +168,6 @@ def test_right_in_full(path: Path, pool: Pool, course_split: Split) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_right_variants_in_full(variant: str, pool: Pool, course_split: Split, tmp_path: Path) -> None:
-    assert failed_apart(pool, write(tmp_path, edited(VARIANTS[variant])), course_split) == {}
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("mistake", WRONG, ids=named)
-def test_wrong_in_full(mistake: Mistake, pool: Pool, course_split: Split, tmp_path: Path) -> None:
-    messages = failed_apart(pool, write(tmp_path, edited(mistake.edits)), course_split)
-    assert_fails(mistake, RUBRIC, messages)
+@pytest.mark.parametrize("mistake", [*VARIANTS, COMPILED, *WRONG], ids=named)
+def test_edited_in_full(mistake: Mistake, pool: Pool, course_split: Split, tmp_path: Path) -> None:
+    assert_fails(mistake, RUBRIC, failed_apart(pool, write(tmp_path, mistake), course_split))

@@ -90,7 +90,7 @@ def test_an_answer_of_another_form_is_refused() -> None:
 
 
 def test_an_answer_that_was_written_before_its_question_does_not_count() -> None:
-    """Zeros for the bias, forged in the protocol's own form, ahead of the bias that is not zero."""
+    """The submission forges a bias of zeros in the protocol's own form; its real bias is not zero."""
     forged = MODELS + (
         b"import os, numpy\n"
         b"class MultiTaskNet(MultiTaskNet):\n"
@@ -126,7 +126,7 @@ class MultiTaskNet: pass
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a daemon as Linux does")
 def test_a_process_that_cannot_be_ended_is_reported() -> None:
-    """Without the walls that keep a process in its group; and the next submission is graded as usual."""
+    """Without the walls that keep a process in its group. The next submission is graded as usual."""
     assert WARDEN_TIMEOUT > DYING + 1
     with Sandbox((), unconfined=True) as sandbox:
         with (

@@ -70,7 +70,7 @@ class Field:
     sibling: int
 
     def heard(self) -> bool:
-        """Whether a socket was connected to, or the other process got a signal."""
+        """Tell whether a socket was connected to, or the other process got a signal."""
         signalled = bool(select.select([self.sibling], [], [], 0)[0])
         if signalled:
             os.read(self.sibling, 64)
@@ -83,7 +83,7 @@ class Field:
         return signalled or bool(heard)
 
     def restore(self) -> None:
-        """Make the files as they were."""
+        """Restore the files."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         shutil.copyfile(ROOT / "grading" / "checks.py", self.folder / "checks.py")
@@ -93,7 +93,7 @@ class Field:
         self.folder.chmod(0o755)
 
     def state(self) -> str:
-        """A digest of the files with their modes and times."""
+        """Compute a digest of the files with their modes and times."""
         digest = hashlib.sha256()
         for path in sorted(self.folder.rglob("*")):
             status = path.lstat()
@@ -104,10 +104,10 @@ class Field:
 
 @contextlib.contextmanager
 def field_of_attack(real: bool) -> Iterator[Field]:
-    """Listeners, another process of this user, and paths.
+    """Make listeners, another process of this user, and paths.
 
     Args:
-        real: the packages are the real ones; otherwise folders that stand for them, which can be written into.
+        real: use the real packages; otherwise writable folders in their place.
     """
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -186,7 +186,7 @@ def attacked(sandbox: Sandbox, attack: Attack, field: Field) -> tuple[bool, str]
 
 
 def untouched() -> dict[str, str]:
-    """Digests of the project's contents, and of the names, sizes and times in the environment and at home."""
+    """Compute digests of the project's contents, and of names, sizes and times in the environment and at home."""
     project = hashlib.sha256()
     for folder, folders, files in os.walk(ROOT):
         folders[:] = sorted({*folders} - CACHES)
@@ -218,7 +218,7 @@ def test_the_files_inside_import_nothing_from_outside() -> None:
 
 
 def imported_by(path: Path) -> set[str]:
-    """The packages that a file imports."""
+    """List the packages that a file imports."""
     nodes = [*ast.walk(ast.parse(path.read_text()))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -227,7 +227,7 @@ def imported_by(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("names", [FEW, pytest.param(ALL, marks=pytest.mark.long)], ids=["few", "all"])
 def test_no_attack_comes_through(names: Collection[str], tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nor changes a byte, nor leaves a process, nor takes more than its time."""
+    """No attack changes a byte, leaves a process or exceeds its time either."""
     folder = tmp_path_factory.mktemp("sandboxes")
     before = untouched()
     said: dict[str, str] = {}
@@ -252,7 +252,7 @@ def test_no_attack_comes_through(names: Collection[str], tmp_path_factory: pytes
 
 
 def stopped_by(walls: Collection[str]) -> dict[str, bool]:
-    """Which attacks do not come through these walls."""
+    """Tell for each attack whether these walls stop it."""
     with field_of_attack(real=False) as field, Sandbox(walls, unconfined=True) as sandbox:
         sandbox.start()
         assert {*sandbox.confinement.walls} == {*walls}, sandbox.confinement.missing
@@ -261,8 +261,8 @@ def stopped_by(walls: Collection[str]) -> dict[str, bool]:
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has all walls")
-def test_which_wall_stops_what() -> None:
-    """Each wall alone, and all but each; the table is the one in docs/grading.md."""
+def test_the_table_says_which_wall_stops_which_attack() -> None:
+    """Each wall alone, and all walls but one, give the table in docs/grading.md."""
     for walls in ([wall] for wall in WALLS):
         with Sandbox(walls, unconfined=True) as sandbox:
             sandbox.start()

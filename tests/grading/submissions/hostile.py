@@ -1,7 +1,7 @@
-"""Hostile submissions: tricks on top of a wrong solution, so that a point that is gained shows.
+"""Hostile submissions: tricks on top of a wrong solution, so that each point that a trick gains is visible.
 
-The wrong solution, an edit of right/course.py, starts its bias with ones and concatenates [q, u, u ∗ q]. It fails 1a-2,
-2-4 and 2-5, and so does every submission here, at least.
+The wrong solution, an edit of right/course.py, initializes its bias with ones and concatenates [q, u, u ∗ q]. Like the
+wrong solution, every submission here must fail at least 1a-2, 2-4 and 2-5.
 """
 
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ class Trick:
     """A hostile submission.
 
     Attributes:
-        name: what it does.
-        fails: the checks that it must fail, and no others.
+        name: its action.
+        fails: exactly the checks that it must fail.
         edits: of WRONG_SOLUTION.
-        says: a part of the messages of the checks that it fails beyond WRONG_SOLUTION's.
+        says: a part of the messages of the checks that it fails in addition to WRONG_SOLUTION's.
         beside: more files.
-        checks: those to run; fewer for what takes long.
-        hangs: whether it is only over when its time is.
+        checks: the checks to run; few for slow submissions.
+        hangs: whether it runs until its time limit.
     """
 
     name: str
@@ -197,7 +197,7 @@ here.mkdir()
 
 TRICKS = [
     Trick("nothing but wrong", WRONG_ANYWAY, {}),
-    # What cannot be loaded or used.
+    # Submissions that cannot be loaded or used.
     Trick("a syntax error", EVERYTHING, at_import("def broken(:"), "SyntaxError"),
     Trick("null bytes", EVERYTHING, at_import("# \0"), "neither Python source|null bytes"),
     Trick("no class", EVERYTHING, {"class MultiTaskNet(": "class OtherNet("}, "no class MultiTaskNet"),

@@ -1,7 +1,7 @@
-"""Hostile submissions that are aimed at the system, not at Python: each tries one thing and prints what came of it.
+"""Hostile submissions that attack the operating system, not Python. Each tries one thing and prints the result.
 
-What they need to know is given to them: paths, process ids, ports. A line "REACHED …" says that an attack came through,
-"DENIED …" by what it was stopped; what they define as MultiTaskNet is worth no point, unless they find another one.
+Paths, process IDs and ports are given to them. "REACHED …" is printed if an attack comes through, "DENIED …" with the
+error that stopped it otherwise. Their MultiTaskNet is worth no point, unless they find another one.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ class Attack:
     """An attack.
 
     Attributes:
-        name: what it does.
-        code: the body of a function that returns something true when it has come through.
+        name: its action.
+        code: the body of a function that returns a true value if the attack comes through.
     """
 
     name: str
     code: str
 
     def source(self, targets: dict[str, object]) -> bytes:
-        """A models.py that does it, and the rest of what it needs to look like one."""
+        """Write a models.py that runs the attack."""
         body = "\n".join(f"    {line}" for line in self.code.strip().splitlines())
         return (
             f"{PRELUDE}\nT = {targets!r}\n\ndef attack():\n{body}\n\ntry:\n    found = attack()\n"
@@ -166,7 +166,7 @@ return call(310 if x86 else 270, T["sibling"], local, 1, remote, 1, 0)
 """,
     ),
     Attack("pidfd_getfd", "return call(438, call(434, T['sibling'], 0), 1, 0) + 1"),
-    Attack("kill(-1)", "os.kill(-1, signal.SIGURG)"),  # whoever gets it says so; for others it means nothing
+    Attack("kill(-1)", "os.kill(-1, signal.SIGURG)"),  # the sibling reports this signal; other processes ignore it
     Attack("a signal to the grader", "os.kill(T['grader'], 0); return True"),
     Attack("a signal to the warden", "os.kill(os.getppid(), 0) if os.getppid() else 1 / 0; return True"),
     Attack("a signal to a sibling", "os.kill(T['sibling'], signal.SIGWINCH); return True"),

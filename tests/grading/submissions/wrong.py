@@ -1,8 +1,8 @@
-"""Wrong submissions: each an edit of right/course.py, with the checks that it must fail, and no others.
+"""Wrong submissions: each an edit of right/course.py, with exactly the checks that it must fail.
 
-What a mistake deserves follows from the rubric: a check is failed where what it asks for is not there. The equations,
-2-4 and 2-5, are failed by whatever makes other numbers of the parameters, also where training (2-2, 2-3) forgives it;
-a mistake of a shape fails all that needs the numbers, but not the gradients, 2-7, which flow all the same.
+The rubric decides which checks a mistake fails. Any mistake that changes the outputs fails the equations, 2-4 and 2-5,
+even if training (2-2, 2-3) still reaches the bands. A mistake in a shape fails all checks that compare outputs, but not
+the gradients, 2-7, which do not depend on the shape.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ class Mistake:
     """A wrong submission.
 
     Attributes:
-        name: what is wrong.
-        fails: the checks that it must fail, without "-basic" and "-hidden".
-        edits: of right/course.py: old text, which is there once, and new text.
-        says: parts of messages, by check.
+        name: the mistake.
+        fails: exactly the checks that it must fail, without "-basic" and "-hidden".
+        edits: of right/course.py: old strings, each of which occurs once, and new ones.
+        says: patterns of messages, by check.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Mistake:
 
 
 def edited(edits: Mapping[str, str], code: str = COURSE) -> str:
-    """A right solution with each old text, which must be there exactly once, replaced."""
+    """Replace each old string in a right solution, in which it must occur exactly once."""
     for old, new in edits.items():
         assert code.count(old) == 1, f"{code.count(old)} times: {old}"
         code = code.replace(old, new)
@@ -49,7 +49,7 @@ RELU = "            layers.append(nn.ReLU())\n"
 LAST = "        layers.append(nn.Linear(layer_sizes[-1], 1))\n"
 SEQUENTIAL = "        return nn.Sequential(*layers)\n"
 
-SHARED_FORWARD = "2-0 2-2 2-4 2-6 2-7"  # what an exception there takes away
+SHARED_FORWARD = "2-0 2-2 2-4 2-6 2-7"  # the checks that an exception there fails
 SEPARATE_FORWARD = "2-1 2-3 2-5 2-6 2-7"
 FORWARD = "2-0 2-1 2-2 2-3 2-4 2-5 2-6 2-7"
 SHAPES = "2-0 2-1 2-2 2-3 2-4 2-5 2-6"

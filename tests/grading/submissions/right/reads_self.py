@@ -1,4 +1,4 @@
-"""init_* methods that read what the constructor has set, and that take no arguments of their own but defaults."""
+"""init_* methods that read attributes of the constructor, and whose arguments all have defaults."""
 
 import torch
 from torch import nn
