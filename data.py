@@ -15,10 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datasets import source as sources
-from datasets import synthetic as synthetic_ratings
 from datasets.ratings import Ids, Ratings
-from datasets.source import DataSource
+from datasets.source import DataSource, read_ratings
+from datasets.synthetic import draw
 
 
 class ByUser(NamedTuple):
@@ -56,26 +55,33 @@ class Interactions:
     titles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for ids, count, source, kind in (
-            (self.user_ids, self.num_users, self.source_user_ids, "user"),
-            (self.item_ids, self.num_items, self.source_item_ids, "item"),
-        ):
-            if ids.dtype != torch.int64 or ids.shape != self.ratings.shape or ids.dim() != 1:
-                raise ValueError(
-                    f"{kind}_ids must be int64 of shape (n,) like ratings, "
-                    f"not {ids.dtype} of shape {tuple(ids.shape)} beside {tuple(self.ratings.shape)}"
-                )
-            if len(ids) > 0 and not (int(ids.min()) >= 0 and int(ids.max()) < count):
-                raise ValueError(f"{kind}_ids reach from {ids.min()} to {ids.max()}: expected 0 to {count - 1}")
-            if len(source) == 0:
-                object.__setattr__(self, f"source_{kind}_ids", torch.arange(count))
-            elif len(source) != count or (isinstance(source, Tensor) and source.dim() != 1):
-                shape = tuple(source.shape) if isinstance(source, Tensor) else (len(source),)
-                raise ValueError(f"source_{kind}_ids has shape {shape}: expected ({count},)")
+        self._check_ids("user", self.user_ids, self.num_users)
+        self._check_ids("item", self.item_ids, self.num_items)
+        object.__setattr__(self, "source_user_ids", self._source_ids("user", self.source_user_ids, self.num_users))
+        object.__setattr__(self, "source_item_ids", self._source_ids("item", self.source_item_ids, self.num_items))
         if self.ratings.dtype != torch.float32 or not bool(self.ratings.isfinite().all()):
             raise ValueError(f"ratings must be finite float32 numbers, not {self.ratings.dtype}")
         if self.titles and len(self.titles) != self.num_items:
             raise ValueError(f"there are {len(self.titles)} titles for {self.num_items} items")
+
+    def _check_ids(self, kind: str, ids: Tensor, count: int) -> None:
+        if ids.dtype != torch.int64 or ids.shape != self.ratings.shape or ids.dim() != 1:
+            raise ValueError(
+                f"{kind}_ids must be int64 of shape (n,) like ratings, "
+                f"not {ids.dtype} of shape {tuple(ids.shape)} beside {tuple(self.ratings.shape)}"
+            )
+        if len(ids) > 0 and not (int(ids.min()) >= 0 and int(ids.max()) < count):
+            raise ValueError(f"{kind}_ids reach from {ids.min()} to {ids.max()}: expected 0 to {count - 1}")
+
+    @staticmethod
+    def _source_ids(kind: str, source: Tensor | tuple[str, ...], count: int) -> Tensor | tuple[str, ...]:
+        """Return the source's IDs, by default the IDs here."""
+        if len(source) == 0:
+            return torch.arange(count)
+        shape = tuple(source.shape) if isinstance(source, Tensor) else (len(source),)
+        if shape != (count,):
+            raise ValueError(f"source_{kind}_ids has shape {shape}: expected ({count},)")
+        return source
 
     def __len__(self) -> int:
         return len(self.ratings)
@@ -160,14 +166,14 @@ def read(source: DataSource) -> Interactions:
         ValueError: something in the ratings is wrong; the message says where.
         OSError: the ratings are absent and cannot be fetched, or cannot be read.
     """
-    return _interactions(sources.read(source))
+    return _interactions(read_ratings(source))
 
 
 def synthetic(
     num_users: int = 943, num_items: int = 1682, num_interactions: int = 100_000, seed: int = 0
 ) -> Interactions:
     """Draw ratings of MovieLens's shape and any size, see ``datasets.synthetic.draw``."""
-    return _interactions(synthetic_ratings.draw(num_users, num_items, num_interactions, seed))
+    return _interactions(draw(num_users, num_items, num_interactions, seed))
 
 
 def fingerprint(train: Interactions, test: Interactions) -> str:
@@ -186,11 +192,11 @@ def _interactions(ratings: Ratings) -> Interactions:
         torch.from_numpy(ratings.ratings),
         len(ratings.users),
         len(ratings.items),
-        _source_ids(ratings.users),
-        _source_ids(ratings.items),
+        _as_tensor(ratings.users),
+        _as_tensor(ratings.items),
         ratings.titles,
     )
 
 
-def _source_ids(ids: Ids) -> Tensor | tuple[str, ...]:
+def _as_tensor(ids: Ids) -> Tensor | tuple[str, ...]:
     return ids if isinstance(ids, tuple) else torch.from_numpy(ids)

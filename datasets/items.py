@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets import layout
-from datasets.ratings import Ids
+from datasets.ratings import Ratings
 from datasets.textfile import InputFile
 
 GENRES = {"genres", "genre", "class", "category", "categories"}
@@ -30,18 +30,20 @@ class Item(NamedTuple):
     genres: str
 
 
-def read_titles(file: InputFile, ids: Ids, encoding: str = "utf-8") -> tuple[str, ...]:
-    """Read the title of each item; an item without one is called by its ID.
+def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8") -> Ratings:
+    """Return the ratings with the titles from a file, if there is one; an item without a title is called by its ID.
 
     Args:
+        ratings: the ratings.
         file: ``u.item``, ``movies.dat``, ``movies.csv``, RecBole's ``.item``, or a table with a header.
-        ids: the IDs of the items.
-        encoding: of the file. A file that is not in it is read as Latin-1, and a line on stderr says so.
+        encoding: of the file. A file with another encoding is read as Latin-1, and a line on stderr says so.
 
     Raises:
         ValueError: the file is damaged, or has no title of any item.
         OSError: the file cannot be read.
     """
+    if file is None:
+        return ratings
     content = file.read()
     try:
         text = content.decode(encoding)
@@ -49,7 +51,7 @@ def read_titles(file: InputFile, ids: Ids, encoding: str = "utf-8") -> tuple[str
         print(f"{file}: not in UTF-8, read as Latin-1", file=sys.stderr)
         text = content.decode("latin-1")
     title_of = {item.id: item.title for item in parse(text, file) if item.title}
-    names = [str(each) for each in ids]
+    names = [str(each) for each in ratings.items]
     missing = sum(name not in title_of for name in names)
     if missing == len(names):
         raise ValueError(f"{file}: has no title of any item; the first item's ID is '{names[0]}'")
@@ -58,14 +60,14 @@ def read_titles(file: InputFile, ids: Ids, encoding: str = "utf-8") -> tuple[str
             f"{file}: {missing:,} of {len(names):,} items have no title there, and are called by their ID",
             file=sys.stderr,
         )
-    return tuple(title_of.get(name, name) for name in names)
+    return ratings._replace(titles=tuple(title_of.get(name, name) for name in names))
 
 
 def read_genres(file: InputFile) -> dict[str, str]:
     """Read the genres, with blanks between them, of each item that has some, by its ID.
 
     Raises:
-        ValueError, OSError: as ``read_titles``.
+        ValueError, OSError: as ``add_titles``.
     """
     found = list(parse(file.read().decode("utf-8", errors="replace"), file))
     return {item.id: " ".join(item.genres.replace("|", " ").split()) for item in found if item.genres}

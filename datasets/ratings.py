@@ -14,7 +14,7 @@ from cli.files import check_folder, write_whole
 
 Ids = NDArray[np.int64] | tuple[str, ...]
 CACHE_FORMAT = 2
-PART = 2**22  # ratings that are looked at together
+PART = 2**22  # ratings that are sorted at a time, to save memory
 
 
 class Ratings(NamedTuple):

@@ -169,10 +169,7 @@ def _read_place(place: Place) -> Ratings:
     if place.path.is_file():
         check_archive(place.archive, place.path, place.path)
     ratings_file, titles_file = files_in(place)
-    ratings = reading.read(ratings_file)
-    if titles_file is None:
-        return ratings
-    return ratings._replace(titles=items.read_titles(titles_file, ratings.items, place.archive.encoding))
+    return items.add_titles(reading.read(ratings_file), titles_file, place.archive.encoding)
 
 
 def _fetch(archive: Archive, data_dir: Path) -> Place:

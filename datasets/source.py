@@ -1,7 +1,6 @@
 """The ratings that a command works on: a release of MovieLens, or a file of the user's own."""
 
 import contextlib
-import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,7 @@ class DataSource:
         return self.dataset if self.ratings is None else self.ratings.name
 
 
-def read(source: DataSource) -> Ratings:
+def read_ratings(source: DataSource) -> Ratings:
     """Read the ratings of a source; of all but MovieLens 100K, a line on stderr says what was understood.
 
     Raises:
@@ -89,15 +88,12 @@ def _read_own(path: Path, source: DataSource) -> Ratings:
     for each in sources:
         if not each.is_file():
             raise FileNotFoundError(f"{each} is {'a folder' if each.is_dir() else 'not there'}: expected a file")
-    read_files = functools.partial(_read_files, path, source.columns, source.titles)
-    return cached(source.data_dir, sources, f"columns {source.columns}", read_files)
+    titles = None if source.titles is None else InputFile(source.titles)
 
+    def read() -> Ratings:
+        return items.add_titles(reading.read(InputFile(path), source.columns), titles)
 
-def _read_files(path: Path, columns: str | None, titles: Path | None) -> Ratings:
-    ratings = reading.read(InputFile(path), columns)
-    if titles is None:
-        return ratings
-    return ratings._replace(titles=items.read_titles(InputFile(titles), ratings.items))
+    return cached(source.data_dir, sources, f"columns {source.columns}", read)
 
 
 def _summary(ratings: Ratings) -> str:
