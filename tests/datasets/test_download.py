@@ -1,11 +1,11 @@
-"""download.py against real servers on this machine: slow, silent, wrong, endless, interrupted."""
+"""Downloads from real servers on this machine that are slow, silent, wrong or endless."""
 
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,33 +13,6 @@ import pytest
 from datasets import download
 
 BODY = bytes(range(256)) * 4000
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
-    """Start a server on loopback that answers as told; gives its address. Silent ones are let go at the end."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                try:
-                    answer(self)
-                except OSError:
-                    self.close_connection = True
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}/ml-100k.zip"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.socket.close()
 
 
 def head(request: BaseHTTPRequestHandler, length: int | None, status: int = 200) -> None:
@@ -79,7 +52,7 @@ def test_a_slow_answer_is_waited_for_and_a_trickle_is_not(
 
 
 @pytest.mark.parametrize("silence", ["before the head", "after the head", "in the body"])
-def test_silence_costs_patience_and_no_more(
+def test_a_silent_server_is_given_up_after_the_timeout(
     silence: str, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.5)
@@ -99,7 +72,7 @@ def test_silence_costs_patience_and_no_more(
     over.set()
 
 
-def test_patience_is_below_ten_seconds() -> None:
+def test_the_timeout_is_below_ten_seconds() -> None:
     assert download.TIMEOUT < 10
 
 
@@ -110,8 +83,8 @@ def test_a_refusal_is_an_error(serve: Callable[..., str]) -> None:
         download.from_url(serve(lambda _: None), len(BODY))
 
 
-def test_a_truncated_answer_is_never_longer_than_what_came(serve: Callable[..., str]) -> None:
-    """Whether a short body shows is up to the caller's check of what came."""
+def test_of_a_truncated_answer_the_received_bytes_are_returned(serve: Callable[..., str]) -> None:
+    """The caller checks the digest."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         head(request, len(BODY))
@@ -121,7 +94,7 @@ def test_a_truncated_answer_is_never_longer_than_what_came(serve: Callable[..., 
     assert download.from_url(serve(answer), len(BODY)) == BODY[:5000]
 
 
-def test_an_endless_answer_is_cut(serve: Callable[..., str]) -> None:
+def test_an_endless_answer_is_cut_off(serve: Callable[..., str]) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         head(request, None)
         while True:
@@ -131,7 +104,7 @@ def test_an_endless_answer_is_cut(serve: Callable[..., str]) -> None:
     assert 3 * len(BODY) < len(payload) <= 3 * len(BODY) + download.CHUNK
 
 
-def test_no_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_the_message_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(OSError, match="refused"):
         download.from_url("http://127.0.0.1:9/ml-100k.zip", 10)
@@ -140,7 +113,7 @@ def test_no_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def only_index(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pip know no other index, whatever this machine's settings are."""
+    """Let pip use this index only, independently of this machine's settings."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -149,7 +122,9 @@ def only_index(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.long
-def test_a_silent_package_index_costs_patience(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_package_index_is_given_up_after_the_timeout(
+    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 3.0)
     over = threading.Event()
     only_index(serve(lambda _: over.wait(30) and None), monkeypatch)
@@ -160,7 +135,7 @@ def test_a_silent_package_index_costs_patience(serve: Callable[..., str], monkey
     over.set()
 
 
-def test_an_index_without_the_package_is_reported_in_pips_words(
+def test_of_an_index_without_the_package_the_message_is_pips(
     serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only_index(serve(lambda request: head(request, 0, status=404)), monkeypatch)
@@ -168,7 +143,7 @@ def test_an_index_without_the_package_is_reported_in_pips_words(
         download.from_package_index("recbole==1.2.1", "x.whl", 100, "0" * 64)
 
 
-def test_pip_is_asked_for_one_checked_wheel_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_downloads_one_checked_wheel_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
     def popen(command: list[str], **_: object) -> None:

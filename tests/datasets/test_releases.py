@@ -5,9 +5,9 @@ import hashlib
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -115,42 +115,34 @@ def test_a_digest_beside_the_archive_is_checked(tmp_path: Path) -> None:
         load("ml-32m", tmp_path)
 
 
-class Server(ThreadingHTTPServer):
+class Server:
     """Serves files by name, from the byte that the request names, and may break off."""
 
-    files: dict[str, bytes]
-    break_off: int | None = None
-    ranges: list[str | None]
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.ranges: list[str | None] = []
+        self.break_off: int | None = None
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        content = self.files.get(request.path[1:])
+        wanted = request.headers.get("Range")
+        self.ranges.append(wanted)
+        start = int(wanted[6:-1]) if wanted else 0
+        if content is None or start >= len(content) > 0:
+            request.send_error(404 if content is None else 416)
+            return
+        request.send_response(206 if wanted else 200)
+        request.send_header("Content-Length", str(len(content) - start))
+        request.end_headers()
+        request.wfile.write(content[start : self.break_off])
+        request.close_connection = True
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            assert isinstance(self.server, Server)
-            content = self.server.files.get(self.path[1:])
-            self.server.ranges.append(asked := self.headers.get("Range"))
-            start = int(asked[6:-1]) if asked else 0
-            if content is None or start >= len(content) > 0:
-                self.send_error(404 if content is None else 416)
-                return
-            self.send_response(206 if asked else 200)
-            self.send_header("Content-Length", str(len(content) - start))
-            self.end_headers()
-            self.wfile.write(content[start : self.server.break_off])
-            self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    made = Server(("127.0.0.1", 0), Handler)
-    made.files, made.ranges = {}, []
-    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(releases, "URL", f"http://127.0.0.1:{made.server_port}/")
-    yield made
-    made.shutdown()
-    made.socket.close()
+def server(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server()
+    monkeypatch.setattr(releases, "URL", serve(made.answer))
+    return made
 
 
 def test_a_release_is_fetched_and_checked_and_a_broken_download_is_resumed(server: Server, tmp_path: Path) -> None:
