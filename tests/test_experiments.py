@@ -176,7 +176,7 @@ def test_runs_that_were_killed_and_stopped_end_bit_identical(
             wait_until(lambda: none_runs(logdir))
         else:
             assert process.returncode == 128 + number
-            assert re.search(r"^stopped; go on with: python \S*experiments\.py [^\n]*--seeds=1\n\Z", errors, re.M)
+            assert re.search(r"^stopped; resume with: python \S*experiments\.py [^\n]*--seeds=1\n\Z", errors, re.M)
             assert none_runs(logdir)
         checkpoints = [load_checkpoint(path.parent) for path in logdir.glob("*/*/checkpoint.pt")]
         assert any(checkpoint and len(checkpoint.history) < 4 for checkpoint in checkpoints)
@@ -287,7 +287,7 @@ def test_ctrl_c_says_how_to_resume(
     monkeypatch.setattr(processes, "run_all", stopped)
     monkeypatch.setattr(sys, "argv", ["experiments.py", "--logdir", "a b"])
     assert module.command_line([f"--logdir={tmp_path}", f"--data_dir={data_dir}"]) == 130
-    assert capsys.readouterr().err == "stopped; go on with: python experiments.py --logdir 'a b'\n"
+    assert capsys.readouterr().err == "stopped; resume with: python experiments.py --logdir 'a b'\n"
 
 
 def test_a_run_has_its_own_session_and_its_failure_is_one_line(tmp_path: Path) -> None:

@@ -438,13 +438,12 @@ def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
 
 
-def test_a_signal_before_training_is_one_line(folder: Path) -> None:
-    program = "import sys, data, main, os, signal; data.read = lambda _: os.kill(os.getpid(), signal.SIGTERM); "
-    program += "sys.exit(main.main(['--logdir', 'a']))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_a_signal_before_training_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: object) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("data.read", stopped)
+    done = run(folder, "--logdir", "a")
     assert (done.returncode, done.stderr) == (143, "stopped before the training began\n")
 
 
