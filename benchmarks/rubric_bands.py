@@ -1,9 +1,9 @@
-"""How far inside the grader's bands a right solution stays: checks 2-2 and 2-3 over many initializations.
+"""The distance of a right solution from the limits of the grader's bands: checks 2-2 and 2-3 for many initializations.
 
     python benchmarks/rubric_bands.py                # models.py, 20 seeds of weights, shuffles and negative items
 
-The grader uses one of these seeds, the same for everyone; but a submission that creates its layers in another order
-starts from other weights.
+The grader uses one of these seeds, the same for all. But a submission that creates its layers in a different order
+starts from different weights.
 """
 
 import sys
@@ -33,10 +33,10 @@ from grading.trained_metrics import train_and_score
 TIMEOUT = 120.0  # seconds for one training
 
 
-def figures(
+def test_metrics(
     names: tuple[str, ...], seeds: range, split: Split, path: Path, ended: threading.Event
 ) -> list[tuple[float, float]]:
-    """Test MRR and MSE of each seed, or of some where the end has come before."""
+    """Return test MRR and MSE of each seed, or of the first ones when the command is stopped."""
     with Sandbox() as sandbox:
         found = []
         for seed in itertools.takewhile(lambda _: not ended.is_set(), seeds):
@@ -47,10 +47,11 @@ def figures(
 
 
 def main() -> int:
-    """Print a table."""
-    parser = Parser(description="Checks 2-2 and 2-3 over many initializations.")
-    parser.add_argument("--seeds", type=int, default=20, help="how many (%(default)s)")
-    parser.add_argument("--submission", type=Path, default=ROOT / "models.py", help="whose (models.py)")
+    """Print a table; returns the exit status."""
+    parser = Parser("Train as checks 2-2 and 2-3 do, from many initializations.")
+    flag = parser.add_argument
+    flag("--seeds", type=int, default=20, metavar="N", help="number of initializations (default: %(default)s)")
+    flag("--submission", type=Path, default=ROOT / "models.py", metavar="PATH", help="submission (default: models.py)")
     options = parser.parse_args()
     split = grader.course_split(ROOT / "data")
     torch.set_num_threads(1)
@@ -58,7 +59,8 @@ def main() -> int:
     with ThreadPoolExecutor(2) as threads:
         try:
             shared, separate = threads.map(
-                lambda names: figures(names, range(options.seeds), split, options.submission, ended), (SHARED, SEPARATE)
+                lambda names: test_metrics(names, range(options.seeds), split, options.submission, ended),
+                (SHARED, SEPARATE),
             )
         finally:
             ended.set()

@@ -23,7 +23,7 @@ from cli.options import option
 from datasets.source import DataSource
 from study import trials
 from study.baselines import ease
-from study.summary import half_interval, spread
+from study.summary import half_interval, spread, table
 from study.trials import Scores
 from training import setup
 from training.settings import Settings, preset
@@ -116,21 +116,18 @@ def interval(differences: Sequence[float], digits: int) -> str:
 def tables(found: Found) -> str:
     """Write two tables in Markdown: the scores of the preset and EASE, and the differences to the preset."""
     splits = f"{len(found[PRESET])} splits"
-    rows = [f"| {splits} | test MRR | test MSE | seconds |", "| --- | --- | --- | --- |"]
+    rows = []
     for name in (PRESET, EASE):
-        scores = found[name].values()
-        mrr = spread([each.mrr for each in scores], 4)
-        mse = spread([each.mse for each in scores], 3)
-        rows.append(f"| {name} | {mrr} | {mse} | {spread([each.seconds for each in scores], 1)} |")
-    rows += ["", f"| {splits}, minus the preset | MRR | MSE |", "| --- | --- | --- |"]
-    for name, by_seed in found.items():
-        if name == PRESET:
-            continue
-        pairs = [(scores, found[PRESET][seed]) for seed, scores in by_seed.items()]
-        mrr = interval([one.mrr - other.mrr for one, other in pairs], 4)
-        mse = interval([one.mse - other.mse for one, other in pairs], 3)
-        rows.append(f"| {name} | {mrr} | {mse} |")
-    return "\n".join(rows)
+        mrr, mse, seconds = zip(*found[name].values(), strict=True)
+        rows.append([name, spread(mrr, 4), spread(mse, 3), spread(seconds, 1)])
+    differences = []
+    for name in list(found)[1:]:
+        pairs = [(found[name][seed], preset_scores) for seed, preset_scores in found[PRESET].items()]
+        mrr = [scores.mrr - other.mrr for scores, other in pairs]
+        mse = [scores.mse - other.mse for scores, other in pairs]
+        differences.append([name, interval(mrr, 4), interval(mse, 3)])
+    scores = table([splits, "test MRR", "test MSE", "seconds"], rows)
+    return f"{scores}\n\n{table([f'{splits}, minus the preset', 'MRR', 'MSE'], differences)}"
 
 
 def make_tables(options: Options, source: DataSource) -> str:

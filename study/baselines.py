@@ -1,8 +1,8 @@
-"""What a trained network has to beat: ranking by popularity, and rating by means.
+"""Baselines without a network: ranking by popularity, rating by means, and EASE.
 
     for score in baselines.scores(train, test): print(score.name, score.value)
 
-They are fitted to the training ratings alone, in one pass, and scored as the network is.
+They are fitted to the training ratings alone, and scored like a network.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from torch import Tensor
 from data import Interactions
 from metrics import mrr_score, mse_score
 
-ITEM_DAMPING, USER_DAMPING = 25.0, 10.0  # ratings of the mean that each item and each user is given beforehand
+ITEM_DAMPING, USER_DAMPING = 25.0, 10.0  # further ratings at the mean of each item and each user
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Two heads without a network: p_ij = n_j, how often j was rated, and r̂_ij = μ + a_i + b_j.
+    """A recommender with p_ij = n_j, the number of ratings of item j, and r̂_ij = μ + a_i + b_j.
 
     Attributes:
         popularity: (num_items,) float32 n_j.
-        mean: μ, of all ratings.
+        mean: μ, the mean of all ratings.
         user_bias, item_bias: (num_users,) and (num_items,) float64 a_i and b_j, in stars.
     """
 
@@ -33,16 +33,16 @@ class Baseline:
     item_bias: Tensor
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
-        """Everybody's ranking is the same: (users,) → (users, num_items)."""
+        """Score all items, alike for all users: (users,) → (users, num_items)."""
         return self.popularity.repeat(len(user_ids), 1)
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """(batch,) ids of users and items → (batch,) float64."""
+        """Predict ratings: (batch,) user IDs and item IDs → (batch,) float64."""
         return self.mean + self.user_bias[user_ids] + self.item_bias[item_ids]
 
 
 def global_mean(train: Interactions) -> Baseline:
-    """Popularity, and the mean of all training ratings for every user and item."""
+    """Fit popularity, and the mean of all training ratings for every user and item."""
     return Baseline(
         torch.bincount(train.item_ids, minlength=train.num_items).float(),
         train.ratings.double().mean().item(),
@@ -52,11 +52,11 @@ def global_mean(train: Interactions) -> Baseline:
 
 
 def user_and_item_means(train: Interactions) -> Baseline:
-    """Popularity, and the baseline predictor of Koren, "Factor in the Neighbors", ACM TKDD 4(1), 2010, section 2.1.
+    """Fit popularity, and the baseline of Koren, "Factor in the Neighbors", ACM TKDD 4(1), 2010, section 2.1.
 
     b_j = Σ (r_ij − μ) / (25 + n_j) over the n_j ratings of item j, then
     a_i = Σ (r_ij − μ − b_j) / (10 + n_i) over the n_i ratings by user i,
-    with the paper's damping. What nobody rated in training has a bias of 0.
+    with the paper's damping. A user or item without training ratings has a bias of 0.
     """
     base = global_mean(train)
     residuals = train.ratings.double() - base.mean
@@ -66,20 +66,20 @@ def user_and_item_means(train: Interactions) -> Baseline:
 
 
 def _damped_means(ids: Tensor, values: Tensor, zeros: Tensor, damping: float) -> Tensor:
-    """Sum of each id's values / (damping + their number): (n,) ids and float64 values, (ids,) zeros → (ids,)."""
+    """Return the sum of each ID's values / (damping + their number): (n,) ids and values, (ids,) zeros → (ids,)."""
     return zeros.index_add(0, ids, values) / (damping + torch.bincount(ids, minlength=len(zeros)))
 
 
 class BaselineScore(NamedTuple):
-    """What a baseline reaches: a metric, named as in ``EpochMetrics``, and its value."""
+    """A metric of a baseline."""
 
     name: str  # of the baseline
-    metric: str
+    metric: str  # its name in ``EpochMetrics``
     value: float
 
 
 def scores(train: Interactions, test: Interactions) -> list[BaselineScore]:
-    """The baselines' metrics on one split; both sides on the CPU."""
+    """Fit and score the baselines of the four experiments on one split, on the CPU."""
     mean, means = global_mean(train), user_and_item_means(train)
     return [
         BaselineScore("popularity", "test_mrr", mrr_score(mean, test, train)),
@@ -89,7 +89,7 @@ def scores(train: Interactions, test: Interactions) -> list[BaselineScore]:
 
 
 class ItemScores:
-    """A recommender by the items a user rated: p_i = x_i · B, where x_i is 1 for what i rated and 0 else.
+    """A recommender by the items that a user rated: p_i = x_i · B, where x_i is 1 for the items rated, else 0.
 
     Args:
         rated: (num_users, num_items) float32 x.
@@ -100,22 +100,22 @@ class ItemScores:
         self.rated, self.weights = rated, weights
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
-        """(users,) → (users, num_items)."""
+        """Score all items: (users,) → (users, num_items)."""
         return self.rated[user_ids] @ self.weights
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """It predicts no ratings: (batch,) NaN."""
+        """Return NaN, because this recommender predicts no ratings: (batch,) twice → (batch,)."""
         return torch.full((len(user_ids),), torch.nan)
 
 
 def ease(train: Interactions, penalty: float = 200.0) -> ItemScores:
-    """Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: equation 8, in closed form.
+    """Fit EASE in closed form: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8.
 
     With P = (XᵀX + λI)⁻¹, B is −P_ij / P_jj, and 0 on the diagonal. Memory grows
     with (num_users + num_items) · num_items.
 
     Args:
-        train: what was rated.
+        train: the ratings, of which only users and items count.
         penalty: λ, positive.
     """
     rated = torch.zeros(train.num_users, train.num_items, dtype=torch.float64)

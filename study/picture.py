@@ -1,6 +1,6 @@
-"""The curves of the four experiments in one picture: four panels, the mean over the seeds and its spread.
+"""The picture of the four experiments: a panel for each metric, with the mean over the seeds and its spread.
 
-matplotlib is only needed here, and is imported when the picture is drawn.
+Only this file needs matplotlib, which is imported when the picture is drawn.
 """
 
 import io
@@ -15,21 +15,21 @@ from study.four_experiments import EXPERIMENTS
 from study.summary import Histories
 from tracking.history import SUMMARY_METRICS
 
-# Of Okabe and Ito's colours, which differ for the colour-blind too; and strokes, because two experiments nearly agree.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and strokes, because two experiments nearly agree.
 STROKES = dict(
     zip(EXPERIMENTS, (("#0072B2", "-"), ("#E69F00", "-"), ("#009E73", "-"), ("#CC79A7", (0, (4, 3)))), strict=True)
 )
 
 
 def draw(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]]) -> bytes:
-    """A PNG of the metrics against epochs.
+    """Draw the metrics against epochs; return a PNG.
 
     Args:
         histories: experiment → seed → the metrics of each epoch, of the runs that finished.
-        baselines: seed → what the baselines reach on its split; their mean is a dashed line.
+        baselines: seed → the scores of the baselines on its split; their mean is a dashed line.
 
     Raises:
-        ImportError: there is no matplotlib.
+        ImportError: matplotlib is not installed.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator
@@ -64,7 +64,7 @@ def draw(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]])
                     same[0].name, (1, level), (-4, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
                     horizontalalignment="right", verticalalignment="top", color="0.3", fontsize=9,
                 )  # fmt: skip
-        if name == "training_mse":  # its first epoch is six times what comes after it
+        if name == "training_mse":  # six times as high in the first epoch as later
             panel.set_yscale("log")
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.yaxis.set_major_formatter("{x:g}")

@@ -23,7 +23,7 @@ from cli.options import option
 from datasets.source import DataSource
 from metrics import mrr_score, mse_score
 from study import trials
-from study.summary import spread
+from study.summary import spread, table
 from tracking.history import EpochMetrics
 from train import Trainer
 from training import parts, setup
@@ -181,32 +181,27 @@ def regression_share(trainer: Trainer) -> float:
 
 def tables(outcomes: dict[Probe, list[Outcome]]) -> str:
     """Write two tables in Markdown: the metrics, and the share of the MSE in the gradients of shared tables."""
-    rows = [
-        "| | BPR loss | training MSE | test MSE | lowest test MSE | test MRR | highest test MRR |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for probe, found in outcomes.items():
-        last = [outcome.history[-1] for outcome in found]
-        cells = [
-            spread([metrics.factorization_loss for metrics in last], 4),
-            spread([metrics.training_mse for metrics in last], 3),
-            spread([metrics.test_mse for metrics in last], 3),
-            spread([min(metrics.test_mse for metrics in outcome.history) for outcome in found], 3),
-            spread([metrics.test_mrr for metrics in last], 4),
-            spread([max(metrics.test_mrr for metrics in outcome.history) for outcome in found], 4),
-        ]
-        rows.append(f"| {probe.name} | {' | '.join(cells)} |")
+        histories = [outcome.history for outcome in found]
+        columns = {
+            "BPR loss": spread([history[-1].factorization_loss for history in histories], 4),
+            "training MSE": spread([history[-1].training_mse for history in histories], 3),
+            "test MSE": spread([history[-1].test_mse for history in histories], 3),
+            "lowest test MSE": spread([min(each.test_mse for each in history) for history in histories], 3),
+            "test MRR": spread([history[-1].test_mrr for history in histories], 4),
+            "highest test MRR": spread([max(each.test_mrr for each in history) for history in histories], 4),
+        }
+        rows.append([probe.name, *columns.values()])
     with_shares = {probe: found for probe, found in outcomes.items() if found[0].shares}
     epochs = list(next(iter(with_shares.values()))[0].shares)
-    rows += [
-        "",
-        f"| share of the MSE in the tables' gradient, after | {' | '.join(f'{each} epochs' for each in epochs)} |",
-        f"| --- |{' --- |' * len(epochs)}",
+    share_rows = [
+        [probe.name, *(spread([outcome.shares[epoch] for outcome in found], 3) for epoch in epochs)]
+        for probe, found in with_shares.items()
     ]
-    for probe, found in with_shares.items():
-        cells = [spread([outcome.shares[epoch] for outcome in found], 3) for epoch in epochs]
-        rows.append(f"| {probe.name} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    title = "share of the MSE in the tables' gradient, after"
+    shares = table([title, *(f"{epoch} epochs" for epoch in epochs)], share_rows)
+    return f"{table(['', *columns], rows)}\n\n{shares}"
 
 
 @dataclass(frozen=True)

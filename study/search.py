@@ -72,15 +72,11 @@ class Options:
     def __post_init__(self) -> None:
         check_options(self)
 
-    def data_sources(self) -> dict[str, DataSource]:
-        """Return the data sets by their names."""
-        files = {name: Path(name) for name in self.sources}
-        return {
-            name: DataSource(ratings=path, data_dir=self.data_dir)
-            if path.is_file()
-            else DataSource(dataset=name, data_dir=self.data_dir)
-            for name, path in files.items()
-        }
+
+def source_of(name: str, data_dir: Path) -> DataSource:
+    """Return the data set with this name: a file of ratings if there is one, else a release of MovieLens."""
+    path = Path(name)
+    return DataSource(ratings=path, data_dir=data_dir) if path.is_file() else DataSource(name, data_dir=data_dir)
 
 
 def draw(space: dict[str, Sequence[Any]], number: int) -> dict[str, Any]:
@@ -91,66 +87,39 @@ def draw(space: dict[str, Sequence[Any]], number: int) -> dict[str, Any]:
     return {name: values[int(rng.integers(len(values)))] for name, values in space.items()}
 
 
-class Search:
-    """A random search and its log.
+def score_draws(options: Options, numbers: Sequence[int], seeds: Sequence[int], log: list[dict[str, Any]]) -> None:
+    """Train and score draws on all data sets, split with each of these seeds; add the results to the log.
 
-    Args:
-        sources: the data sets by their names.
-        space: the values of each setting that is searched.
-        base: the other settings.
-        path: of the log, a CSV file.
-        jobs: the number of processes.
-
-    Attributes:
-        rows: the log: a row for each draw, data set and seed.
+    Raises:
+        Stopped: a signal asked the process to end; no run is left then.
     """
+    fixed = preset(options.preset) | {"eval_users": "all", "validation_fraction": VALIDATION_FRACTION}
+    changes = {number: draw(SPACE, number) for number in numbers}
+    if options.epochs:
+        changes = {number: changed | {"epochs": options.epochs} for number, changed in changes.items()}
+    work = {
+        (number, name, seed): (Settings(**fixed | changes[number] | {"seed": seed}), source_of(name, options.data_dir))
+        for number in numbers
+        for seed in seeds
+        for name in options.sources
+    }
+    with closing(results(train_and_score, work, options.jobs)) as done:
+        for (number, name, seed), scores in done:
+            log.append({"draw": number, "source": name, "seed": seed} | changes[number] | scores._asdict())
+            write_whole(pd.DataFrame(log).to_csv(index=False).encode(), options.logdir / "search.csv")
 
-    def __init__(
-        self,
-        sources: dict[str, DataSource],
-        space: dict[str, Sequence[Any]],
-        base: dict[str, Any],
-        path: Path,
-        jobs: int,
-    ) -> None:
-        self.sources, self.space, self.base, self.path, self.jobs = sources, space, base, path, jobs
-        self.rows: list[dict[str, Any]] = []
 
-    def run(self, numbers: Sequence[int], seeds: Sequence[int]) -> None:
-        """Score the draws with these numbers on all data sets, each split with each of these seeds.
-
-        Raises:
-            Stopped: a signal asked the process to end; no run is left then.
-        """
-        work = {
-            (number, name, seed): (self.settings(number, seed), source)
-            for number in numbers
-            for seed in seeds
-            for name, source in self.sources.items()
-        }
-        with closing(results(train_and_score, work, self.jobs)) as done:
-            for (number, name, seed), scores in done:
-                key = {"draw": number, "source": name, "seed": seed}
-                self.rows.append(key | draw(self.space, number) | scores._asdict())
-                write_whole(pd.DataFrame(self.rows).to_csv(index=False).encode(), self.path)
-
-    def settings(self, number: int, seed: int) -> Settings:
-        """Return the settings of a draw on the split of a seed."""
-        held_out = {"seed": seed, "eval_users": "all", "validation_fraction": VALIDATION_FRACTION}
-        return Settings(**self.base | draw(self.space, number) | held_out)
-
-    def table(self) -> pd.DataFrame:
-        """Return the draws with the most splits, the best first: mean MRR and MSE, score and changed settings."""
-        log = pd.DataFrame(self.rows).fillna({"mrr": 0.0, "mse": np.inf})  # where a loss stopped being finite
-        with np.errstate(divide="ignore"):
-            log["score"] = np.log(log["mrr"] / log["mse"])
-        grouped = log.groupby("draw")[["mrr", "mse", "score"]]
-        means = grouped.mean().assign(splits=grouped.size())
-        means["score"] = np.exp(means["score"])
-        compared = means[means["splits"] == means["splits"].max()].sort_values("score", ascending=False)
-        changed = pd.DataFrame([draw(self.space, number) for number in compared.index], index=compared.index)
-        table: pd.DataFrame = pd.concat([compared, changed], axis=1)
-        return table
+def ranked(log: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the draws that were scored on most splits, the best first, with their means and changed settings."""
+    rows = pd.DataFrame(log).fillna({"mrr": 0.0, "mse": np.inf})  # NaN where a loss stopped being finite
+    with np.errstate(divide="ignore"):
+        rows["score"] = np.log(rows["mrr"] / rows["mse"])
+    by_draw = rows.groupby("draw")
+    means = by_draw[["mrr", "mse", "score"]].mean().assign(splits=by_draw.size())
+    means["score"] = np.exp(means["score"])
+    settings = by_draw[[name for name in SPACE if name in rows]].first()
+    best = means[means["splits"] == means["splits"].max()].join(settings)
+    return best.sort_values("score", ascending=False)
 
 
 def main() -> int:
@@ -158,28 +127,22 @@ def main() -> int:
     parser = Parser("Search the settings of a preset on validation sets.")
     add_options(parser, Options)
     flags = parser.parse_args()
-    log = flags.logdir / "search.csv"
+    log: list[dict[str, Any]] = []
     try:
         options = options_of(Options, flags)
-        sources = options.data_sources()
-        base, space = preset(options.preset), dict(SPACE)
-        if options.epochs:
-            base["epochs"] = options.epochs
-            del space["epochs"]
         check_folder(options.logdir)
-        for source in sources.values():
-            read(source)
-        search = Search(sources, space, base, log, options.jobs)
+        for name in options.sources:
+            read(source_of(name, options.data_dir))
         with stoppable():
-            search.run(range(options.draws), [FIRST_SEED])
-            best = search.table().index[: options.again].tolist()
-            search.run(best, range(FIRST_SEED + 1, FIRST_SEED + options.splits))
+            score_draws(options, range(options.draws), [FIRST_SEED], log)
+            best = ranked(log).index[: options.again].tolist()
+            score_draws(options, best, range(FIRST_SEED + 1, FIRST_SEED + options.splits), log)
     except (ValueError, OSError) as error:
         return command.fail("study.search", error)
     except Stopped as stopped:
-        print(f"stopped; the results so far are in {log}", file=sys.stderr)
+        print(f"stopped; the results so far are in {flags.logdir / 'search.csv'}", file=sys.stderr)
         return 128 + stopped.signal_number
-    print(search.table().to_string())
+    print(ranked(log).to_string())
     return 0
 
 

@@ -1,10 +1,10 @@
-"""From the metrics of many runs to tables: means over seeds, differences with their intervals, baselines.
+"""Tables of the metrics of many runs: means over seeds, differences with their intervals, and baselines.
 
     rows = summarize(histories, baselines)
     print(markdown(rows))
 
-A metric is taken after the last epoch, at its own best epoch, and where one would stop early for the ratings' sake: at
-the run's lowest test MSE. Runs of the same seed have the same split, so that experiments are compared seed by seed.
+Each metric is taken after the last epoch, at its own best epoch, and where one would stop early for the ratings: at the
+run's lowest test MSE. Runs of the same seed have the same split, so that experiments are compared seed by seed.
 """
 
 import math
@@ -19,33 +19,32 @@ from tracking.history import SUMMARY_METRICS, EpochMetrics
 COVERAGE = 0.95  # of the intervals
 AT = {
     "last": "after the last epoch",
-    "best": "each figure at its best epoch",
+    "best": "each metric at its best epoch",
     "stopped": "all at the epoch of the lowest test MSE",
 }
 DIGITS = dict.fromkeys(SUMMARY_METRICS, 4) | {"training_mse": 3, "test_mse": 3}
 TITLES = {name: metric.title for name, metric in SUMMARY_METRICS.items()}
 
-
 Histories = Mapping[Experiment, Mapping[int, Sequence[EpochMetrics]]]  # of each seed, the metrics of each epoch
 
 
 class Row(NamedTuple):
-    """One metric over the seeds, a row of summary.csv; None where it is not defined, as a deviation of one seed.
+    """One metric over the seeds, a row of summary.csv; None where a value is not defined, as a deviation of one seed.
 
     Attributes:
-        kind: "experiment", "difference" or, for a baseline, "yardstick".
+        kind: "experiment", "difference" or "baseline".
         name: of the experiment, the difference or the baseline.
-        figure: which metric, named as in ``EpochMetrics``.
-        at: which epoch, one of AT; empty for a baseline.
-        epoch: which one that was, the mean over the seeds; None for differences and baselines.
+        metric: its name in ``EpochMetrics``.
+        at: the epoch, a key of AT; empty for a baseline.
+        epoch: its number, the mean over the seeds; None for differences and baselines.
         mean, sd: over the seeds, the latter with n − 1 in the denominator.
         ci_low, ci_high: Student's interval of the mean.
-        seeds: how many.
+        seeds: the number of seeds.
     """
 
     kind: str
     name: str
-    figure: str
+    metric: str
     at: str
     epoch: float | None
     mean: float
@@ -56,11 +55,11 @@ class Row(NamedTuple):
 
 
 def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]]) -> list[Row]:
-    """Rows for all experiments, differences and baselines that have a seed at all.
+    """Make the rows of all experiments, differences and baselines that have at least one seed.
 
     Args:
         histories: experiment → seed → the metrics of each epoch, of the runs that finished.
-        baselines: seed → what the baselines reach on its split, in the same order for each.
+        baselines: seed → the scores of the baselines on its split, in the same order for each.
 
     Returns:
         In the order of EXPERIMENTS, DIFFERENCES and the baselines. A difference is over the seeds that both have.
@@ -68,22 +67,23 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
     rows = []
     values: dict[tuple[Experiment, str, str], dict[int, float]] = {}
     for experiment in EXPERIMENTS:
+        by_seed = histories.get(experiment, {})
         lowest_test_mse = {
             seed: min((metrics.test_mse, epoch) for epoch, metrics in enumerate(history))[1]
-            for seed, history in histories.get(experiment, {}).items()
+            for seed, history in by_seed.items()
         }
         for name, metric in SUMMARY_METRICS.items():
             curves = {
                 seed: [getattr(metrics, name) for metrics in history]
-                for seed, history in histories.get(experiment, {}).items()
+                for seed, history in by_seed.items()
                 if not any(math.isnan(getattr(metrics, name)) for metrics in history)  # of before it was added
             }
-            epochs_of = {
+            epochs_at = {
                 "last": {seed: len(curve) - 1 for seed, curve in curves.items()},
                 "best": {seed: curve.index(metric.best(curve)) for seed, curve in curves.items()},
                 "stopped": {seed: lowest_test_mse[seed] for seed in curves},
             }
-            for at, epochs in epochs_of.items():
+            for at, epochs in epochs_at.items():
                 chosen = {seed: curve[epochs[seed]] for seed, curve in curves.items()}
                 values[experiment, name, at] = chosen
                 rows += _row("experiment", str(experiment), name, at, chosen.values(), epochs.values())
@@ -94,46 +94,52 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
                 differences = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]
                 rows += _row("difference", title, name, at, differences)
     for same in zip(*baselines.values(), strict=True):
-        rows += _row("yardstick", same[0].name, same[0].metric, "", [each.value for each in same])
+        rows += _row("baseline", same[0].name, same[0].metric, "", [each.value for each in same])
     return rows
 
 
 def _row(
-    kind: str, name: str, figure: str, at: str, values: Iterable[float], epochs: Iterable[int] | None = None
+    kind: str, name: str, metric: str, at: str, values: Iterable[float], epochs: Iterable[int] | None = None
 ) -> list[Row]:
-    """A row of these values, one a seed; none where there are none."""
+    """Make the row of these values, one for each seed; none where there are none."""
     values = list(values)
     if not values:
         return []
-    mean, epoch = statistics.fmean(values), None if epochs is None else statistics.fmean(epochs)
+    mean = statistics.fmean(values)
+    epoch = None if epochs is None else statistics.fmean(epochs)
     if len(values) == 1:
-        return [Row(kind, name, figure, at, epoch, mean, None, None, None, 1)]
-    sd = statistics.stdev(values)
+        return [Row(kind, name, metric, at, epoch, mean, None, None, None, 1)]
     half = half_interval(values)
-    return [Row(kind, name, figure, at, epoch, mean, sd, mean - half, mean + half, len(values))]
+    return [Row(kind, name, metric, at, epoch, mean, statistics.stdev(values), mean - half, mean + half, len(values))]
 
 
 def half_interval(values: Sequence[float]) -> float:
-    """Half the length of Student's interval of a mean; of at least two values."""
+    """Return half the length of Student's interval of the mean of at least two values."""
     return student_t(COVERAGE, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation, or "–" where one of the values is not a number."""
+    """Write mean ± standard deviation, or "–" where one of the values is NaN."""
     if any(math.isnan(value) for value in values):
         return "–"
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{deviation}"
 
 
-def student_t(coverage: float, degrees: int) -> float:
-    """The t between whose negative and itself lies this share of Student's distribution.
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    With θ = atan(t / √degrees) the share is a finite sum of powers of cos θ (Abramowitz and Stegun, Handbook of
-    Mathematical Functions, 26.7.3 and 26.7.4), which grows with θ; θ is found by halving.
+
+def student_t(coverage: float, degrees: int) -> float:
+    """Return the t for which Student's distribution has this share between −t and t.
+
+    With θ = atan(t / √degrees) the share is a finite sum of powers of cos θ that grows with θ (Abramowitz and Stegun,
+    Handbook of Mathematical Functions, 26.7.3 and 26.7.4). Bisection finds θ.
 
     Args:
-        coverage: in (0, 1).
+        coverage: the share, in (0, 1).
         degrees: of freedom, at least 1.
     """
     low, high = 0.0, math.pi / 2
@@ -152,61 +158,59 @@ def student_t(coverage: float, degrees: int) -> float:
 
 
 def tidy(rows: Sequence[Row]) -> str:
-    """The rows as CSV; what is not defined is empty."""
+    """Write the rows as CSV; values that are not defined are empty."""
     import pandas as pd  # here, because its import takes a quarter of a second
 
     return pd.DataFrame(rows, columns=list(Row._fields)).to_csv(index=False, lineterminator="\n")
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as four tables and what to know when reading them."""
-    found = {(row.name, row.figure, row.at): row for row in rows}
-    baselines = list(dict.fromkeys(row.name for row in rows if row.kind == "yardstick"))
-    lines = ["Mean ± standard deviation over seeds.", ""]
+    """Write the rows as tables, and notes on how to read them."""
+    found = {(row.name, row.metric, row.at): row for row in rows}
+    baselines = list(dict.fromkeys(row.name for row in rows if row.kind == "baseline"))
+    parts = ["Mean ± standard deviation over seeds."]
     for at, title in AT.items():
-        lines += _head(title)
-        for name in [*map(str, EXPERIMENTS), *baselines]:
-            cells = [found.get((name, figure, at)) or found.get((name, figure, "")) for figure in TITLES]
-            lines.append(_line(name, cells, _spread))
-        lines.append("")
-    lines += [f"Differences, seed by seed: mean and {COVERAGE:.0%} interval (Student's t).", ""]
+        named = {
+            name: [found.get((name, metric, at)) or found.get((name, metric, "")) for metric in TITLES]
+            for name in (*map(str, EXPERIMENTS), *baselines)
+        }
+        parts.append(_table(title, named, _spread))
+    parts.append(f"Differences, seed by seed: mean and {COVERAGE:.0%} interval (Student's t).")
     for at, title in AT.items():
-        lines += _head(title)
-        lines += [_line(name, [found.get((name, figure, at)) for figure in TITLES], _interval) for name in DIFFERENCES]
-        lines.append("")
+        named = {name: [found.get((name, metric, at)) for metric in TITLES] for name in DIFFERENCES}
+        parts.append(_table(title, named, _interval))
+    note = (
+        "A best epoch is chosen by the metric itself, for test metrics by the test ratings: its value is a little "
+        "better than that of an epoch chosen beforehand."
+    )
     repeated = ("test_mse", "stopped")  # the lowest test MSE is the best one
     intervals = sum(
-        row.kind == "difference" and row.ci_low is not None and (row.figure, row.at) != repeated for row in rows
+        row.kind == "difference" and row.ci_low is not None and (row.metric, row.at) != repeated for row in rows
     )
-    lines += [
-        "A best epoch is chosen by the figure itself, the test figures' by the test ratings: what is best there is a "
-        "little better than what a choice made beforehand would get.",
-    ]
     if intervals:
         expected = intervals * (1 - COVERAGE)
-        lines += [f"Of {intervals} such intervals about {expected:.1f} miss 0 by chance where there is no difference."]
-    return "\n".join(lines) + "\n"
+        note += f"\nOf {intervals} such intervals about {expected:.1f} miss 0 by chance where there is no difference."
+    return "\n\n".join([*parts, note]) + "\n"
 
 
-def _head(title: str) -> list[str]:
-    return [f"| {title} | {' | '.join(TITLES.values())} | seeds |", "| --- " * (len(TITLES) + 2) + "|"]
-
-
-def _line(name: str, cells: Sequence[Row | None], show: Callable[[Row], str]) -> str:
-    seeds = max((row.seeds for row in cells if row), default=0)
-    return f"| {name} | {' | '.join(show(row) if row else '–' for row in cells)} | {seeds} |"
+def _table(title: str, named: Mapping[str, Sequence[Row | None]], show: Callable[[Row], str]) -> str:
+    rows = [
+        [name, *(show(row) if row else "–" for row in cells), str(max((row.seeds for row in cells if row), default=0))]
+        for name, cells in named.items()
+    ]
+    return table([title, *TITLES.values(), "seeds"], rows)
 
 
 def _spread(row: Row) -> str:
-    digits = DIGITS[row.figure]
-    spread = "–" if row.sd is None else f"{row.sd:.{digits}f}"
+    digits = DIGITS[row.metric]
+    deviation = "–" if row.sd is None else f"{row.sd:.{digits}f}"
     epoch = f" (epoch {row.epoch:.0f})" if row.at in ("best", "stopped") and row.epoch is not None else ""
-    return f"{row.mean:.{digits}f} ± {spread}{epoch}"
+    return f"{row.mean:.{digits}f} ± {deviation}{epoch}"
 
 
 def _interval(row: Row) -> str:
     def signed(value: float) -> str:
-        return f"{round(value, DIGITS[row.figure]) + 0.0:+.{DIGITS[row.figure]}f}"  # + 0.0 makes −0 a 0
+        return f"{round(value, DIGITS[row.metric]) + 0.0:+.{DIGITS[row.metric]}f}"  # + 0.0 makes −0 a 0
 
     if row.ci_low is None or row.ci_high is None:
         return f"{signed(row.mean)} (–)"

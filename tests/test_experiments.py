@@ -65,7 +65,7 @@ def run(
 
 def rows(logdir: Path) -> dict[tuple[str, ...], dict[str, str]]:
     with (logdir / "summary.csv").open() as file:
-        return {(row["kind"], row["name"], row["figure"], row["at"]): row for row in csv.DictReader(file)}
+        return {(row["kind"], row["name"], row["metric"], row["at"]): row for row in csv.DictReader(file)}
 
 
 def state(logdir: Path) -> dict[Path, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The summary against independent arithmetic and published values, and its tables and picture."""
+"""The summary compared with independent arithmetic and published values; its tables and its picture."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from study.four_experiments import DIFFERENCES, EXPERIMENTS, Experiment
 from study.summary import Row
 from tracking.history import METRICS, SUMMARY_METRICS, EpochMetrics
 
-FIGURES = ("factorization_loss", "training_mse", "test_mse", "test_mrr")
+TITLED = ("factorization_loss", "training_mse", "test_mse", "test_mrr")
 # Two-sided, from the usual table of Student's t: degrees of freedom → 80 %, 90 %, 95 %, 99 %.
 T_TABLE = {
     1: (3.078, 6.314, 12.706, 63.657),
@@ -33,7 +33,7 @@ T_TABLE = {
 
 
 @pytest.mark.parametrize("degrees", T_TABLE)
-def test_students_t_is_the_published_one(degrees: int) -> None:
+def test_students_t_agrees_with_the_published_table(degrees: int) -> None:
     for coverage, expected in zip((0.80, 0.90, 0.95, 0.99), T_TABLE[degrees], strict=True):
         assert round(summary.student_t(coverage, degrees), 3) == expected
 
@@ -61,12 +61,12 @@ def find(rows: list[Row], *key: str) -> Row:
     return row
 
 
-def test_means_deviations_and_best_epochs_are_numpys() -> None:
+def test_means_deviations_and_best_epochs_agree_with_numpy() -> None:
     histories = made(5)
     rows = summary.summarize(histories, baseline_scores(5))
-    for experiment, figure in itertools.product(EXPERIMENTS, FIGURES):
-        curves = np.array([[getattr(each, figure) for each in histories[experiment][seed]] for seed in range(5)])
-        best, argbest = (np.max, np.argmax) if figure == "test_mrr" else (np.min, np.argmin)
+    for experiment, name in itertools.product(EXPERIMENTS, TITLED):
+        curves = np.array([[getattr(each, name) for each in histories[experiment][seed]] for seed in range(5)])
+        best, argbest = (np.max, np.argmax) if name == "test_mrr" else (np.min, np.argmin)
         test_mse = np.array([[each.test_mse for each in histories[experiment][seed]] for seed in range(5)])
         lowest = test_mse.argmin(1)
         for at, values, epoch in (
@@ -74,7 +74,7 @@ def test_means_deviations_and_best_epochs_are_numpys() -> None:
             ("best", best(curves, 1), argbest(curves, 1).mean()),
             ("stopped", curves[range(5), lowest], lowest.mean()),
         ):
-            row = find(rows, "experiment", str(experiment), figure, at)
+            row = find(rows, "experiment", str(experiment), name, at)
             half = 2.7764451 * values.std(ddof=1) / np.sqrt(5)
             expected = (values.mean(), values.std(ddof=1), values.mean() - half, values.mean() + half)
             assert (row.mean, row.sd, row.ci_low, row.ci_high) == pytest.approx(expected, rel=1e-6)
@@ -83,7 +83,7 @@ def test_means_deviations_and_best_epochs_are_numpys() -> None:
 
 
 def test_differences_are_of_the_same_seed() -> None:
-    """What seeds have in common cancels: here a shift a thousand times larger than the difference."""
+    """A shift that two runs of a seed share cancels, here one a thousand times larger than the difference."""
     histories = made(4)
     (one, other), name = (EXPERIMENTS[0], EXPERIMENTS[3]), "shared minus separate, 0.99 / 0.01"
     for seed in range(4):
@@ -134,7 +134,7 @@ def test_runs_of_before_a_metric_was_added_are_left_out_of_its_cells() -> None:
     del histories[EXPERIMENTS[1]][2]
     histories[EXPERIMENTS[1]][0][1] = replace(histories[EXPERIMENTS[1]][0][1], test_mrr=math.nan)
     rows = summary.summarize(histories, baseline_scores(3))
-    assert not any(row.figure == "test_mrr" and row.name == str(EXPERIMENTS[0]) for row in rows)
+    assert not any(row.metric == "test_mrr" and row.name == str(EXPERIMENTS[0]) for row in rows)
     for at in summary.AT:
         row = find(rows, "experiment", str(EXPERIMENTS[1]), "test_mrr", at)
         assert (row.seeds, row.mean) == (1, histories[EXPERIMENTS[1]][1][int(row.epoch or 0)].test_mrr)
@@ -158,7 +158,7 @@ def test_the_csv_is_tidy_and_exact() -> None:
     assert list(read[0]) == list(Row._fields)
     assert len({tuple(row[name] for name in Row._fields[:4]) for row in read}) == len(read) == 2 * 4 * 4 * 3 + 2
     assert [float(row["mean"]) for row in read] == [row.mean for row in rows]
-    assert find(rows, "yardstick", "popularity", "test_mrr", "").mean == pytest.approx(0.06)
+    assert find(rows, "baseline", "popularity", "test_mrr", "").mean == pytest.approx(0.06)
 
 
 def test_the_tables() -> None:
