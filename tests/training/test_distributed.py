@@ -179,7 +179,7 @@ def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, sta
     process = start(folder, "a", 5000)
     os.kill(wait_for_a_checkpoint(process, folder / "a")[0], number)
     _, errors = process.communicate(timeout=40)
-    assert "\nstopped; go on with: torchrun --standalone --nproc_per_node 2 " in f"\n{errors}"
+    assert "\nstopped; resume with: torchrun --standalone --nproc_per_node 2 " in f"\n{errors}"
     assert own_lines(errors) == []
     assert f"exitcode  : {status} " in errors
     assert load_checkpoint(folder / "a") is not None
