@@ -1,7 +1,7 @@
-"""Three steps of training, and the first difference between two ways of taking them.
+"""The first difference between two ways of taking three steps.
 
-Rounding of float32 is allowed, and no more. A step of Adam has either sign where a gradient is only rounding: there the
-parameters are not compared, and the learning rate is small so that later losses hardly depend on it.
+Only differences by the rounding of float32 are allowed. Where a gradient is only rounding, a step of Adam may have
+either sign; there parameters are not compared, and the learning rate is so small that later losses hardly depend on it.
 """
 
 from collections import deque
@@ -15,24 +15,24 @@ from training.adam import Adam
 from training.steps import Step
 
 LEARNING_RATE = 1e-4
-TOLERANCE, LATER_TOLERANCE = 3e-5, 5e-4  # relative to the largest element: in the first step, and after it
-CLEAR = 0.03  # from this share of a parameter's largest gradient on, Adam's step does not depend on rounding
-STEP_TOLERANCE = 2e-3  # of a step of Adam
-ROUNDING = 4e-7  # of a parameter in three steps, relative: a few units in the last place of float32
+TOLERANCE, LATER_TOLERANCE = 3e-5, 5e-4  # relative to the largest element, in the first step and later
+CLEAR = 0.03  # share of a parameter's largest gradient above which Adam's step does not depend on rounding
+STEP_TOLERANCE = 2e-3  # relative to the length of a step of Adam
+ROUNDING = 4e-7  # relative, of a parameter in three steps: a few units in the last place of float32
 
 
 class Outcome(NamedTuple):
-    """Three steps of a network: the (3, 2) losses before each, and their effects by parameter."""
+    """The losses before each of three steps of a network, and the effects of the steps by parameter."""
 
-    losses: Tensor
+    losses: Tensor  # (3, 2)
     gradient: dict[str, Tensor]  # of the first step, read from Adam's first moment
-    first_moment: dict[str, Tensor]  # this and the next two: after the third step
+    first_moment: dict[str, Tensor]  # after the third step, like the next two
     second_moment: dict[str, Tensor]
     values: dict[str, Tensor]
 
 
 def by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
-    """Name the part of each parameter in a (number of parameters,) vector; that of an embedding by its attribute."""
+    """Return the part of each parameter in a (number of parameters,) vector, by name; embeddings by attribute."""
     tables = {table.weight for table in parts.embeddings(model)}
     name_of = {
         parameter: name.removesuffix(".weight") if parameter in tables else name
@@ -44,7 +44,7 @@ def by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
 
 
 def first_difference(expected: Outcome, got: Outcome) -> str | None:
-    """Name the first difference: a loss or a gradient of the first step, how far a parameter moved, or a later loss."""
+    """Name the first difference: a loss or a gradient of the first step, a parameter's movement, or a later loss."""
     losses = list(zip(("L_F", "L_R"), got.losses.T, expected.losses.T, strict=True))
     for name, one, other in losses:
         if not close(one[:1], other[:1]):
@@ -63,7 +63,7 @@ def first_difference(expected: Outcome, got: Outcome) -> str | None:
 
 
 def close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
-    """Whether two tensors agree up to rounding, relative to the largest element."""
+    """Return whether two tensors agree up to a tolerance relative to the largest element."""
     if got.shape != expected.shape or not bool(got.isfinite().all()):
         return False
     largest = expected.abs().max().item() if expected.numel() else 0.0
@@ -71,7 +71,7 @@ def close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
 
 
 def state_of(model: nn.Module, step: Step) -> dict[str, Any]:
-    """Collect the state of a network and a step besides parameters, by name: buffers, and attributes of their own."""
+    """Collect the state of a network and a step besides the parameters, by name: buffers and plain attributes."""
     torchs = vars(nn.Module()).keys()
     found = {f"EagerStep.{name}": _comparable(value) for name, value in vars(step).items()}
     for place, module in model.named_modules():
@@ -81,7 +81,7 @@ def state_of(model: nn.Module, step: Step) -> dict[str, Any]:
 
 
 def _comparable(value: Any) -> Any:
-    """Return a copy that tells by == whether a value has changed; of networks and parameters, the identity."""
+    """Return a copy to compare with ==, or the identity of a value that cannot be copied, such as a network."""
     if isinstance(value, Adam):  # its tensors are compared as parameters
         return value.learning_rate, value.epsilon
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):

@@ -1,4 +1,4 @@
-"""The functions of models.py that the homework has students fill in, and the exercise that each belongs to."""
+"""The functions of models.py that students fill in, and the exercise of each."""
 
 EXERCISES = {
     "init_shared_user_and_item_embeddings": "A1",

@@ -1,9 +1,8 @@
-"""Anybody's network of models.py, made and checked.
+"""The network of models.py, made and checked.
 
 The contract: ``MultiTaskNet(num_users, num_items, embedding_dim, layer_sizes, embedding_sharing)`` is an nn.Module
-with ``forward(user_ids, item_ids)`` → (predictions, score). Nothing else is asked of models.py here. A
-mistake in it is one line that names the file, the line, the function and, for a function that students fill in, its
-exercise.
+with ``forward(user_ids, item_ids)`` → (predictions, score). Nothing else is required of models.py here. A mistake in it
+is reported in one line, with the file, the line, the function and, for a function that students fill in, its exercise.
 """
 
 import contextlib
@@ -22,11 +21,11 @@ from torch import Tensor, nn
 from training.exercises import EXERCISES
 
 FILE = Path(__file__).parent.parent / "models.py"
-PACKAGES = Path(torch.__file__).parent.parent  # where pip installs
+PACKAGES = Path(torch.__file__).parent.parent  # the folder that pip installs into
 
 
 class NetworkError(ValueError):
-    """A mistake in models.py, with its place, in one line."""
+    """A mistake in models.py, in one line with its place."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class NetworkSettings:
     Attributes:
         embedding_dim: d, at least 1.
         layer_sizes: input width of each linear layer of the MLP, each at least 1.
-        embedding_sharing: one pair of tables for both tasks, or a pair for each.
+        embedding_sharing: whether both tasks share one pair of tables.
 
     Raises:
         ValueError: one of them is out of range.
@@ -56,8 +55,8 @@ class NetworkSettings:
         """Make the MultiTaskNet of models.py for this many users and items, and run its ``forward`` once.
 
         Raises:
-            NetworkError: models.py cannot be imported; its constructor or forward fails; forward returns anything but
-                two vectors with a number for each pair; or there are no parameters to train.
+            NetworkError: models.py cannot be imported, its constructor or forward fails, forward does not return two
+                vectors with a number for each pair, or there are no parameters to train.
             ValueError: the network does not fit into memory.
         """
         network = network_class()
@@ -97,7 +96,7 @@ class NetworkSettings:
 
     @contextlib.contextmanager
     def _hint(self) -> Iterator[None]:
-        """Name the widths where a network that reads [u, q, u ∗ q] cannot read them."""
+        """Add the expected width to the error of an MLP whose first layer does not fit [u, q, u ∗ q]."""
         try:
             yield
         except NetworkError as error:
@@ -113,7 +112,7 @@ class NetworkSettings:
 def network_class() -> type:
     """Import models.py and return its MultiTaskNet.
 
-    Call this before anything is seeded or set: models.py may draw random numbers or set threads when it is imported.
+    Call this before setting seeds or threads, because models.py may draw random numbers or set threads on import.
 
     Raises:
         NetworkError: models.py cannot be imported, or has no such class.
@@ -149,7 +148,7 @@ def _construct(network: type, num_users: int, num_items: int, settings: NetworkS
     return network(*positional, **keywords)
 
 
-Returned = dict[str, Any]  # the value that each function of the exercises returned, by its name
+Returned = dict[str, Any]  # the value that each function of the exercises returned, by the function's name
 
 
 @contextlib.contextmanager
@@ -190,7 +189,7 @@ def check_outputs(outputs: Any, batch: int, blamed: Callable[[str], str] = "mode
 
 @contextlib.contextmanager
 def _in_one_line(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]) -> Iterator[None]:
-    """Turn any error of models.py into one line. A function that returned something else than expected is named first.
+    """Turn any error of models.py into one line; a function that returned an unexpected value is blamed first.
 
     Args:
         returned: the values that the functions of the exercises returned so far.
@@ -212,7 +211,7 @@ def _in_one_line(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]
 
 
 def _unexpected(value: Any, shapes: list[tuple[int, int]] | None) -> str | None:
-    """Describe the value that a function of the exercises returned, if it is None, or embeddings of other shapes."""
+    """Describe a value that a function of the exercises should not return: None, or embeddings of other shapes."""
     if value is None or shapes is None:
         return "None" if value is None else None
     found = [getattr(each, "weight", each) for each in (value if isinstance(value, tuple | list) else [value])]
@@ -227,7 +226,7 @@ def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def error_of(error: Exception) -> NetworkError | None:
-    """Describe an error of a step in one line, where it comes from models.py or from autograd."""
+    """Describe an error of a step in one line if it comes from models.py or from autograd."""
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     if FILE in files:
         return NetworkError(_line_of(error))
@@ -240,7 +239,7 @@ def error_of(error: Exception) -> NetworkError | None:
 
 
 def _line_of(error: BaseException) -> str:
-    """Describe an error with the last line of models.py that led to it, and the exercise which that belongs to."""
+    """Describe an error with the last line of models.py that led to it, and the exercise of that line."""
     said = ": ".join(filter(None, (type(error).__name__, _first_line(error))))
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or FILE).name}, line {error.lineno}: {type(error).__name__}: {error.msg}"
@@ -260,13 +259,13 @@ def _blame(name: str, what: str, line: int | None) -> str:
 
 
 def _first_line_of(function: Callable[..., Any]) -> int | None:
-    """The line on which a function begins, recorded or not; None where that is not known."""
+    """Return the line on which a function begins, also if it is recorded, or None if it has no code."""
     line: int | None = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_firstlineno", None)
     return line
 
 
 def _blaming_forward(network: type, returned: Returned) -> Callable[[str], str]:
-    """Blame the output of forward on the function of exercise B that it called, if it called one."""
+    """Make a function that blames an output of forward on the function of exercise B that it called, if any."""
     name = next((name for name in returned if EXERCISES[name] == "B"), "forward")
     line = _first_line_of(getattr(network, name))
     return lambda what: _blame(name, what, line)
@@ -287,7 +286,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def own_traceback(error: BaseException) -> str | None:
-    """Format an error of models.py with the frames of its author alone; None where models.py had no part in it."""
+    """Format an error of models.py with its author's frames only; return None for an error of other files."""
     frames = traceback.extract_tb(error.__traceback__)
     first = next((place for place, frame in enumerate(frames) if Path(frame.filename) == FILE), None)
     if first is None:

@@ -1,6 +1,6 @@
-"""The parts of a network, by the homework's names, and its tensors, by the names that they have in a checkpoint.
+"""The tables, layers and parameters of a network, and its tensors in a checkpoint.
 
-A network of the contract need not have them: a LookupError names the part that is missing.
+The contract does not require the homework's names of tables and layers: a LookupError names the one that is missing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ def tables(model: nn.Module) -> list[Tables]:
 
 
 def item_tables(model: nn.Module) -> dict[str, Tensor]:
-    """Return the items' tables, embeddings or parameters, (items, d) each, by the titles that they are shown under.
+    """Return the items' tables, embeddings or parameters, (items, d) each, by the titles that TensorBoard shows.
 
     Raises:
         LookupError: one is missing.
@@ -65,7 +65,7 @@ def has_shared_tables(model: nn.Module) -> bool:
 
 
 def embedding(model: nn.Module, name: str) -> nn.Embedding:
-    """The embedding that is this attribute of the network.
+    """Return the embedding with this attribute's name.
 
     Raises:
         LookupError: there is none.
@@ -77,20 +77,20 @@ def embedding(model: nn.Module, name: str) -> nn.Embedding:
 
 
 def linear_layers(model: nn.Module) -> list[nn.Linear]:
-    """All linear layers, in the order of registration, but the one of output width 1 last."""
+    """List all linear layers in the order of registration, except that the one of output width 1 is last."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     return sorted(layers, key=lambda layer: layer.out_features == 1)
 
 
 def embeddings(model: nn.Module) -> list[nn.Embedding]:
-    """All embeddings: those of the homework first, table by table and then the item bias, and any others after them."""
+    """List all embeddings: the homework's tables, then the item bias, then any others."""
     return list(
         dict.fromkeys([*_homeworks(model), *(each for each in model.modules() if isinstance(each, nn.Embedding))])
     )
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
-    """All parameters but whole numbers, each once, in the order of training: those of ``embeddings``, then others."""
+    """List all parameters except whole numbers, each once: those of ``embeddings``, then the others."""
     first = (parameter for each in embeddings(model) for parameter in each.parameters())
     every = dict.fromkeys([*first, *model.parameters()])
     return [parameter for parameter in every if parameter.is_floating_point() or parameter.is_complex()]
@@ -128,13 +128,13 @@ def slices(model: nn.Module, vector: Tensor) -> list[Tensor]:
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a network's state_dict by the names that they have in a checkpoint."""
+    """Return the tensors of a network's state_dict, by their names in a checkpoint."""
     state = model.state_dict().items()
     return {f"network.{name}": value for name, value in state if isinstance(value, Tensor)}
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of ``state_of`` into a network, from among the tensors of a checkpoint.
+    """Copy the tensors of ``state_of``, which are among the tensors of a checkpoint, into a network.
 
     Raises:
         ValueError: the network has tensors of other names, shapes or types.

@@ -1,9 +1,9 @@
-"""The rehearsal: before a run, each fast way that it would use has to agree with the plain way.
+"""The rehearsal before a run, in which each fast way of training and ranking is compared with the plain way.
 
-A fast way restates models.py and ``steps.py``. Both take three steps on a network of the same class and of
-at most LARGEST users and items: once from its own start, and once with random numbers in all parameters and in the
-midst of training, because biases that start at 0 and rates that fall would hide a mistake. Where the two differ, or the
-fast way raises an error, or the plain way changes state besides parameters, the plain way is taken.
+A fast way restates models.py and ``steps.py``. Both ways take three steps on a network of the same class with at most
+LARGEST users and items: once from its own start, and once with random parameters in the middle of training, because
+biases that start at 0 and learning rates that fall would hide a mistake. If the two differ, if the fast way raises an
+error, or if the plain way changes state besides the parameters, the run takes the plain way.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from training.rated_items import RatedItems
 from training.sampling import Sampler
 from training.steps import Step, Weights
 
-LARGEST = 2000  # users, and items: MovieLens 100K has fewer of both
-BATCH, PAIRS = 64, 4096  # examples in a batch, and at most so many pairs of one and a negative
-MIDST = 10_000  # steps taken before, as far as Adam knows
-SPREAD = (1.0, 4.0, 0.05)  # sizes of a table's rows in turn, so that a bounded output shows
+LARGEST = 2000  # users, and items; MovieLens 100K has fewer of both
+BATCH, PAIRS = 64, 4096  # examples in a batch, and the most pairs of an example and a negative
+MIDDLE = 10_000  # steps that Adam counts as taken, in the middle of training
+SPREAD = (1.0, 4.0, 0.05)  # lengths of a table's rows in turn, so that a bounded output shows
 
 
 class Way(NamedTuple):
@@ -40,13 +40,12 @@ class Way(NamedTuple):
 
 
 class Rehearsal:
-    """Networks like the one that will be trained, and ways of training and ranking compared on them.
+    """A comparison of ways of training and ranking, on networks like the one that will be trained.
 
     Args:
         model: the network that will be trained; it is not changed.
         num_users, num_items: its sizes.
-        make: makes a network of the same class for other sizes. Without it, and where the class cannot be made, copies
-            of the network serve.
+        make: makes a network of the same class for other sizes. Without it, and if it fails, the network is copied.
         group: the processes that train together. All of them rehearse and come to the same decision.
     """
 
@@ -66,16 +65,16 @@ class Rehearsal:
         if make is not None and not self._can_be_made():
             self._make, self.num_users, self.num_items = None, num_users, num_items
         self._random: dict[str, Tensor] = {}
-        self.attributes = self.buffers = ""  # of the network, that the plain way changes
+        self.attributes = self.buffers = ""  # names of state that the plain way changes
 
     def _can_be_made(self) -> bool:
         try:
             return {name for name, _ in self.network().named_parameters()} == self.trained.keys()
-        except Exception:  # somebody's constructor or forward may fail in any way at this size
+        except Exception:  # a constructor or forward may fail in any way at this size
             return False
 
     def network(self, random: bool = False) -> nn.Module:
-        """Make a network, each time the same: as it starts, or with random numbers in all parameters.
+        """Make a network, the same in each call: with its own initial parameters, or with random ones.
 
         Raises:
             LookupError: the network can be neither made again nor copied.
@@ -92,7 +91,7 @@ class Rehearsal:
                 except Exception as error:
                     raise LookupError("models.py makes a network that cannot be copied") from error
             users = torch.zeros(2, dtype=torch.int64, device=self.device)
-            ByForward(made, self.num_items).pairs(users, users)  # lazy layers get their shapes from their first input
+            ByForward(made, self.num_items).pairs(users, users)  # gives lazy layers their shapes
         if random:
             self._randomize(made)
         for name, parameter in made.named_parameters():
@@ -117,13 +116,13 @@ class Rehearsal:
                 parameter.data.copy_(self._random[name])
 
     def take_plainly(self, plain: Way, weights: Weights, negatives: int = 1, drawn_by_step: bool = False) -> None:
-        """Take the steps that define a way of training, so that an error in them comes before anything is written.
+        """Take the steps that define a way of training, so that an error shows before anything is written.
 
         Args:
             plain: the plain way.
             weights: λ_F and λ_R of the run.
-            negatives: candidates for the negative of each example.
-            drawn_by_step: whether the step draws them.
+            negatives: number of candidates for the negative of an example.
+            drawn_by_step: whether the step draws them, and not the sampler.
 
         Raises:
             NetworkError: models.py fails, or no gradient can be computed.
@@ -133,7 +132,7 @@ class Rehearsal:
         self._expected: list[Outcome] = []
         try:
             made = self.network()
-            for batch in (3, 300):  # in train mode; in eval mode it was looked at where the network was made
+            for batch in (3, 300):  # in train mode; ``NetworkSettings.make`` checks eval mode
                 users = torch.arange(batch, device=self.device)
                 with _quietly(), torch.no_grad():
                     outputs = made(users % self.num_users, users % self.num_items)
@@ -146,10 +145,10 @@ class Rehearsal:
             raise network.error_of(error) or error from error
 
     def difference(self, fast: Way) -> str | None:
-        """Compare a way with the one that was taken plainly.
+        """Compare a fast way with the plain one.
 
         Returns:
-            The first difference, or why the way does not fit the network, or None where it may be used.
+            The first difference, or the reason why the way does not fit the network, or None if it may be used.
         """
         try:
             found = next(filter(None, self._differences(fast)), None)
@@ -166,7 +165,7 @@ class Rehearsal:
         """Choose the first of these ways that agrees with the plain one, else the plain one.
 
         Returns:
-            The way, and, where it is not the first, a line for the user that says why.
+            The way, and a line for the user that says why it is not the first, or "".
         """
         reasons: list[str] = []
         for way in others:
@@ -190,11 +189,11 @@ class Rehearsal:
             yield found
 
     def ranking_difference(self, fast: Callable[[nn.Module, int], ByForward]) -> str | None:
-        """Compare all items' scores with those of ``forward``; returns why they cannot be used, or None."""
+        """Compare the scores of all items with those of ``forward``; return the difference, or None."""
         reason = None
         try:
             small = self.network(random=True)
-            for buffer in small.buffers():  # which training may have changed
+            for buffer in small.buffers():  # training may change them
                 if buffer.is_floating_point():
                     buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(0)) + 0.5)
             for model, sizes in ((small, (self.num_users, self.num_items)), (self.model, self.sizes)):
@@ -210,7 +209,7 @@ class Rehearsal:
         return self._agreed(reason)
 
     def _agreed(self, reason: str | None) -> str | None:
-        """A way is taken by all processes or by none."""
+        """Return the reason against a way in this process, or in another: all processes take the same way."""
         objections = self.group.add_up(torch.tensor([float(reason is not None)]))
         return reason or ("it differs in another process" if objections.item() > 0 else None)
 
@@ -218,7 +217,7 @@ class Rehearsal:
         with _quietly():
             model = self.network(random)
             adam = Adam(model, LEARNING_RATE)
-            adam.steps_taken.fill_(MIDST if random else 0)
+            adam.steps_taken.fill_(MIDDLE if random else 0)
             train, generator = self._interactions(), torch.Generator(self.device).manual_seed(0)
             sampler = Sampler(train, self._batch, generator, self._candidates)
             torch.manual_seed(0)
@@ -238,7 +237,7 @@ class Rehearsal:
             return Outcome(torch.cat(losses), *(by_name(model, vector) for vector in vectors))
 
     def _interactions(self) -> Interactions:
-        """Draw two full batches and a short one, of IDs from everywhere, many of them repeated."""
+        """Draw two full batches and a short one; the IDs include the first and the last, and many repeat."""
         generator = torch.Generator().manual_seed(1)
 
         def draw(count: int) -> Tensor:
@@ -258,7 +257,7 @@ def _has_hooks(parameter: nn.Parameter) -> bool:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Leave torch's random numbers as they are, and drop the output and the logs of models.py."""
+    """Restore torch's random numbers afterwards, and drop the output and the logs of models.py."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -269,7 +268,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _raised(error: Exception, name: str) -> str:
-    """Describe why a fast way does not fit the network."""
+    """Describe the error of a fast way that does not fit the network."""
     if type(error) is LookupError:
         return str(error)
     said = f": {str(error).splitlines()[0]}" if str(error) else ""

@@ -8,17 +8,18 @@ from torch import Tensor
 from data import Interactions
 from training.steps import Triples
 
-BLOCK = 2**19  # training examples that are looked up at a time, so that memory for them does not grow with their number
+BLOCK = 2**19  # training examples that are looked up at a time, which bounds the memory for them
 
 
 class Sampler:
-    """Draws an epoch's training examples: every observed interaction once, each with one negative item.
+    """A source of training examples: in each epoch every observed interaction once, with a negative item.
 
     Args:
         train: observed interactions, on the device of the network.
-        batch_size: examples a step.
+        batch_size: examples in a step.
         generator: of the order and the negative items, on the same device.
-        candidates: how many items to draw for each negative; the step chooses. None where the step draws them.
+        candidates: number of items to draw for each example, of which the step chooses the negative; 0 if the step
+            draws them itself.
     """
 
     def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator, candidates: int = 1) -> None:
@@ -26,16 +27,16 @@ class Sampler:
         self.block = batch_size * max(1, BLOCK // (batch_size * max(1, candidates)))
 
     def epoch(self) -> Iterator[Triples]:
-        """The examples of an epoch, in a new order, in blocks of many whole batches; the last may be shorter."""
+        """Draw the examples of an epoch in a new order, in blocks of whole batches; the last may be shorter."""
         n = len(self.train)
         size = torch.int32 if n < 2**31 else torch.int64
         order = torch.randperm(n, generator=self.generator, device=self.generator.device, dtype=size)
         return map(self.triples, order.split(self.block))
 
     def triples(self, chosen: Tensor) -> Triples:
-        """The training examples at these positions, each with a new negative item.
+        """Look up the training examples at these (n,) positions, each with a new negative item.
 
-        One gather for many steps: a step's batch is then a slice, which copies nothing.
+        This is one gather for many steps, whose batches are then slices, without a copy.
         """
         train = self.train
         columns = (torch.index_select(x, 0, chosen) for x in (train.user_ids, train.item_ids, train.ratings))
@@ -43,9 +44,6 @@ class Sampler:
         return Triples(users, items, self.negatives(len(chosen)), ratings)
 
     def negatives(self, n: int) -> Tensor:
-        """(n,) items, drawn uniformly from all, as equation 2 has it: an observed one now and then among them.
-
-        Where there are several candidates, (n, candidates).
-        """
+        """Draw (n,) or (n, candidates) items uniformly from all, observed ones included (equation 2)."""
         shape = (n,) if self.candidates == 1 else (n, self.candidates)
         return torch.randint(self.train.num_items, shape, generator=self.generator, device=self.generator.device)
