@@ -22,7 +22,7 @@ from training.steps import Triples, Weights, bpr_loss, regression_loss
 
 
 class PlainRowwiseStep(PlainStep):
-    """The plain step, but of the tables and of B only the rows of the batch are moved, each once."""
+    """The plain step, which moves only those rows of the tables and of B that a batch looks up, each once."""
 
     def updated(self, name: str, batch: list[tuple[int, int, int, float]]) -> slice | list[int]:
         users, items, negatives, _ = zip(*batch, strict=True)
@@ -48,7 +48,7 @@ def test_two_epochs_equal_the_plain_steps(
     expected = [plain(batch) for batch in every]
     for batch in every:
         dense(batch)
-    # Dense Adam is another algorithm, and the bounds of check_weights see it.
+    # Dense Adam is a different algorithm, and the bounds of check_weights see it.
     assert max(np.abs(weight - dense.weights[name]).mean() for name, weight in plain.weights.items()) > 1e-4
     for way in LAZY_WAYS:
         net = network(data, sharing, layer_sizes)

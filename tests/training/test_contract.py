@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_edits import check_alike, figures, original
+from test_edits import check_alike, metrics_of, original
 
 __all__ = ["original"]  # the fixture
 ROOT = Path(__file__).parent.parent.parent
@@ -33,7 +33,7 @@ class MultiTaskNet(nn.Module):
 
 @pytest.fixture
 def project(request: pytest.FixtureRequest, original: Path, tmp_path: Path) -> Path:
-    """A copy of the project with another models.py, and what lies beside it."""
+    """Copy the project, with another models.py and the files beside it."""
     copy = shutil.copytree(original, tmp_path / "copy", ignore=shutil.ignore_patterns("default", "eager"))
     for name in ("serving", "recommend.py"):
         source = ROOT / name
@@ -64,7 +64,7 @@ def trained(project: Path, logdir: str, epochs: int, *flags: str) -> str:
 @pytest.mark.parametrize("project", [*RIGHT, OTHER_NAMES], indirect=True, ids=[*(p.stem for p in RIGHT), "other names"])
 def test_a_right_models_file_in_the_place_of_ours_works(project: Path) -> None:
     for flags in ("", "--no_shared_embeddings"):
-        found = figures(project, flags)
+        found = metrics_of(project, flags)
         check_alike(found["default"], found["eager"])
         assert found["default"]["test_mrr"] == pytest.approx(found["default"]["plain_mrr"], rel=1e-4)
         assert found["default"]["test_mse"] == pytest.approx(found["default"]["plain_mse"], rel=1e-4)

@@ -75,7 +75,7 @@ def workers(launcher: "subprocess.Popen[str]") -> list[int]:
 
 
 def test_two_processes_take_the_steps_that_one_takes(tmp_path: Path) -> None:
-    """The losses of 20 steps to 1e-5, and both processes the same weights, to the bit. A batch of 1 leaves one idle."""
+    """The losses of 20 steps to 1e-5, and both processes bit-identical. A batch of 1 leaves one idle."""
     (tmp_path / "steps.py").write_text(STEPS)
     process = torchrun(tmp_path / "steps.py", tmp_path, cwd=tmp_path)
     output = process.communicate(timeout=100)
@@ -119,7 +119,7 @@ def own_lines(errors: str) -> list[str]:
 
 
 @pytest.mark.long
-def test_a_killed_run_is_restarted_and_ends_with_the_same_bits(folder: Path) -> None:
+def test_a_killed_run_is_restarted_and_ends_bit_identically(folder: Path) -> None:
     """The process that writes is killed, torchrun starts both again, and they resume from the checkpoint."""
     whole = start(folder, "whole", 20)
     output, errors = whole.communicate(timeout=100)
@@ -152,8 +152,8 @@ def test_a_killed_process_is_named_and_the_checkpoint_is_whole(folder: Path) -> 
 @pytest.mark.parametrize(
     "rank", [pytest.param(0, marks=pytest.mark.exhaustive), pytest.param(1, marks=pytest.mark.long)]
 )
-def test_a_process_that_hangs_is_named_and_nobody_waits_for_it(rank: int, folder: Path) -> None:
-    """It does not answer, though it lives: the other ends by itself, and torchrun then ends all."""
+def test_a_process_that_hangs_is_named_and_no_process_waits_for_it(rank: int, folder: Path) -> None:
+    """It lives but does not answer: the other ends by itself, and torchrun then ends all."""
     process = start(folder, "a", 5000)
     victim = wait_for_a_checkpoint(process, folder / "a")[rank]
     started = time.monotonic()
@@ -186,19 +186,12 @@ def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, sta
 
 
 @pytest.mark.long
-def test_an_error_is_said_once(folder: Path) -> None:
+def test_an_error_is_printed_once(folder: Path) -> None:
     process = start(folder, "a", 1, "--eager")
     _, errors = process.communicate(timeout=60)
     assert own_lines(errors) == [
         "main.py: error: the eager step is taken by one process: leave out --eager, or start without torchrun"
     ]
-
-
-class Store:
-    """Stands in for the store where processes meet."""
-
-    def set(self, key: str, value: str) -> None:
-        pass
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 256])

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 COPIED = ("cli", "datasets", "tracking", "training", "benchmarks")
-FIGURES = ("factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse")
+METRICS = ("factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse")
 # Trains twice, by the default way and by the plain one; then ranks and rates by plain loops.
 PROGRAM = """
 import contextlib, csv, io, json, sys
@@ -64,7 +64,7 @@ ONE = "return ScaledEmbedding(num_users, embedding_dim), ScaledEmbedding(num_ite
 
 
 class Edit(NamedTuple):
-    """Texts of a file and what takes their places; flags of the run; whether a fast step may still be taken."""
+    """Strings of a file and their replacements; flags of the run; whether a fast step may still be taken."""
 
     file: str
     changes: dict[str, str]
@@ -166,7 +166,7 @@ EDITS = {
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an edit is made in: the code, and 1,500 ratings of 60 items by 40 users."""
+    """Copy the code, and write 1,500 ratings of 60 items by 40 users."""
     folder = tmp_path_factory.mktemp("original")
     for room in COPIED:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -180,8 +180,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def figures(folder: Path, flags: str) -> dict[str, dict[str, Any]]:
-    """Run the program; returns its two runs."""
+def metrics_of(folder: Path, flags: str) -> dict[str, dict[str, Any]]:
+    """Run the program; return the metrics of its two runs."""
     command = [sys.executable, "-c", PROGRAM, *flags.split()]
     environment = {"PYTHONPATH": f"{folder}:{folder / 'benchmarks'}", "PATH": "", "HOME": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -191,15 +191,15 @@ def figures(folder: Path, flags: str) -> dict[str, dict[str, Any]]:
 
 
 def check_alike(default: dict[str, Any], eager: dict[str, Any]) -> None:
-    """Up to rounding, which can exchange two neighbours in a ranking."""
-    for figure in FIGURES:
-        assert default[figure] == pytest.approx(eager[figure], rel=1e-2 if figure == "test_mrr" else 2e-4), figure
+    """Compare two runs up to rounding, which can exchange two neighbours in a ranking."""
+    for metric in METRICS:
+        assert default[metric] == pytest.approx(eager[metric], rel=1e-2 if metric == "test_mrr" else 2e-4), metric
 
 
 @pytest.fixture(scope="session")
 def unedited(original: Path) -> Callable[[str], dict[str, Any]]:
-    """The figures of the default command without an edit, by its flags."""
-    return functools.cache(lambda flags: figures(original, flags)["default"])
+    """Return a function of flags that runs the default command without an edit and returns its metrics."""
+    return functools.cache(lambda flags: metrics_of(original, flags)["default"])
 
 
 @pytest.mark.long
@@ -214,7 +214,7 @@ def test_an_edit_shows(name: str, original: Path, unedited: Callable[[str], dict
         assert old in text
         text = text.replace(old, new)
     path.write_text(text)
-    edited = figures(copy, edit.flags)
+    edited = metrics_of(copy, edit.flags)
     default, eager = edited["default"], edited["eager"]
     check_alike(default, eager)
     for run in (default, eager):
@@ -222,4 +222,4 @@ def test_an_edit_shows(name: str, original: Path, unedited: Callable[[str], dict
         assert run["test_mse"] == pytest.approx(run["plain_mse"], rel=1e-4)
     assert ("training with the " in default["said"].replace("training with the row-wise", "")) != edit.stays_fast
     assert "training with the" not in eager["said"].replace("training with lazy_adam", "")
-    assert any(abs(default[figure] / before[figure] - 1) > 1e-3 for figure in FIGURES)
+    assert any(abs(default[metric] / before[metric] - 1) > 1e-3 for metric in METRICS)

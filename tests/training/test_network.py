@@ -1,4 +1,4 @@
-"""Anybody's models.py: what it may look like, and the line that says what is wrong with it."""
+"""Any models.py: the forms that it may have, and the line that names its mistake."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Use = Callable[..., None]
 
 @pytest.fixture
 def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
-    """Puts a models.py in the place of ours: a text, or ours with replacements."""
+    """Return a function that puts another models.py in the place of ours."""
 
     def put(text: str | None = None, **_: str) -> None:
         (tmp_path / "models.py").write_text(OURS if text is None else text)
@@ -30,7 +30,7 @@ def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
 
 
 def changed(*pairs: tuple[str, str]) -> str:
-    """Ours with the first occurrence of each text replaced."""
+    """Replace the first occurrence of each string in ours."""
     text = OURS
     for old, new in pairs:
         assert old in text
@@ -174,7 +174,7 @@ WRONG: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_said_in_one_line_that_names_its_place(name: str, use: Use) -> None:
+def test_a_mistake_is_one_line_that_names_its_place(name: str, use: Use) -> None:
     text, says = WRONG[name]
     use(text)
     with pytest.raises(NetworkError) as found:

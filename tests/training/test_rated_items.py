@@ -1,4 +1,4 @@
-"""What users rated: the sums of their items' embeddings against a plain loop, and the look-up of single ratings."""
+"""The items that users rated: the sums of their embeddings against a plain loop, and the look-up of single pairs."""
 
 import math
 
@@ -15,7 +15,7 @@ USERS, ITEMS = 9, 7
 
 
 def ratings(seed: int) -> Interactions:
-    """Each user rated each item with an even chance; user 3 rated nothing, and item 2 nobody."""
+    """Each user rated each item with an even chance; user 3 rated nothing, and nobody rated item 2."""
     drawn = torch.rand((USERS, ITEMS), generator=torch.Generator().manual_seed(seed)) < 0.5
     drawn[3], drawn[:, 2] = False, False
     users, items = drawn.nonzero().unbind(1)
@@ -59,7 +59,7 @@ def test_an_item_is_left_out_of_its_own_users_sum() -> None:
 
 
 @pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
-def test_what_was_rated_is_found_in_a_table_and_by_bisection(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rated_items_are_found_in_a_table_and_by_bisection(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
     train = ratings(2)
     expected = [sorted(items) for items in rated(train)]
@@ -70,7 +70,7 @@ def test_what_was_rated_is_found_in_a_table_and_by_bisection(largest: int, monke
 
 
 @pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
-def test_who_rated_every_candidate_has_them_all(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_who_rated_every_candidate_keeps_all(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
     train = Interactions(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 2]), torch.ones(3), 2, 3)
     candidates, inf = torch.tensor([2, 0]), -math.inf
@@ -95,7 +95,7 @@ def test_sums_are_added_to_each_table_of_users_once(sharing: bool) -> None:
             torch.testing.assert_close(x[user].detach(), expected)
 
 
-def test_gradients_are_the_same_to_the_bit_on_several_threads() -> None:
+def test_gradients_are_bit_identical_on_several_threads() -> None:
     generator = torch.Generator().manual_seed(0)
     users, items = (torch.randint(n, (4096,), generator=generator) for n in (300, 200))
     train = Interactions(users, items, torch.ones(4096), 300, 200)

@@ -1,4 +1,4 @@
-"""The rehearsal: a fast way that differs is not taken, and the line says what differs first."""
+"""The rehearsal: a fast way that differs is not taken, and a line names the first difference."""
 
 import math
 from collections.abc import Callable
@@ -6,6 +6,27 @@ from typing import Any
 
 import pytest
 import torch
+from edited_networks import (
+    AtItsStartAlone,
+    BiasTeachesNothing,
+    Bounded,
+    Collects,
+    Counts,
+    Edited,
+    Elsewhere,
+    ForItemsAbove60,
+    Hooked,
+    InEvaluationAlone,
+    InTrainingAlone,
+    Loud,
+    NoStars,
+    Random,
+    ReadsTheWholeTable,
+    Remembers,
+    TwiceTheSlope,
+    Uncopyable,
+    WithoutBias,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,146 +47,6 @@ from training.tuned_batch import ForwardBatch, TableBatch
 
 Split = tuple[Interactions, Interactions]
 HALVES = Weights(0.5, 0.5)
-
-
-class Edited(MultiTaskNet):
-    """A network whose outputs are edited."""
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return r
-
-    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
-        p, r = super().forward(user_ids, item_ids)
-        return self.predictions(p, user_ids, item_ids), self.score(r, user_ids, item_ids)
-
-
-class WithoutBias(Edited):
-    """Only visible where biases are not 0."""
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        bias: Tensor = self.B(items)
-        return p - bias.squeeze(-1)
-
-
-class BiasTeachesNothing(Edited):
-    """The same outputs, with another gradient of B alone."""
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        b: Tensor = self.B(items).squeeze(-1)
-        return p - b + b.detach()
-
-
-class TwiceTheSlope(Edited):
-    """The same outputs, with another gradient of the MSE alone."""
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return 2 * r - r.detach()
-
-
-class Bounded(Edited):
-    """Only visible where predictions are large."""
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p.clamp(-8, 8)
-
-
-class NoStars(Edited):
-    """Only visible where a score is below 0."""
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return r.relu()
-
-
-class InTrainingAlone(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return 2 * p if self.training else p
-
-
-class InEvaluationAlone(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p if self.training else 2 * p
-
-
-class Random(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return functional.dropout(p, 0.1, self.training)
-
-
-class AtItsStartAlone(Edited):
-    """Only visible where a score is near 0."""
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return torch.where(r.abs() < 0.05, 1 + r, r)
-
-
-class ForItemsAbove60(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return torch.where(items > 60, 5 * p, p)
-
-
-class Counts(Edited):
-    """Only visible after ten steps."""
-
-    calls = 0
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        self.calls += 1
-        return 5 * p if self.calls > 20 else p
-
-
-class Collects(Edited):
-    """Counts in a dictionary, whose length stays the same."""
-
-    def __init__(self, num_users: int, num_items: int) -> None:
-        super().__init__(num_users, num_items)
-        self.seen = {"pairs": [0]}
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        self.seen["pairs"][0] += len(p)
-        return p
-
-
-class Remembers(Edited):
-    """Keeps a running mean in a buffer, for evaluation."""
-
-    def __init__(self, num_users: int, num_items: int) -> None:
-        super().__init__(num_users, num_items)
-        self.register_buffer("mean", torch.zeros(num_items))
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        mean = self.get_buffer("mean")
-        if self.training:
-            mean[items] += 0.1
-        return p if self.training else p + mean[items]
-
-
-class Hooked(MultiTaskNet):
-    """Cuts a gradient by a hook."""
-
-    def __init__(self, num_users: int, num_items: int) -> None:
-        super().__init__(num_users, num_items)
-        self.U.weight.register_hook(lambda gradient: gradient.clamp(-1e-6, 1e-6))
-
-
-class ReadsTheWholeTable(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p - self.Q.weight.mean()
-
-
-class Elsewhere(nn.Module):
-    """The whole contract, and nothing of the homework's names."""
-
-    def __init__(self, num_users: int, num_items: int) -> None:
-        super().__init__()
-        self.rows = nn.Parameter(torch.randn(num_users + num_items, 4))
-        self.num_users = num_users
-
-    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
-        product = self.rows[user_ids] * self.rows[self.num_users + item_ids]
-        return product.sum(1), product.mean(1)
 
 
 def trainer(split: Split, network: Callable[[int, int], nn.Module], **settings: Any) -> Trainer:
@@ -203,7 +84,7 @@ RANKS = "ranking with forward: models.py gives other predictions than u · q + b
                      "ranking with forward: models.py has no nn.Embedding U or U_fact"]),
     ],
 )  # fmt: skip
-def test_a_network_that_computes_something_else_is_trained_and_ranked_plainly(
+def test_a_network_that_differs_is_trained_and_ranked_plainly(
     network: type[Edited], says: list[str], split: Split
 ) -> None:
     found = trainer(split, network)
@@ -245,7 +126,7 @@ def test_a_loss_that_is_edited_is_the_one_that_trains(
 
 
 class Faster:
-    """Adam with another learning rate."""
+    """Adam with a learning rate of its own."""
 
     def __init__(self, adam: Optimizer, rate: Callable[[Adam], float]) -> None:
         assert isinstance(adam, Adam)
@@ -290,7 +171,7 @@ def test_another_joint_loss_is_seen(split: Split, monkeypatch: pytest.MonkeyPatc
     assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}∂L_F/∂U than the fused step"]
 
 
-def test_where_more_than_look_ups_reads_a_table_auto_is_dense_adam(
+def test_auto_is_dense_adam_for_a_table_that_is_read_other_than_by_look_ups(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.adam.MANY_ROWS", 1)
@@ -327,7 +208,7 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
         ("start_at_mean", "start_at_mean is for a network with one linear layer of output width 1"),
     ],
 )
-def test_an_ingredient_that_finds_nothing_to_change_says_so(ingredient: str, says: str, split: Split) -> None:
+def test_an_ingredient_without_anything_to_change_is_refused(ingredient: str, says: str, split: Split) -> None:
     with pytest.raises(ValueError, match=says):
         trainer(split, Elsewhere, **{ingredient: 0.5 if ingredient == "dropout" else True})
 
@@ -371,7 +252,7 @@ def test_a_graph_that_cannot_be_recorded_is_done_without(monkeypatch: pytest.Mon
 
 
 class Alone(Group):
-    """One of two processes, as the other one sees it that has no part of the batch."""
+    """One of two processes, which has the whole batch."""
 
     def part(self, n: int) -> slice:
         return slice(0, n)
@@ -395,18 +276,7 @@ def test_a_way_that_differs_in_another_process_is_taken_by_none() -> None:
     assert rehearsed.ranking_difference(ByTables) == "it differs in another process"
 
 
-class Loud(MultiTaskNet):
-    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
-        print("forward")
-        return super().forward(user_ids, item_ids)
-
-
-class Uncopyable(MultiTaskNet):
-    def __deepcopy__(self, memo: object) -> nn.Module:
-        raise TypeError("no copies")
-
-
-def test_rehearsing_prints_nothing_and_moves_no_random_numbers(
+def test_rehearsing_prints_nothing_and_restores_the_random_numbers(
     split: Split, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train, _ = split
@@ -437,7 +307,7 @@ def test_without_a_way_to_make_it_a_network_is_copied_and_one_that_cannot_be_cop
     found.run_epoch()
 
 
-def test_rounding_is_allowed_and_no_more() -> None:
+def test_only_rounding_is_allowed() -> None:
     """Differences of float32's order pass for each parameter; a thousandth does not."""
     rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet)
 

@@ -1,0 +1,110 @@
+"""The oracle of the tuned step: a plain loop in float64, and the network and the examples that it is compared on."""
+
+import math
+
+import torch
+
+from data import Interactions
+from models import MultiTaskNet
+from training import parts
+from training.settings import Settings
+from training.steps import Triples
+
+USERS, ITEMS, DIM, BATCH, STEPS = 12, 15, 4, 7, 9
+
+
+def network(sharing: bool) -> MultiTaskNet:
+    torch.manual_seed(0)
+    net = MultiTaskNet(USERS, ITEMS, DIM, (3 * DIM, 6), sharing)
+    with torch.no_grad():
+        for table in parts.embeddings(net):
+            table.weight.normal_()
+    return net
+
+
+def draw(candidates: int) -> Triples:
+    """Draw examples of observed interactions, each with this many candidates, or one negative."""
+    generator = torch.Generator().manual_seed(1)
+    n, all_rated = BATCH * STEPS - 3, rated()
+    shape = (n,) if candidates == 1 else (n, candidates)
+    chosen = torch.randint(len(all_rated), (n,), generator=generator)
+    return Triples(
+        all_rated.user_ids[chosen],
+        all_rated.item_ids[chosen],
+        torch.randint(ITEMS, shape, generator=generator),
+        torch.randint(1, 6, (n,), generator=generator).float(),
+    )
+
+
+def has_rated(user: int) -> list[int]:
+    """List the items that a user rated: all for user 0, at most two thirds for others."""
+    return [item for item in range(ITEMS) if user == 0 or (user + item) % 3 > user % 2]
+
+
+def rated() -> Interactions:
+    pairs = [(user, item) for user in range(USERS) for item in has_rated(user)]
+    users, items = torch.tensor(pairs).unbind(1)
+    return Interactions(users, items, torch.ones(len(pairs)), USERS, ITEMS)
+
+
+class Oracle:
+    """The loss written out triple by triple in float64, its gradient by autograd, and Adam's published update."""
+
+    def __init__(self, net: MultiTaskNet, settings: Settings, seed: int) -> None:
+        self.weights = {name: x.detach().double().requires_grad_() for name, x in net.named_parameters()}
+        self.sharing, self.settings = net.embedding_sharing, settings
+        self.first = {name: torch.zeros_like(x) for name, x in self.weights.items()}
+        self.second = {name: torch.zeros_like(x) for name, x in self.weights.items()}
+        self.generator, self.taken = torch.Generator().manual_seed(seed), 0
+
+    def mask(self, probability: float, *shape: int) -> torch.Tensor:
+        if probability == 0:
+            return torch.ones(shape, dtype=torch.float64)
+        return (torch.rand(shape, generator=self.generator) >= probability).double() / (1 - probability)
+
+    def step(self, users: list[int], items: list[int], negatives: list[list[int]], ratings: list[float]) -> list[float]:
+        w, settings, n = self.weights, self.settings, len(users)
+        u_fact, q_fact = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_fact.weight"], w["Q_fact.weight"])
+        u_reg, q_reg = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_reg.weight"], w["Q_reg.weight"])
+        mask_u = self.mask(settings.embedding_dropout, n, DIM)
+        shared: list[int] = []
+        if settings.shared_negatives:
+            shared = torch.randperm(ITEMS, generator=self.generator)[: settings.negatives].tolist()
+        mask_h = self.mask(settings.dropout, n, 6)
+        bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        every = [has_rated(i) for i in range(USERS)]
+        balance = [len(each) ** -settings.user_balance for each in every]
+        mean_balance = sum(x * len(each) for x, each in zip(balance, every, strict=True)) / sum(map(len, every))
+        for k, (i, j, drawn, r) in enumerate(zip(users, items, negatives, ratings, strict=True)):
+            u, v = u_fact[i], u_reg[i]
+            if settings.watched_items:
+                u = u + torch.stack([q_fact[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
+                v = v + torch.stack([q_reg[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
+            u = u * mask_u[k]
+            if settings.shared_negatives:
+                drawn = shared
+            if settings.unseen_negatives:
+                drawn = [c for c in drawn if c not in every[i]] or drawn
+            p = torch.stack([u @ q_fact[c] + w["B.weight"][c, 0] for c in drawn])
+            if settings.negative_temperature:
+                share = torch.exp(p.detach() / settings.negative_temperature)
+                share = share / share.sum()
+            else:
+                share = (torch.arange(len(drawn)) == p.argmax()).double()
+            difference = (u @ q_fact[j] + w["B.weight"][j, 0]) - p
+            loss = (share * (1 - 1 / (1 + torch.exp(-difference / settings.temperature)))).sum()
+            bpr = bpr + balance[i] / mean_balance * loss / n
+            inputs = torch.cat([v, q_reg[j], v * q_reg[j]])
+            hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[k]
+            mse = mse + ((w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0] - r) ** 2 / n
+        tables = [x for name, x in w.items() if not name.startswith("mlp")]
+        decay = settings.weight_decay / 2 * torch.stack([(x**2).sum() for x in tables]).sum()
+        gradients = torch.autograd.grad(0.7 * bpr + 0.3 * mse + decay, list(w.values()))
+        rate = 1e-2 * (1 - self.taken / STEPS if settings.lr_schedule == "linear" else 1)
+        self.taken += 1
+        for name, gradient in zip(w, gradients, strict=True):
+            self.first[name] = 0.9 * self.first[name] + 0.1 * gradient
+            self.second[name] = 0.999 * self.second[name] + 0.001 * gradient**2
+            m, v = self.first[name] / (1 - 0.9**self.taken), self.second[name] / (1 - 0.999**self.taken)
+            w[name] = (w[name] - rate * m / (v.sqrt() + 1e-8)).detach().requires_grad_()
+        return [bpr.item(), mse.item()]
