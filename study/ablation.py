@@ -115,7 +115,7 @@ def interval(differences: Sequence[float], digits: int) -> str:
 
 def tables(found: Found) -> str:
     """Write two tables in Markdown: the scores of the preset and EASE, and the differences to the preset."""
-    splits = f"{len(found[PRESET])} splits"
+    splits = f"{len(found[PRESET])} split{'s' * (len(found[PRESET]) > 1)}"
     rows = []
     for name in (PRESET, EASE):
         mrr, mse, seconds = zip(*found[name].values(), strict=True)
@@ -123,11 +123,11 @@ def tables(found: Found) -> str:
     differences = []
     for name in list(found)[1:]:
         pairs = [(found[name][seed], preset_scores) for seed, preset_scores in found[PRESET].items()]
-        mrr = [scores.mrr - other.mrr for scores, other in pairs]
-        mse = [scores.mse - other.mse for scores, other in pairs]
-        differences.append([name, interval(mrr, 4), interval(mse, 3)])
-    scores = table([splits, "test MRR", "test MSE", "seconds"], rows)
-    return f"{scores}\n\n{table([f'{splits}, minus the preset', 'MRR', 'MSE'], differences)}"
+        mrr_minus = [scores.mrr - other.mrr for scores, other in pairs]
+        mse_minus = [scores.mse - other.mse for scores, other in pairs]
+        differences.append([name, interval(mrr_minus, 4), interval(mse_minus, 3)])
+    levels = table([splits, "test MRR", "test MSE", "seconds"], rows)
+    return f"{levels}\n\n{table([f'{splits}, minus the preset', 'MRR', 'MSE'], differences)}"
 
 
 def make_tables(options: Options, source: DataSource) -> str:

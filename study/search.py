@@ -119,7 +119,8 @@ def ranked(log: list[dict[str, Any]]) -> pd.DataFrame:
     means["score"] = np.exp(means["score"])
     settings = by_draw[[name for name in SPACE if name in rows]].first()
     best = means[means["splits"] == means["splits"].max()].join(settings)
-    return best.sort_values("score", ascending=False)
+    ordered: pd.DataFrame = best.sort_values("score", ascending=False)
+    return ordered
 
 
 def main() -> int:
