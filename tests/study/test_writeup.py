@@ -153,8 +153,8 @@ def test_the_probes_from_end_to_end(data_dir: Path, tmp_path: Path) -> None:
     command += ["--data_dir", str(data_dir)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (tmp_path / "probes.md").read_text() == done.stdout
-    figures, shares = done.stdout.strip().split("\n\n")
-    assert [row.split(" | ")[0].removeprefix("| ") for row in figures.splitlines()[2:]] == [p.name for p in PROBES]
+    metrics, shares = done.stdout.strip().split("\n\n")
+    assert [row.split(" | ")[0].removeprefix("| ") for row in metrics.splitlines()[2:]] == [p.name for p in PROBES]
     shared = [float(row.split(" | ")[1]) for row in shares.splitlines()[2:]]
     assert shared == sorted(shared)  # the share of the ratings grows with λ_R
     assert shared[0] < 0.1 < 0.9 < shared[-1]
