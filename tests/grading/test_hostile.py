@@ -76,10 +76,6 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def named(trick: Trick) -> str:
-    return trick.name
-
-
 def assert_gains_nothing(trick: Trick, names: str, pool: Pool, folder: Path, submission: Path) -> None:
     """Check that a trick fails exactly its checks, leaves no trace, and costs the next submission no points."""
     for name, content in trick.files.items():
@@ -96,25 +92,21 @@ def assert_gains_nothing(trick: Trick, names: str, pool: Pool, folder: Path, sub
     assert pool.submit(CHECKS["1a-2"], {"models.py": COURSE.encode()}, None).result().passed
 
 
-@pytest.mark.parametrize(
-    "names",
-    [TWO, pytest.param(FEW, marks=pytest.mark.long), pytest.param(QUICK, marks=pytest.mark.exhaustive)],
-    ids=["two", "few", "all"],
-)
-@pytest.mark.parametrize("trick", [each for each in TRICKS if each.checks == QUICK], ids=named)
+QUICK_TRICKS = [trick for trick in TRICKS if trick.checks == QUICK]
+CASES = [
+    *(pytest.param(trick, TWO, id=trick.name) for trick in QUICK_TRICKS),
+    *(pytest.param(trick, trick.checks, id=trick.name) for trick in TRICKS if trick not in QUICK_TRICKS),
+    *(pytest.param(trick, FEW, id=f"{trick.name}, few", marks=pytest.mark.long) for trick in QUICK_TRICKS),
+    *(pytest.param(trick, QUICK, id=f"{trick.name}, all", marks=pytest.mark.exhaustive) for trick in QUICK_TRICKS),
+]
+
+
+@pytest.mark.parametrize(("trick", "names"), CASES)
 def test_hostile(
     trick: Trick, names: str, folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(pool, "patience", HASTE if trick.hangs else 1.0)
     assert_gains_nothing(trick, names, pool, folder, tmp_path)
-
-
-@pytest.mark.parametrize("trick", [each for each in TRICKS if each.checks != QUICK], ids=named)
-def test_hostile_and_slow(
-    trick: Trick, folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(pool, "patience", HASTE if trick.hangs else 1.0)
-    assert_gains_nothing(trick, trick.checks, pool, folder, tmp_path)
 
 
 def test_hostile_zips(pool: Pool, tmp_path: Path) -> None:

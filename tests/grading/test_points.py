@@ -32,32 +32,25 @@ NORMAL = "self.weight.data.normal_(0, 1.0 / self.embedding_dim)"
 NETWORK = "class MultiTaskNet(nn.Module):"
 TAKEN = "self.U_reg, self.Q_reg, self.U_fact, self.Q_fact = self"
 # Right variants of right/course.py: mistakes that fail no check.
-VARIANTS = [
-    Mistake("tables taken in another order", "", {TAKEN: "self.U_fact, self.Q_fact, self.U_reg, self.Q_reg = self"}),
-    Mistake("in double precision", "", {NETWORK: f"torch.set_default_dtype(torch.float64)\n\n\n{NETWORK}"}),
-    Mistake("made double", "", {INIT: f"{INIT}        self.double()\n"}),
-    Mistake("a bias squeezed without a dimension", "", {BIAS: "b = self.B(item_ids).squeeze()"}),
-    Mistake("a user bias that is not used", "", {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"}),
-    Mistake("another padding row", "", {NORMAL: f"self.padding_idx = 1\n        {NORMAL}"}),
-    Mistake("lazy layers", "", {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"}),
-    Mistake(
-        "layers in an nn.ModuleDict",
-        "",
-        {
-            "return nn.Sequential(*layers)": "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
-            SCORE: "for layer in self.mlp_layers.values():\n            x = layer(x)\n        score = x.squeeze(1)",
-        },
-    ),
-    Mistake(
-        "layers in a kind of nn.ModuleList",
-        "",
-        {
-            "return nn.Sequential(*layers)": "return type('Layers', (nn.ModuleList,), {})(layers)",
-            SCORE: "for layer in self.mlp_layers:\n            x = layer(x)\n        score = x.squeeze(1)",
-        },
-    ),
-    Mistake("linear layers without biases", "", {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"}),
-]
+EDITS = {
+    "tables taken in another order": {TAKEN: "self.U_fact, self.Q_fact, self.U_reg, self.Q_reg = self"},
+    "in double precision": {NETWORK: f"torch.set_default_dtype(torch.float64)\n\n\n{NETWORK}"},
+    "made double": {INIT: f"{INIT}        self.double()\n"},
+    "a bias squeezed without a dimension": {BIAS: "b = self.B(item_ids).squeeze()"},
+    "a user bias that is not used": {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"},
+    "another padding row": {NORMAL: f"self.padding_idx = 1\n        {NORMAL}"},
+    "lazy layers": {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"},
+    "layers in an nn.ModuleDict": {
+        "return nn.Sequential(*layers)": "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
+        SCORE: "for layer in self.mlp_layers.values():\n            x = layer(x)\n        score = x.squeeze(1)",
+    },
+    "layers in a kind of nn.ModuleList": {
+        "return nn.Sequential(*layers)": "return type('Layers', (nn.ModuleList,), {})(layers)",
+        SCORE: "for layer in self.mlp_layers:\n            x = layer(x)\n        score = x.squeeze(1)",
+    },
+    "linear layers without biases": {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"},
+}
+VARIANTS = [Mistake(name, "", edits) for name, edits in EDITS.items()]
 COMPILED = Mistake(
     "a compiled forward", "", {"    def forward(self, user_ids": "    @torch.compile\n    def forward(self, user_ids"}
 )  # slow
