@@ -55,13 +55,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     flag = parser.group(RUNNING).add_argument
     flag("--resume", action="store_true", help="resume the run in --logdir from its checkpoint")
-    flag(
-        "--patience",
-        type=int,
-        default=0,
-        metavar="N",
-        help="stop after N epochs without a better one on the validation set; 0: never (default: 0)",
-    )
     flag("--device", default="auto", metavar="NAME", help="cuda, mps, cpu, or auto: the first there is (default: auto)")
     flag("--eager", action="store_true", help="take the plain step, the definition: slower, with the same metrics")
     add_options(parser, Settings)
@@ -78,26 +71,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def check(options: argparse.Namespace, settings: Settings) -> None:
-    """Raise ValueError where ``--patience`` does not fit the settings."""
-    if options.patience < 0:
-        raise ValueError(f"patience is {options.patience}: expected at least 0")
-    if options.patience > 0 and settings.validation_fraction == 0:
-        raise ValueError("patience needs a validation set: give --validation_fraction as well, for instance 0.05")
-    if 0 < options.patience < settings.eval_every:
-        raise ValueError(
-            f"patience is {options.patience}: expected at least eval_every, which is {settings.eval_every}"
-        )
-
-
-def set_up(options: argparse.Namespace, group: Group) -> tuple[train.Trainer, setup.Split]:
+def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tuple[train.Trainer, setup.Split]:
     """Check the flags, read the ratings, split them, and make the network and its trainer.
 
     Raises:
         ValueError, OSError: a flag, the data, models.py or the log directory cannot be used.
     """
-    settings, source = options_of(Settings, options), options_of(DataSource, options)
-    check(options, settings)
+    settings = options_of(Settings, options)
     network_class()  # so that a mistake in models.py shows before the ratings are fetched
     device = setup.pick_device(options.device)
     if group.rank == 0:
@@ -110,36 +90,11 @@ def set_up(options: argparse.Namespace, group: Group) -> tuple[train.Trainer, se
     return setup.make_trainer(settings, split.train, device, options.eager, group), split
 
 
-def start(
-    options: argparse.Namespace, folder: RunFolder | None, trainer: train.Trainer, split: setup.Split
-) -> tuple[Record, list[history.EpochMetrics]]:
-    """Restore the trainer from the checkpoint in the folder with ``--resume``, else make room there for a new run.
-
-    Of several processes the first owns the folder and reads the checkpoint for all.
-
-    Returns:
-        The record of the run, and the metrics of the epochs that the trainer was restored with.
-
-    Raises:
-        ValueError, OSError: the checkpoint cannot be resumed, or the old run cannot be moved aside.
-    """
-    group, source, epochs = trainer.group, options_of(DataSource, options), trainer.settings.epochs
+def describe(options: argparse.Namespace, source: DataSource, trainer: train.Trainer, split: setup.Split) -> Run:
+    """Describe the run for its checkpoint."""
     fingerprint = data.fingerprint(split.train, split.test)
-    run = Run(trainer.settings.noted(), fingerprint, source.name, trainer.device.type, options.eager, group.size)
-    group.check_same(f"{run} {epochs}")
-    with group.agreement():
-        found = resuming.find_checkpoint(folder, run) if folder is not None and options.resume else None
-    found = group.from_first(found)
-    with group.agreement():
-        done = train.restore(trainer, found) if found is not None else []
-        if folder is None:
-            return Record(), done
-        if options.resume:
-            resuming.announce(folder, run, epochs, found)
-        if found is None:
-            resuming.make_room(folder)
-    show = partial(projector.show, folder.path, trainer.train, source)
-    return RunRecord(folder, run, epochs, SHOWN, found, show), done
+    noted, device = trainer.settings.noted(), trainer.device.type
+    return Run(noted, fingerprint, source.name, device, options.eager, trainer.group.size)
 
 
 def run(options: argparse.Namespace, group: Group) -> int:
@@ -150,9 +105,11 @@ def run(options: argparse.Namespace, group: Group) -> int:
         try:
             with group.agreement():
                 history.check_metrics(train.MEASURES)
-                trainer, split = set_up(options, group)
+                source = options_of(DataSource, options)
+                trainer, split = set_up(options, source, group)
                 folder = stack.enter_context(RunFolder(options.logdir)) if group.rank == 0 else None
-            record, done = start(options, folder, trainer, split)
+            description = describe(options, source, trainer, split)
+            found = resuming.start(trainer, folder, description, options.resume)
         except (ValueError, OSError) as error:
             if is_new:
                 with contextlib.suppress(OSError):
@@ -161,8 +118,13 @@ def run(options: argparse.Namespace, group: Group) -> int:
         test = train.evaluation_of(trainer, split.test)
         for line in filter(None, (*trainer.notices, test.notice)):
             print(line, file=sys.stderr)
+        epochs, done = trainer.settings.epochs, found.metrics if found is not None else []
+        record = Record()
+        if folder is not None:
+            show = partial(projector.show, folder.path, trainer.train, source)
+            record = RunRecord(folder, description, epochs, SHOWN, found, show)
         try:
-            metrics = train.fit(trainer, test, split.validation, history=done, patience=options.patience, record=record)
+            metrics = train.fit(trainer, test, split.validation, history=done, record=record)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)
@@ -174,7 +136,7 @@ def run(options: argparse.Namespace, group: Group) -> int:
             group.ended(own.splitlines()[-1])
             print(own, file=sys.stderr)
             return 1
-    print(history.report(metrics, trainer.settings.epochs, options.patience, SHOWN))
+    print(history.report(metrics, epochs, trainer.settings.patience, SHOWN))
     trained = history.counted(len(metrics) - len(done), len(metrics) - 1)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
     print(f"{trained} in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")

@@ -22,14 +22,13 @@ import torch
 
 from data import Interactions
 from metrics import RankingScores
-from tracking.checkpoint import Checkpoint
 from tracking.history import METRICS, EpochMetrics, When, best_epoch, check_metrics
 from tracking.record import Record
 from training.evaluation import Evaluation
 from training.setup import threads_for
 from training.trainer import Losses, Trainer
 
-__all__ = ["Losses", "Trainer", "evaluation_of", "fit", "restore"]
+__all__ = ["Losses", "Trainer", "evaluation_of", "fit"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ def fit(
     validation: Evaluation | Interactions | None = None,
     *,
     history: Sequence[EpochMetrics] = (),
-    patience: int = 0,
     record: Record | None = None,
 ) -> list[EpochMetrics]:
     """Train for the epochs of the trainer's settings; evaluate and record each.
@@ -78,7 +76,6 @@ def fit(
         test: the test set, at least one rating; or its evaluation, by default ``evaluation_of``.
         validation: the same of a validation set, which chooses the best epoch, see ``EpochMetrics.selection_key``.
         history: the metrics of the epochs that the trainer was restored with.
-        patience: stop after this many epochs without a better one; 0 for never. It needs a validation set.
         record: writes the run down; by default nothing is written.
 
     Returns:
@@ -94,7 +91,8 @@ def fit(
     check_metrics(MEASURES)
     test = test if isinstance(test, Evaluation) else evaluation_of(trainer, test)
     validation = evaluation_of(trainer, validation) if isinstance(validation, Interactions) else validation
-    history, best, epochs = list(history), best_epoch(history), trainer.settings.epochs
+    history, best = list(history), best_epoch(history)
+    epochs, patience = trainer.settings.epochs, trainer.settings.patience
     _try_metrics(trainer, test)
     with threads_for(trainer.model, trainer.batch_size), record or Record() as record:
         for epoch in range(len(history), epochs):
@@ -112,16 +110,6 @@ def fit(
             record.show(trainer.model)
         record.close(closing)
     return [*history[:-1], replace(history[-1], **closing)]
-
-
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> list[EpochMetrics]:
-    """Restore the state of an identically configured trainer; return the metrics of its epochs.
-
-    Raises:
-        ValueError: the checkpoint holds other tensors than the trainer.
-    """
-    trainer.load_state(checkpoint.tensors, len(checkpoint.history), checkpoint.run.device)
-    return checkpoint.metrics
 
 
 def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:

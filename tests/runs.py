@@ -11,19 +11,21 @@ from tracking.checkpoint import METRICS, Run, load_checkpoint
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics
 from tracking.record import RunRecord
+from tracking.resuming import restore
 from training.evaluation import SHOWN
 
 
 def fit_in(
-    logdir: Path, trainer: train.Trainer, test: Interactions, validation: Interactions | None = None, patience: int = 0
+    logdir: Path, trainer: train.Trainer, test: Interactions, validation: Interactions | None = None
 ) -> list[EpochMetrics]:
     """Train with a record in a folder, from the checkpoint there if there is one, and return all metrics."""
     with RunFolder(logdir) as folder:
         found = load_checkpoint(logdir)
-        done = train.restore(trainer, found) if found is not None else []
+        if found is not None:
+            restore(trainer, found)
         run = Run(trainer.settings.noted(), eager=False, device=trainer.device.type)
         record = RunRecord(folder, run, trainer.settings.epochs, SHOWN, found)
-        return train.fit(trainer, test, validation, history=done, patience=patience, record=record)
+        return train.fit(trainer, test, validation, history=found.metrics if found else [], record=record)
 
 
 def curves(logdir: Path) -> dict[str, list[tuple[int, float]]]:

@@ -119,7 +119,6 @@ def test_the_documented_defaults() -> None:
         "logdir": Path("run/shared=True_LF=0.99_LR=0.01"),
         "preset": "homework",
         "resume": False,
-        "patience": 0,
         "device": "auto",
         "eager": False,
     }
@@ -137,6 +136,7 @@ def test_the_documented_defaults() -> None:
         "validation_fraction": 0.0,
         "eval_users": "auto",
         "eval_every": 1,
+        "patience": 0,
         "optimizer": "auto",
         "negatives": 1,
         "unseen_negatives": False,
@@ -231,7 +231,7 @@ def test_flags_reach_what_they_are_for(
     flags = "--no_shared_embeddings --factorization_weight 0.3 --regression_weight 0.6 --batch_size 99 --device cpu"
     options = parse_arguments(f"{flags} --learning_rate 0.02 --test_fraction 0.1 {arguments}".split())
     assert options.logdir == Path("run/shared=False_LF=0.3_LR=0.6")
-    trainer, (_, _, test) = main.set_up(options, ALONE)
+    trainer, (_, _, test) = main.set_up(options, DataSource(), ALONE)
     assert (len(trainer.train), len(test)) == (90_000, 10_000)
     assert (trainer.settings.factorization_weight, trainer.settings.regression_weight) == (0.3, 0.6)
     assert (trainer.settings.batch_size, trainer.settings.learning_rate) == (99, 0.02)
@@ -241,7 +241,7 @@ def test_flags_reach_what_they_are_for(
     layers = parts.linear_layers(trainer.model)
     assert [(layer.in_features, layer.out_features) for layer in layers] == widths
     assert type(trainer.step) is FusedStep
-    assert type(main.set_up(parse_arguments(["--eager", "--device", "cpu"]), ALONE)[0].step) is EagerStep
+    assert type(main.set_up(parse_arguments(["--eager", "--device", "cpu"]), DataSource(), ALONE)[0].step) is EagerStep
 
 
 def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
@@ -250,7 +250,7 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
     monkeypatch.chdir(folder)
     seen = []
     for seed in ("0", "1", "0"):
-        trainer, (_, _, test) = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]), ALONE)
+        trainer, (_, _, test) = main.set_up(parse_arguments(["--seed", seed, "--device", "cpu"]), DataSource(), ALONE)
         order = torch.randperm(1000, generator=trainer.generator)
         negatives = torch.randint(1682, (1000,), generator=trainer.generator)
         seen.append([trainer.train.user_ids, test.item_ids, trainer.adam.flat.detach(), order, negatives])

@@ -4,6 +4,48 @@ import sys
 
 from tracking.checkpoint import Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
+from training.trainer import Trainer
+
+
+def start(trainer: Trainer, folder: RunFolder | None, run: Run, resume: bool) -> Checkpoint | None:
+    """Restore a trainer from the checkpoint in its folder, or make room there for a new run.
+
+    Of several processes the first, which owns the folder, reads the checkpoint for all.
+
+    Args:
+        trainer: identically configured to the one that the checkpoint is of.
+        folder: the run's; None in all processes but the first.
+        run: the description of the run.
+        resume: whether to resume a run; else an earlier run is moved aside.
+
+    Returns:
+        The checkpoint; None for a new run.
+
+    Raises:
+        ValueError, OSError: the checkpoint cannot be resumed, or the earlier run cannot be moved.
+    """
+    group, epochs = trainer.group, trainer.settings.epochs
+    group.check_same(f"{run} {epochs}")
+    with group.agreement():
+        found = find_checkpoint(folder, run) if folder is not None and resume else None
+    found = group.from_first(found)
+    with group.agreement():
+        if found is not None:
+            restore(trainer, found)
+        if folder is not None and resume:
+            announce(folder, run, epochs, found)
+        if folder is not None and found is None:
+            make_room(folder)
+    return found
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Restore the state of an identically configured trainer.
+
+    Raises:
+        ValueError: the names, shapes or types of the tensors differ from the trainer's.
+    """
+    trainer.load_state(checkpoint.tensors, len(checkpoint.history), checkpoint.run.device)
 
 
 def find_checkpoint(folder: RunFolder, run: Run) -> Checkpoint | None:

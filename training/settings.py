@@ -92,6 +92,10 @@ class Settings:
         group=EVALUATION, metavar="N", parse=_users,
     )  # fmt: skip
     eval_every: int = option(1, "evaluate every N epochs, and after the last", group=EVALUATION, metavar="N", least=1)
+    patience: int = option(
+        0, "stop after N epochs without a better one on the validation set; 0: never", group=EVALUATION, metavar="N",
+        least=0,
+    )  # fmt: skip
     optimizer: str = option(
         "auto", "adam; lazy_adam: update only the embeddings that a batch looks up; auto: lazy_adam for large tables",
         group=BEYOND, metavar="NAME", choices=("auto", "adam", "lazy_adam"),
@@ -143,6 +147,10 @@ class Settings:
         number = isinstance(self.eval_users, int) and self.eval_users >= 1
         if not number and self.eval_users not in ("auto", "all"):
             raise ValueError(f"eval_users is {self.eval_users}: expected a positive whole number, all or auto")
+        if self.patience > 0 and self.validation_fraction == 0:
+            raise ValueError("patience needs a validation set: give --validation_fraction as well, for instance 0.05")
+        if 0 < self.patience < self.eval_every:
+            raise ValueError(f"patience is {self.patience}: expected at least eval_every, which is {self.eval_every}")
         for name in ("unseen_negatives", "shared_negatives", "negative_temperature"):
             if getattr(self, name) and self.negatives == 1:
                 raise ValueError(f"{name} is for several candidates: expected negatives above 1 with it")
@@ -171,9 +179,11 @@ class Settings:
     def noted(self) -> dict[str, Any]:
         """Return the settings that a checkpoint notes and a resumed run has to share, by name.
 
-        The number of epochs is one of them only where an epoch depends on it: other runs can be resumed for more.
+        Patience is not one of them, and the number of epochs only where an epoch depends on it: a run can be resumed
+        for more epochs.
         """
-        return {name: value for name, value in asdict(self).items() if name != "epochs" or self.needs_epochs}
+        free = {"patience"} if self.needs_epochs else {"patience", "epochs"}
+        return {name: value for name, value in asdict(self).items() if name not in free}
 
 
 def preset(name: str | Path) -> dict[str, Any]:

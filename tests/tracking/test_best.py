@@ -16,23 +16,27 @@ from models import MultiTaskNet
 from serving.recommender import Recommender
 from tracking.checkpoint import BEST, load_checkpoint
 from tracking.history import EpochMetrics, best_epoch, columns
+from tracking.resuming import restore
 from tracking.tensorboard import EventFile
-from train import Trainer, restore
+from train import Trainer
 from training import setup
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
 
 
-def trainer(train: Interactions, epochs: int = 8) -> Trainer:
+def trainer(train: Interactions, epochs: int = 8, patience: int = 0) -> Trainer:
     torch.manual_seed(0)
     net = MultiTaskNet(train.num_users, train.num_items, 8, (24, 16))
-    return Trainer(net, train, Settings(0.5, 0.5, epochs=epochs, batch_size=16, learning_rate=3e-2, seed=3))
+    settings = Settings(
+        0.5, 0.5, epochs=epochs, batch_size=16, learning_rate=3e-2, seed=3, validation_fraction=0.2, patience=patience
+    )
+    return Trainer(net, train, settings)
 
 
 def run(split: Split, folder: Path, epochs: int, patience: int = 0) -> list[EpochMetrics]:
     train, validation = data.random_train_test_split(split[0], 0.2, torch.Generator().manual_seed(2))
-    return fit_in(folder, trainer(train, epochs), split[1], validation, patience)
+    return fit_in(folder, trainer(train, epochs, patience), split[1], validation)
 
 
 def test_the_best_epoch_is_the_one_of_the_plain_loop_and_is_kept_as_it_was(split: Split, tmp_path: Path) -> None:

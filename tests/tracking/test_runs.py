@@ -36,6 +36,7 @@ from tracking import record
 from tracking.checkpoint import FORMAT, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.history import EpochMetrics
+from tracking.resuming import restore
 from training.evaluation import Evaluation
 from training.settings import Settings
 
@@ -508,11 +509,11 @@ def test_a_checkpoint_of_another_device_is_resumed_with_other_random_numbers(
     trainer: train.Trainer, checkpoint: Checkpoint
 ) -> None:
     elsewhere = dataclasses.replace(checkpoint, run=dataclasses.replace(checkpoint.run, device="cuda"))
-    train.restore(trainer, elsewhere)
+    restore(trainer, elsewhere)
     one = torch.rand(3, generator=trainer.generator)
-    train.restore(trainer, elsewhere)
+    restore(trainer, elsewhere)
     assert torch.equal(one, torch.rand(3, generator=trainer.generator))
-    train.restore(trainer, checkpoint)
+    restore(trainer, checkpoint)
     assert not torch.equal(one, torch.rand(3, generator=trainer.generator))
 
 

@@ -26,6 +26,7 @@ import plain_trainer, data, main, train
 from cli.arguments import options_of
 from datasets.source import DataSource
 from tracking.checkpoint import load_checkpoint
+from tracking.resuming import restore
 from training import setup
 from training.settings import Settings
 found = {}
@@ -39,7 +40,7 @@ for kind in ("default", "eager"):
         settings = options_of(Settings, options)
         split = setup.split(data.read(options_of(DataSource, options)), settings)
         trainer = setup.make_trainer(settings, split.train, setup.pick_device("cpu"), options.eager)
-        train.restore(trainer, load_checkpoint(options.logdir))
+        restore(trainer, load_checkpoint(options.logdir))
     last = list(csv.DictReader(open(f"{kind}/metrics.csv")))[-1]
     found[kind] = {name: float(value) for name, value in last.items()}
     with trainer.as_evaluated():
