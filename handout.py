@@ -3,7 +3,7 @@
     python handout.py student homework/              # or homework.zip
     python handout.py autograder autograder.zip
 
-docs/course.md lists their contents.
+``course/student.py`` and ``course/autograder.py`` list the files.
 """
 
 from cli import command

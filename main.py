@@ -65,9 +65,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(str(error))
     options = parser.parse_args(arguments)
     if options.logdir is None:
-        start = "" if options.preset == "homework" else f"{Path(options.preset).stem}_"
+        prefix = "" if options.preset == "homework" else f"{Path(options.preset).stem}_"
         weights = options.factorization_weight, options.regression_weight
-        options.logdir = Path("run") / f"{start}{folder_name(options.shared_embeddings, *weights)}"
+        options.logdir = Path("run") / f"{prefix}{folder_name(options.shared_embeddings, *weights)}"
     return options
 
 
@@ -78,7 +78,7 @@ def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tup
         ValueError, OSError: a flag, the data, models.py or the log directory cannot be used.
     """
     settings = options_of(Settings, options)
-    network_class()  # so that a mistake in models.py shows before the ratings are fetched
+    network_class()  # imports models.py: before the ratings are fetched, and before it can change threads or seeds
     device = setup.pick_device(options.device)
     if group.rank == 0:
         check_folder(options.logdir)
@@ -113,23 +113,23 @@ def run(options: argparse.Namespace, group: Group) -> int:
         except (ValueError, OSError) as error:
             if is_new:
                 with contextlib.suppress(OSError):
-                    options.logdir.rmdir()  # the empty folder that the check of it made
+                    options.logdir.rmdir()  # made by ``check_folder``
             return command.fail("main.py", error)
-        test = train.evaluation_of(trainer, split.test)
-        for line in filter(None, (*trainer.notices, test.notice)):
+        evaluation = train.evaluation_of(trainer, split.test)
+        for line in filter(None, (*trainer.notices, evaluation.notice)):
             print(line, file=sys.stderr)
         epochs, done = trainer.settings.epochs, found.metrics if found is not None else []
         record = Record()
         if folder is not None:
-            show = partial(projector.show, folder.path, trainer.train, source)
-            record = RunRecord(folder, description, epochs, SHOWN, found, show)
+            write_items = partial(projector.write_items, folder.path, trainer.train, source)
+            record = RunRecord(folder, description, epochs, SHOWN, found, write_items)
         try:
-            metrics = train.fit(trainer, test, split.validation, history=done, record=record)
+            metrics = train.fit(trainer, evaluation, split.validation, history=done, record=record)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)
         except (Stopped, LostProcess) as error:
-            return end(options, group, error, began=True)
+            return report_end(options, group, error, began=True)
         except Exception as error:
             if (own := own_traceback(error)) is None:
                 raise
@@ -143,7 +143,7 @@ def run(options: argparse.Namespace, group: Group) -> int:
     return 0
 
 
-def end(options: argparse.Namespace, group: Group, error: Stopped | LostProcess, began: bool) -> int:
+def report_end(options: argparse.Namespace, group: Group, error: Stopped | LostProcess, began: bool) -> int:
     """Say why a run ended early, and how to resume one that was stopped; returns the exit status."""
     number = group.explain(error)
     if number == 0:
@@ -162,22 +162,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0; 2 after one line on stderr that says what to change; 1 after one that says which of several
-        processes was lost, or after the traceback of an error that models.py raised in training; 130 or 143 after
-        Ctrl-C or SIGTERM.
+        Exit status: 0; 2 after one line on stderr with the remedy; 1 after a line that names the lost one of several
+        processes, or after the traceback of an error that models.py raised in training; 130 or 143 after Ctrl-C or
+        SIGTERM.
     """
     group = ALONE
     with only_the_first_speaks():
         options = parse_arguments(arguments)
         try:
             with stoppable():
-                try:
-                    group = join()
-                    return run(options, group)
-                except LostProcess as error:
-                    return end(options, group, error, began=False)
-        except Stopped as error:
-            return end(options, group, error, began=False)
+                group = join()
+                return run(options, group)
+        except (Stopped, LostProcess) as error:
+            return report_end(options, group, error, began=False)
 
 
 if __name__ == "__main__":

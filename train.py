@@ -8,8 +8,8 @@ It minimizes
 
     L = λ_F · L_F + λ_R · L_R,    L_F = mean(1 − σ(p⁺ − p⁻)),    L_R = mean((r̂ − r)²)      (equations 3 and 5)
 
-with Adam. The negative items have no rating and do not pass through the MLP. ``training/trainer.py`` runs an epoch,
-``training/steps.py`` defines the step.
+with Adam. The negative items have no rating, so the MLP's output for them is not used. ``training/trainer.py`` runs an
+epoch, ``training/steps.py`` defines the step.
 """
 
 import math
@@ -50,7 +50,7 @@ class Epoch:
         return self.evaluation.ranking()
 
 
-# How each metric is computed, by its name in tracking/history.py.
+# The computation of each metric, by its name in tracking/history.py. A metric of the validation set gets its evaluation.
 MEASURES: dict[str, Callable[[Epoch], float]] = {
     **{name: attrgetter(f"losses.{name}") for name in Losses._fields},
     "test_mrr": lambda epoch: epoch.evaluation.mrr(),
@@ -72,7 +72,7 @@ def fit(
     """Train for the epochs of the trainer's settings; evaluate and record each.
 
     Args:
-        trainer: what to train.
+        trainer: the network in training, with its data.
         test: the test set, at least one rating; or its evaluation, by default ``evaluation_of``.
         validation: the same of a validation set, which chooses the best epoch, see ``EpochMetrics.selection_key``.
         history: the metrics of the epochs that the trainer was restored with.
@@ -91,7 +91,8 @@ def fit(
     check_metrics(MEASURES)
     test = test if isinstance(test, Evaluation) else evaluation_of(trainer, test)
     validation = evaluation_of(trainer, validation) if isinstance(validation, Interactions) else validation
-    history, best = list(history), best_epoch(history)
+    best = best_epoch(history)
+    history = list(history)
     epochs, patience = trainer.settings.epochs, trainer.settings.patience
     _try_metrics(trainer, test)
     with threads_for(trainer.model, trainer.batch_size), record or Record() as record:
@@ -105,9 +106,9 @@ def fit(
             if metrics.is_better_than(None if best is None else history[best]):
                 best = epoch
             record.add(metrics, trainer.state(), is_best=best == epoch)
-        with trainer.as_evaluated():  # by every process, because one that has ended could not answer
+        with trainer.as_evaluated():  # in every process, because they compute metrics together
             closing = _measure(Epoch(trainer, test), "end")
-            record.show(trainer.model)
+            record.add_network(trainer.model)
         record.close(closing)
     return [*history[:-1], replace(history[-1], **closing)]
 
@@ -133,7 +134,7 @@ def _measure(epoch: Epoch, *when: When) -> dict[str, float]:
 
 
 def _try_metrics(trainer: Trainer, test: Evaluation) -> None:
-    """Compute each metric once for one rating, so that a mistake in one shows before training and costs no time."""
+    """Compute the metrics of evaluations for a single rating, so that a mistake shows before training."""
     one = test.test.select(torch.arange(1, device=trainer.device))
     _measure(Epoch(trainer, Evaluation(trainer.scorer, trainer.train, one)), "test", "validation", "end")
 

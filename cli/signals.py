@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM: the two ways in which a command is stopped.
 
+``command.end`` and ``main.report_end`` turn a stop into an exit status.
+
 A signal that the process was started to ignore stays ignored. A script's background jobs ignore Ctrl-C, for example.
 """
 

@@ -22,7 +22,7 @@ CONFIG, LABELS = "projector_config.pbtxt", "items.tsv"
 MOST = 10_000  # points, because the browser computes with all of them
 
 
-def show(folder: Path, train: Interactions, source: DataSource, network: nn.Module) -> None:
+def write_items(folder: Path, train: Interactions, source: DataSource, network: nn.Module) -> None:
     """Write the items' embeddings and, as far as they can be read, their genres; say on stderr which cannot.
 
     Args:
@@ -44,10 +44,10 @@ def show(folder: Path, train: Interactions, source: DataSource, network: nn.Modu
     except (ValueError, OSError) as error:
         print(f"the items' genres are not shown: {error}", file=sys.stderr)
         genre_of = {}
-    write(folder, tables, train, genre_of)
+    _write(folder, tables, train, genre_of)
 
 
-def write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genre_of: Mapping[str, str]) -> None:
+def _write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genre_of: Mapping[str, str]) -> None:
     """Write the embeddings of all items, or of the MOST with the most training ratings.
 
     Args:

@@ -34,8 +34,8 @@ class Record:
     def add(self, metrics: EpochMetrics, state: dict[str, Tensor], is_best: bool) -> None:
         """Record an epoch: its metrics, and the state that the run resumes from, whose tensors change later."""
 
-    def show(self, network: nn.Module) -> None:
-        """Record the network as it is evaluated at the end of the run."""
+    def add_network(self, network: nn.Module) -> None:
+        """Record the network at the end of the run, with the parameters that are evaluated."""
 
     def close(self, closing: Mapping[str, float]) -> None:
         """Record the metrics of the end of the run."""
@@ -54,7 +54,7 @@ class RunRecord(Record):
         epochs: how many there will be in all.
         k: number of items that a user is shown, in the names of metrics.
         found: the checkpoint that the run resumes from.
-        show: writes more about the network as it is evaluated at the end. The run counts as finished after that.
+        write_network: writes more about the network at the end. The run counts as finished after that.
 
     Raises:
         ValueError: the folder holds a run, and there is no checkpoint to resume from.
@@ -68,7 +68,7 @@ class RunRecord(Record):
         epochs: int,
         k: int,
         found: Checkpoint | None = None,
-        show: Callable[[nn.Module], None] | None = None,
+        write_network: Callable[[nn.Module], None] | None = None,
     ) -> None:
         if found is None and contains_run(folder.path):
             raise ValueError(f"{folder.path} holds a run already: move it aside, or resume it from its checkpoint")
@@ -78,7 +78,7 @@ class RunRecord(Record):
         self._latest = self._written = found
         self._best: Checkpoint | None = None  # not written yet
         self._written_at = -math.inf
-        self._show = show
+        self._write_network = write_network
         self._stack = ExitStack()
 
     def __enter__(self) -> "RunRecord":
@@ -114,9 +114,9 @@ class RunRecord(Record):
         )
         self._bar.update()
 
-    def show(self, network: nn.Module) -> None:
-        if self._show is not None:
-            self._show(network)
+    def add_network(self, network: nn.Module) -> None:
+        if self._write_network is not None:
+            self._write_network(network)
 
     def close(self, closing: Mapping[str, float]) -> None:
         assert self._latest is not None

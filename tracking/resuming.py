@@ -75,10 +75,10 @@ def announce(folder: RunFolder, run: Run, epochs: int, found: Checkpoint | None)
     done = len(found.history)
     ended = f"; it has the {epochs} epochs asked for" if done >= epochs else ""
     reason = ""
-    if found.run.processes != run.processes:
-        reason = "; not bit-identical, because the number of processes differs"
     if (found.run.device, found.run.eager) != (run.device, run.eager):
         reason = "; not bit-identical, because the device or the kind of step differs"
+    elif found.run.processes != run.processes:
+        reason = "; not bit-identical, because the number of processes differs"
     print(f"resuming {folder.path} after epoch {done - 1}{ended}{reason}", file=sys.stderr)
 
 
