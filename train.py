@@ -50,7 +50,7 @@ class Epoch:
         return self.evaluation.ranking()
 
 
-# The computation of each metric, by its name in tracking/history.py. A metric of the validation set gets its evaluation.
+# The computation of each metric, by its name in tracking/history.py; a validation metric gets the evaluation on that set.
 MEASURES: dict[str, Callable[[Epoch], float]] = {
     **{name: attrgetter(f"losses.{name}") for name in Losses._fields},
     "test_mrr": lambda epoch: epoch.evaluation.mrr(),
