@@ -33,6 +33,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse would ignore that the output is a closed pipe
+
     def group(self, title: str) -> argparse._ActionsContainer:
         """Return the group with this heading, or the parser where it has none of that name."""
         return self._headings.get(title, self)

@@ -45,14 +45,16 @@ class Option:
 
     def contains(self, value: float) -> bool:
         """Return whether a number is finite and within the bounds."""
-        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+        finite = -math.inf < value < math.inf
+        return finite and self.least <= value <= self.most and self.above < value < self.below
 
     @property
     def expected(self) -> str:
         """The bounds in words."""
+        if math.isfinite(self.below) and math.isfinite(self.above):
+            return f"a number between {self.above:g} and {self.below:g}"
         if math.isfinite(self.below):
-            start = f"from {self.least:g}" if math.isfinite(self.least) else f"above {self.above:g}"
-            return f"a number {start} to below {self.below:g}"
+            return f"a number from {self.least:g} to below {self.below:g}"
         if math.isfinite(self.most):
             return f"a number from {self.least:g} to {self.most:g}"
         if self.above == 0:
@@ -72,22 +74,37 @@ def option_of(each: "Field[Any]") -> Option:
 
 
 def check_options(options: Any) -> None:
-    """Check the type and the range of each number, boolean and choice of a dataclass, and make whole floats floats.
+    """Check each number, boolean and choice of a dataclass by itself, and convert whole numbers where floats belong.
 
     Raises:
-        ValueError: one is wrong; the message names it and says what was expected.
+        ValueError: one is wrong; the message names it and the expected values.
     """
     for each in fields(options):
-        described, value, kind = option_of(each), getattr(options, each.name), type(each.default)
-        if described.choices and value not in described.choices:
-            raise ValueError(f"{each.name} is {value}: expected {', '.join(described.choices)}")
-        if kind is bool and not isinstance(value, bool):
-            raise ValueError(f"{each.name} is {value!r}: expected true or false")
-        if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError(f"{each.name} is {value!r}: expected a whole number")
-        if kind is float and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{each.name} is {value!r}: expected a number")
-        if kind in (int, float) and not described.contains(value):
-            raise ValueError(f"{each.name} is {value}: expected {described.expected}")
-        if kind is float:
+        value = getattr(options, each.name)
+        check_option(each, value)
+        if isinstance(each.default, float):
             object.__setattr__(options, each.name, float(value))
+
+
+def check_option(each: "Field[Any]", value: object) -> None:
+    """Check the type and the range of a number, a boolean or a choice.
+
+    Raises:
+        ValueError: it is wrong.
+    """
+    described, kind = option_of(each), type(each.default)
+    if described.choices and value not in described.choices:
+        raise ValueError(f"{each.name} is {value}: expected {' or '.join(described.choices)}")
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError(f"{each.name} is {value!r}: expected true or false")
+    if kind is int and not is_whole(value):
+        raise ValueError(f"{each.name} is {value!r}: expected a whole number")
+    if kind is float and not (is_whole(value) or isinstance(value, float)):
+        raise ValueError(f"{each.name} is {value!r}: expected a number")
+    if isinstance(value, int | float) and kind in (int, float) and not described.contains(value):
+        raise ValueError(f"{each.name} is {value}: expected {described.expected}")
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number, which booleans are not."""
+    return isinstance(value, int) and not isinstance(value, bool)

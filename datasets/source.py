@@ -25,9 +25,7 @@ class DataSource:
     dataset: str = option(
         DEFAULT, f"release of MovieLens: {', '.join(RELEASES)}", group=GROUP, metavar="NAME", choices=tuple(RELEASES)
     )
-    ratings: Path | None = option(
-        None, "file of your own ratings, in place of --dataset", group=GROUP, metavar="FILE", parse=Path
-    )
+    ratings: Path | None = option(None, "file of ratings of your own", group=GROUP, metavar="FILE", parse=Path)
     columns: str | None = option(
         None, "columns of --ratings, by name or number from 1", group=GROUP, metavar="USER,ITEM,RATING", parse=str
     )

@@ -47,12 +47,11 @@ class Run:
     def differences(self, now: "Run") -> list[str]:
         """Say, difference by difference, why this run cannot be resumed as another one."""
         reason = {"epochs": ", which lr_schedule and average_last depend on,"}
-        names = [*now.settings, *(name for name in self.settings if name not in now.settings)]
         before, after = self.settings, now.settings
         changed = [
-            f"{name}{reason.get(name, '')} was {_shown(before.get(name))}, now {_shown(after.get(name))}"
-            for name in names
-            if before.get(name) != after.get(name)
+            f"{name}{reason.get(name, '')} was {_shown(before[name])}, now {_shown(after[name])}"
+            for name in before
+            if name in after and before[name] != after[name]
         ]
         return changed + ["the ratings differ"] * (self.data != now.data)
 

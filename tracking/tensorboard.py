@@ -96,8 +96,13 @@ def _settings(settings: Mapping[str, Any]) -> Summary:
     TensorBoard makes one row of the runs that name the same trial, and by default a trial's name comes from its
     settings. A run without such a name has a row of its own, even beside one with the same settings.
     """
-    shown = {name: value if isinstance(value, bool | int | float) else _text(value) for name, value in settings.items()}
+    shown = {name: value if _is_number(value) else _text(value) for name, value in settings.items()}
     return hparams_pb(shown, trial_id="")
+
+
+def _is_number(value: object) -> bool:
+    """Return whether TensorBoard, which has only floats, can show a value as a number or a boolean."""
+    return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cli.options import check_options, option
+from cli.options import check_option, check_options, is_whole, option
 
 HOMEWORK, DATA, EVALUATION, BEYOND = "the homework", "data and split", "evaluation", "beyond the homework"
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
@@ -140,13 +140,13 @@ class Settings:
             raise ValueError(f"layer_sizes is {self.layer_sizes}: expected a list of widths")
         sizes = tuple(self.layer_sizes) or (3 * self.embedding_dim, 64)
         object.__setattr__(self, "layer_sizes", sizes)
-        if not all(isinstance(width, int) and width >= 1 for width in sizes):
+        if not all(is_whole(width) and width >= 1 for width in sizes):
             raise ValueError(f"layer_sizes is {' '.join(map(str, sizes))}: expected widths of at least 1")
         if self.factorization_weight == self.regression_weight == 0:
             raise ValueError("factorization_weight and regression_weight are both 0: there is nothing to learn from")
-        number = isinstance(self.eval_users, int) and self.eval_users >= 1
-        if not number and self.eval_users not in ("auto", "all"):
-            raise ValueError(f"eval_users is {self.eval_users}: expected a positive whole number, all or auto")
+        users = self.eval_users
+        if users not in ("auto", "all") and (isinstance(users, str) or not is_whole(users) or users < 1):
+            raise ValueError(f"eval_users is {users}: expected a positive whole number, all or auto")
         if self.patience > 0 and self.validation_fraction == 0:
             raise ValueError("patience needs a validation set: give --validation_fraction as well, for instance 0.05")
         if 0 < self.patience < self.eval_every:
@@ -182,36 +182,35 @@ class Settings:
         Patience is not one of them, and the number of epochs only where an epoch depends on it: a run can be resumed
         for more epochs.
         """
-        free = {"patience"} if self.needs_epochs else {"patience", "epochs"}
-        return {name: value for name, value in asdict(self).items() if name not in free}
+        noted = {name: value for name, value in asdict(self).items() if name not in ("patience", "epochs")}
+        return noted | {"epochs": self.epochs} if self.needs_epochs else noted
 
 
 def preset(name: str | Path) -> dict[str, Any]:
     """Read the settings of a preset: one in ``training/presets/``, by its name, or a JSON file of that form.
 
     Raises:
-        ValueError: there is no such preset, or it is no JSON object of settings.
+        ValueError: there is no such preset, it is not a JSON object of settings, or a setting is out of range.
         OSError: the file cannot be read.
     """
-    path = PRESETS / f"{name}.json"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        names = ", ".join(sorted(each.stem for each in PRESETS.glob("*.json")))
-        raise ValueError(f"preset {name} is not there: expected {names}, or a JSON file of settings")
+    own = {each.stem: each for each in PRESETS.glob("*.json")}
+    path = own.get(str(name), Path(name))
+    if not path.exists() or path.is_dir():
+        raise ValueError(f"preset {name} is not there: expected {', '.join(sorted(own))}, or a JSON file of settings")
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        values = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"preset {path} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f'preset {path} is not a JSON object: expected settings by name, like {{"epochs": 50}}')
-    known = {each.name for each in fields(Settings)}
-    if unknown := [key for key in values if key not in known]:
-        raise ValueError(f"preset {path} sets {unknown[0]}, which is not a setting: expected flags of main.py --help")
-    try:
-        Settings(**values)
-    except ValueError as error:
-        raise ValueError(f"preset {path}: {error}") from None
+    known = {each.name: each for each in fields(Settings)}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"preset {path} sets {key}: expected settings of a network, such as epochs or dropout")
+        try:
+            check_option(known[key], value)
+        except ValueError as error:
+            raise ValueError(f"preset {path}: {error}") from None
     return values
 
 
