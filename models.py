@@ -1,4 +1,4 @@
-"""The network: two tasks, one set of user and item embeddings or a set for each.
+"""The multi-task network: two tasks over shared or separate user and item embeddings.
 
     p_ij = u_i · q_j + b_j                      how likely user i is to watch movie j   (equation 1)
     r̂_ij = f_θ([u_i, q_j, u_i ∗ q_j])           the rating user i would give movie j    (equation 4)
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 
 class ScaledEmbedding(nn.Embedding):
-    """An embedding drawn from N(0, σ²) with σ = 1/embedding_dim; the padding row, if there is one, is zero.
+    """An embedding table drawn from N(0, σ²) with σ = 1/embedding_dim; a padding row is zero.
 
-    The scale is Spotlight's (Kula, 2017): dot products of fresh embeddings start near zero.
+    The scale is Spotlight's (Kula, 2017). Dot products of fresh embeddings are near zero.
     """
 
     def reset_parameters(self) -> None:
@@ -26,7 +26,7 @@ class ScaledEmbedding(nn.Embedding):
 
 
 class ZeroEmbedding(nn.Embedding):
-    """An embedding that starts at zero, for biases."""
+    """An embedding table that starts at zero, for biases."""
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.weight)
@@ -41,12 +41,12 @@ class MultiTaskNet(nn.Module):
         embedding_dim: length d of every u_i and q_j.
         layer_sizes: input width of each linear layer of the MLP. The first is 3·embedding_dim, the length of
             [u, q, u ∗ q]; the last layer's output width is 1.
-        embedding_sharing: one pair of tables for both tasks, or a pair for each.
+        embedding_sharing: True for one pair of tables for both tasks, False for a pair per task.
 
     Attributes:
         U, Q: tables of shape (num_users, d) and (num_items, d), with embedding sharing.
-        U_reg, Q_reg, U_fact, Q_fact: without; ``_reg`` serves equation 4 and ``_fact`` equation 1.
-        B: item biases, (num_items, 1).
+        U_reg, Q_reg, U_fact, Q_fact: tables without it; ``_reg`` serves equation 4, ``_fact`` equation 1.
+        B: item biases of shape (num_items, 1).
         mlp_layers: Linear, ReLU, …, Linear.
     """
 
@@ -70,7 +70,7 @@ class MultiTaskNet(nn.Module):
         self.B = self.init_item_bias(num_users, num_items)
         self.mlp_layers = self.init_mlp_layers(layer_sizes)
 
-    # The init_* methods depend on their arguments alone: graders call them on the class, with any object as self.
+    # The init_* methods use their arguments alone, because graders call them on the class with any object as self.
 
     def init_shared_user_and_item_embeddings(
         self, num_users: int, num_items: int, embedding_dim: int

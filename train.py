@@ -1,4 +1,4 @@
-"""Training: the loop over epochs whose metrics TensorBoard shows.
+"""The training loop: epochs, their evaluation, and their record for TensorBoard.
 
     trainer = Trainer(MultiTaskNet(train.num_users, train.num_items), train, Settings(epochs=20))
     history = fit(trainer, test)
@@ -33,10 +33,10 @@ __all__ = ["Losses", "Trainer", "evaluation_of", "fit"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """The input of the metrics of an epoch.
+    """The input of an epoch's metrics.
 
     Attributes:
-        evaluation: on the test set; on the validation set for the metrics of that.
+        evaluation: the one on the test set; the one on the validation set for that set's metrics.
         losses: means over the epoch; None at the end of a run.
     """
 
@@ -50,7 +50,7 @@ class Epoch:
         return self.evaluation.ranking()
 
 
-# The computation of each metric, by its name in tracking/history.py; a validation metric gets the evaluation on that set.
+# The computation of each metric, by its name in tracking/history.py; validation metrics get that evaluation.
 MEASURES: dict[str, Callable[[Epoch], float]] = {
     **{name: attrgetter(f"losses.{name}") for name in Losses._fields},
     "test_mrr": lambda epoch: epoch.evaluation.mrr(),
@@ -69,24 +69,24 @@ def fit(
     history: Sequence[EpochMetrics] = (),
     record: Record | None = None,
 ) -> list[EpochMetrics]:
-    """Train for the epochs of the trainer's settings; evaluate and record each.
+    """Train for the epochs of the trainer's settings, and evaluate and record each epoch.
 
     Args:
         trainer: the network in training, with its data.
-        test: the test set, at least one rating; or its evaluation, by default ``evaluation_of``.
-        validation: the same of a validation set, which chooses the best epoch, see ``EpochMetrics.selection_key``.
-        history: the metrics of the epochs that the trainer was restored with.
-        record: writes the run down; by default nothing is written.
+        test: the test set, with at least one rating, or its evaluation (by default ``evaluation_of``).
+        validation: the same for a validation set, which chooses the best epoch; see ``EpochMetrics.selection_key``.
+        history: the metrics of a restored trainer's epochs.
+        record: the record to write; by default nothing is written.
 
     Returns:
-        The metrics of each epoch, those of ``history`` included; the last has those of the end as well.
+        The metrics of each epoch, including ``history``. The last epoch also has the metrics of the end.
 
     Raises:
-        ValueError: a metric is not complete; see ``tracking.history.check_metrics``.
-        FloatingPointError: a loss or a metric stopped being finite.
+        ValueError: a metric is incomplete; see ``tracking.history.check_metrics``.
+        FloatingPointError: a loss or a metric is not finite.
         Stopped: a signal asked the process to end; see ``cli.signals.stoppable``.
-        LostProcess: another process ended, or cannot be reached.
-        OSError: something cannot be written.
+        LostProcess: another process exited or cannot be reached.
+        OSError: a file of the record cannot be written.
     """
     check_metrics(MEASURES)
     test = test if isinstance(test, Evaluation) else evaluation_of(trainer, test)
@@ -114,7 +114,7 @@ def fit(
 
 
 def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:
-    """Make the evaluation on a test set that the trainer's settings define."""
+    """Make the evaluation on a test set from the trainer's settings."""
     settings = trainer.settings
     return Evaluation(
         trainer.scorer,
@@ -129,7 +129,7 @@ def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:
 
 
 def _measure(epoch: Epoch, *when: When) -> dict[str, float]:
-    """Compute the metrics that are due, by name."""
+    """Compute the metrics that are due at these moments, by name."""
     return {name: float(MEASURES[name](epoch)) for name, metric in METRICS.items() if metric.when in when}
 
 
@@ -140,10 +140,10 @@ def _try_metrics(trainer: Trainer, test: Evaluation) -> None:
 
 
 def _evaluate(trainer: Trainer, test: Evaluation, validation: Evaluation | None) -> dict[str, float]:
-    """Compute the metrics of the test set, and of the validation set where there is one.
+    """Compute the metrics of the test set, and of the validation set if there is one.
 
     Raises:
-        FloatingPointError: one of the test set's is not finite.
+        FloatingPointError: a metric of the test set is not finite.
     """
     with trainer.as_evaluated():
         scores = _measure(Epoch(trainer, test), "test")

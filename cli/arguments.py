@@ -1,4 +1,4 @@
-"""Flags of the commands: a parser whose errors are one line, and flags made of a dataclass's options."""
+"""Command-line flags: a parser whose errors are one line, and flags made from a dataclass's options."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         description: the first line of ``--help``.
-        groups: headings of ``--help``, in their order.
+        groups: the headings of ``--help``, in order.
     """
 
     def __init__(self, description: str, groups: Sequence[str] = ()) -> None:
@@ -37,12 +37,12 @@ class Parser(argparse.ArgumentParser):
         print(self.format_help(), end="", file=file)  # argparse would ignore that the output is a closed pipe
 
     def group(self, title: str) -> argparse._ActionsContainer:
-        """Return the group with this heading, or the parser where it has none of that name."""
+        """Return the group with this heading, or the parser if there is none."""
         return self._headings.get(title, self)
 
 
 def add_options(parser: Parser, options: type[Any], names: Sequence[str] = ()) -> None:
-    """Add a flag for each option of a dataclass, or for those with these names."""
+    """Add a flag for each option of a dataclass, or only for the options with these names."""
     for each in fields(options):
         described = option_of(each)
         if names and each.name not in names:
@@ -68,17 +68,17 @@ def add_options(parser: Parser, options: type[Any], names: Sequence[str] = ()) -
 
 
 class _YesOrNo(argparse.Action):
-    """Store true for ``--name`` and false for ``--no_name``."""
+    """An action that stores true for ``--name`` and false for ``--no_name``."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, option_string == f"--{self.dest}")
 
 
 def options_of(options: type[Options], namespace: argparse.Namespace) -> Options:
-    """Make a dataclass of options from the flags that ``add_options`` added; a flag that is absent has its default.
+    """Make a dataclass of options from parsed flags; an option without a flag has its default.
 
     Raises:
-        ValueError: one of them is out of range.
+        ValueError: an option is out of range.
     """
     names = [each.name for each in fields(options) if hasattr(namespace, each.name)]  # type: ignore[arg-type]
     return options(**{name: getattr(namespace, name) for name in names})
@@ -92,5 +92,5 @@ def check_at_least(options: argparse.Namespace, **least: int) -> None:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,7 @@
     if __name__ == "__main__":
         command.end(main)
 
-With these lines, nothing that a terminal or a caller does ends a command in a traceback.
+With these lines, no action of a terminal or a caller ends a command with a traceback.
 """
 
 import errno
@@ -27,14 +27,14 @@ def begin(when_stopped: str | None = None) -> None:
     """Make the standard streams safe to write to, and let Ctrl-C and SIGTERM end the process with one line.
 
     Args:
-        when_stopped: the line; it is used until the command handles signals itself. None leaves signals as they are.
+        when_stopped: the line, used until the command handles signals itself; None leaves signals as they are.
     """
     _open_closed_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
             if sys.platform != "win32":
-                os.set_blocking(stream.fileno(), True)  # a caller's pipe may not wait for its reader
+                os.set_blocking(stream.fileno(), True)  # because a caller's pipe may be non-blocking
     if when_stopped is not None:
         signals.end_process(when_stopped)
 
@@ -90,10 +90,10 @@ def _status(main: Callable[[], int]) -> str | int | None:
 
 
 def fail(program: str, error: Exception) -> int:
-    """Print an error that a user can correct as one line on stderr; returns exit status 2.
+    """Print an error that a user can correct as one line on stderr, and return exit status 2.
 
     Raises:
-        BrokenPipeError: the error is one; ``end`` handles it.
+        BrokenPipeError: the error is a BrokenPipeError, which ``end`` handles.
     """
     if isinstance(error, BrokenPipeError):
         raise error

@@ -1,4 +1,4 @@
-"""Output files and folders: folders checked before the work begins, files that are never half written."""
+"""Output folders that are checked before the work begins, and output files that are never half written."""
 
 import contextlib
 import io
@@ -17,13 +17,13 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-STALE_SECONDS = 600  # an unfinished file that is older was left behind by a killed process
+STALE_SECONDS = 600  # an older unfinished file was left by a killed process
 
 
 def check_folder(folder: Path) -> None:
     """Make a folder if it does not exist, and raise OSError if no file can be written in it."""
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file: expected a folder, or a name that is free")
+        raise NotADirectoryError(f"{folder} is a file: expected a folder, or a name that does not exist")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -33,7 +33,7 @@ def check_folder(folder: Path) -> None:
 
 
 def lock(file: IO[str]) -> None:
-    """Lock a file for this process, or raise BlockingIOError (on Windows PermissionError) if another one holds it."""
+    """Lock a file for this process, or raise BlockingIOError (PermissionError on Windows) if another one holds it."""
     if sys.platform == "win32":
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
@@ -52,7 +52,7 @@ def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> N
     Raises:
         OSError: the file cannot be written; an earlier file of this name is unchanged.
     """
-    for stale in path.parent.glob(f".{path.name}.*"):  # left behind by a process that was killed here
+    for stale in path.parent.glob(f".{path.name}.*"):  # left by a killed process
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stale.stat().st_mtime > STALE_SECONDS:
                 stale.unlink()
@@ -69,7 +69,7 @@ def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> N
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(OSError):  # the first error says more
+        with contextlib.suppress(OSError):  # the first error matters
             partial.unlink(missing_ok=True)
 
 
@@ -77,7 +77,7 @@ def write_zip(files: Mapping[str, bytes], path: Path) -> None:
     """Write a zip with ``write_whole``; the same files give the same bytes.
 
     Args:
-        files: contents by their paths within the zip, with "/". Files that begin with "#!" are executable.
+        files: contents by their paths within the zip, with "/". Files that start with "#!" become executable.
         path: the name of the zip.
 
     Raises:

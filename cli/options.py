@@ -1,4 +1,4 @@
-"""Options of a command as fields of a dataclass: the default, the range and the help of each stand in one place.
+"""Options of a command as fields of a dataclass, each with its default, range and help in one place.
 
     @dataclass(frozen=True)
     class Settings:
@@ -7,7 +7,7 @@
         def __post_init__(self) -> None:
             check_options(self)
 
-``cli.arguments`` makes flags of the fields.
+``cli.arguments`` makes flags from the fields.
 """
 
 import math
@@ -21,14 +21,14 @@ class Option:
     """The help and the range of an option.
 
     Attributes:
-        help: a line of ``--help``, without the default.
-        group: the heading in ``--help`` that the option stands under.
+        help: the line in ``--help``, without the default.
+        group: the option's heading in ``--help``.
         metavar: the placeholder of the value in ``--help``.
-        parse: makes a value from the string on the command line, or from each where there are ``several``.
+        parse: the function that makes a value from a string on the command line.
         several: whether the flag takes several values.
         choices: the allowed strings; () for any.
         least, above, most, below: the bounds of a number: value ≥ least, > above, ≤ most, < below.
-        default_help: what ``--help`` says of the default, in place of the default itself.
+        default_help: the default's description in ``--help``, in place of its value.
     """
 
     help: str
@@ -50,7 +50,7 @@ class Option:
 
     @property
     def expected(self) -> str:
-        """The bounds in words."""
+        """Return the bounds in words."""
         if math.isfinite(self.below) and math.isfinite(self.above):
             return f"a number between {self.above:g} and {self.below:g}"
         if math.isfinite(self.below):
@@ -63,7 +63,7 @@ class Option:
 
 
 def option(default: Any, help: str, **rest: Any) -> Any:
-    """Make a field of a dataclass that is an option; ``rest``: further attributes of ``Option``."""
+    """Make a dataclass field that is an option; ``rest`` are further attributes of ``Option``."""
     return field(default=default, metadata={"option": Option(help, **rest)})
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the two ways in which a command is stopped.
+"""Ctrl-C and SIGTERM, the two signals that stop a command.
 
 ``command.end`` and ``main.report_end`` turn a stop into an exit status.
 
@@ -14,7 +14,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal asked the process to stop."""
+    """The exception for a signal that asked the process to stop."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -22,7 +22,7 @@ class Stopped(BaseException):
 
 
 def end_process(message: str) -> None:
-    """Let both signals end the process at once from now on, with a line on stderr and status 130 or 143."""
+    """Make both signals end the process at once, with a line on stderr and exit status 130 or 143."""
 
     def stop(number: int, _: object) -> None:
         with contextlib.suppress(OSError):

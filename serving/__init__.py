@@ -1,7 +1,7 @@
-"""Uses of a trained network: recommendations, predicted ratings, similar items, and users who are not in the ratings.
+"""Uses of a trained network: recommendations, predicted ratings, similar items, and new users.
 
-    recommender.py  a run that recommends; start reading here
-    loading.py      a run read from its checkpoint: its ratings and its network
+    recommender.py  recommendations of a trained run; start reading here
+    loading.py      a run's ratings and network, from its checkpoint
     lookup.py       users and items by their IDs and titles
     quartiles.py    test metrics by activity of the users and by popularity of the items
     fold_in.py      the embeddings of a new user, from a few ratings

@@ -1,9 +1,9 @@
-"""The embeddings of a new user, from a few ratings, for a network that stays as it is.
+"""The embeddings of a new user, from a few ratings, for a network that does not change.
 
-The embeddings minimize λ_F · L_F + λ_R · L_R over the ratings given. Every item is a negative once, however the
-negatives were drawn in training, so that the same ratings always give the same embeddings. Because few ratings
-determine little, a Gaussian prior with the mean and the variance of the embeddings of all users is added (maximum a
-posteriori, as in Salakhutdinov & Mnih, Probabilistic Matrix Factorization, NIPS 2007).
+The embeddings minimize λ_F · L_F + λ_R · L_R over the ratings given. Every item is a negative once, unlike in
+training, so that the same ratings always give the same embeddings. Few ratings determine little. Therefore a Gaussian
+prior with the mean and variance of all users' embeddings is added (maximum a posteriori, as in Salakhutdinov & Mnih,
+Probabilistic Matrix Factorization, NIPS 2007).
 """
 
 import torch
@@ -24,13 +24,13 @@ class NewUser:
     """The predictions of a network for a user with given embeddings.
 
     Args:
-        scorer: of the network; if it ranks by tables, so does this.
+        scorer: the network's; predictions are computed in the same way, by tables or by ``forward``.
 
     Attributes:
-        tables: the users' tables of equations 1 and 4; one where the network shares them.
+        tables: the users' tables of equations 1 and 4; a single one if the network shares them.
 
     Raises:
-        LookupError: the network has no tables of the homework's names, or reads more of a user than these.
+        LookupError: the network has no tables with the homework's names, or reads more about a user than these.
     """
 
     def __init__(self, scorer: ByForward) -> None:
@@ -52,7 +52,7 @@ class NewUser:
             (self.score(rows[-1], items), score),
         ):
             if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
-                raise LookupError(f"models.py reads more of a user than the embedding {self._names[0]}")
+                raise LookupError(f"models.py reads more about a user than the embedding {self._names[0]}")
 
     def predictions(self, u: Tensor) -> Tensor:
         """Compute p of all items, equation 1: (d,) → (num_items,)."""
@@ -65,7 +65,7 @@ class NewUser:
         return self._forward(self._names[-1], u, items)[1]
 
     def _forward(self, name: str, u: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Call the network for user 0, with this embedding for every row of a table."""
+        """Call the network for user 0, with this embedding in every row of a table."""
         table = {name: u.expand(self.tables[0].num_embeddings, -1)}
         predictions, score = functional_call(self.scorer.model, table, (torch.zeros_like(items), items))
         return predictions, score
@@ -83,13 +83,13 @@ def fold_in(
     """Find the embeddings of a user who gave these ratings.
 
     Args:
-        user: of the network, which does not change.
-        items: (n,) int64, the items rated; at least one.
+        user: the new user of a network.
+        items: (n,) int64, at least one rated item.
         ratings: (n,) float32.
         factorization_weight, regression_weight, temperature: λ_F, λ_R and T, as in training.
 
     Returns:
-        (embedding_dim,) for equation 1 and (embedding_dim,) for equation 4; the same where the network shares them.
+        (embedding_dim,) for equation 1 and (embedding_dim,) for equation 4; the same if the network shares them.
     """
     tables = [table.weight.detach() for table in user.tables]
     means = [table.mean(0) for table in tables]
@@ -105,7 +105,7 @@ def fold_in(
             ((row - mean).square() / variance).sum() for row, mean, variance in zip(rows, means, variances, strict=True)
         )
         loss = len(items) * joint_loss(bpr, mse, weights) + PRIOR * prior
-        for row, gradient in zip(rows, torch.autograd.grad(loss, rows), strict=True):  # the network gets none
+        for row, gradient in zip(rows, torch.autograd.grad(loss, rows), strict=True):  # none for the network
             row.grad = gradient
         adam.step()
     return rows[0].detach(), rows[-1].detach()

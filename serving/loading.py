@@ -1,4 +1,4 @@
-"""A run of main.py, read from its checkpoint: its ratings, and its network as it is evaluated."""
+"""A run of main.py, read from its checkpoint: its ratings and its evaluated network."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from training.settings import Settings
 
 
 class LoadedRun(NamedTuple):
-    """A run after its best epoch if it has a ``best.pt``, else after its last.
+    """A run after its best epoch if it has a ``best.pt``, otherwise after its last.
 
     Attributes:
         model: the network, on the CPU.
         ratings: all ratings.
         split: the training, validation and test set.
-        settings: of the run.
+        settings: the settings of the run.
         epochs: the number of epochs trained.
     """
 
@@ -41,10 +41,10 @@ def load_run(
     Args:
         logdir: the run's folder.
         data_dir: the folder of the ratings, which are fetched into it if they are missing.
-        ratings, columns, titles: as given to main.py, for a run on ratings of your own.
+        ratings, columns, titles: as given to main.py, for a run on your own ratings.
 
     Raises:
-        ValueError: the checkpoint is damaged or belongs to other ratings or another models.py, or the ratings have a
+        ValueError: the checkpoint is damaged, the ratings or models.py differ from the run's, or the ratings have a
             mistake.
         OSError: there is no checkpoint, or the ratings are missing and cannot be fetched.
     """
@@ -65,8 +65,8 @@ def load_run(
     split = setup.split(interactions, settings)
     if data.fingerprint(split.train, split.test) != found.run.data:
         raise ValueError(
-            f"the run in {logdir} was trained on other ratings than {source.name} has now: "
-            f"give the {dataset} that it was trained on, or train again"
+            f"the ratings of {source.name} differ from those of the run in {logdir}: "
+            f"give the {dataset} that the run was trained on, or train again"
         )
     with torch.random.fork_rng(devices=[]):
         cpu = torch.device("cpu")
@@ -75,7 +75,7 @@ def load_run(
         parts.load_state(model, found.tensors)
     except ValueError as error:
         raise ValueError(f"the run in {logdir} was trained with another models.py: {error}") from None
-    if "average" in found.tensors and found.tensors["average"].any():  # of the last epochs, see ``Settings``
+    if "average" in found.tensors and found.tensors["average"].any():  # the mean over the last epochs, see ``Settings``
         parts.flatten(model).data.copy_(found.tensors["average"])
     if settings.watched_items:
         RatedItems(split.train).fold_into(model)

@@ -1,4 +1,4 @@
-"""Users and items by the IDs of the ratings, whole numbers or strings, and items by their titles.
+"""Look-up of users and items by ID, and of items by title.
 
 Titles are found as people write them: "toy story", "The Matrix", "Matrix, The (1999)".
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Id = int | str
-Ids = Tensor | tuple[str, ...]  # of the rows of a network, ascending
+Ids = Tensor | tuple[str, ...]  # of a network's rows, ascending
 
 SHOWN = 5  # titles in an error message
 YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
@@ -53,7 +53,7 @@ class Items:
 
     Args:
         ids: the ID of each item, ascending.
-        titles: the title of each item, which may end in a year in parentheses; () if there are none.
+        titles: the title of each item, with or without a year in parentheses; () if there are none.
     """
 
     def __init__(self, ids: Ids, titles: Sequence[str]) -> None:
@@ -66,9 +66,9 @@ class Items:
                 self._rows.setdefault(form, []).append(row)
 
     def row(self, wanted: Id) -> int:
-        """Return the row of an item with this title, else with this ID, else with this part of its title.
+        """Return the row of the item with this title, or else this ID, or else this part of its title.
 
-        The year and the case of letters may differ.
+        The year may be missing, and the case of letters may differ.
 
         Raises:
             ValueError: there is no such item, or several items have the title; the message names some.

@@ -17,7 +17,7 @@ def quartiles(model: Scorer | nn.Module, train: Interactions, test: Interactions
     differ by at most one. The metrics of a quarter are those of its own test ratings, ranked among all items.
 
     Args:
-        model: a scorer, or a network.
+        model: a scorer or a network.
         train, test: the sets of a split.
         k: number of items shown, for recall and hit rate.
 

@@ -6,7 +6,7 @@
     print(recommender.similar("Toy Story", n=5))
     print(recommender.recommend_new({"Toy Story": 5, "Heat": 2}, n=5))
 
-Users and items are given by the IDs of the ratings, whole numbers or strings as there; items also by their titles.
+Users and items are given by their IDs in the ratings, which are whole numbers or strings; items also by title.
 """
 
 import contextlib
@@ -27,22 +27,23 @@ from training import parts, setup
 from training.evaluation import Clamped, fastest
 from training.rehearsal import Rehearsal
 
-BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, held at a time
+BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, in memory at a time
 
 
 class Recommender:
-    """A network, with the ratings of its users and items.
+    """A trained network with the ratings of its users and items.
 
     Args:
-        model: any network of the contract, trained on a part of the ratings, on the CPU.
+        model: any network that fits the contract, trained on a part of the ratings, on the CPU.
         ratings: all ratings; the items that a user rated are not recommended.
         factorization_weight, regression_weight, temperature: λ_F, λ_R and T of the training.
-        make: makes a network of the same class for other numbers of users and items, to compare ways of ranking on.
+        make: the function that makes a network of the same class for other numbers of users and items, on which ways
+            of ranking are compared.
 
     Attributes:
-        scorer: ranks in the fastest way that agrees with ``forward``.
-        notice: a line for the user if that is not the expected way, else nothing.
-        epochs: the number of epochs trained, of a run.
+        scorer: the fastest way of ranking that agrees with ``forward``.
+        notice: a line for the user if that is not the fast way, otherwise "".
+        epochs: the number of epochs that a loaded run was trained.
     """
 
     def __init__(
@@ -77,12 +78,12 @@ class Recommender:
         columns: str | None = None,
         titles: Path | str | None = None,
     ) -> "Recommender":
-        """Load the network of a run: after its best epoch if it has a ``best.pt``, else after its last.
+        """Load the network of a run after its best epoch if it has a ``best.pt``, otherwise after its last.
 
         Args:
             logdir: the run's folder.
             data_dir: the folder of the ratings, which are fetched into it if they are missing.
-            ratings, columns, titles: as given to main.py, for a run on ratings of your own.
+            ratings, columns, titles: as given to main.py, for a run on your own ratings.
 
         Raises:
             ValueError, OSError: as for ``loading.load_run``.
@@ -108,8 +109,8 @@ class Recommender:
 
         Args:
             users: IDs; None for all users, in the order of their IDs.
-            n: the number of items, at least 1; a user who rated nearly all gets fewer.
-            include_seen: recommend also the items that the user rated.
+            n: the number of items, at least 1. A user who rated nearly all items gets fewer.
+            include_seen: whether to recommend the items that the user rated, too.
 
         Returns:
             A row for each item: user, rank from 1, item, title (if the ratings have titles), p, and stars: the
@@ -128,16 +129,16 @@ class Recommender:
 
     @torch.no_grad()
     def predict(self, users: Sequence[Id], items: Sequence[Id]) -> pd.DataFrame:
-        """Predict p and stars of pairs of a user and an item.
+        """Predict p and stars for pairs of a user and an item.
 
         Args:
-            users, items: equally many IDs; for an item also its title.
+            users, items: IDs, one user per item; items also by title.
 
         Returns:
             A row for each pair: user, item, title (if the ratings have titles), p and stars, as in ``recommend``.
 
         Raises:
-            ValueError: their numbers differ, or one is not in the ratings.
+            ValueError: the numbers of users and items differ, or one of them is not in the ratings.
         """
         if len(users) != len(items):
             raise ValueError(f"there are {len(users)} users and {len(items)} items: expected an item for each user")
@@ -176,14 +177,14 @@ class Recommender:
         return frame
 
     def recommend_new(self, rated: Mapping[Id, float], n: int = 10) -> pd.DataFrame:
-        """Recommend to a user who is not in the ratings, from a few ratings of theirs; see ``fold_in``.
+        """Recommend to a new user from a few ratings; see ``fold_in``.
 
         Args:
             rated: the rating of each item, by the item's ID or title.
             n: the number of items.
 
         Returns:
-            As ``recommend``, without the user and the rated items.
+            A row for each item, as in ``recommend`` but without a user; rated items are left out.
 
         Raises:
             ValueError: there is no rating, an item is not in the ratings or given twice, or a rating is out of range.
@@ -213,14 +214,14 @@ class Recommender:
         return frame
 
     def quartiles(self, n: int = 10) -> pd.DataFrame:
-        """Compute the test metrics by activity of the users and by popularity of the items, see ``serving.quartiles``.
+        """Compute the test metrics by activity of the users and popularity of the items; see ``serving.quartiles``.
 
         Raises:
-            ValueError: n is below 1, or this was not loaded from a run and so has no test set.
+            ValueError: n is below 1, or there is no test set, because the recommender was not loaded from a run.
         """
         _check_positive(n)
         if self._split is None:
-            raise ValueError("there is no test set: expected a run, make this by Recommender.load")
+            raise ValueError("there is no test set: expected a run, loaded by Recommender.load")
         train, test = self._split.train, self._split.test
         return quartiles(Clamped(self.scorer, train.ratings) if self._clamp else self.scorer, train, test, n)
 
@@ -234,7 +235,7 @@ class Recommender:
         return frame
 
     def item(self, wanted: Id) -> int:
-        """Return the row of an item, given by its title, else by its ID, else by a part of its title.
+        """Return the row of an item, given by its title, or else its ID, or else a part of its title.
 
         Raises:
             ValueError: there is no such item, or several items have the title.

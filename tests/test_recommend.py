@@ -96,7 +96,7 @@ def test_ratings_of_ones_own_with_strings_as_ids(home: Path, answer: Answer, ref
     assert changed != (home / "mine.csv").read_text()
     (home / "other.csv").write_text(changed)
     errors = refused("recommend.py", recommend.main, [*OWN, "other.csv", "--user", "u3"])
-    assert "was trained on other ratings" in errors.splitlines()[-1]
+    assert "the ratings of other.csv differ from those of the run in" in errors.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""The checkpoint of a run: everything that it resumes from, bit-identical, at the end of an epoch.
+"""The checkpoint of a run: its state at the end of an epoch, from which it resumes bit-identical.
 
-A checkpoint gets its name only once all of it is on disk, so that a whole one exists at every moment. Reading one
-executes nothing, and refuses a file whose digest differs.
+A checkpoint gets its name only once all of it is on disk, so that a whole one exists at every moment. Reading a
+checkpoint executes nothing. A file whose digest differs is refused.
 """
 
 import csv
@@ -20,7 +20,7 @@ from cli.files import write_whole
 from tracking.history import EpochMetrics, columns, from_rows
 
 FORMAT = 3
-# The names in a run's folder. The second is of the best epoch, where a validation set chooses one.
+# The file names in a run's folder. BEST is the checkpoint of the best epoch, if a validation set chooses one.
 CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.csv"
 
 
@@ -29,12 +29,12 @@ class Run:
     """The description of a run.
 
     Attributes:
-        settings: the settings that its metrics depend on, by name. Only a run with the same can be resumed.
-        data: fingerprint of the ratings and their split, which have to be the same as well.
+        settings: the settings that the metrics depend on, by name. They must be the same when the run is resumed.
+        data: the fingerprint of the ratings and their split. It must be the same, too.
         dataset: the name of the ratings.
         device: the type of the device.
-        eager: whether it takes the plain step.
-        processes: how many processes train together.
+        eager: whether the run takes the plain step.
+        processes: the number of processes that train together.
     """
 
     settings: dict[str, Any]
@@ -45,7 +45,7 @@ class Run:
     processes: int = 1
 
     def differences(self, now: "Run") -> list[str]:
-        """Say, difference by difference, why this run cannot be resumed as another one."""
+        """Return a line for each difference that prevents this run from being resumed as ``now``."""
         reason = {"epochs": ", which lr_schedule and average_last depend on,"}
         before, after = self.settings, now.settings
         changed = [
@@ -75,8 +75,8 @@ class Checkpoint:
         history: the metrics of each epoch; NaN, and an empty cell of ``metrics.csv``, where an epoch was not evaluated.
         times: when each epoch ended, in seconds since 1970.
         tensors: the state of the network, of Adam and of the generators, by name.
-        closing: the metrics of the end of a run, once it has ended. Its event file has them by then.
-        version: of the program that wrote it.
+        closing: the metrics of the end of the run, () before it. The event file has them first.
+        version: the version of the program that wrote the checkpoint.
     """
 
     run: Run
@@ -89,7 +89,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, run: Run, history: list[EpochMetrics], times: list[float], tensors: dict[str, Tensor]) -> "Checkpoint":
-        """Make a checkpoint that shares the tensors."""
+        """Make a checkpoint that shares these tensors."""
         names = columns(history)
         rows = [[getattr(metrics, name) for name in names] for metrics in history]
         return cls(run, names, rows, list(times), tensors)
@@ -105,11 +105,11 @@ class Checkpoint:
 
     @property
     def metrics(self) -> list[EpochMetrics]:
-        """Return the history by name; NaN for a metric that was added to the program later."""
+        """Return the history by name, with NaN for a metric that was added to the program later."""
         return from_rows(self.columns, self.history)
 
     def save(self, folder: Path) -> None:
-        """Write ``checkpoint.pt``, tensor by tensor without a copy of them all, and then ``metrics.csv``."""
+        """Write ``checkpoint.pt``, without a copy of all tensors, and then ``metrics.csv``."""
         self._write(folder / CHECKPOINT)
         self.save_metrics(folder)
 
@@ -136,7 +136,7 @@ class Checkpoint:
 
 
 def _save(content: dict[str, Any], file: IO[bytes]) -> None:
-    """Call ``torch.save``, and raise the OSError of the file that it hides behind an error of its own."""
+    """Call ``torch.save``, and raise the file's OSError, which torch hides behind an error of its own."""
     failure: list[OSError] = []
 
     class Target(io.RawIOBase):
@@ -159,7 +159,7 @@ def _save(content: dict[str, Any], file: IO[bytes]) -> None:
 
 
 def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
-    """Read the checkpoint of that name in a folder; None where there is none.
+    """Read the checkpoint with this name in a folder; None if there is none.
 
     Raises:
         ValueError: the file is not a whole checkpoint of this version.
@@ -175,7 +175,7 @@ def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
     except Exception as error:  # a damaged or hostile file can make the reader raise anything
         raise ValueError(f"{path} is damaged or not a checkpoint: {_one_line(error)}") from None
     if not isinstance(content, dict) or "format" not in content:
-        raise ValueError(f"{path} is a file of torch, but not a checkpoint of this program")
+        raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of this program")
     if content.pop("format") != FORMAT:
         raise ValueError(f"{path} was written by another version of this program: start again without --resume")
     try:

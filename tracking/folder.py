@@ -1,7 +1,7 @@
-"""A run's folder: who may write there, and how an older run is kept.
+"""A run's folder: its files, its lock, and moving an older run aside.
 
-LOGDIR/checkpoint.pt         all that the run needs to go on, see checkpoint.py
-LOGDIR/best.pt               the same of the best epoch, where there is a validation side to judge by
+LOGDIR/checkpoint.pt         the state that the run resumes from, see checkpoint.py
+LOGDIR/best.pt               the same after the best epoch, if a validation set chooses one
 LOGDIR/metrics.csv           the metrics of each epoch so far
 LOGDIR/events.out.tfevents…  the same for TensorBoard, see tensorboard.py
 LOGDIR/.lock                 locked by the process that writes here; the system unlocks it when the process dies
@@ -15,20 +15,20 @@ from typing import IO
 from cli import files
 from tracking.checkpoint import BEST, CHECKPOINT, METRICS, Checkpoint
 
-EVENTS = "events.out.tfevents."  # how the names of event files begin
+EVENTS = "events.out.tfevents."  # the start of the names of event files
 
 
 def contains_run(folder: Path) -> bool:
-    """Whether a run wrote here; other files, and folders of other runs, do not count."""
+    """Return whether a run wrote here; other files, and folders of other runs, do not count."""
     return any((folder / name).exists() for name in (CHECKPOINT, BEST, METRICS)) or any(folder.glob(f"{EVENTS}*"))
 
 
 class RunFolder:
-    """A run's folder, this process's own until it is closed or the process ends.
+    """A run's folder, locked by this process until the folder is closed or the process exits.
 
     Raises:
-        BlockingIOError: another process that is alive has it.
-        OSError: it cannot be made or written.
+        BlockingIOError: another process holds the lock.
+        OSError: the folder cannot be made or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
 
@@ -54,11 +54,11 @@ class RunFolder:
                 lock.close()
                 raise BlockingIOError(f"another run is writing to {self.path}: choose another folder") from None
             self._lock = lock
-            # Between the opening and the locking the folder may have been moved aside, and this lock with it.
+            # Before it was locked, the folder may have been moved aside, and the lock file with it.
             if not self._is_at_path():
                 lock.close()
                 self._lock = None
-        for unfinished in (CHECKPOINT, BEST, METRICS):  # of a process that was killed while it wrote
+        for unfinished in (CHECKPOINT, BEST, METRICS):  # left by a process that was killed while it wrote
             for path in self.path.glob(f".{unfinished}.*"):
                 path.unlink()
 
@@ -70,10 +70,10 @@ class RunFolder:
             return False
 
     def save(self, checkpoint: Checkpoint, best: Checkpoint | None = None) -> None:
-        """Write a checkpoint here, and before it that of a new best epoch.
+        """Write a checkpoint here, after that of a new best epoch.
 
         Raises:
-            OSError: it cannot be written, or somebody moved the folder: another run may be where it was.
+            OSError: a file cannot be written, or the folder was moved, so that its path may be another run's.
         """
         if not self._is_at_path():
             raise OSError(f"{self.path} was moved or removed while this run was writing to it")
@@ -82,10 +82,10 @@ class RunFolder:
         checkpoint.save(self.path)
 
     def move_aside(self) -> Path:
-        """Rename the folder to the first of ``PATH.1``, ``PATH.2``, … that is free, and start an empty one.
+        """Rename the folder to the first free name of ``PATH.1``, ``PATH.2``, …, and make an empty one.
 
         Raises:
-            OSError: it cannot be renamed.
+            OSError: the folder cannot be renamed.
         """
         place, number = self.path.resolve(), 1
         if place == Path.cwd():
@@ -94,7 +94,7 @@ class RunFolder:
             number += 1
         old, self._lock = self._lock, None
         assert old is not None
-        if sys.platform == "win32":  # where what is open cannot be renamed
+        if sys.platform == "win32":  # where a folder with an open file cannot be renamed
             old.close()
         place.rename(aside)
         try:

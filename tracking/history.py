@@ -1,4 +1,4 @@
-"""The table of a run's metrics, which all places that show one follow by name, and the lines that a run closes with."""
+"""The table of a run's metrics, which everything that shows a metric follows, and a run's closing lines."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +10,14 @@ When = Literal["epoch", "test", "validation", "end"]
 
 
 class Metric(NamedTuple):
-    """The row of a metric: how it is shown, and when it is computed.
+    """The row of a metric: its names, and when it is computed.
 
     Attributes:
-        tag: in TensorBoard; {k} stands for the number of items that a user is shown.
-        title: in the closing table; of a metric of the end, in the closing line. Empty: in neither.
-        best: min or max of its values.
+        tag: the name in TensorBoard; {k} stands for the number of items that a user is shown.
+        title: the name in the closing table, or in the closing line for a metric of the end; "" for neither.
+        best: min or max, which returns the best of several values.
         when: "epoch", after each epoch; "test" or "validation", on that set after each epoch that is evaluated; "end",
-            once for the run, and then it is no column of metrics.csv.
+            once per run; such a metric has no column in metrics.csv.
     """
 
     tag: str
@@ -32,10 +32,10 @@ def _row(tag: str, title: str = "", best: Best = min, when: When = "epoch") -> A
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """The metrics of an epoch, a row of metrics.csv: a field for each, with its ``Metric``; NaN where it was not taken.
+    """The metrics of an epoch, a row of metrics.csv.
 
-    ``MEASURES`` in train.py says how each is computed. The tags of the losses, of MRR and of MSE are the course's, so
-    that its runs and these overlay.
+    Each field has its ``Metric``; it is NaN where the metric was not computed. ``MEASURES`` in train.py computes them.
+    The tags of the losses, of MRR and of MSE are the course's, so that its runs and these overlay.
     """
 
     factorization_loss: float = _row("training/Factorization Loss", "BPR loss")  # equation 3, mean over the epoch
@@ -52,9 +52,9 @@ class EpochMetrics:
 
     @property
     def selection_key(self) -> tuple[bool, float] | None:
-        """Return the key by which the best epoch is the highest: validation MRR / MSE, after whether the MSE is 0.
+        """Return the key, highest for the best epoch: whether the validation MSE is 0, then validation MRR / MSE.
 
-        So one percent of MRR weighs as much as one percent of MSE. None where the epoch was not evaluated on a
+        One percent of MRR weighs as much as one percent of MSE. None where the epoch was not evaluated on a
         validation set.
         """
         if math.isnan(self.validation_mrr) or math.isnan(self.validation_mse):
@@ -63,21 +63,21 @@ class EpochMetrics:
         return exact, self.validation_mrr / (1.0 if exact else self.validation_mse)
 
     def is_better_than(self, other: "EpochMetrics | None") -> bool:
-        """Return whether a validation set prefers this epoch to an earlier one, or to none."""
+        """Return whether the validation set prefers this epoch to an earlier one; None stands for no earlier one."""
         key = self.selection_key
         rival = other.selection_key if other is not None else None
         return key is not None and (rival is None or key > rival)
 
 
 METRICS: dict[str, Metric] = {each.name: each.metadata["row"] for each in fields(EpochMetrics)}
-# The closing table's: losses and errors, which are best low, before the metrics that are best high.
+# The closing table: metrics whose lowest value is best, then those whose highest value is best.
 SUMMARY_METRICS = {
     name: metric
     for best in (min, max)
     for name, metric in METRICS.items()
     if metric.title and metric.when != "end" and metric.best is best
 }
-# The charts of several metrics in TensorBoard: how far a task is learned, and how much of that holds for other ratings.
+# The charts in TensorBoard that put a task's training and test metrics together.
 CHARTS = {
     "MSE: training and test": (METRICS["training_mse"].tag, METRICS["test_mse"].tag),
     "Ranking: BPR loss and test MRR": (METRICS["factorization_loss"].tag, METRICS["test_mrr"].tag),
@@ -85,10 +85,10 @@ CHARTS = {
 
 
 def check_metrics(computed: Mapping[str, object]) -> None:
-    """Check that each metric that is computed has a row, and that each row is computed and has a tag of its own.
+    """Check that each computed metric has a row, and that each row is computed and has a tag of its own.
 
     Raises:
-        ValueError: one has not; the message names the file and the change.
+        ValueError: a metric is incomplete; the message names the file and the change.
     """
     for name in (*computed, *METRICS):
         if name not in METRICS:
@@ -100,20 +100,20 @@ def check_metrics(computed: Mapping[str, object]) -> None:
 
 
 def columns(history: Sequence[EpochMetrics]) -> list[str]:
-    """Name the metrics that the epochs of a run have; those of a validation set where there is one."""
+    """Return the names of a run's metrics per epoch, with those of the validation set if there is one."""
     validated = any(not math.isnan(metrics.validation_mse) for metrics in history)
     columns_of = ("epoch", "test", "validation") if validated else ("epoch", "test")
     return [name for name, metric in METRICS.items() if metric.when in columns_of]
 
 
 def from_rows(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> list[EpochMetrics]:
-    """Read metrics by the names of their columns: NaN for a metric that has none yet, none for one that was removed."""
+    """Read metrics by column name: NaN for a metric without a column; a column without a metric is left out."""
     found = [dict(zip(columns, row, strict=True)) for row in rows]
     return [EpochMetrics(**{name: row[name] for name in columns if name in METRICS}) for row in found]
 
 
 def tags(k: int) -> dict[str, str]:
-    """Map each metric's name to its tag in TensorBoard; k items are shown to a user."""
+    """Map each metric's name to its tag in TensorBoard, where k items are shown to a user."""
     return {name: metric.tag.replace("{k}", str(k)) for name, metric in METRICS.items()}
 
 
@@ -127,7 +127,7 @@ def best_epoch(history: Sequence[EpochMetrics]) -> int | None:
 
 
 def closing_table(history: Sequence[EpochMetrics]) -> str:
-    """Show the metrics after the last epoch, "–" where it was not evaluated, and at their best, with the epochs."""
+    """Format a table of each metric after the last epoch ("–" if not evaluated) and at its best, with the epochs."""
     width = max(len(metric.title) for metric in SUMMARY_METRICS.values()) + 1
     rows = [f"{'':{width}}{f'last of {len(history)} (epoch {len(history) - 1})':26}best"]
     for name, metric in SUMMARY_METRICS.items():
@@ -140,18 +140,18 @@ def closing_table(history: Sequence[EpochMetrics]) -> str:
 
 
 def closing_line(metrics: EpochMetrics, k: int) -> str:
-    """Show the metrics of the end of a run; k items are shown to a user."""
+    """Format the metrics of the end of a run, where k items are shown to a user."""
     at_end = {name: metric.title.replace("{k}", str(k)) for name, metric in METRICS.items() if metric.when == "end"}
     return ", ".join(f"{title} {getattr(metrics, name):.4f}" for name, title in at_end.items() if title)
 
 
 def report(history: Sequence[EpochMetrics], epochs: int, patience: int, k: int) -> str:
-    """Return the lines that a run closes with: the table, the best epoch, an early stop, the metrics of the end.
+    """Return a run's closing lines: the table, the best epoch, an early stop, the metrics of the end.
 
     Args:
         history: the metrics of each epoch, at least one.
-        epochs: how many epochs there were to be.
-        patience: the number of epochs without a better one that stops a run.
+        epochs: the number of epochs in the settings.
+        patience: the number of epochs without a better one that ends a run.
         k: number of items that a user is shown.
     """
     last, best = len(history) - 1, best_epoch(history)
@@ -169,7 +169,7 @@ def report(history: Sequence[EpochMetrics], epochs: int, patience: int, k: int) 
 
 
 def counted(epochs: int, last: int) -> str:
-    """Count the epochs that were trained, and name them: epochs are numbered from 0, as TensorBoard's steps are."""
+    """Format the number of epochs trained and their range, numbered from 0 like TensorBoard's steps."""
     if epochs == 0:
         return "0 epochs"
     return f"{epochs} epochs ({last - epochs + 1} to {last})" if epochs > 1 else f"1 epoch ({last})"

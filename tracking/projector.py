@@ -1,8 +1,8 @@
 """The files of TensorBoard's PROJECTOR tab, which shows the items' embeddings.
 
-LOGDIR/projector_config.pbtxt   which embeddings there are (projector_config.proto of TensorBoard)
+LOGDIR/projector_config.pbtxt   the list of embeddings (TensorBoard's projector_config.proto)
 LOGDIR/items….bytes             (items, embedding_dim) float32, row after row
-LOGDIR/items.tsv                the title, the genres and the number of training ratings of each
+LOGDIR/items.tsv                each item's title, genres and number of training ratings
 """
 
 import sys
@@ -19,20 +19,20 @@ from datasets.source import DataSource, genres
 from training import parts
 
 CONFIG, LABELS = "projector_config.pbtxt", "items.tsv"
-MOST = 10_000  # points, because the browser computes with all of them
+MOST = 10_000  # items shown, because the browser computes with all of them
 
 
 def write_items(folder: Path, train: Interactions, source: DataSource, network: nn.Module) -> None:
-    """Write the items' embeddings and, as far as they can be read, their genres; say on stderr which cannot.
+    """Write the items' embeddings and genres; print a line on stderr if either cannot be read.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         train: the training set.
-        source: of the ratings.
-        network: as it recommends.
+        source: the source of the ratings, for the genres.
+        network: the network as it recommends.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: a file cannot be written.
     """
     try:
         tables = parts.item_tables(network)
@@ -51,13 +51,13 @@ def _write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genr
     """Write the embeddings of all items, or of the MOST with the most training ratings.
 
     Args:
-        folder: the run's.
-        tables: the items' embeddings by their titles there, (num_items, d) each.
+        folder: the run's folder.
+        tables: the items' embeddings, (num_items, d) each, by their names in the tab.
         train: the training set.
         genre_of: the genres of items, by ID.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: a file cannot be written.
     """
     counts = torch.bincount(train.item_ids.cpu(), minlength=train.num_items)
     shown = counts.argsort(descending=True, stable=True)[:MOST].sort()[0]

@@ -23,7 +23,7 @@ BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{post
 
 
 class Record:
-    """A record that keeps nothing: of a run without a folder, and of all processes of a run but the first."""
+    """A record that writes nothing, for a run without a folder and for all processes except the first."""
 
     def __enter__(self) -> "Record":
         return self
@@ -32,7 +32,7 @@ class Record:
         pass
 
     def add(self, metrics: EpochMetrics, state: dict[str, Tensor], is_best: bool) -> None:
-        """Record an epoch: its metrics, and the state that the run resumes from, whose tensors change later."""
+        """Record an epoch's metrics and the state to resume from; later training changes the state's tensors."""
 
     def add_network(self, network: nn.Module) -> None:
         """Record the network at the end of the run, with the parameters that are evaluated."""
@@ -42,23 +42,23 @@ class Record:
 
 
 class RunRecord(Record):
-    """The record in a run's folder.
+    """The record of a run in its folder.
 
-    The first epoch's checkpoint is written at once, then at most one every CHECKPOINT_SECONDS, and at the end the last
-    epoch's. Where an epoch takes longer than that, its checkpoint is on disk before the next begins, and memory holds
-    no copy of it. An error or a signal also writes the last good epoch, unless the error is that it cannot be written.
+    A checkpoint is written after the first epoch, then at most every CHECKPOINT_SECONDS, and after the last epoch. If
+    an epoch takes longer, its checkpoint is on disk before the next epoch begins, and memory holds no copy of it. On
+    an error or a signal the last good epoch is written too, unless the error came from writing.
 
     Args:
-        folder: the run's, which this process owns.
+        folder: the run's folder, locked by this process.
         run: the description of the run.
-        epochs: how many there will be in all.
-        k: number of items that a user is shown, in the names of metrics.
+        epochs: the number of epochs in all.
+        k: the number of items that a user is shown, for the names of metrics.
         found: the checkpoint that the run resumes from.
-        write_network: writes more about the network at the end. The run counts as finished after that.
+        write_network: records more of the network at the end, before the run counts as finished.
 
     Raises:
-        ValueError: the folder holds a run, and there is no checkpoint to resume from.
-        OSError: something cannot be written.
+        ValueError: the folder holds a run, and ``found`` is None.
+        OSError: a file cannot be written.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RunRecord(Record):
     def __enter__(self) -> "RunRecord":
         path = self._folder.path
         if self._written is not None:
-            self._written.save_metrics(path)  # a kill may have come between the two files
+            self._written.save_metrics(path)  # because a kill may have come between the two files
         self._events = self._stack.enter_context(EventFile(path, self._tags, self._run.shown(), CHARTS))
         self._bar = self._stack.enter_context(progress_bar(self._epochs, len(self._history)))
         for epoch, (metrics, ended) in enumerate(zip(self._history, self._times, strict=True)):
@@ -133,6 +133,6 @@ class RunRecord(Record):
 
 
 def progress_bar(total: int, done: int = 0) -> "tqdm[NoReturn]":
-    """Make a bar on stderr; it shows nothing where stderr is not a terminal."""
+    """Make a progress bar on stderr, which shows nothing unless stderr is a terminal."""
     columns, lines = shutil.get_terminal_size()  # some terminals report no size to tqdm
     return tqdm(total=total, initial=done, disable=None, ncols=columns, nrows=lines, bar_format=BAR)

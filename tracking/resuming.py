@@ -1,4 +1,4 @@
-"""The decision whether a run resumes from the checkpoint in its folder, or starts in an empty folder."""
+"""The choice between resuming a run from the checkpoint in its folder and starting it in an empty folder."""
 
 import sys
 
@@ -49,7 +49,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
 
 
 def find_checkpoint(folder: RunFolder, run: Run) -> Checkpoint | None:
-    """Read the checkpoint that a run resumes from; None where there is none.
+    """Read the checkpoint that a run resumes from; None if there is none.
 
     Raises:
         ValueError: the checkpoint is damaged, or of a run with other settings or data.
@@ -61,19 +61,19 @@ def find_checkpoint(folder: RunFolder, run: Run) -> Checkpoint | None:
 
 
 def announce(folder: RunFolder, run: Run, epochs: int, found: Checkpoint | None) -> None:
-    """Say on stderr after which epoch a run resumes, and whether its metrics will be bit-identical.
+    """Print on stderr the epoch after which a run resumes, and why its metrics will not be bit-identical, if so.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         run: the description of the run.
-        epochs: how many there will be in all.
-        found: the checkpoint.
+        epochs: the number of epochs in all.
+        found: the checkpoint; None if the run starts.
     """
     if found is None:
         print(f"nothing to resume in {folder.path}: starting", file=sys.stderr)
         return
     done = len(found.history)
-    ended = f"; it has the {epochs} epochs asked for" if done >= epochs else ""
+    ended = f"; it already has all {epochs} epochs" if done >= epochs else ""
     reason = ""
     if (found.run.device, found.run.eager) != (run.device, run.eager):
         reason = "; not bit-identical, because the device or the kind of step differs"
@@ -83,10 +83,10 @@ def announce(folder: RunFolder, run: Run, epochs: int, found: Checkpoint | None)
 
 
 def make_room(folder: RunFolder) -> None:
-    """Move a run that the folder holds aside, and say so on stderr.
+    """Move aside a run that the folder holds, and print a line on stderr.
 
     Raises:
-        OSError: it cannot be moved.
+        OSError: the folder cannot be moved.
     """
     if contains_run(folder.path):
         print(f"{folder.path} holds a run: moved to {folder.move_aside()}", file=sys.stderr)

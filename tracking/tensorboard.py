@@ -1,8 +1,8 @@
-"""A run's event file: what TensorBoard shows of it.
+"""A run's event file, from which TensorBoard shows the run.
 
     SCALARS, TIME SERIES   the metrics of each epoch, a curve each
-    CUSTOM SCALARS         charts that put several metrics together
-    HPARAMS                a row a run: its settings, and its metrics after the last epoch so far
+    CUSTOM SCALARS         charts of several metrics
+    HPARAMS                a row per run: its settings, and its metrics after the last epoch so far
 
 The format is TFRecords of Event messages.
 """
@@ -30,16 +30,16 @@ from tracking.folder import EVENTS
 
 
 class EventFile:
-    """A TensorBoard event file, written as it goes: what ``add`` was given can be read when it returns.
+    """A TensorBoard event file, from which metrics can be read as soon as ``add`` has returned.
 
-    It replaces those that were written here before in this way: they repeat epochs, or miss some, of a run that was
-    broken off. TensorBoard drops what it has shown already from a START on. A file without an epoch is removed again,
-    because there is nothing of that run to show or to go on with.
+    It replaces the run's earlier event files, because after an interruption they repeat or miss epochs. At its START
+    event TensorBoard discards the epochs that it has shown. A file without an epoch is removed, because there is
+    nothing to show or to resume.
 
     Args:
-        folder: the run's.
-        tags: of each metric, by name; a metric without one cannot be written.
-        settings: of the run, by name: booleans, numbers and texts; anything else is shown as text.
+        folder: the run's folder.
+        tags: the tag of each metric, by name; a metric without a tag cannot be written.
+        settings: the run's settings, by name: booleans, numbers and strings; anything else is shown as a string.
         charts: title → the tags that one chart of the CUSTOM SCALARS tab shows together.
     """
 
@@ -48,8 +48,8 @@ class EventFile:
     ) -> None:
         self.tags = tags
         self.empty = True
-        self._older = list(folder.glob(f"{EVENTS}*.figures"))
-        self._path = folder / f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.figures"
+        self._older = list(folder.glob(f"{EVENTS}*.metrics"))
+        self._path = folder / f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.metrics"
         self._file = self._path.open("xb")
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -61,7 +61,7 @@ class EventFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # the same that made us leave, when the disk is full
+        with contextlib.suppress(OSError):  # on a full disk it repeats the error that is being raised
             self._file.close()
         if self.empty:
             self._path.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ class EventFile:
             raise OSError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def add(self, epoch: int, metrics: Mapping[str, float], at: float) -> None:
-        """Write an epoch's metrics, by name, NaN where not taken; ``at`` is when it ended, in seconds since 1970."""
+        """Write an epoch's metrics, by name; NaN is left out. ``at``: when it ended, in seconds since 1970."""
         taken = {self.tags[name]: value for name, value in metrics.items() if not math.isnan(value)}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in taken.items()]
         self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
@@ -84,17 +84,17 @@ class EventFile:
         self.empty = False
 
     def replace_older(self) -> None:
-        """Remove the event files that were there before, now that this one has all of theirs that counts."""
+        """Remove the earlier event files, after their epochs were written to this one."""
         self._flush()
         for path in self._older:
             path.unlink(missing_ok=True)
 
 
 def _settings(settings: Mapping[str, Any]) -> Summary:
-    """A run for the HPARAMS tab. Its metrics need not be named: they are the last values of its scalars.
+    """Make the settings for the HPARAMS tab, which shows the last values of the run's scalars beside them.
 
-    TensorBoard makes one row of the runs that name the same trial, and by default a trial's name comes from its
-    settings. A run without such a name has a row of its own, even beside one with the same settings.
+    TensorBoard makes one row of all runs with the same trial name, which it derives from the settings by default. With
+    an empty name each run has a row of its own, even if another one has the same settings.
     """
     shown = {name: value if _is_number(value) else _text(value) for name, value in settings.items()}
     return hparams_pb(shown, trial_id="")
@@ -110,7 +110,7 @@ def _text(value: object) -> str:
 
 
 def _layout(charts: Mapping[str, Sequence[str]]) -> Summary:
-    """The charts of the CUSTOM SCALARS tab. The same layout in several runs is one layout of all of them."""
+    """Make the charts of the CUSTOM SCALARS tab, which merges equal layouts of several runs."""
     layout = layout_pb2.Layout(
         category=[
             layout_pb2.Category(
@@ -118,7 +118,7 @@ def _layout(charts: Mapping[str, Sequence[str]]) -> Summary:
                 chart=[
                     layout_pb2.Chart(
                         title=title,
-                        # TensorBoard takes them for regular expressions that a tag starts with.
+                        # TensorBoard matches the start of a tag with each as a regular expression.
                         multiline=layout_pb2.MultilineChartContent(tag=[f"{re.escape(tag)}$" for tag in tags]),
                     )
                     for title, tags in charts.items()

@@ -240,7 +240,7 @@ def test_a_run_is_resumed_for_more_epochs(folder: Path) -> None:
     assert second.stderr == "resuming part after epoch 0\n"
     assert second.stdout.splitlines()[-1].startswith("2 epochs (1 to 2) in ")
     third = run(folder, "--epochs", 3, "--logdir", "part", "--resume")
-    assert third.stderr == "resuming part after epoch 2; it has the 3 epochs asked for\n"
+    assert third.stderr == "resuming part after epoch 2; it already has all 3 epochs\n"
     assert third.returncode == 0
     assert same_result(folder / "whole", folder / "part")
 
