@@ -1,4 +1,4 @@
-"""Shared fixtures: MovieLens 100K where a source of it can be reached, synthetic ratings, refused commands."""
+"""Shared fixtures: MovieLens 100K if a source can be reached, synthetic ratings, refused commands."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ torch.set_num_threads(1)  # because there is a worker for each core
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The project's own data folder, with MovieLens 100K, which is fetched at the first run."""
+    """Return the project's data folder with MovieLens 100K, which the first run fetches."""
     try:
         data.load(ROOT / "data")
     except FileNotFoundError as error:
@@ -38,15 +38,15 @@ def movielens(data_dir: Path) -> Interactions:
 
 @pytest.fixture(scope="session")
 def members(data_dir: Path, movielens: Interactions) -> tuple[bytes, bytes]:
-    """u.data and u.item in GroupLens's formats, whichever source filled the folder."""
+    """Return u.data and u.item in GroupLens's formats, from any source that filled the folder."""
     ratings = releases.files_in(releases.find("ml-100k", data_dir)[0])[0].read()
-    ratings = ratings[ratings.index(b"196\t242\t3") :]  # the first rating, below a header if there is one
+    ratings = ratings[ratings.index(b"196\t242\t3") :]  # from the first rating on, without a header
     lines = (f"{item}|{title}|01-Jan-1995||url|0|1\n" for item, title in enumerate(movielens.titles, 1))
     return ratings, "".join(lines).encode("latin-1")
 
 
 class StandIn(NamedTuple):
-    """An archive of the layout of a published one, which cannot be in the repository, and what it is checked by."""
+    """A stand-in for a published archive, which cannot be in the repository, and its release with a digest."""
 
     release: releases.Archive
     content: bytes
@@ -79,7 +79,7 @@ def wheel(members: tuple[bytes, bytes], movielens: Interactions) -> StandIn:
 
 @pytest.fixture(scope="session")
 def split() -> tuple[Interactions, Interactions]:
-    """A small training and test set of synthetic ratings; their number is not a multiple of the batch size."""
+    """Return a small training and test set of synthetic ratings, not a multiple of the batch size."""
     interactions = data.synthetic(num_users=60, num_items=90, num_interactions=1000, seed=1)
     return data.random_train_test_split(interactions, 0.1, torch.Generator().manual_seed(1))
 
@@ -89,7 +89,7 @@ Refused = Callable[[str, Callable[[list[str]], int], list[str]], str]
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Run a command within this process that refuses its arguments with status 2 and no output; returns its stderr."""
+    """Run a command that refuses its arguments with status 2 and no output, in this process; return its stderr."""
 
     def run(name: str, main: Callable[[list[str]], int], arguments: list[str]) -> str:
         monkeypatch.setattr(sys, "argv", [name])

@@ -18,7 +18,7 @@ from training.evaluation import SHOWN
 def fit_in(
     logdir: Path, trainer: train.Trainer, test: Interactions, validation: Interactions | None = None
 ) -> list[EpochMetrics]:
-    """Train with a record in a folder, from the checkpoint there if there is one, and return all metrics."""
+    """Train with a record in a folder, resume from its checkpoint if there is one, and return all metrics."""
     with RunFolder(logdir) as folder:
         found = load_checkpoint(logdir)
         if found is not None:
@@ -36,7 +36,7 @@ def curves(logdir: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def same_result(one: Path, other: Path) -> bool:
-    """Compare two finished runs in everything but the times at which their epochs ended."""
+    """Return whether two finished runs are equal, except for the times when their epochs ended."""
     a, b = load_checkpoint(one), load_checkpoint(other)
     assert a is not None
     assert b is not None

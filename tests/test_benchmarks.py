@@ -1,4 +1,4 @@
-"""The plain procedure agrees with the project, and the benchmarks run."""
+"""The plain procedure compared with the project, and a short run of each benchmark."""
 
 import json
 import re
@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 def run(name: str, flags: str, data_dir: Path | None = None) -> list[str]:
-    """Run a benchmark; return the lines of its output."""
+    """Run a benchmark and return the lines of its output."""
     command = [sys.executable, str(BENCHMARKS / name), *flags.split()]
     command += [] if data_dir is None else ["--data_dir", str(data_dir)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -34,7 +34,7 @@ def cells(line: str) -> list[str]:
 
 @pytest.mark.parametrize("sharing", [True, False])
 def test_the_plain_procedure_and_this_project_get_the_same_metrics(sharing: bool) -> None:
-    """Three epochs on the same ratings from the same weights; 768 of them, so that all batches are full ones."""
+    """Both train for three epochs from the same weights, on 768 ratings, so that all batches are full."""
     made = synthetic(num_users=60, num_items=90, num_interactions=808, seed=2)
     train, test = random_train_test_split(made, 40 / 808, torch.Generator().manual_seed(0))
     nets = []
@@ -102,7 +102,7 @@ def test_the_scale_benchmark_prints_its_table_in_one_process_and_in_two() -> Non
 
 @pytest.mark.long
 def test_a_preset_beside_a_tuned_peer(data_dir: Path, movielens: Interactions) -> None:
-    """Without the peers that have to be installed: EASE, tuned, and this project."""
+    """The peers are EASE, tuned, and this project, because the others have to be installed."""
     chosen, _, *table = run("peers.py", "--seeds 2 --draws 3 --epochs 1 --peers", data_dir)
     found = re.fullmatch(r'EASE: (\{\}|\{"penalty": (?:50|75)\}), validation MRR 0\.1\d+', chosen)
     assert found

@@ -1,8 +1,8 @@
-"""Every example of docs/changing.md is applied to a copy of the repository, and its commands are run there.
+"""The examples of docs/changing.md, each applied to a copy of the repository where its commands are run.
 
-An example is the blocks marked ``diff`` up to the next block of commands, that block, and the output in the ``text``
-block after it, where … stands for anything. A diff changes one file: its lines that begin with a blank or "-" occur
-there exactly once, and are replaced by those that begin with a blank or "+". With "+" alone it makes a new file.
+An example consists of the ``diff`` blocks up to the next block of commands, that block, and the output in the ``text``
+block after it, where … stands for anything. A diff changes one file: its lines that begin with a blank or "-" occur in
+the file exactly once, and are replaced by the lines that begin with a blank or "+". A diff with "+" alone makes a file.
 """
 
 import os
@@ -34,12 +34,12 @@ class Example(NamedTuple):
 
     @property
     def files(self) -> set[str]:
-        """The files that it changes."""
+        """Return the files that the example changes."""
         return {diff.split()[1] for diff in self.diffs}
 
 
 def examples() -> list[Example]:
-    """The examples in the order of the page."""
+    """Return the examples in the order of the page."""
     found = []
     for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
         diffs: list[str] = []
@@ -60,7 +60,7 @@ COMMANDS = [re.sub(r"\s+#.*", "", line) for each in EXAMPLES for line in each.co
 
 
 def apply(diff: str, folder: Path) -> None:
-    """Change a file of a copy of the repository as a diff says."""
+    """Apply a diff to a file in a copy of the repository."""
     header, *lines = diff.splitlines(keepends=True)
     path = folder / header.removeprefix("--- ").strip()
     old = "".join(line[1:] for line in lines if line[0] in " -")
@@ -77,7 +77,7 @@ def apply(diff: str, folder: Path) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the repository."""
+    """Return a copy of the repository."""
     folder = tmp_path / "copy"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
     return folder
@@ -131,7 +131,7 @@ def test_an_example_does_what_the_page_says(example: Example, copy: Path, data_d
         ("train.py", "of tracking/history.py is not computed: add it to MEASURES in train.py"),
     ],
 )
-def test_half_of_a_metric_is_one_line_before_training(
+def test_an_incomplete_metric_is_one_line_before_training(
     left_out: str, says: str, example: Example, copy: Path, data_dir: Path
 ) -> None:
     for diff in example.diffs:

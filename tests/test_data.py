@@ -1,4 +1,4 @@
-"""Every source of MovieLens 100K gives the same tensors, a damaged one gives none, and a split loses nothing."""
+"""data.py: the sources of MovieLens 100K, damaged sources, splits, and synthetic ratings."""
 
 import hashlib
 import re
@@ -33,8 +33,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "from_package_index", refuse)
 
 
-def test_movielens_is_what_its_readme_says(movielens: Interactions) -> None:
-    """Facts from GroupLens's README and from counting u.data."""
+def test_movielens_agrees_with_its_readme(movielens: Interactions) -> None:
+    """The facts come from GroupLens's README and from counting u.data."""
     assert len(movielens) == 100_000
     assert (movielens.num_users, movielens.num_items) == (943, 1682)
     assert torch.equal(movielens.user_ids.unique(), torch.arange(943))
@@ -132,7 +132,7 @@ def test_a_damaged_archive_is_never_opened(
         data.load(tmp_path)
     assert f"{archive.filename}: {len(damaged):,} bytes with SHA-256" in str(caught.value)
     assert ("a login page" in str(caught.value)) == (damage == "page")
-    assert capsys.readouterr().err == ""  # it is all in the one message
+    assert capsys.readouterr().err == ""  # the exception has the whole message
 
 
 @pytest.mark.usefixtures("offline")
@@ -158,12 +158,12 @@ def test_a_damaged_folder_is_not_used(
     with pytest.raises(FileNotFoundError, match="ml-100k: "):
         data.load(tmp_path)
     monkeypatch.setitem(releases.RELEASES, "ml-100k", (GROUPLENS, wheel.release))
-    (tmp_path / wheel.release.filename).write_bytes(wheel.content)  # the next source is used all the same
+    (tmp_path / wheel.release.filename).write_bytes(wheel.content)  # the next source is still used
     assert same(data.load(tmp_path), movielens)
 
 
 @pytest.mark.usefixtures("offline")
-def test_when_nothing_works_one_message_says_all(tmp_path: Path) -> None:
+def test_if_no_source_works_one_message_names_them_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         data.load(tmp_path / "none")
     message = str(caught.value)
@@ -183,7 +183,7 @@ def test_when_nothing_works_one_message_says_all(tmp_path: Path) -> None:
         data.load(tmp_path / "file")
 
 
-def test_what_was_fetched_is_kept_and_a_wrong_answer_is_not(
+def test_a_fetched_archive_is_kept_and_a_wrong_answer_is_not(
     wheel: StandIn,
     movielens: Interactions,
     tmp_path: Path,
@@ -232,7 +232,7 @@ def test_an_empty_set_is_refused(split: tuple[Interactions, Interactions]) -> No
         data.random_train_test_split(split[0], 1 - 1e-6)
 
 
-def test_by_user_is_the_same_interactions_grouped(split: tuple[Interactions, Interactions]) -> None:
+def test_by_user_groups_the_same_interactions(split: tuple[Interactions, Interactions]) -> None:
     train, _ = split
     grouped = train.by_user
     assert grouped.offsets[0] == 0
@@ -256,7 +256,7 @@ def test_synthetic_ratings_look_like_movielens() -> None:
     assert 0.05 < float(popularity[841:].sum()) < 0.12
 
 
-def test_synthetic_ratings_come_from_their_seed() -> None:
+def test_synthetic_ratings_depend_on_the_seed_alone() -> None:
     made = data.synthetic(num_users=300, num_items=500, num_interactions=9000, seed=4)
     assert same(made, data.synthetic(300, 500, 9000, seed=4))
     assert not same(made, data.synthetic(300, 500, 9000, seed=5))
@@ -284,8 +284,8 @@ def test_interactions_of_other_shapes_are_refused(change: dict[str, object], mes
         Interactions(**{**right, "num_users": 2, "num_items": 3, **change})  # type: ignore[arg-type]
 
 
-def test_synthetic_ratings_are_the_same_as_ever() -> None:
-    """Tests and measurements rely on their bits."""
+def test_synthetic_ratings_never_change() -> None:
+    """Tests and measurements depend on bit-identical ratings."""
     made = data.synthetic()
     columns = (made.user_ids, made.item_ids, made.ratings)
     digest = hashlib.sha256(b"".join(column.numpy().tobytes() for column in columns)).hexdigest()

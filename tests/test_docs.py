@@ -1,4 +1,4 @@
-"""Every command that README.md and docs/ show is run: as it stands, shortened by flags, or by the test that is named.
+"""The commands in README.md and docs/: each is run as shown, shortened by flags, or by another test.
 
 The commands are those in code blocks, but for blocks marked as ``text``, and those in the text that begin with
 ``python``. One that is new in a page has to be given a line here.
@@ -19,7 +19,7 @@ from test_main import COURSE_COMMANDS
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 ONE_EPOCH, ONE_CHECK = " --epochs 1", " 1a-2-basic"
-# What is added to a command so that it is over soon.
+# The flags that are added to a command so that it ends soon.
 SHORTENED = {
     "python main.py --help": "",
     "python main.py": ONE_EPOCH,
@@ -63,7 +63,7 @@ SHORTENED = {
     "python -m pytest -m exhaustive tests/tracking/test_kills.py": " --collect-only -p no:cacheprovider",
     'python -m pytest tests/test_changing.py -m "long or not long"': " --collect-only -p no:cacheprovider",
 }
-# What has a test of its own, or is a part of .ci/run, and the words by which it is found there.
+# The commands that another test or .ci/run runs, each with the file and a string that shows this.
 ELSEWHERE = {
     "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
@@ -85,7 +85,7 @@ ELSEWHERE = {
 
 
 def shown() -> list[str]:
-    """The commands of all pages, without their comments, each once."""
+    """Return the commands of all pages, without comments, each once."""
     found = []
     for page in PAGES:
         text = re.sub(r"^```(?:text|python|diff)\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -100,7 +100,7 @@ def shown() -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """The folder ``run`` after one epoch of ``python main.py`` and one of the preset."""
+    """Return the folder ``run`` after an epoch of ``python main.py`` and an epoch of the preset."""
     home = tmp_path_factory.mktemp("trained")
     for flags in (ONE_EPOCH, f" --preset tuned{ONE_EPOCH}"):
         done = run(f"python '{ROOT / 'main.py'}' --data_dir '{data_dir.absolute()}'{flags}", home)
@@ -110,7 +110,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, data_dir: Path) -> Path:
-    """What a user has who cloned the project, and got submissions."""
+    """Return the folder of a user who has cloned the project and collected submissions."""
     for path in ROOT.iterdir():
         if path.name not in ("run", "data", ".git", "alice", "class") and path.suffix != ".zip":
             (tmp_path / path.name).symlink_to(path)
@@ -163,7 +163,7 @@ def test_a_command_does_what_it_says(line: str, folder: Path, trained: Path) -> 
 
 
 @pytest.mark.parametrize("line", ELSEWHERE)
-def test_a_command_that_is_run_elsewhere(line: str) -> None:
+def test_another_test_runs_the_command(line: str) -> None:
     path, words = ELSEWHERE[line]
     assert words in (ROOT / path).read_text()
 
@@ -191,7 +191,7 @@ def test_the_first_page_is_short_and_every_page_starts_with_a_command() -> None:
         assert f"docs/{page.name}" in (ROOT / "README.md").read_text()
 
 
-def test_links_between_the_pages_lead_somewhere() -> None:
+def test_links_between_the_pages_have_targets() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

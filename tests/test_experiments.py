@@ -44,7 +44,7 @@ class Experiments(NamedTuple):
 
 @pytest.fixture(scope="module")
 def experiments(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Experiments:
-    """Four experiments, two seeds, four epochs. A test that changes their files works on a copy."""
+    """Run four experiments with two seeds and four epochs. A test that changes their files uses a copy."""
     logdir = tmp_path_factory.mktemp("experiments") / "run"
     return Experiments(logdir, run(logdir, data_dir))
 
@@ -69,7 +69,7 @@ def rows(logdir: Path) -> dict[tuple[str, ...], dict[str, str]]:
 
 
 def state(logdir: Path) -> dict[Path, tuple[int, int]]:
-    """Return the inode and the time of the last change of every file of the runs."""
+    """Return the inode and the time of the last change of each file of the runs."""
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in logdir.glob("*/*/*")}
 
 
@@ -228,7 +228,7 @@ def test_runs_that_fail_are_reported_and_the_others_finish(
 
 
 class Pretender:
-    """A stand-in for the process of a run: it ends at its third poll, or at once if it fails."""
+    """A stand-in for the process of a run, which ends at its third poll, or at once if it fails."""
 
     alive, most = 0, 0
 
@@ -278,7 +278,7 @@ def test_if_all_runs_fail_there_is_no_summary(
     assert not list(tmp_path.glob("summary*"))
 
 
-def test_ctrl_c_says_how_to_resume(
+def test_ctrl_c_prints_how_to_resume(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(*_: object) -> dict[Run, str]:

@@ -107,7 +107,7 @@ def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_one_check_and_a_wrong_answer_that_is_explained(tmp_path: Path) -> None:
+def test_a_single_check_explains_a_wrong_answer(tmp_path: Path) -> None:
     (tmp_path / "student.py").write_text(NO_BIAS)
     done = run("2-4-hidden", "--submission", tmp_path / "student.py")
     assert (done.returncode, rest(done.stderr)) == (1, "")
@@ -138,7 +138,7 @@ def test_errors_are_shown_with_the_students_own_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_class(tmp_path: Path) -> None:
+def test_a_class_gets_a_table_and_a_csv(tmp_path: Path) -> None:
     """Files, folders and zips of several students give a table and a CSV, even if one of them cannot be read."""
     (tmp_path / "right.py").write_text(MODELS)
     (tmp_path / "folder" / "submission").mkdir(parents=True)
@@ -149,7 +149,7 @@ def test_a_class(tmp_path: Path) -> None:
     zipped(tmp_path / "out.zip", {"models.py": MODELS, "../models.py": MODELS})
     (tmp_path / "nothing" / "models.py").mkdir(parents=True)
     (tmp_path / "notes.zip").write_bytes(b"Rar!\x00")
-    # Answers whose shapes would make the grader take gigabytes, and ones that do not fit their question.
+    # Answers whose shapes would take gigabytes, and answers that do not fit their question.
     (tmp_path / "large.py").write_text(f"{OTHER_ORDER}\n{ODD_GRADIENTS}")
     names = ("right.py", "large.py", "folder", "zip.zip", "inner.zip", "out.zip", "nothing", "notes.zip")
     submissions = [tmp_path / name for name in names]
@@ -234,10 +234,10 @@ def test_the_reason_is_shown_if_a_submission_cannot_be_read(tmp_path: Path) -> N
         ("--hiden", "unrecognized arguments: --hiden"),
     ],
 )
-def test_when_the_grader_cannot_run_it_says_so_in_one_line(
+def test_a_grader_that_cannot_run_gives_the_reason_in_one_line(
     arguments: str, message: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Called within this process."""
+    """The grader is called in this process."""
     monkeypatch.chdir(ROOT)
     errors = refused("grader.py", grader.main, arguments.split())
     assert re.fullmatch(r"grader\.py: error: [^\n]+\n", errors), errors
@@ -245,7 +245,7 @@ def test_when_the_grader_cannot_run_it_says_so_in_one_line(
 
 
 def test_torch_is_loaded_only_for_the_checks_that_train() -> None:
-    """Loading takes a second; the processes of submissions load their own torch."""
+    """Loading torch takes a second, and the processes of submissions load it themselves."""
     program = "import sys, grader; sys.exit(grader.main(['2-4-hidden']) or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
@@ -277,7 +277,7 @@ def wait_for(condition: object, seconds: float = 20.0) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_of_a_grader_that_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_stopped_grader_leaves_no_process_and_no_folder(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "models.py").write_text("import os, time\nos.fork()\ntime.sleep(100)\n")
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(

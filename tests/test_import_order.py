@@ -1,4 +1,4 @@
-"""Imports point downwards only: the rooms have an order, and the drop-in files need nothing of this project."""
+"""The order of the rooms: imports point downwards only, and the drop-in files import nothing of this project."""
 
 import ast
 import sys
@@ -38,7 +38,7 @@ def module_of(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """All modules of this project that a file imports, wherever in it."""
+    """Return all modules of this project that a file imports, anywhere in it."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -73,7 +73,7 @@ def test_only_commands_know_argparse() -> None:
             assert "command.end(" in text, module_of(path)
 
 
-def test_no_module_imports_itself_by_a_detour() -> None:
+def test_there_are_no_import_cycles() -> None:
     uses = {module_of(path): imported(path) for path in MODULES if room_of(path) != "benchmarks"}
     done: set[str] = set()
 
@@ -89,8 +89,8 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 
 @pytest.mark.parametrize("room", sorted({room_of(path) for path in MODULES if path.name == "__init__.py"}))
-def test_a_rooms_first_page_names_all_its_files(room: str) -> None:
-    """What it is for, and where to start reading."""
+def test_a_rooms_init_names_all_its_files(room: str) -> None:
+    """The docstring also names the file to start reading with."""
     page = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
     assert page is not None
     assert "start reading here" in page
@@ -99,7 +99,7 @@ def test_a_rooms_first_page_names_all_its_files(room: str) -> None:
 
 
 def test_a_command_starts_without_waiting_for_torch() -> None:
-    """Until signals are handled and the streams are safe, nothing slow is imported."""
+    """Nothing slow is imported before signals are handled and the streams are safe."""
     for path in (ROOT / "cli").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,4 +1,4 @@
-"""main.py as a user types it: a process, its output, its exit status, its event files."""
+"""main.py as a user types it: its output, exit status and event files."""
 
 import os
 import pty
@@ -61,7 +61,7 @@ def scalars(logdir: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, data_dir: Path) -> Path:
-    """An empty folder with nothing but the data, where the flags' defaults find it."""
+    """Return a folder with only the data, where the flags' defaults find it."""
     (tmp_path / "data").symlink_to(data_dir)
     return tmp_path
 
@@ -83,17 +83,17 @@ def test_the_courses_commands(line: str, folder: Path) -> None:
         rf"1 epoch \(0\) in \d+\.\d s on \w+; logs in {logdir}\n",
         done.stdout,
     )
-    figures = scalars(folder / logdir)
-    assert set(figures) == TAGS | RANKING
-    assert all(len(figures[tag]) == 1 for tag in RANKING)
+    curves = scalars(folder / logdir)
+    assert set(curves) == TAGS | RANKING
+    assert all(len(curves[tag]) == 1 for tag in RANKING)
     joint, factorization, regression = (
-        figures[f"training/{name}"][0][1] for name in ("Joint Loss", "Factorization Loss", "MSE")
+        curves[f"training/{name}"][0][1] for name in ("Joint Loss", "Factorization Loss", "MSE")
     )
     weights = [float(arguments[arguments.index(f"--{task}_weight") + 1]) for task in ("factorization", "regression")]
     assert joint == pytest.approx(weights[0] * factorization + weights[1] * regression, rel=1e-5)
 
 
-def test_defaults_are_the_first_experiment_and_runs_repeat_to_the_bit(folder: Path) -> None:
+def test_defaults_are_the_first_experiment_and_repeated_runs_are_bit_identical(folder: Path) -> None:
     for arguments in (
         [],
         ["--factorization_weight", 0.99, "--regression_weight", 0.01, "--logdir", "again", "--seed", 0],
@@ -168,7 +168,7 @@ def test_a_preset_sets_the_flags_that_are_not_given(spelling: str) -> None:
     assert parse_arguments(["--preset", "tuned"]).logdir == Path("run/tuned_shared=True_LF=0.99_LR=0.0055")
 
 
-def test_a_preset_may_be_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_preset_may_be_the_users_own_file(tmp_path: Path) -> None:
     own = tmp_path / "mine.json"
     own.write_text('{"epochs": 3, "layer_sizes": [96, 8], "negatives": 4, "learning_rate": 1, "eval_users": 50}')
     options = parse_arguments(["--preset", str(own), "--epochs", "2"])
@@ -224,7 +224,7 @@ def test_a_batch_may_be_larger_than_the_data(folder: Path) -> None:
         ("--layer_sizes 96 7 5", [(96, 7), (7, 5), (5, 1)]),
     ],
 )
-def test_flags_reach_what_they_are_for(
+def test_flags_take_effect(
     arguments: str, widths: list[tuple[int, int]], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -244,7 +244,7 @@ def test_flags_reach_what_they_are_for(
     assert type(main.set_up(parse_arguments(["--eager", "--device", "cpu"]), DataSource(), ALONE)[0].step) is EagerStep
 
 
-def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
+def test_a_seed_decides_the_split_the_weights_the_shuffles_and_the_negatives(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -258,7 +258,7 @@ def test_a_seed_moves_the_split_the_weights_the_shuffles_and_the_negatives(
     assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[2], strict=True))
 
 
-def test_the_summary_has_the_last_and_the_best() -> None:
+def test_the_closing_table_has_the_last_and_the_best_values() -> None:
     rows = [(0.4, 1.0, 0.5, 0.05, 0.9), (0.2, 1.5, 0.4, 0.09, 0.8), (0.3, 0.7, 0.3, 0.07, 1.1)]
     assert history.closing_table([history.EpochMetrics(*row) for row in rows]).splitlines() == [
         "             last of 3 (epoch 2)       best",
@@ -269,8 +269,8 @@ def test_the_summary_has_the_last_and_the_best() -> None:
     ]
 
 
-def test_a_run_starts_without_what_it_does_not_need(folder: Path) -> None:
-    """torch's compiler takes a second to import, and several innocent calls import it."""
+def test_a_run_does_not_import_the_compiler(folder: Path) -> None:
+    """Importing torch's compiler takes a second, and several harmless calls import it."""
     program = "import sys, main; main.main(['--epochs', '1']); print('torch._dynamo' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -283,7 +283,7 @@ def test_a_run_starts_without_what_it_does_not_need(folder: Path) -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_event_files_can_be_read_while_the_run_goes_on(folder: Path) -> None:
+def test_event_files_can_be_read_during_the_run(folder: Path) -> None:
     with subprocess.Popen(command("--logdir", "live"), cwd=folder, stdout=subprocess.DEVNULL) as process:
         try:
             deadline, epochs = time.monotonic() + 60, 0
@@ -307,7 +307,7 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
         while True:
             try:
                 part = os.read(leader, 4096)
-            except OSError:  # how Linux says that the other side was closed
+            except OSError:  # Linux reports the closed terminal in this way
                 break
             if not part:
                 break
@@ -346,7 +346,7 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
         ("--epoch 3", "unrecognized arguments: --epoch 3"),
     ],
 )
-def test_what_a_person_gets_wrong_is_one_line_and_status_2(
+def test_a_users_mistake_is_one_line_and_status_2(
     arguments: str,
     message: str,
     tmp_path: Path,
@@ -354,7 +354,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
     refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Within this process; the process as a whole has a test of its own."""
+    """The command runs in this process; the next test starts one."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("")
     for copy in data_dir.iterdir():
@@ -367,7 +367,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_status_2(
 
 @pytest.mark.long
 @pytest.mark.parametrize("arguments", ["--epochs many", "--logdir run/below", "--learning_rate 1e30"])
-def test_a_process_that_cannot_go_on_has_one_line_and_status_2(arguments: str, folder: Path) -> None:
+def test_a_process_ends_after_a_mistake_with_one_line_and_status_2(arguments: str, folder: Path) -> None:
     (folder / "run").write_text("")
     done = run(folder, *arguments.split())
     assert (done.returncode, done.stdout) == (2, "")

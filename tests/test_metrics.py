@@ -1,4 +1,4 @@
-"""metrics.py against plain float64 loops over users and items."""
+"""metrics.py compared with plain float64 loops over users and items."""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from models import MultiTaskNet
 
 
 class Table:
-    """A scorer with given scores: one row a user for ranking, and the same numbers as ratings."""
+    """A scorer with given scores: a row per user for ranking, and the same values as ratings."""
 
     def __init__(self, scores: torch.Tensor) -> None:
         self.scores = scores
@@ -35,7 +35,7 @@ def items_of(user: int, log: Interactions | None) -> list[int]:
 
 
 def plain_ranks(scores: torch.Tensor, user: int, train: Interactions | None) -> list[float]:
-    """Rank all items for a user by counting, over Python floats, the training items last."""
+    """Rank all items for a user by counting over Python floats, with the training items last."""
     row = [float(x) for x in scores[user].double()]
     for item in items_of(user, train):
         row[item] = float("-inf")
@@ -43,7 +43,7 @@ def plain_ranks(scores: torch.Tensor, user: int, train: Interactions | None) -> 
 
 
 def plain_mrr(scores: torch.Tensor, test: Interactions, train: Interactions | None, users: Iterable[int]) -> float:
-    """Average 1 / rank over the test items of each user, then over those users who have some."""
+    """Average 1 / rank over the test items of each user, then over the users with test items."""
     means: list[float] = []
     for user in users:
         ranks = plain_ranks(scores, user, train)
@@ -107,9 +107,9 @@ def test_ranking_scores_are_nan_for_ranked_users_alone_and_check_their_arguments
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("block", [1, 50, metrics.BLOCK_SCORES])
 def test_the_ranking_metrics_equal_the_plain_loops(seed: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any shape, ties of any size, repeated pairs, users without test items, test items seen in training.
+    """Cases of any shape: ties, repeated pairs, users without test items, test items seen in training.
 
-    Of all users, and of some in any order.
+    The metrics are those of all users, and of some users in any order.
     """
     monkeypatch.setattr(metrics, "BLOCK_SCORES", block)
     monkeypatch.setattr(metrics, "BLOCK_ROWS", 1)
@@ -138,7 +138,7 @@ def test_the_ranking_metrics_equal_the_plain_loops(seed: int, block: int, monkey
 
 
 def test_a_user_who_is_not_ranked_has_no_influence() -> None:
-    """Not even by scores that are not numbers; and at least one user needs a test item."""
+    """NaN scores of that user have no influence either. At least one user needs a test item."""
     scores = torch.tensor([[1.0, 2.0, 3.0], [torch.nan, 0.0, 0.0], [3.0, 2.0, 1.0]])
     test = interactions([(0, 2), (1, 1)], 3, 3)
     assert metrics.mrr_score(Table(scores), test, users=torch.tensor([2, 0])) == 1
@@ -161,7 +161,7 @@ def test_mrr_by_hand() -> None:
     assert metrics.mrr_score(Table(scores), test, train) == pytest.approx(((1 + 1 / 3) / 2 + 1) / 2)
 
 
-def test_a_model_that_cannot_tell_items_apart_ranks_in_the_middle() -> None:
+def test_a_model_with_equal_scores_ranks_every_item_in_the_middle() -> None:
     test = interactions([(0, 0), (1, 4)], 2, 5)
     assert metrics.mrr_score(Table(torch.zeros(2, 5)), test) == pytest.approx(1 / 3)
 
@@ -190,7 +190,7 @@ def test_mse_in_blocks(split: tuple[Interactions, Interactions], monkeypatch: py
     assert metrics.mse_score(table, test) == pytest.approx(whole, rel=1e-6)
 
 
-def test_scores_that_are_not_numbers_give_no_number() -> None:
+def test_metrics_of_nan_scores_are_nan() -> None:
     scores = torch.zeros(2, 3)
     scores[1, 2] = torch.nan
     test = interactions([(1, 0)], 2, 3)
@@ -211,7 +211,7 @@ def test_networks_of_other_dtypes(dtype: torch.dtype, split: tuple[Interactions,
     assert metrics.mse_score(net, test) > 0
 
 
-def test_only_users_with_test_items_count_even_where_others_have_no_numbers() -> None:
+def test_only_users_with_test_items_count_even_if_others_have_nan_scores() -> None:
     scores = torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])
     assert metrics.mrr_score(Table(scores), interactions([(0, 0)], 2, 2)) == 0.5
 
@@ -233,7 +233,7 @@ def test_an_empty_test_set_is_refused(split: tuple[Interactions, Interactions]) 
 
 
 def test_mrr_memory_is_bounded_by_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither many users nor a user with many test items makes a tensor larger than a block, or than one row."""
+    """No tensor is larger than a block or a row, with many users or with many test items of a user."""
     monkeypatch.setattr(metrics, "BLOCK_SCORES", 9000)
     monkeypatch.setattr(metrics, "BLOCK_ROWS", 1)
     wide = synthetic(num_users=500, num_items=3000, num_interactions=4000, seed=0)

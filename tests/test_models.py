@@ -1,4 +1,4 @@
-"""models.py against the equations, computed row by row in float64, and against the way graders call it."""
+"""models.py compared with the equations in float64, row by row, and called as graders call it."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from models import MultiTaskNet, ScaledEmbedding, ZeroEmbedding
 
 
 def randomized(net: MultiTaskNet) -> MultiTaskNet:
-    """Give every parameter a value that shows, biases included."""
+    """Give every parameter, including biases, a value that affects the outputs."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -17,7 +17,7 @@ def randomized(net: MultiTaskNet) -> MultiTaskNet:
 
 
 def expected_pair(net: MultiTaskNet, user: int, item: int) -> tuple[float, float]:
-    """Equations 1 and 4 for one pair, in float64, from the parameters by their names."""
+    """Compute equations 1 and 4 for a pair in float64, from the parameters by name."""
     weights = {name: value.double() for name, value in net.state_dict().items()}
     fact, reg = ("", "") if net.embedding_sharing else ("_fact", "_reg")
     u, q = weights[f"U{fact}.weight"][user], weights[f"Q{fact}.weight"][item]
@@ -68,7 +68,7 @@ def test_default_layout() -> None:
 
 
 def test_init_methods_depend_on_their_arguments_alone() -> None:
-    """As the course's grader calls them: on the class, with a test case as self."""
+    """The course's grader calls them on the class, with a test case as self."""
     anything = object()
     U, Q = MultiTaskNet.init_shared_user_and_item_embeddings(anything, 944, 1683, 32)  # type: ignore[arg-type]
     assert (tuple(U.weight.shape), tuple(Q.weight.shape)) == ((944, 32), (1683, 32))
@@ -124,8 +124,8 @@ def test_ids_out_of_range_are_an_error() -> None:
             net(torch.tensor([1, user]), torch.tensor([1, item]))
 
 
-def test_ids_of_a_single_pair_without_a_batch() -> None:
-    """The course's evaluation squeezes the ids of a single pair to shape ()."""
+def test_ids_of_a_single_pair_need_no_batch_dimension() -> None:
+    """The course's evaluation squeezes the IDs of a single pair to shape ()."""
     net = randomized(MultiTaskNet(3, 4))
     predictions, score = net(torch.tensor(2), torch.tensor(1))
     assert predictions.shape == score.shape == ()

@@ -26,7 +26,7 @@ def run(script: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """A folder with two runs: on MovieLens 100K, and on ratings of a user's own."""
+    """Return a folder with two runs: on MovieLens 100K, and on a user's own ratings."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "data").symlink_to(data_dir)
     lines = [f"u{n % 20},film {n % 37},{n % 5 + 1}" for n in range(400)]
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 
 @pytest.fixture
 def answer(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answer:
-    """The lines that the command prints, run within this process."""
+    """Return the lines that the command prints when it is run in this process."""
 
     def ask(*arguments: object) -> list[str]:
         monkeypatch.chdir(home)
@@ -51,14 +51,14 @@ def answer(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return ask
 
 
-def test_users_beside_the_items_that_they_rated_highest(home: Path) -> None:
+def test_recommendations_stand_beside_the_items_that_a_user_rated_highest(home: Path) -> None:
     done = run("recommend.py", "--logdir", "run/a", "--user", 42, 7, "--top", 3, cwd=home)
     assert (done.returncode, done.stderr) == (0, "run/a after epoch 1\n")
     assert [line for line in done.stdout.splitlines() if line.startswith("user")] == ["user 42", "user 7"]
     assert done.stdout.count("rated highest") == 2
 
 
-def test_a_table_of_all_users_agrees_with_that_of_one(home: Path, answer: Answer) -> None:
+def test_a_table_of_all_users_agrees_with_that_of_a_single_user(home: Path, answer: Answer) -> None:
     assert answer("--logdir", "run/a", "--all", "--out", "all.csv") == ["9,430 rows in all.csv"]
     table = pd.read_csv(home / "all.csv")
     assert table["user"].nunique() == 943
@@ -88,7 +88,7 @@ def test_similar_items_new_users_and_quartiles(answer: Answer) -> None:
     assert len(answer("--logdir", "run/a", "--quartiles")) == 9
 
 
-def test_ratings_of_ones_own_with_strings_as_ids(home: Path, answer: Answer, refused: Refused) -> None:
+def test_own_ratings_with_strings_as_ids(home: Path, answer: Answer, refused: Refused) -> None:
     lines = answer(*OWN, "mine.csv", "--user", "u3", "--top", 2)
     assert "film" in "".join(lines).split("rated highest")[1]
     assert answer(*OWN, "mine.csv", "--rated", "film 3=5")

@@ -1,4 +1,4 @@
-"""train.py against the same mathematics written plainly: loops in float64, gradients and Adam by hand."""
+"""train.py: sampling, seeds, metrics in TensorBoard, learning, and refused settings."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ def network(data: Interactions, sharing: bool, layer_sizes: tuple[int, ...] = (1
 
 
 def test_negatives_are_drawn_from_all_items_and_triples_are_all_used(split: Split) -> None:
-    """Every triple once an epoch, in another order each time; each item about as often as any other as a negative."""
+    """An epoch has each triple once, in a new order; each item is a negative about equally often."""
     data, _ = split
     trainer = Trainer(network(data, True), data, Settings(batch_size=100))
     seen: list[Triples] = []
@@ -53,7 +53,7 @@ def test_negatives_are_drawn_from_all_items_and_triples_are_all_used(split: Spli
     assert float(((counts - expected) ** 2 / expected).sum()) < 150  # χ², 89 degrees of freedom; p = 0.0001
 
 
-def test_an_epoch_is_the_same_bits_every_time_and_another_for_another_seed(split: Split) -> None:
+def test_an_epoch_is_bit_identical_for_the_same_seed_and_differs_for_another(split: Split) -> None:
     data, _ = split
     states = []
     for seed in (0, 0, 1):
@@ -87,7 +87,7 @@ def test_tensorboard_gets_the_five_metrics_of_every_epoch(split: Split, tmp_path
     assert history[-1].test_mse == mse_score(net, test)
 
 
-def test_an_epoch_can_be_read_as_soon_as_it_is_over(split: Split, tmp_path: Path) -> None:
+def test_an_epochs_metrics_can_be_read_as_soon_as_it_ends(split: Split, tmp_path: Path) -> None:
     data, test = split
 
     class Reader(Trainer):
@@ -116,7 +116,7 @@ def test_a_small_network_is_trained_on_one_thread(split: Split) -> None:
 
 
 def test_training_learns_both_tasks(tmp_path: Path) -> None:
-    """On ratings made from latent taste, both training losses and both metrics get clearly better."""
+    """On ratings from latent tastes, both training losses and both metrics get clearly better."""
     made = synthetic(200, 150, 6000, seed=0)
     order = torch.randperm(6000, generator=torch.Generator().manual_seed(0))
     data, test = made.select(order[:5700]), made.select(order[5700:])
@@ -130,7 +130,7 @@ def test_training_learns_both_tasks(tmp_path: Path) -> None:
     assert end.test_mrr > 1.8 * start.test_mrr
 
 
-def test_a_loss_that_stops_being_finite_ends_training(split: Split, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_training(split: Split, tmp_path: Path) -> None:
     data, test = split
     for batch_size, message in (
         (256, r"epoch 0, step 2 of 4: the (factorization|regression) loss became (inf|nan); learning_rate 1e\+30 or"),

@@ -1,7 +1,7 @@
 """Start and end of a command: poor, closed, full and broken standard streams, signals, errors.
 
-A small command shows each behaviour; the last tests show that real commands do their work on such streams. That every
-command begins and ends in this way, test_import_order.py reads in its source.
+A small command shows each behaviour, and the last tests show that real commands work on such streams. That every
+command begins and ends in this way is checked by test_import_order.py in the source.
 """
 
 import os
@@ -33,7 +33,7 @@ Done = subprocess.CompletedProcess[bytes]
 
 
 def run(*arguments: object, shell: str = '"$@"', environment: dict[str, str] | None = None) -> Done:
-    """Run Python as a shell starts it, in the project's folder, with buffered output unless it is told otherwise."""
+    """Run Python as a shell starts it, in the project's folder, with buffered output by default."""
     return subprocess.run(
         ["sh", "-c", shell, "sh", sys.executable, *map(str, arguments)],
         cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "", **(environment or {})}, capture_output=True, timeout=120,
@@ -48,7 +48,7 @@ def small(folder: Path, work: str, early: str = "") -> tuple[object, ...]:
 
 
 def run_without_reader(*arguments: object, stream: str = "stdout") -> tuple[int, bytes]:
-    """Run Python with a closed pipe as this stream; returns its status and the content of the other stream."""
+    """Run Python with a closed pipe as this stream; return its status and the content of the other stream."""
     reader, writer = os.pipe()
     os.close(reader)
     output, errors = (writer, subprocess.PIPE) if stream == "stdout" else (subprocess.PIPE, writer)
@@ -74,7 +74,7 @@ def test_characters_that_a_stream_cannot_encode_are_escaped(tmp_path: Path) -> N
     [(">&-", b"", b"err"), ("2>&-", b"outout\n", b""), (">&- 2>&-", b"", b""), ("<&- >&- 2>&-", b"", b"")],
 )
 def test_a_closed_stream_is_the_null_device(closed: str, output: bytes, errors: bytes, tmp_path: Path) -> None:
-    """And no file gets the number of the stream and, with it, the output."""
+    """No file gets the number of the stream and then its output."""
     work = "print('out'); os.write(1, b'out'); os.write(2, b'err')"
     done = run(*small(tmp_path, work), shell=f'"$@" {closed}')
     assert (done.returncode, done.stdout, done.stderr) == (0, output, errors)
@@ -95,7 +95,7 @@ def test_a_closed_pipe_is_status_1_and_silence(flags: tuple[str, ...], stream: s
 
 
 def test_help_into_a_closed_pipe_is_silent(tmp_path: Path) -> None:
-    """Unbuffered it ends with status 0, because argparse ignores that it cannot write."""
+    """Unbuffered, the status is 0, because argparse ignores that it cannot write."""
     command_line = small(tmp_path, "from cli.arguments import Parser; Parser('x').parse_args(['--help'])")
     assert run_without_reader(*command_line) == (1, b"")
     (tmp_path / "file").unlink()
@@ -109,7 +109,7 @@ def test_another_error_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_does_not_block_gets_all_output(tmp_path: Path) -> None:
-    """Some terminals and schedulers hand over such a pipe."""
+    """Some terminals and schedulers pass such a pipe to a process."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     command_line = [sys.executable, *map(str, small(tmp_path, "print('x' * 10**6)"))]
@@ -133,7 +133,7 @@ def test_unbuffered_output_is_written_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "status"), [("INT", 130), ("TERM", 143)])
 def test_a_signal_is_one_line_and_its_status(name: str, status: int, tmp_path: Path) -> None:
-    """Before the command begins its work, and while it works; a signal that is ignored from the start stays ignored."""
+    """This holds before and during the work; a signal that is ignored from the start stays ignored."""
     kill = f"os.kill(os.getpid(), signal.SIG{name})"
     done = run(*small(tmp_path, "", early=kill))
     assert (done.returncode, done.stderr) == (status, b"stopped early\n")
@@ -238,11 +238,11 @@ def test_a_command_with_child_processes_is_stopped_in_one_line_and_leaves_none(
 
 
 def _is_any_process_left(session: int) -> bool:
-    """Whether a process of this session runs; zombies do not count (Linux)."""
+    """Return whether a process of this session runs; zombies do not count (Linux)."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
-        except OSError:  # it has just ended
+        except OSError:  # it has just exited
             continue
         if int(its_session) == session and state != "Z":
             return True

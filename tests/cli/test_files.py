@@ -1,4 +1,4 @@
-"""Files that are never half written, even if their writer is killed; folders that can be written."""
+"""Files that are never half written, even if the writer is killed; checks of output folders."""
 
 import os
 import subprocess

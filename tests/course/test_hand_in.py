@@ -54,7 +54,7 @@ def test_the_experiments_are_those_of_the_homework() -> None:
 
 
 def test_a_complete_submission(folder: Path) -> None:
-    """It contains the student's own files, including packages, but none that were handed out."""
+    """It contains the student's own files, including packages, but no files that were handed out."""
     (folder / "layers.py").write_text("own = 1\n")
     (folder / "parts").mkdir()
     (folder / "parts" / "__init__.py").write_text("")
@@ -67,7 +67,7 @@ def test_a_complete_submission(folder: Path) -> None:
     runs = {f"run/{name}/{file}" for name in [*RUNS, "another"] for file in files}
     assert zipped(folder) == {"models.py", "layers.py", "parts/__init__.py", "answers.md"} | runs
     assert read_submission(folder / "submission.zip").keys() == {"models.py", "layers.py", "parts/__init__.py"}
-    assert run(folder, "hand_in.py").returncode == 0  # over the first one
+    assert run(folder, "hand_in.py").returncode == 0  # overwrites the first one
 
 
 def test_each_thing_that_is_missing_is_named(folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_each_thing_that_is_missing_is_named(folder: Path) -> None:
 
 
 def test_a_submission_with_models_py_only(tmp_path: Path) -> None:
-    """The folder as handed out, without answers.md and with a grader that cannot run."""
+    """The folder is as handed out, but without answers.md and with a grader that cannot run."""
     folder = tmp_path / "homework"
     assert handout.main(["student", str(folder)]) == 0
     (folder / "answers.md").unlink()

@@ -23,11 +23,11 @@ FUNCTION_OF = {"1a-0": "init_shared_", "1a-1": "init_separate_", "1a-2": "init_i
 
 def test_nothing_of_the_solution_is_in_the_students_folder() -> None:
     everything = "\n".join(content.decode() for content in student_files().values())
-    returned = r"\s*return [\w, ]+\n"  # names alone are no solution: those of forward are in its docstring
+    returned = r"\s*return [\w, ]+\n"  # a line of names is no solution; forward's docstring has them
     lines = {line.strip() for body in bodies().values() for line in body if not re.fullmatch(returned, line)}
     assert len(lines) > 8
     assert [line for line in lines if line in everything] == []
-    # Also not with the escapes of the notebook's JSON.
+    # The notebook's JSON escapes lines.
     assert [line for line in lines if json.dumps(line)[1:-1] in everything] == []
 
 
@@ -100,7 +100,7 @@ def test_the_zip_for_gradescope_has_the_checks_and_no_solution() -> None:
         ("teacher folder", "argument handout: invalid choice: 'teacher'"),
     ],
 )
-def test_nothing_is_written_over(
+def test_nothing_is_overwritten(
     arguments: str, message: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "full").mkdir()
@@ -115,8 +115,8 @@ def test_nothing_is_written_over(
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_setup_tries_the_cpu_build_of_torch_first(offline: bool, tmp_path: Path) -> None:
-    """With stubs of all programs, which log their arguments."""
+def test_setup_installs_the_cpu_build_of_torch_if_there_is_one(offline: bool, tmp_path: Path) -> None:
+    """Stubs of all programs log their arguments."""
     source, programs, log = tmp_path / "source", tmp_path / "programs", tmp_path / "log"
     assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
     with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
@@ -168,7 +168,7 @@ def test_main_names_the_first_missing_function_of_the_starter_in_one_line(tmp_pa
 
 @pytest.mark.long
 def test_each_exercise_that_is_filled_in_raises_the_points(tmp_path: Path, data_dir: Path) -> None:
-    """From the student's folder through hand_in.py to the autograder, in Gradescope's layout."""
+    """Each step goes from the student's folder through hand_in.py to the autograder, in Gradescope's layout."""
     folder = student_folder(tmp_path / "homework", data_dir)
     assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
     with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:

@@ -1,4 +1,4 @@
-"""The starter models.py: ours except for the bodies of six functions."""
+"""The starter models.py, which is ours except for the bodies of six functions."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recommendations against a plain loop over all items; looking up titles; new users; metrics by quartile."""
+"""Recommendations compared with a plain loop over all items; look-up of titles; new users; metrics by quartile."""
 
 import functools
 from dataclasses import replace
@@ -24,7 +24,7 @@ TITLES = tuple(f"Title {n} ({1990 + n % 5})" for n in range(90))
 
 
 def ratings(string_ids: bool = False) -> Interactions:
-    """60 users with the IDs 100, 102, …, or u00, u01, …, and 90 items."""
+    """Make ratings of 60 users, with the IDs 100, 102, … or u00, u01, …, and 90 items."""
     made = data.synthetic(60, 90, 1000, seed=1)
     users: torch.Tensor | tuple[str, ...] = torch.arange(60) * 2 + 100
     items: torch.Tensor | tuple[str, ...] = torch.arange(90) + 7
@@ -97,7 +97,7 @@ def test_predictions_are_those_of_the_network() -> None:
     assert frame["item"].tolist() == [7, 10]
 
 
-def test_similar_items_have_the_largest_cosine() -> None:
+def test_similar_items_have_the_largest_cosines() -> None:
     one = recommender(sharing=False)
     frame = one.similar(9, n=4)
     table = parts.factorization_tables(one.model).items.weight.detach().double()
@@ -118,7 +118,7 @@ def test_the_items_that_a_user_rated_highest() -> None:
 @pytest.mark.parametrize("by", [pytest.param(ByForward, marks=pytest.mark.long), ByTables])
 @pytest.mark.parametrize("sharing", [True, False])
 def test_fold_in_ranks_and_rates_nearly_as_well_as_training(sharing: bool, by: type[ByForward]) -> None:
-    """Each of five groups of users watches its own items and likes the even ones; the network does not change."""
+    """Each of five groups of users watches its own items and likes the even ones. The network does not change."""
     generator = torch.Generator().manual_seed(0)
     users = torch.arange(100).repeat_interleave(18)
     items = torch.cat([torch.randperm(40, generator=generator)[:18] * 5 + user % 5 for user in range(100)])

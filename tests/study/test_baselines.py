@@ -61,7 +61,7 @@ def test_items_and_users_without_training_ratings_get_the_mean_and_the_last_rank
     assert means.predict_all_items(torch.tensor([0, 1])).tolist() == [[1, 1, 0], [1, 1, 0]]
 
 
-def test_the_means_help_where_users_and_items_differ(movielens: Interactions) -> None:
+def test_the_means_help_if_users_and_items_differ(movielens: Interactions) -> None:
     """Published results on MovieLens 100K have an RMSE of about 0.94."""
     train, _, test = setup.split(movielens, Settings())
     mrr, mean, means = (each.value for each in baselines.scores(train, test))

@@ -25,7 +25,7 @@ def test_draws_repeat_and_are_settings_that_training_accepts() -> None:
 
 
 def test_the_score_is_the_geometric_mean_over_data_sets() -> None:
-    """Draw 1 gains a fifth on the set with the low MRR, draw 2 a tenth on the other; draw 3 diverged."""
+    """Draw 1 gains a fifth on the set with the low MRR, draw 2 gains a tenth on the other, and draw 3 diverged."""
     log = [entry(0, "a", 100, 0.10, 1.0), entry(0, "b", 100, 0.01, 2.0)]
     log += [entry(1, "a", 100, 0.10, 1.0), entry(1, "b", 100, 0.012, 2.0)]
     log += [entry(2, "a", 100, 0.11, 1.0), entry(2, "b", 100, 0.01, 2.0)]

@@ -83,7 +83,7 @@ def test_means_deviations_and_best_epochs_agree_with_numpy() -> None:
 
 
 def test_differences_are_of_the_same_seed() -> None:
-    """A shift that two runs of a seed share cancels, here one a thousand times larger than the difference."""
+    """A shift that two runs of a seed share cancels, even if it is a thousand times larger than the difference."""
     histories = made(4)
     (one, other), name = (EXPERIMENTS[0], EXPERIMENTS[3]), "shared minus separate, 0.99 / 0.01"
     for seed in range(4):
@@ -110,7 +110,7 @@ def test_the_homeworks_four_comparisons() -> None:
     }
 
 
-def test_only_seeds_that_both_have_are_compared() -> None:
+def test_only_seeds_of_both_experiments_are_compared() -> None:
     histories = made(5)
     del histories[EXPERIMENTS[0]][1]
     del histories[EXPERIMENTS[1]][3]
@@ -127,7 +127,7 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     assert "| separate, 0.5 / 0.5 | – | – | – | – | 0 |" in summary.markdown(rows)
 
 
-def test_runs_of_before_a_metric_was_added_are_left_out_of_its_cells() -> None:
+def test_runs_older_than_a_metric_are_left_out_of_its_cells() -> None:
     histories = made(3)
     for history in histories[EXPERIMENTS[0]].values():
         history[0] = replace(history[0], test_mrr=math.nan)

@@ -39,7 +39,7 @@ class WithUserBias(MultiTaskNet):
 
 
 def distance_to_equation_1(P: Matrix, d: int) -> float:
-    """From a matrix to the nearest U Qᵀ + 1 bᵀ with d columns: by principal component analysis, where b is the mean."""
+    """Return a matrix's distance to the nearest U Qᵀ + 1 bᵀ with d columns, by PCA, where b is the mean."""
     singular_values = np.linalg.svd(P - P.mean(0), compute_uv=False)
     return float(np.sqrt((singular_values[d:] ** 2).sum()))
 
@@ -100,7 +100,7 @@ def test_a_logistic_loss_would_see_a_user_bias_and_the_ratings_do_not(split: Spl
 
 
 def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
-    """From zero, as biases start; except for rounding, because Adam's vector has a different length."""
+    """Biases start at zero. Rounding differs, because Adam's vector has a different length."""
     data, _ = split
     torch.manual_seed(0)
     without = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7))
@@ -182,7 +182,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_with_separate_tables_adam_does_not_see_the_weights(split: Split) -> None:
-    """Bit-identical where scaling rounds nothing (powers of two) and Adam's ε is negligible; nearly so by default."""
+    """Results are bit-identical if scaling is exact (powers of two) and Adam's ε negligible; by default nearly so."""
     data, _ = split
     one, other = Weights(1.0, 1.0), Weights(0.5, 2.0**-7)
     with_epsilon = [trained(data, False, weights, 1e-3) for weights in (one, other)]

@@ -39,7 +39,7 @@ def run(split: Split, folder: Path, epochs: int, patience: int = 0) -> list[Epoc
     return fit_in(folder, trainer(train, epochs, patience), split[1], validation)
 
 
-def test_the_best_epoch_is_the_one_of_the_plain_loop_and_is_kept_as_it_was(split: Split, tmp_path: Path) -> None:
+def test_the_best_epoch_is_that_of_a_plain_loop_and_its_checkpoint_is_kept(split: Split, tmp_path: Path) -> None:
     history = run(split, tmp_path, 8)
     train, validation = data.random_train_test_split(split[0], 0.2, torch.Generator().manual_seed(2))
     again, scores, weights = trainer(train), [], []
@@ -61,16 +61,16 @@ def test_the_best_epoch_is_the_one_of_the_plain_loop_and_is_kept_as_it_was(split
     assert [float(row["validation_mrr"]) / float(row["validation_mse"]) for row in rows] == scores
 
 
-def test_a_run_stops_when_no_epoch_was_better_for_as_long_as_its_patience(split: Split, tmp_path: Path) -> None:
+def test_a_run_stops_when_its_patience_ends(split: Split, tmp_path: Path) -> None:
     whole = run(split, tmp_path / "whole", 30)
     stopped = run(split, tmp_path / "stopped", 30, patience=3)
     best = best_epoch(stopped)
     assert best is not None
     assert len(stopped) == best + 4 < 30
-    assert stopped[:-1] == whole[: best + 3]  # the last also has the metrics of the end
+    assert stopped[:-1] == whole[: best + 3]  # the last one also has the metrics of the end
     assert columns(stopped) == columns(whole)
     assert all(getattr(stopped[-1], name) == getattr(whole[best + 3], name) for name in columns(whole))
-    assert run(split, tmp_path / "stopped", 30, patience=3) == stopped  # and stays so
+    assert run(split, tmp_path / "stopped", 30, patience=3) == stopped  # resuming changes nothing
     run(split, tmp_path / "resumed", 2, patience=3)
     assert run(split, tmp_path / "resumed", 30, patience=3) == stopped
     kept, other = load_checkpoint(tmp_path / "resumed", BEST), load_checkpoint(tmp_path / "stopped", BEST)
@@ -100,7 +100,7 @@ def test_the_validation_set_is_a_part_of_the_other_ratings(movielens: Interactio
     assert len(sets.validation) == 9500
 
 
-def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
+def test_the_command_names_the_best_epoch_and_recommends_with_it(
     tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--validation_fraction", "0.1", "--patience", "1", "--learning_rate", "0.05", "--data_dir", str(data_dir)]
@@ -126,7 +126,7 @@ def test_the_command_says_which_epoch_and_why_and_recommends_with_it(
         ("--patience 3", "patience needs a validation set: give --validation_fraction as well"),
     ],
 )
-def test_what_cannot_be(
+def test_flags_that_do_not_fit_are_refused(
     flags: str, says: str, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main([*flags.split(), "--logdir", str(tmp_path), "--data_dir", str(data_dir)]) == 2
@@ -136,7 +136,7 @@ def test_what_cannot_be(
 def test_a_run_that_is_stopped_while_it_writes_keeps_its_best_epoch(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever the signal comes, what the checkpoint's history calls best is in best.pt; and after going on."""
+    """best.pt is the best epoch of the checkpoint's history after a signal in any epoch, and after resuming."""
     whole = run(split, tmp_path / "whole", 4)
     add = EventFile.add
     for stop in range(4):
@@ -161,7 +161,7 @@ def test_a_run_that_is_stopped_while_it_writes_keeps_its_best_epoch(
         assert len(kept.history) - 1 == best_epoch(whole)
 
 
-def test_an_epoch_without_error_is_the_best_and_of_several_the_one_that_ranks_best() -> None:
+def test_the_best_of_several_epochs_without_error_is_the_one_that_ranks_best() -> None:
     nan = float("nan")
     judged = [(0.5, 0.1), (0.1, 0.0), (nan, nan), (0.2, 0.0), (0.2, 0.0)]
     history = [EpochMetrics(0, 0, 0, 0, 0, *scores) for scores in judged]

@@ -1,4 +1,4 @@
-"""The table of metrics: what has no row, or is not computed, is found before training; resuming goes by name."""
+"""The table of metrics: incomplete metrics are found before training, and a resumed run matches metrics by name."""
 
 import csv
 import dataclasses
@@ -57,7 +57,7 @@ def two_rows_with_one_tag(patch: pytest.MonkeyPatch) -> None:
         (two_rows_with_one_tag, "metric test_mse of tracking/history.py has the tag of another one"),
     ],
 )
-def test_a_metric_that_is_not_complete_is_one_line_before_training(
+def test_an_incomplete_metric_is_one_line_before_training(
     mistake: Callable[[pytest.MonkeyPatch], None],
     message: str,
     split: Split,
@@ -78,7 +78,7 @@ def test_a_metric_that_is_not_complete_is_one_line_before_training(
 
 
 @pytest.mark.parametrize("name", ["recall", "test_mrr", "validation_mse"])
-def test_a_metric_that_raises_does_so_before_training(
+def test_a_metric_that_raises_an_error_raises_it_before_training(
     name: str, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(train.MEASURES, name, lambda epoch: epoch.no_such_thing)
@@ -88,7 +88,7 @@ def test_a_metric_that_raises_does_so_before_training(
     assert not contains_run(tmp_path)
 
 
-def test_a_checkpoint_of_before_a_metric_was_added_has_empty_cells_for_it(split: Split, tmp_path: Path) -> None:
+def test_a_metric_added_after_a_checkpoint_has_empty_cells_for_its_epochs(split: Split, tmp_path: Path) -> None:
     """A column without a row in the table of metrics is left out."""
     whole = fit_in(tmp_path / "whole", trainer(split[0], 4), split[1])
     fit_in(tmp_path / "part", trainer(split[0]), split[1])

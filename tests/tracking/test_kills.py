@@ -1,4 +1,4 @@
-"""Training processes that are killed again and again, resumed each time, and compared with an uninterrupted run."""
+"""Training processes that are killed repeatedly, resumed each time, and compared with an uninterrupted run."""
 
 import random
 import subprocess
@@ -12,7 +12,7 @@ import runs
 from tracking.checkpoint import CHECKPOINT, load_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
-# A checkpoint after each epoch, and 20 ms longer for each, so that kills fall into every part of a run's work.
+# Each epoch has a checkpoint, which takes 20 ms longer, so that kills come in every part of a run.
 SLOW_WRITER = """
 import os, sys, time
 import main
@@ -43,7 +43,7 @@ def unfinished_checkpoints(logdir: Path) -> set[Path]:
 
 
 def wait_for_a_moment(process: "subprocess.Popen[bytes]", logdir: Path, in_a_checkpoint: bool, seconds: float) -> bool:
-    """Wait this long and then, if asked, for a checkpoint to be written; return whether one is being written."""
+    """Wait this long, then for a checkpoint in progress if wanted; return whether one is being written."""
     left_behind = unfinished_checkpoints(logdir)
     until = time.monotonic() + seconds
     while process.poll() is None:
@@ -57,8 +57,8 @@ def wait_for_a_moment(process: "subprocess.Popen[bytes]", logdir: Path, in_a_che
 @pytest.mark.parametrize(
     "kills", [pytest.param(8, marks=pytest.mark.long), pytest.param(100, marks=pytest.mark.exhaustive)]
 )
-def test_killed_runs_resume_to_the_same_bits(kills: int, tmp_path: Path, data_dir: Path) -> None:
-    """Every second kill hits a run that is writing a checkpoint, the others come at random moments."""
+def test_killed_runs_are_bit_identical_after_resuming(kills: int, tmp_path: Path, data_dir: Path) -> None:
+    """Every second kill hits a run that is writing a checkpoint. The others come at random moments."""
     choose = random.Random(0)
     whole = tmp_path / "whole"
     assert start(whole, data_dir.absolute()).wait() == 0
@@ -76,7 +76,7 @@ def test_killed_runs_resume_to_the_same_bits(kills: int, tmp_path: Path, data_di
                     in_a_checkpoint += writes
             status = process.wait()
             assert status in (0, -9)
-            load_checkpoint(logdir)  # raises ValueError for one that is damaged
+            load_checkpoint(logdir)  # raises ValueError if it is damaged
         assert runs.same_result(logdir, whole)
         finished += 1
     assert in_a_checkpoint >= kills // 4

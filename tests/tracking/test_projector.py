@@ -1,4 +1,4 @@
-"""What is written for TensorBoard's PROJECTOR tab; what the tab makes of it is in test_tensorboard_pages.py."""
+"""The files of TensorBoard's PROJECTOR tab; test_tensorboard_pages.py opens the tab itself."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_every_item_has_a_row_and_its_labels(sharing: bool, tmp_path: Path) -> N
         assert (tables["items, rating"] == parts.regression_tables(net).items.weight.detach().numpy()).all()
 
 
-def test_of_many_items_those_with_the_most_ratings_and_without_titles_their_ids(
+def test_many_items_are_reduced_to_the_most_rated_and_items_without_titles_have_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projector, "MOST", 2)
@@ -60,7 +60,7 @@ def test_of_many_items_those_with_the_most_ratings_and_without_titles_their_ids(
     assert (tables["items"] == net.Q.weight.detach().numpy()[[0, 2]]).all()
 
 
-def test_tables_may_be_parameters_and_what_is_missing_is_named() -> None:
+def test_tables_may_be_parameters_and_missing_ones_are_named() -> None:
     net = MultiTaskNet(7, 5, 4, (12, 5), embedding_sharing=False)
     table = net.Q_fact.weight.detach().clone()
     del net.Q_fact

@@ -55,7 +55,7 @@ class Done(NamedTuple):
 
 
 def run(folder: Path, *arguments: object) -> Done:
-    """The command line within this process, which spares its start-up."""
+    """Run the command line in this process, without the start-up of another one."""
     output, errors = io.StringIO(), io.StringIO()
     before = os.getcwd()
     os.chdir(folder)
@@ -108,8 +108,8 @@ def test_a_checkpoint_loads_as_it_was_saved(checkpoint: Checkpoint, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.csv"]
 
 
-def test_a_damaged_checkpoint_is_the_same_or_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """150 truncations and 250 flipped bits, in the small parts of the file more often than in the tensors."""
+def test_a_damaged_checkpoint_is_refused_or_unchanged(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """There are 150 truncations and 250 flipped bits, more of them in the small parts than in the tensors."""
     checkpoint.save(tmp_path)
     path = tmp_path / "checkpoint.pt"
     whole = path.read_bytes()
@@ -165,7 +165,7 @@ def test_foreign_old_and_malicious_checkpoints_are_refused(checkpoint: Checkpoin
 
 
 class Stateful(MultiTaskNet):
-    """A network that draws random numbers in forward, and has more than parameters."""
+    """A network that draws random numbers in forward, and has buffers beside its parameters."""
 
     def init_mlp_layers(self, layer_sizes: Sequence[int]) -> nn.Sequential:
         return nn.Sequential(nn.Linear(96, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
@@ -197,10 +197,10 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_run_that_ends_while_it_ranks_for_the_last_time_is_not_finished(
+def test_a_run_that_ends_during_its_last_ranking_is_not_finished(
     killed: bool, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The metrics of the end are in the event file before the checkpoint says so: a resumed run misses none."""
+    """The event file gets the metrics of the end before the checkpoint, so a resumed run misses none."""
     data, test = split
 
     def fit(logdir: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_run_that_ends_while_it_ranks_for_the_last_time_is_not_finished(
 
     def ends(evaluation: Evaluation) -> RankingScores:
         calls.append(evaluation)
-        if len(calls) > 1:  # the first is before the first epoch
+        if len(calls) > 1:  # the first call is before the first epoch
             raise SystemExit if killed else Stopped(15)
         return ranking(evaluation)
 
@@ -260,7 +260,7 @@ def test_other_settings_are_refused_and_nothing_changes(folder: Path) -> None:
         assert {path.name: path.read_bytes() for path in (folder / "a").iterdir()} == before
 
 
-def test_a_damaged_checkpoint_is_one_line_and_stays(folder: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_in_one_line_and_kept(folder: Path) -> None:
     (folder / "a").mkdir()
     (folder / "a" / "checkpoint.pt").write_text("damaged")
     done = run(folder, "--epochs", 1, "--logdir", "a", "--resume")
@@ -286,20 +286,20 @@ def test_a_folder_of_other_things_is_not_moved(tmp_path: Path) -> None:
     assert contains_run(tmp_path / "run" / "shared")
 
 
-def test_a_folder_has_one_owner_while_it_lives(tmp_path: Path) -> None:
+def test_a_folder_has_one_owner_at_a_time(tmp_path: Path) -> None:
     owner = RunFolder(tmp_path / "a")
     with pytest.raises(BlockingIOError, match=r"another run is writing to .*a: choose another folder"):
         RunFolder(tmp_path / "a")
     (tmp_path / "a" / "metrics.csv").write_text("")
     assert owner.move_aside() == tmp_path / "a.1"
-    with pytest.raises(BlockingIOError):  # the new folder is its own as well
+    with pytest.raises(BlockingIOError):  # the new folder is locked, too
         RunFolder(tmp_path / "a")
     owner.__exit__()
     with RunFolder(tmp_path / "a"), RunFolder(tmp_path / "a.1"):
         pass
 
 
-def test_a_folder_that_was_moved_is_written_to_no_more(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_moved_folder_is_not_written_to(checkpoint: Checkpoint, tmp_path: Path) -> None:
     with RunFolder(tmp_path / "a") as one:
         one.save(checkpoint)
         (tmp_path / "a").rename(tmp_path / "moved")
@@ -311,7 +311,7 @@ def test_a_folder_that_was_moved_is_written_to_no_more(checkpoint: Checkpoint, t
         assert not contains_run(tmp_path / "a")
 
 
-def test_a_link_to_a_folder_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_to_a_folder_remains_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "disk" / "run").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
     (tmp_path / "link" / "metrics.csv").write_text("")
@@ -324,13 +324,13 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path, monkeypatch: pytest.Monkey
         folder.move_aside()
 
 
-def test_fit_does_not_write_over_a_run(trainer: train.Trainer, split: Split, tmp_path: Path) -> None:
+def test_fit_does_not_overwrite_a_run(trainer: train.Trainer, split: Split, tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1").write_text("somebody's")
     with pytest.raises(ValueError, match="holds a run already"):
         fit_in(tmp_path, trainer, split[1])
 
 
-def test_missing_metrics_come_back(folder: Path) -> None:
+def test_a_missing_metrics_file_is_written_again(folder: Path) -> None:
     assert run(folder, "--epochs", 2, "--logdir", "a").returncode == 0
     whole = (folder / "a" / "metrics.csv").read_text()
     (folder / "a" / "metrics.csv").write_text(whole[: whole.index("\n1,")])
@@ -341,7 +341,7 @@ def test_missing_metrics_come_back(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["no generator", "another shape", "another type", "no times", "no history"])
-def test_a_crafted_checkpoint_is_one_line(change: str, folder: Path) -> None:
+def test_a_crafted_checkpoint_is_refused_in_one_line(change: str, folder: Path) -> None:
     assert run(folder, "--epochs", 1, "--logdir", "a").returncode == 0
     right = load_checkpoint(folder / "a")
     assert right is not None
@@ -363,7 +363,7 @@ def test_a_crafted_checkpoint_is_one_line(change: str, folder: Path) -> None:
     assert re.fullmatch(r"main\.py: error: [^\n]*checkpoint[^\n]*\n", done.stderr)
 
 
-def test_a_run_is_resumed_with_another_kind_of_step_and_says_so(folder: Path) -> None:
+def test_a_run_resumed_with_another_kind_of_step_prints_a_line(folder: Path) -> None:
     assert run(folder, "--epochs", 1, "--logdir", "a", "--eager").returncode == 0
     done = run(folder, "--epochs", 2, "--logdir", "a", "--resume")
     assert done.returncode == 0
@@ -378,7 +378,7 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
         time.sleep(0.05)
 
 
-def test_a_second_run_is_refused_while_the_first_lives_and_only_then(folder: Path) -> None:
+def test_a_second_run_is_refused_only_while_the_first_one_lives(folder: Path) -> None:
     with subprocess.Popen(command("--logdir", "a"), cwd=folder, stdout=subprocess.DEVNULL, text=True) as first:
         wait_for(folder / "a" / "checkpoint.pt", first)
         for flags in ([], ["--resume"]):
@@ -390,7 +390,7 @@ def test_a_second_run_is_refused_while_the_first_lives_and_only_then(folder: Pat
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
 
 
-def test_a_signal_ends_the_run_with_everything_kept(folder: Path) -> None:
+def test_a_run_that_is_stopped_by_a_signal_loses_nothing(folder: Path) -> None:
     with subprocess.Popen(
         command("--logdir", "a"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -433,7 +433,7 @@ def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
                 shown += os.read(leader, 4096)
             except OSError:
                 break
-        assert process.wait(timeout=10) in (130, -signal.SIGINT)  # the second may come before or after the end
+        assert process.wait(timeout=10) in (130, -signal.SIGINT)  # the second signal may come before or after the end
     os.close(leader)
     assert load_checkpoint(folder / "a") is not None
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
@@ -518,8 +518,8 @@ def test_a_checkpoint_of_another_device_is_resumed_with_other_random_numbers(
 
 
 @pytest.mark.long
-def test_a_run_killed_while_it_fetches_the_data_leaves_it_whole_or_absent(tmp_path: Path, wheel: StandIn) -> None:
-    """The source is a copy that arrives slowly; kills fall before, in and after it."""
+def test_a_run_killed_during_the_download_leaves_the_data_whole_or_absent(tmp_path: Path, wheel: StandIn) -> None:
+    """The source is a copy that arrives slowly; kills fall before, during and after it."""
     program = """
 import hashlib, pathlib, sys, time
 from datasets import download, releases

@@ -1,4 +1,4 @@
-"""The event file as TensorBoard's own readers see it."""
+"""The event file, read by TensorBoard's own readers."""
 
 import math
 from pathlib import Path
@@ -39,8 +39,8 @@ def settings(folder: Path) -> dict[str, Any]:
     return {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
 
 
-def test_settings_and_charts_are_there_while_the_file_is_still_written(tmp_path: Path) -> None:
-    """So that a run which is killed at any time is listed."""
+def test_settings_and_charts_can_be_read_while_the_file_is_written(tmp_path: Path) -> None:
+    """A run that is killed at any time is therefore listed."""
     with EventFile(tmp_path, {"a": "a/MSE", "b": "b/MSE", "c": "c/MSE"}, SETTINGS, CHARTS) as file:
         file.add(0, {"a": 1.0, "b": 2.0, "c": math.nan}, 1e9)
         assert settings(tmp_path) == {
@@ -69,7 +69,7 @@ def fit(split: Split, folder: Path, epochs: int, stop: bool = False) -> None:
     fit_in(folder, trainer, test)
 
 
-def test_a_resumed_run_has_its_settings_and_its_charts_once(split: Split, tmp_path: Path) -> None:
+def test_a_resumed_run_has_one_copy_of_its_settings_and_charts(split: Split, tmp_path: Path) -> None:
     for epochs in (1, 3):
         fit(split, tmp_path, epochs)
         assert len(list(tmp_path.glob("events*"))) == 1
@@ -83,7 +83,7 @@ def test_a_resumed_run_has_its_settings_and_its_charts_once(split: Split, tmp_pa
     assert {tag for tags in CHARTS_OF_RUNS.values() for tag in tags} <= written
 
 
-def test_a_run_that_is_stopped_in_its_first_epoch_leaves_no_run(split: Split, tmp_path: Path) -> None:
+def test_a_run_stopped_in_its_first_epoch_leaves_no_event_file(split: Split, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         fit(split, tmp_path, 3, stop=True)
     assert not contains_run(tmp_path)

@@ -1,4 +1,4 @@
-"""What the real TensorBoard shows of real runs, in a real browser."""
+"""The pages of a real TensorBoard with real runs, in a real browser."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ FLAGS = (
     "--no-proxy-server", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-quic", "--disable-sync",
 )  # fmt: skip
-# Elements below some element, or the page, also where they are in the shadow of others; and the texts they show.
+# The elements below an element or the page, including those in shadow roots, and the strings that they show.
 SCRIPT = """
 const shadows = node => [...node.childNodes, ...(node.shadowRoot ? node.shadowRoot.childNodes : [])];
 const deep = (node, selector) => shadows(node).flatMap(
@@ -49,12 +49,12 @@ pytestmark = pytest.mark.long
 
 
 def within(look: Callable[[], T | None], seconds: float = 30.0) -> T:
-    """The first thing found that counts as true."""
+    """Call a function until it returns something true, and return that."""
     until, last = time.monotonic() + seconds, object()
     while time.monotonic() < until:
         try:
             last = found = look()
-        except (WebDriverException, OSError) as error:  # a page that is being redrawn, a server that is not up
+        except (WebDriverException, OSError) as error:  # a page that is being redrawn, a server that has not started
             last = error
         else:
             if found:
@@ -64,13 +64,13 @@ def within(look: Callable[[], T | None], seconds: float = 30.0) -> T:
 
 
 class Page(NamedTuple):
-    """A browser at a TensorBoard."""
+    """A browser that shows a TensorBoard."""
 
     browser: Chrome
     url: str
 
     def open(self, tab: str) -> None:
-        self.browser.get("about:blank")  # otherwise only what follows the # changes, which loads nothing
+        self.browser.get("about:blank")  # because a change after the # alone loads nothing
         self.browser.get(f"{self.url}#{tab}")
 
     def find(self, selector: str, root: object = None) -> list[Any]:
@@ -82,7 +82,7 @@ class Page(NamedTuple):
         return found
 
     def table(self) -> list[list[str]]:
-        """The texts of a grid's cells, row by row, by where they are on the page."""
+        """Return the strings of a grid's cells, row by row, by their place on the page."""
         cells = self.browser.execute_script(
             f"{SCRIPT} return deep(root, selector).map(each => {{ const at = each.getBoundingClientRect();"
             "return [at.top + at.height / 2, at.left, texts(each).join(' '), at.width * at.height]; });",
@@ -92,12 +92,12 @@ class Page(NamedTuple):
         return [[cell[2] for cell in row] for _, row in groupby(shown, key=lambda cell: cell[0])]
 
     def card(self, element: str, title: str) -> Any:
-        """The card of this title."""
+        """Return the card with this title."""
         return next((card for card in self.find(element) if title in "".join(self.texts(card))), None)
 
 
 def program(name: str) -> str:
-    """Where a program is; in CI it has to be there."""
+    """Return the path of a program; CI must have it."""
     path = shutil.which(name)
     if path is None:
         reason = f"needs {name}: apt-get install chromium chromium-driver"
@@ -131,7 +131,7 @@ def page(logdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pag
         process = stack.enter_context(subprocess.Popen(server, stdout=log, stderr=log))
         stack.callback(process.terminate)
         url = within(lambda: re.search(r"http://localhost:\d+/", (folder / "log").read_text())).group()
-        # The page shows what the server has read when it is opened.
+        # The page shows only the runs that the server has read when the page is opened.
         within(lambda: all(tags(url).count(tag) == len(NAMES) for tag in TAGS))
         browser = Chrome(options, Service(driver))
         stack.callback(browser.quit)
@@ -149,14 +149,14 @@ def last(logdir: Path, name: str) -> dict[str, float]:
     return {METRICS[name].tag: value for name, value in zip(checkpoint.columns, checkpoint.history[-1], strict=True)}
 
 
-def test_time_series_have_five_cards_with_every_run(page: Page, logdir: Path) -> None:
+def test_time_series_have_five_cards_that_show_every_run(page: Page, logdir: Path) -> None:
     page.open("timeseries")
     for tag in TAGS:
 
         def values(tag: str = tag) -> dict[str, float]:
-            """Of each run, by the table below the curves: name, smoothed value, value, step, …"""
+            """Return each run's smoothed value from the table of name, smoothed value, value, step, …"""
             card = page.card("card-view", tag)
-            texts = page.texts(card) if card is not None else []  # of None: of the whole page
+            texts = page.texts(card) if card is not None else []  # None stands for the whole page
             smoothed = dict(zip(texts, texts[2:], strict=False))
             return {name: float(smoothed[name]) for name in NAMES if re.fullmatch(r"[\d.e-]+", smoothed.get(name, ""))}
 
@@ -169,7 +169,7 @@ def test_time_series_have_five_cards_with_every_run(page: Page, logdir: Path) ->
 LINES = ".line-plot:not(.ghost) path.line"
 
 
-def test_scalars_have_five_charts_with_a_line_a_run(page: Page) -> None:
+def test_scalars_have_five_charts_with_a_line_per_run(page: Page) -> None:
     page.open("scalars")
 
     def lines() -> dict[str, int]:
@@ -194,7 +194,7 @@ def test_custom_scalars_put_training_and_test_mse_into_one_chart(page: Page) -> 
     assert len(page.find("tf-custom-scalar-multi-line-chart-card")) == len(CHARTS)
 
 
-def test_hparams_list_every_run_with_its_settings_and_figures(page: Page, logdir: Path) -> None:
+def test_hparams_list_every_run_with_its_settings_and_metrics(page: Page, logdir: Path) -> None:
     page.open("hparams")
     within(lambda: len(page.table()) == 1 + len(NAMES))
     box = next(each for each in page.find("paper-checkbox") if page.texts(each) == ["layer_sizes"])
@@ -211,12 +211,12 @@ def test_hparams_list_every_run_with_its_settings_and_figures(page: Page, logdir
         assert {tag: float(found[name][tag]) for tag in TAGS} == pytest.approx(last(logdir, name), rel=1e-3)
 
 
-def test_hparams_are_sorted_by_any_setting_or_figure(page: Page, logdir: Path) -> None:
+def test_hparams_are_sorted_by_any_setting_or_metric(page: Page, logdir: Path) -> None:
     page.open("hparams")
     within(lambda: len(page.table()) == 1 + len(NAMES))
     joint = {name: last(logdir, name)["training/Joint Loss"] for name in NAMES}
     by_joint_loss, by_seed = sorted(NAMES, key=joint.__getitem__), list(NAMES)
-    assert by_joint_loss != by_seed  # so that each choice but the first, of the column alone, changes the order
+    assert by_joint_loss != by_seed  # so that each choice after the first changes the order
     choose(page, "Sort by", "training/Joint Loss")
     choose(page, "Direction", "Ascending")
     within(lambda: ordered(page) == by_joint_loss)
@@ -249,11 +249,11 @@ def choose(page: Page, label: str, option: str) -> None:
 
 
 def test_the_projector_shows_the_items_and_finds_them_by_title(page: Page, logdir: Path) -> None:
-    """The item looked for is selected, and beside it stand those that are nearest by the cosine, in the first table."""
+    """The item that is searched for is selected, and its nearest neighbours by cosine are listed."""
     titles = [line.split("\t")[0] for line in (logdir / NAMES[0] / "items.tsv").read_text().splitlines()[1:]]
     page.open("projector")
     try:
-        for _ in range(2):  # the tab's own page, and in it the one that draws
+        for _ in range(2):  # the tab's frame, and the frame in it that draws
             page.browser.switch_to.frame(within(lambda: page.find("iframe"))[0])
         within(lambda: f"Points: {len(titles)} Dimension: 32" in " ".join(page.texts()))
         panel = within(lambda: page.find("vz-projector-inspector-panel"))[0]
