@@ -37,8 +37,8 @@ class Recommender:
         model: any network that fits the contract, trained on a part of the ratings, on the CPU.
         ratings: all ratings; the items that a user rated are not recommended.
         factorization_weight, regression_weight, temperature: λ_F, λ_R and T of the training.
-        make: the function that makes a network of the same class for other numbers of users and items, on which ways
-            of ranking are compared.
+        make: the function that makes a network of the same class for other numbers of users and items. The ways of
+            ranking are compared on such a network.
 
     Attributes:
         scorer: the fastest way of ranking that agrees with ``forward``.

@@ -68,7 +68,7 @@ def grouplens(members: tuple[bytes, bytes]) -> StandIn:
 
 @pytest.fixture(scope="session")
 def wheel(members: tuple[bytes, bytes], movielens: Interactions) -> StandIn:
-    """RecBole's, whose titles have the year in a column of its own."""
+    """Return RecBole's wheel, whose titles have the year in a separate column."""
     lines = ["item_id:token\tmovie_title:token_seq\trelease_year:token"]
     for item, title in enumerate(movielens.titles, 1):
         name, _, year = title.removesuffix(")").rpartition(" (")

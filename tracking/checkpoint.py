@@ -1,4 +1,4 @@
-"""The checkpoint of a run: its state at the end of an epoch, from which it resumes bit-identical.
+"""The checkpoint of a run: the state after an epoch that a bit-identical run resumes from.
 
 A checkpoint gets its name only once all of it is on disk, so that a whole one exists at every moment. Reading a
 checkpoint executes nothing. A file whose digest differs is refused.

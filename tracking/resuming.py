@@ -10,13 +10,13 @@ from training.trainer import Trainer
 def start(trainer: Trainer, folder: RunFolder | None, run: Run, resume: bool) -> Checkpoint | None:
     """Restore a trainer from the checkpoint in its folder, or make room there for a new run.
 
-    Of several processes the first, which owns the folder, reads the checkpoint for all.
+    The first of several processes owns the folder and reads the checkpoint for all.
 
     Args:
-        trainer: identically configured to the one that the checkpoint is of.
-        folder: the run's; None in all processes but the first.
+        trainer: configured identically to the trainer of the checkpoint.
+        folder: the run's folder; None in all processes except the first.
         run: the description of the run.
-        resume: whether to resume a run; else an earlier run is moved aside.
+        resume: True to resume a run, False to move an earlier run aside.
 
     Returns:
         The checkpoint; None for a new run.
@@ -61,7 +61,7 @@ def find_checkpoint(folder: RunFolder, run: Run) -> Checkpoint | None:
 
 
 def announce(folder: RunFolder, run: Run, epochs: int, found: Checkpoint | None) -> None:
-    """Print on stderr the epoch after which a run resumes, and why its metrics will not be bit-identical, if so.
+    """Print on stderr where a run resumes, with the reason if its metrics will not be bit-identical.
 
     Args:
         folder: the run's folder.

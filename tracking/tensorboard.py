@@ -1,4 +1,4 @@
-"""A run's event file, from which TensorBoard shows the run.
+"""The event file of a run, for TensorBoard.
 
     SCALARS, TIME SERIES   the metrics of each epoch, a curve each
     CUSTOM SCALARS         charts of several metrics
@@ -30,7 +30,7 @@ from tracking.folder import EVENTS
 
 
 class EventFile:
-    """A TensorBoard event file, from which metrics can be read as soon as ``add`` has returned.
+    """A TensorBoard event file, whose metrics can be read as soon as ``add`` has returned.
 
     It replaces the run's earlier event files, because after an interruption they repeat or miss epochs. At its START
     event TensorBoard discards the epochs that it has shown. A file without an epoch is removed, because there is

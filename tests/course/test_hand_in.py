@@ -27,7 +27,7 @@ def finished(folder: Path, name: str, epochs: int = 200) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A complete homework, with a stub of the grader that gives all points."""
+    """Return a complete homework, with a stub of the grader that gives all points."""
     place = tmp_path / "homework"
     assert handout.main(["student", str(place)]) == 0
     graded(place, "passed")
