@@ -106,7 +106,7 @@ def fit(
             if metrics.is_better_than(None if best is None else history[best]):
                 best = epoch
             record.add(metrics, trainer.state(), is_best=best == epoch)
-        with trainer.as_evaluated():  # in every process, because they compute metrics together
+        with trainer.as_evaluated():  # in every process, because the processes compute metrics together
             closing = _measure(Epoch(trainer, test), "end")
             record.add_network(trainer.model)
         record.close(closing)

@@ -28,7 +28,7 @@ class Option:
         several: whether the flag takes several values.
         choices: the allowed strings; () for any.
         least, above, most, below: the bounds of a number: value ≥ least, > above, ≤ most, < below.
-        default_help: the default's description in ``--help``, in place of its value.
+        default_help: the default's description in ``--help``, instead of its value.
     """
 
     help: str

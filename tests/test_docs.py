@@ -1,7 +1,7 @@
 """The commands in README.md and docs/: each is run as shown, shortened by flags, or by another test.
 
-The commands are those in code blocks, but for blocks marked as ``text``, and those in the text that begin with
-``python``. One that is new in a page has to be given a line here.
+The commands are those in code blocks, except blocks marked as ``text``, and those in prose that begin with ``python``.
+A new command on a page needs a line here.
 """
 
 import os

@@ -44,9 +44,9 @@ class Record:
 class RunRecord(Record):
     """The record of a run in its folder.
 
-    A checkpoint is written after the first epoch, then at most every CHECKPOINT_SECONDS, and after the last epoch. If
-    an epoch takes longer, its checkpoint is on disk before the next epoch begins, and memory holds no copy of it. On
-    an error or a signal the last good epoch is written too, unless the error came from writing.
+    A checkpoint is written after the first epoch, then at most once every CHECKPOINT_SECONDS, and after the last epoch.
+    If an epoch takes longer, its checkpoint is on disk before the next epoch begins, and memory holds no copy of it. On
+    an error or a signal the last good epoch is written, too, unless the error came from writing.
 
     Args:
         folder: the run's folder, locked by this process.
