@@ -65,7 +65,7 @@ def test_imports_point_downwards(path: Path) -> None:
         assert room not in ALONE, f"{module_of(path)} imports {name}, but has to work without"
 
 
-def test_only_commands_know_argparse() -> None:
+def test_only_commands_import_argparse() -> None:
     """A command is a file that calls ``command.end``; ``cli/arguments.py`` makes its flags."""
     for path in MODULES:
         text = path.read_text()
