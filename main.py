@@ -59,8 +59,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--eager", action="store_true", help="take the plain step, the definition: slower, with the same metrics")
     add_options(parser, Settings)
     add_options(parser, DataSource)
+    name = parser.parse_args(arguments).preset
     try:
-        parser.set_defaults(**preset(parser.parse_args(arguments).preset))
+        parser.set_defaults(**preset(name))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     options = parser.parse_args(arguments)

@@ -16,7 +16,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cli import signals
 
@@ -30,6 +30,9 @@ def begin(when_stopped: str | None = None) -> None:
         when_stopped: the line, used until the command handles signals itself; None leaves signals as they are.
     """
     _open_closed_descriptors()
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        file = io.BufferedWriter(_LossyFile(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(file, encoding=sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -37,6 +40,16 @@ def begin(when_stopped: str | None = None) -> None:
                 os.set_blocking(stream.fileno(), True)  # because a caller's pipe may be non-blocking
     if when_stopped is not None:
         signals.end_process(when_stopped)
+
+
+class _LossyFile(io.FileIO):
+    """Standard error, whose lines get lost where they cannot be written: the command continues without them."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 def _open_closed_descriptors() -> None:
@@ -47,7 +60,7 @@ def _open_closed_descriptors() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
-    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def end(main: Callable[[], int]) -> NoReturn:

@@ -13,6 +13,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -43,10 +44,13 @@ class Option:
     below: float = math.inf
     default_help: str | None = None
 
-    def contains(self, value: float) -> bool:
+    def contains(self, value: Any) -> bool:
         """Return whether a number is finite and within the bounds."""
-        finite = -math.inf < value < math.inf
-        return finite and self.least <= value <= self.most and self.above < value < self.below
+        try:
+            number = float(value)
+        except OverflowError:
+            return False
+        return math.isfinite(number) and self.least <= number <= self.most and self.above < number < self.below
 
     @property
     def expected(self) -> str:
@@ -80,10 +84,10 @@ def check_options(options: Any) -> None:
         ValueError: one is wrong; the message names it and the expected values.
     """
     for each in fields(options):
-        value = getattr(options, each.name)
+        value, kind = getattr(options, each.name), type(each.default)
         check_option(each, value)
-        if isinstance(each.default, float):
-            object.__setattr__(options, each.name, float(value))
+        if kind in (int, float):
+            object.__setattr__(options, each.name, kind(value))
 
 
 def check_option(each: "Field[Any]", value: object) -> None:
@@ -99,12 +103,12 @@ def check_option(each: "Field[Any]", value: object) -> None:
         raise ValueError(f"{each.name} is {value!r}: expected true or false")
     if kind is int and not is_whole(value):
         raise ValueError(f"{each.name} is {value!r}: expected a whole number")
-    if kind is float and not (is_whole(value) or isinstance(value, float)):
+    if kind is float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise ValueError(f"{each.name} is {value!r}: expected a number")
-    if isinstance(value, int | float) and kind in (int, float) and not described.contains(value):
+    if isinstance(value, Real) and kind in (int, float) and not described.contains(value):
         raise ValueError(f"{each.name} is {value}: expected {described.expected}")
 
 
 def is_whole(value: object) -> bool:
     """Return whether a value is a whole number, which booleans are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
