@@ -55,10 +55,13 @@ class Interactions:
     titles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._check_ids("user", self.user_ids, self.num_users)
-        self._check_ids("item", self.item_ids, self.num_items)
-        object.__setattr__(self, "source_user_ids", self._source_ids("user", self.source_user_ids, self.num_users))
-        object.__setattr__(self, "source_item_ids", self._source_ids("item", self.source_item_ids, self.num_items))
+        for kind, count in (("user", self.num_users), ("item", self.num_items)):
+            self._check_ids(kind, getattr(self, f"{kind}_ids"), count)
+            source = getattr(self, f"source_{kind}_ids")
+            if len(source) == 0:
+                object.__setattr__(self, f"source_{kind}_ids", torch.arange(count))
+            elif len(source) != count:
+                raise ValueError(f"source_{kind}_ids has {len(source)} IDs: expected {count}")
         if self.ratings.dtype != torch.float32 or not bool(self.ratings.isfinite().all()):
             raise ValueError(f"ratings must be finite float32 numbers, not {self.ratings.dtype}")
         if self.titles and len(self.titles) != self.num_items:
@@ -73,16 +76,6 @@ class Interactions:
         if len(ids) > 0 and not (int(ids.min()) >= 0 and int(ids.max()) < count):
             raise ValueError(f"{kind}_ids reach from {ids.min()} to {ids.max()}: expected 0 to {count - 1}")
 
-    @staticmethod
-    def _source_ids(kind: str, source: Tensor | tuple[str, ...], count: int) -> Tensor | tuple[str, ...]:
-        """Return the source's IDs, by default the IDs here."""
-        if len(source) == 0:
-            return torch.arange(count)
-        shape = tuple(source.shape) if isinstance(source, Tensor) else (len(source),)
-        if shape != (count,):
-            raise ValueError(f"source_{kind}_ids has shape {shape}: expected ({count},)")
-        return source
-
     def __len__(self) -> int:
         return len(self.ratings)
 
@@ -92,20 +85,15 @@ class Interactions:
 
     def to(self, device: torch.device | str) -> "Interactions":
         """Return the same interactions with the three aligned tensors on ``device``."""
-        return replace(
-            self,
-            user_ids=self.user_ids.to(device),
-            item_ids=self.item_ids.to(device),
-            ratings=self.ratings.to(device),
-        )
+        columns = {name: getattr(self, name).to(device) for name in ("user_ids", "item_ids", "ratings")}
+        return replace(self, **columns)
 
     @cached_property
     def by_user(self) -> ByUser:
         """The interactions sorted by user, each user's in their order here; sorted once, then kept."""
         user_ids, order = torch.sort(self.user_ids, stable=True)
-        counts = torch.bincount(self.user_ids.cpu(), minlength=self.num_users)
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        return ByUser(user_ids, self.item_ids[order], offsets.tolist())
+        ends = torch.bincount(self.user_ids.cpu(), minlength=self.num_users).cumsum(0)
+        return ByUser(user_ids, self.item_ids[order], [0, *ends.tolist()])
 
 
 def random_train_test_split(
@@ -114,7 +102,6 @@ def random_train_test_split(
     """Put every interaction at random into either the training set or the test set.
 
     Args:
-        interactions: the interactions to split.
         test_fraction: share of the test set, in (0, 1); its size is rounded to the nearest whole number.
         generator: a CPU generator; by default torch's own.
 
@@ -124,19 +111,14 @@ def random_train_test_split(
     Raises:
         ValueError: the fraction is outside (0, 1), or leaves one of the sets empty.
     """
-    check_test_fraction(test_fraction)
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction is {test_fraction}: expected a number between 0 and 1, as 0.05")
     test_size = round(test_fraction * len(interactions))
     if not 0 < test_size < len(interactions):
         empty = "test" if test_size == 0 else "training"
         raise ValueError(f"test_fraction {test_fraction} of {len(interactions)} ratings leaves the {empty} set empty")
     order = torch.randperm(len(interactions), generator=generator).to(interactions.user_ids.device)
     return interactions.select(order[test_size:]), interactions.select(order[:test_size])
-
-
-def check_test_fraction(test_fraction: float) -> None:
-    """Raise ValueError unless the fraction is in (0, 1)."""
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction is {test_fraction}: expected a number between 0 and 1, as 0.05")
 
 
 def load(data_dir: Path | str = "data") -> Interactions:

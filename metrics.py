@@ -9,6 +9,7 @@ memory is bounded for any data, and small enough for a processor's cache.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
@@ -30,13 +31,12 @@ class Scorer(Protocol):
         """Compute p_ij, equation 1, for every item: (users,) → (users, items), a new tensor that the caller changes."""
 
 
-class ByForward:
-    """The scorer of any network with ``forward(user_ids, item_ids)`` → (predictions, score), in eval mode.
+# A scorer, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
+Model = Scorer | nn.Module
 
-    Args:
-        model: the network; nothing but ``forward`` is used.
-        num_items: item IDs are in [0, num_items).
-    """
+
+class ByForward:
+    """The scorer of any network with ``forward``, in eval mode; item IDs are in [0, num_items)."""
 
     def __init__(self, model: nn.Module, num_items: int) -> None:
         self.model = model
@@ -62,24 +62,6 @@ class ByForward:
         return torch.cat(rows).view(len(user_ids), len(items))
 
 
-def scorer_of(model: Scorer | nn.Module, num_items: int) -> Scorer:
-    """Return a scorer unchanged, and for a network its ``ByForward``."""
-    return ByForward(model, num_items) if isinstance(model, nn.Module) else model
-
-
-class InteractionsByUser(Protocol):
-    """Interactions sorted by user: user i's are at [offsets[i], offsets[i + 1])."""
-
-    @property
-    def user_ids(self) -> Tensor: ...
-
-    @property
-    def item_ids(self) -> Tensor: ...
-
-    @property
-    def offsets(self) -> list[int]: ...
-
-
 class InteractionLog(Protocol):
     """Aligned (n,) tensors of IDs and ratings, on the model's device."""
 
@@ -99,16 +81,13 @@ class InteractionLog(Protocol):
     def num_items(self) -> int: ...
 
     @property
-    def by_user(self) -> InteractionsByUser: ...
+    def by_user(self) -> tuple[Tensor, Tensor, list[int]]:
+        """User IDs and item IDs sorted by user, and offsets: user i's are at [offsets[i], offsets[i + 1])."""
 
 
 @torch.no_grad()
-def mse_score(model: Scorer | nn.Module, test: InteractionLog) -> float:
+def mse_score(model: Model, test: InteractionLog) -> float:
     """Compute the mean squared error of the predicted ratings, equation 5 over all of ``test``.
-
-    Args:
-        model: a scorer, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
-        test: at least one rating.
 
     Returns:
         mean of (r̂_ij − r_ij)², in squared stars; NaN if a prediction is NaN.
@@ -117,18 +96,16 @@ def mse_score(model: Scorer | nn.Module, test: InteractionLog) -> float:
         ValueError: there are no ratings.
     """
     _check_not_empty(len(test.ratings))
-    scorer = scorer_of(model, test.num_items)
-    sums = []
-    for start in range(0, len(test.ratings), BLOCK_PAIRS):
-        block = slice(start, start + BLOCK_PAIRS)
-        error = scorer.predict_ratings(test.user_ids[block], test.item_ids[block]) - test.ratings[block]
-        sums.append(error.square().sum())
+    scorer = _scorer_of(model, test.num_items)
+    columns = (test.user_ids, test.item_ids, test.ratings)
+    blocks = zip(*(column.split(BLOCK_PAIRS) for column in columns), strict=True)
+    sums = [(scorer.predict_ratings(users, items) - ratings).square().sum() for users, items, ratings in blocks]
     return torch.stack(sums).sum().item() / len(test.ratings)
 
 
 @torch.no_grad()
 def mrr_score(
-    model: Scorer | nn.Module, test: InteractionLog, train: InteractionLog | None = None, users: Tensor | None = None
+    model: Model, test: InteractionLog, train: InteractionLog | None = None, users: Tensor | None = None
 ) -> float:
     """Compute the mean reciprocal rank of test items among all items (Voorhees, 1999), averaged user by user.
 
@@ -137,8 +114,7 @@ def mrr_score(
     test items of a user stay in the ranking.
 
     Args:
-        model: a scorer, or a network with ``forward(user_ids, item_ids)`` → (predictions, score).
-        test: at least one rating.
+        model, test: a scorer or a network, and at least one rating.
         train: interactions whose items are ranked last; they share their average rank too.
         users: (n,) int64 IDs of the users to rank; by default all. Users without test ratings are left out.
 
@@ -148,7 +124,7 @@ def mrr_score(
     Raises:
         ValueError: none of the users has test ratings, or the sets differ in their numbers of users or items.
     """
-    counts = _test_counts(test, users)
+    counts = _counts(test, users)
     # 1 / rank is averaged over the test items of a user, then over users.
     weights = (1.0 / (counts.repeat_interleave(counts) * (counts > 0).sum())).to(test.item_ids.device)
     parts = [(1.0 / ranked.ranks) @ weights[ranked.pairs] for ranked in _ranked(model, test, train, users)]
@@ -166,11 +142,7 @@ class RankingScores(NamedTuple):
 
 @torch.no_grad()
 def ranking_scores(
-    model: Scorer | nn.Module,
-    test: InteractionLog,
-    train: InteractionLog | None = None,
-    k: int = 10,
-    users: Tensor | None = None,
+    model: Model, test: InteractionLog, train: InteractionLog | None = None, k: int = 10, users: Tensor | None = None
 ) -> RankingScores:
     """Compute recall, NDCG (Järvelin & Kekäläinen, 2002), hit rate and coverage at k, in the ranking of ``mrr_score``.
 
@@ -185,8 +157,7 @@ def ranking_scores(
     these users; the training items of a user are not shown.
 
     Args:
-        model, test, train, users: as for ``mrr_score``.
-        k: the number of items shown, at least 1.
+        k: the number of items shown, at least 1; the others are as for ``mrr_score``.
 
     Returns:
         The four metrics; all are NaN if a score of such a user is NaN.
@@ -196,22 +167,19 @@ def ranking_scores(
     """
     if k < 1:
         raise ValueError(f"k is {k}: expected at least 1")
-    counts = _test_counts(test, users)
+    counts = _counts(test, users)
     places = torch.arange(len(counts)).repeat_interleave(counts)
     hits = torch.zeros(len(counts), dtype=torch.float64)  # on the CPU, because Apple's GPUs have no float64
     gains = torch.zeros(len(counts), dtype=torch.float64)
     shown = torch.zeros(test.num_items, dtype=torch.bool, device=test.item_ids.device)
-    has_nan = False
     for ranked in _ranked(model, test, train, users):
         shown |= _shown(ranked.scores[ranked.rows.unique()], k).any(0)
         ranks = ranked.ranks.cpu().double()
-        has_nan = has_nan or bool(ranks.isnan().any())
         hit = (ranks <= k).double()
         hits.index_add_(0, places[ranked.pairs], hit)
         gains.index_add_(0, places[ranked.pairs], hit / torch.log2(1.0 + ranks))
-    if has_nan:
-        nan = float("nan")
-        return RankingScores(nan, nan, nan, nan)
+    if gains.isnan().any():  # 0 / NaN, of a user with a score that is NaN
+        return RankingScores(torch.nan, torch.nan, torch.nan, torch.nan)
     tested = counts > 0
     counts, hits, gains = counts[tested], hits[tested], gains[tested]
     best = (1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))).cumsum(0)
@@ -241,7 +209,7 @@ class _Ranked(NamedTuple):
 
 
 def _ranked(
-    model: Scorer | nn.Module, test: InteractionLog, train: InteractionLog | None, users: Tensor | None
+    model: Model, test: InteractionLog, train: InteractionLog | None, users: Tensor | None
 ) -> Iterator[_Ranked]:
     """Score users block by block, and rank their test items chunk by chunk."""
     if train is not None and (train.num_users, train.num_items) != (test.num_users, test.num_items):
@@ -252,7 +220,7 @@ def _ranked(
     tested = _by_user(test, users)
     seen = None if train is None else _by_user(train, users)
     _check_not_empty(len(tested.item_ids))
-    scorer, device = scorer_of(model, test.num_items), test.item_ids.device
+    scorer, device = _scorer_of(model, test.num_items), test.item_ids.device
     chunk = max(BLOCK_ROWS, BLOCK_SCORES // test.num_items)
     compared = flags = torch.empty(0)
     for first, last in _user_blocks(torch.tensor(tested.offsets).diff(), test.num_items):
@@ -290,38 +258,41 @@ def _user_blocks(counts: Tensor, num_items: int) -> Iterator[tuple[int, int]]:
     """Cut users with these numbers of test items into blocks [first, last), with a row for each user and test item."""
     block = (counts + 1).cumsum(0) * num_items // max(BLOCK_SCORES, BLOCK_ROWS * num_items)
     lengths = torch.unique_consecutive(block, return_counts=True)[1]
-    ends = lengths.cumsum(0)
-    for first, last in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+    for first, last in pairwise([0, *lengths.cumsum(0).tolist()]):
         if counts[first:last].any():
             yield first, last
 
 
-class _OfSomeUsers(NamedTuple):
-    """Interactions of some users, sorted by user; user IDs are places among these users."""
+class _ByUser(NamedTuple):
+    """Interactions sorted by user; where only some users are ranked, user IDs are places among these."""
 
     user_ids: Tensor
     item_ids: Tensor
     offsets: list[int]
 
 
-def _by_user(log: InteractionLog, users: Tensor | None) -> InteractionsByUser:
-    """Select the interactions of some users, in this order of users, or return those of all users."""
+def _by_user(log: InteractionLog, users: Tensor | None) -> _ByUser:
+    """Select the interactions of some users, in this order of users, or those of all users."""
+    everyone = _ByUser._make(log.by_user)
     if users is None:
-        return log.by_user
-    users, device = users.cpu(), log.item_ids.device
-    offsets = torch.tensor(log.by_user.offsets)
-    counts = offsets.diff()[users]
+        return everyone
+    starts = torch.tensor(everyone.offsets)[users.cpu()]
+    counts = _counts(log, users)
     places = torch.arange(len(users)).repeat_interleave(counts)
     ends = counts.cumsum(0)
-    number = torch.arange(len(places)) - (ends - counts)[places]  # 0, 1, … for each user
-    positions = (offsets[users][places] + number).to(device)
-    return _OfSomeUsers(places.to(device), log.by_user.item_ids[positions], [0, *ends.tolist()])
+    positions = torch.arange(len(places)) + (starts - ends + counts)[places]
+    item_ids = everyone.item_ids[positions.to(log.item_ids.device)]
+    return _ByUser(places.to(item_ids.device), item_ids, [0, *ends.tolist()])
 
 
-def _test_counts(test: InteractionLog, users: Tensor | None) -> Tensor:
-    """Count the test items of each user: (users,) int64, on the CPU."""
-    counts = torch.tensor(test.by_user.offsets).diff()
+def _counts(log: InteractionLog, users: Tensor | None) -> Tensor:
+    """Count the interactions of each user: (users,) int64, on the CPU."""
+    counts = torch.tensor(log.by_user[2]).diff()
     return counts if users is None else counts[users.cpu()]
+
+
+def _scorer_of(model: Model, num_items: int) -> Scorer:
+    return ByForward(model, num_items) if isinstance(model, nn.Module) else model
 
 
 def _check_not_empty(num_ratings: int) -> None:

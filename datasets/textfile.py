@@ -45,13 +45,8 @@ class InputFile(NamedTuple):
                     yield member
                 return
             with self.path.open("rb") as file:
-                packed = file.read(2) == b"\x1f\x8b"
-                file.seek(0)
-                if packed:
-                    with gzip.open(file) as unpacked:
-                        yield unpacked  # type: ignore[misc]
-                else:
-                    yield file
+                packed = file.peek(2)[:2] == b"\x1f\x8b"
+                yield gzip.open(file) if packed else file  # type: ignore[misc]
         except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{self} is damaged: {error}; fetch or pack it again") from None
 
