@@ -58,10 +58,11 @@ class Interactions:
         for kind, count in (("user", self.num_users), ("item", self.num_items)):
             self._check_ids(kind, getattr(self, f"{kind}_ids"), count)
             source = getattr(self, f"source_{kind}_ids")
+            shape = tuple(source.shape) if isinstance(source, Tensor) else (len(source),)
             if len(source) == 0:
                 object.__setattr__(self, f"source_{kind}_ids", torch.arange(count))
-            elif len(source) != count:
-                raise ValueError(f"source_{kind}_ids has {len(source)} IDs: expected {count}")
+            elif shape != (count,):
+                raise ValueError(f"source_{kind}_ids has shape {shape}: expected ({count},)")
         if self.ratings.dtype != torch.float32 or not bool(self.ratings.isfinite().all()):
             raise ValueError(f"ratings must be finite float32 numbers, not {self.ratings.dtype}")
         if self.titles and len(self.titles) != self.num_items:

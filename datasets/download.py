@@ -5,6 +5,7 @@ file stays in memory until the caller has checked and written it. A large file i
 which a later call resumes, and gets its own name after the check.
 """
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -16,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
@@ -46,12 +47,8 @@ def from_url(url: str, size: int) -> bytes:
 def to_file(url: str, path: Path, check: Callable[[Path], None]) -> None:
     """Read a URL into a file, and resume a download that an earlier call did not finish.
 
-    Of several processes that need the same file, one downloads it and the others wait.
-
-    Args:
-        url: of a file that does not change, or whose change ``check`` notices.
-        path: the file; until it is whole and checked, it is ``PATH.part``.
-        check: raises ValueError where the download is wrong, which is then removed.
+    Of several processes that need the same file, one downloads it and the others wait. Until it is whole and checked,
+    it is ``PATH.part``. It is removed where ``check`` raises ValueError.
 
     Raises:
         OSError: no connection, no answer within TIMEOUT, a refusal, or an answer that broke off.
@@ -115,12 +112,8 @@ class _Head(NamedTuple):
 
 
 def _answer(url: str, start: int = 0) -> tuple[_Head, Iterator[bytes]]:
-    """Request a URL, from the byte ``start`` where the server can do that.
-
-    Raises:
-        OSError: here and while the chunks are read.
-    """
-    parts: queue.Queue[_Head | bytes | Exception] = queue.Queue(maxsize=16)
+    """Request a URL, from the byte ``start`` where the server can; raise OSError here and while chunks are read."""
+    parts: queue.Queue[Any] = queue.Queue(maxsize=16)  # the head, chunks until an empty one; an exception ends it
 
     def read() -> None:
         try:
@@ -138,7 +131,7 @@ def _answer(url: str, start: int = 0) -> tuple[_Head, Iterator[bytes]]:
     threading.Thread(target=read, daemon=True).start()
     started, came = time.monotonic(), 0
 
-    def part() -> _Head | bytes:
+    def part() -> Any:
         left = TIMEOUT + came / SLOWEST - (time.monotonic() - started)
         try:
             found = parts.get(timeout=max(0.0, min(left, TIMEOUT)))
@@ -151,23 +144,14 @@ def _answer(url: str, start: int = 0) -> tuple[_Head, Iterator[bytes]]:
     def chunks() -> Iterator[bytes]:
         nonlocal came
         while chunk := part():
-            assert isinstance(chunk, bytes)
             came += len(chunk)
             yield chunk
 
-    head = part()
-    assert isinstance(head, _Head)
-    return head, chunks()
+    return part(), chunks()
 
 
 def from_package_index(requirement: str, filename: str, size: int, sha256: str) -> bytes:
     """Download one wheel with pip from the index it is configured for, and install nothing.
-
-    Args:
-        requirement: the package, as ``name==version``.
-        filename: the name of the wheel.
-        size: bytes, for the progress bar.
-        sha256: the digest of the wheel, which pip checks too.
 
     Raises:
         OSError: pip is missing, failed (the message is its last line), or made no progress for TIMEOUT.
@@ -213,8 +197,6 @@ def _file_sizes(folder: Path) -> list[int]:
     sizes = []
     for parent, _, names in os.walk(folder):
         for name in names:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 sizes.append(os.path.getsize(os.path.join(parent, name)))
-            except FileNotFoundError:
-                continue
     return sizes

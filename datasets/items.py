@@ -34,7 +34,6 @@ def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8"
     """Return the ratings with the titles from a file, if there is one; an item without a title is called by its ID.
 
     Args:
-        ratings: the ratings.
         file: ``u.item``, ``movies.dat``, ``movies.csv``, RecBole's ``.item``, or a table with a header.
         encoding: of the file. A file with another encoding is read as Latin-1, and a line on stderr says so.
 
@@ -56,10 +55,8 @@ def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8"
     if missing == len(names):
         raise ValueError(f"{file}: has no title of any item; the first item's ID is '{names[0]}'")
     if missing:
-        print(
-            f"{file}: {missing:,} of {len(names):,} items have no title there, and are called by their ID",
-            file=sys.stderr,
-        )
+        said = f"{file}: {missing:,} of {len(names):,} items have no title there, and are called by their ID"
+        print(said, file=sys.stderr)
     return ratings._replace(titles=tuple(title_of.get(name, name) for name in names))
 
 
@@ -69,7 +66,7 @@ def read_genres(file: InputFile) -> dict[str, str]:
     Raises:
         ValueError, OSError: as ``add_titles``.
     """
-    found = list(parse(file.read().decode("utf-8", errors="replace"), file))
+    found = parse(file.read().decode("utf-8", errors="replace"), file)
     return {item.id: " ".join(item.genres.replace("|", " ").split()) for item in found if item.genres}
 
 
@@ -89,10 +86,9 @@ def parse(text: str, file: InputFile) -> Iterator[Item]:
     if separator is None:
         raise ValueError(f"{file}: expected an ID and a title in its first line, and not '{first[:60]}'")
     try:
-        if name.endswith((".csv", ".tsv")):
-            rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        else:
-            rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
+        quoted = name.endswith((".csv", ".tsv"))
+        lines = io.StringIO(text, newline="")
+        rows = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
         yield from _parse_rows((row for row in rows if "".join(row).strip()), file)
     except csv.Error as error:
         raise ValueError(f"{file}: {error}") from None
@@ -110,29 +106,23 @@ def _parse_rows(rows: Iterator[list[str]], file: InputFile) -> Iterator[Item]:
     """Yield the items of a table, whose first line may be a header."""
     first = next(rows)
     header = [layout.plain(cell) for cell in first]
-    id_place = _place(header, layout.USUAL[1])
-    if id_place is None:
+    kinds = (layout.USUAL[1], TITLES, YEARS, GENRES)
+    ids, titles, years, genres = ([i for i, cell in enumerate(header) if cell in names] for names in kinds)
+    if not ids:
         for row in [first, *rows]:
             if len(row) >= 2:
                 yield Item(row[0].strip(), row[1].strip(), "", _flagged(row))
         return
-    titles = [place for place, cell in enumerate(header) if cell in TITLES]
     if len(titles) != 1:
         raise ValueError(f"{file}: no column for the title in {', '.join(first)[:80]}: call one of them title")
-    year_place = _place(header, YEARS)
-    genres_place = _place(header, GENRES)
     for row in rows:
-        if len(row) > max(id_place, titles[0]):
-            year = _cell(row, year_place)
-            yield Item(row[id_place].strip(), row[titles[0]].strip(), year, _cell(row, genres_place))
+        if len(row) > max(ids[0], titles[0]):
+            yield Item(row[ids[0]].strip(), row[titles[0]].strip(), _cell(row, years), _cell(row, genres))
 
 
-def _place(header: list[str], names: set[str]) -> int | None:
-    return next((place for place, cell in enumerate(header) if cell in names), None)
-
-
-def _cell(row: list[str], place: int | None) -> str:
-    return row[place] if place is not None and place < len(row) else ""
+def _cell(row: list[str], places: list[int]) -> str:
+    """Return the cell at the first of these places; "" where there is none."""
+    return "".join(row[place] for place in places[:1] if place < len(row))
 
 
 def _flagged(row: list[str]) -> str:

@@ -20,27 +20,17 @@ ASK = "name the columns: --columns USER,ITEM,RATING, by name or number"
 
 
 class Layout(NamedTuple):
-    """The way to read a line.
+    """The way to read a line."""
 
-    Attributes:
-        separator: the string between the columns of a line; one of SEPARATORS, or BLANKS.
-        quoted: whether a column may stand in quotation marks, with the separator in it.
-        width: the number of columns of a line.
-        places: the positions of the user, the item and the rating, from 0.
-        names: the names of these three columns in messages.
-        header: whether the first line that is not blank holds the names of the columns.
-    """
-
-    separator: str
-    quoted: bool
-    width: int
-    places: tuple[int, int, int]
-    names: tuple[str, str, str]
-    header: bool
+    separator: str  # one of SEPARATORS, or BLANKS
+    quoted: bool  # whether a column may stand in quotation marks, with the separator in it
+    width: int  # the number of columns
+    places: tuple[int, int, int]  # the positions of the user, the item and the rating, from 0
+    names: tuple[str, str, str]  # of these three columns in messages
+    header: bool  # whether the first line that is not blank holds the names of the columns
 
 
 def split(line: str, separator: str, quoted: bool) -> list[str]:
-    """Split a line into its columns."""
     if separator == BLANKS:
         return re.split("[ \t]+", line.strip(" \t"))
     if not quoted:
@@ -84,31 +74,24 @@ def understand(path: Path, lines: list[tuple[int, str]], columns: str | None) ->
     if columns is not None:
         places, header = chosen(columns, first, where)
     elif not any(map(is_number, first)) and any(plain(cell) in set.union(*USUAL) for cell in first):
-        places = usual(first, where)
-        header = True
+        places, header = usual(first, where), True
     else:
         _check_without_header(rows, first, where)
-        places = (0, 1, 2)
-        header = False
+        places, header = (0, 1, 2), False
     user, item, rating = (_untyped(first[place]) if header else str(place + 1) for place in places)
     return Layout(separator, quoted, len(first), places, (user, item, rating), header)
 
 
 def usual(header: list[str], where: str) -> tuple[int, int, int]:
-    """Return the places of the columns with the usual names.
-
-    Raises:
-        ValueError: one of the three is absent, or there are two of it.
-    """
+    """Return the places of the columns with the usual names; raise ValueError unless there is one of each kind."""
     places = []
     for kind, names in zip(KINDS, USUAL, strict=True):
-        found = [place for place, name in enumerate(header) if plain(name) in names]
+        found = [name for name in header if plain(name) in names]
         if not found:
             raise ValueError(f"{where}: no column for the {kind} in {', '.join(header)}: {ASK}")
         if len(found) > 1:
-            both = " and ".join(header[place] for place in found)
-            raise ValueError(f"{where}: {both} could each be the {kind}: {ASK}")
-        places += found
+            raise ValueError(f"{where}: {' and '.join(found)} could each be the {kind}: {ASK}")
+        places.append(header.index(found[0]))
     return places[0], places[1], places[2]
 
 
@@ -129,9 +112,8 @@ def chosen(columns: str, first: list[str], where: str) -> tuple[tuple[int, int, 
     untyped = [_untyped(name) for name in first]
     for each in wanted:
         if each not in untyped and each not in first:
-            raise ValueError(
-                f"{where}: no column is called '{each}' among {', '.join(first)}; by number: 1 to {len(first)}"
-            )
+            listed = ", ".join(first)
+            raise ValueError(f"{where}: no column is called '{each}' among {listed}; by number: 1 to {len(first)}")
     places = [untyped.index(each) if each in untyped else first.index(each) for each in wanted]
     return (places[0], places[1], places[2]), True
 

@@ -18,25 +18,16 @@ PART = 2**22  # ratings that are sorted at a time, to save memory
 
 
 class Ratings(NamedTuple):
-    """The ratings of one source, in its order; each pair of a user and an item occurs once.
+    """The ratings of one source, in its order; each pair of a user and an item occurs once."""
 
-    Attributes:
-        user_ids, item_ids: (n,) int32, indices into ``users`` and ``items``.
-        ratings: (n,) float32, finite.
-        users, items: the source's ID of each index, in ascending order: int64, or strings.
-        titles: the title of each item, or () where the source has none.
-        columns: the names of the source's columns for the user, the item and the rating.
-        repeated: the number of ratings that were dropped because a later one has the same user and item.
-    """
-
-    user_ids: NDArray[np.int32]
-    item_ids: NDArray[np.int32]
-    ratings: NDArray[np.float32]
-    users: Ids
+    user_ids: NDArray[np.int32]  # (n,) indices into ``users``
+    item_ids: NDArray[np.int32]  # (n,) indices into ``items``
+    ratings: NDArray[np.float32]  # (n,) finite
+    users: Ids  # the source's ID of each index, in ascending order
     items: Ids
-    titles: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    repeated: int = 0
+    titles: tuple[str, ...] = ()  # of each item; () where the source has none
+    columns: tuple[str, ...] = ()  # the names of the source's columns for the user, the item and the rating
+    repeated: int = 0  # the number of ratings dropped because a later one has the same user and item
 
 
 class IdColumn:
@@ -100,14 +91,8 @@ def gather(users: IdColumn, items: IdColumn, parts: Sequence[NDArray[np.float32]
 def cached(folder: Path, sources: Sequence[Path], options: str, read: Callable[[], Ratings]) -> Ratings:
     """Return the ratings from their cache file, or read them and write it.
 
-    A cache file notes the sources' paths, sizes and times of change. It is written anew where one of them differs, and
-    where it is damaged.
-
-    Args:
-        folder: the folder of the ``cache`` folder.
-        sources: the files that the ratings come from.
-        options: everything else that the ratings depend on.
-        read: reads the ratings from their sources.
+    A cache file, in ``folder/cache``, notes the sources' paths, sizes and times of change, and the options, which are
+    everything else that the ratings depend on. It is written anew where one of them differs, and where it is damaged.
     """
     paths = [str(path.resolve()) for path in sources]
     stats = [path.stat() for path in sources]

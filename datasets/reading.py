@@ -35,11 +35,7 @@ NA_VALUES = (
 
 
 class _NotWhole(Exception):
-    """A column of IDs holds something other than whole numbers: its IDs have to be read as strings."""
-
-    def __init__(self, column: int) -> None:
-        super().__init__(column)
-        self.column = column
+    """A column of IDs holds something other than whole numbers; the argument says which to read as strings."""
 
 
 def read(file: InputFile, columns: str | None = None) -> Ratings:
@@ -51,18 +47,9 @@ def read(file: InputFile, columns: str | None = None) -> Ratings:
 
     Raises:
         ValueError: something in the file is wrong; the message names file, line and column, and the remedy.
-        OSError: the file cannot be read.
     """
-    if file.path.suffix.lower() in (".parquet", ".pq"):
-        ratings = _read_parquet(file.path, columns)
-    else:
-        ratings = _read_text(file, columns)
-    _check_enough(ratings, file)
-    return ratings
-
-
-def _check_enough(ratings: Ratings, file: InputFile) -> None:
-    """Raise ValueError where there are too few ratings, users or items to learn from."""
+    is_parquet = file.path.suffix.lower() in (".parquet", ".pq")
+    ratings = _read_parquet(file.path, columns) if is_parquet else _read_text(file, columns)
     if len(ratings.ratings) < 2:
         raise ValueError(f"{file}: has a single rating: expected at least two, one to train on and one to test on")
     for kind, ids, name in zip(("user", "item"), (ratings.users, ratings.items), ratings.columns, strict=False):
@@ -71,6 +58,7 @@ def _check_enough(ratings: Ratings, file: InputFile) -> None:
                 f"{file}: column {name} has the {kind} '{ids[0]}' in every line: expected at least two {kind}s; "
                 f"if the {kind} is in another column, name it with --columns"
             )
+    return ratings
 
 
 def _read_text(file: InputFile, columns: str | None) -> Ratings:
@@ -80,13 +68,12 @@ def _read_text(file: InputFile, columns: str | None) -> Ratings:
         try:
             return _read_blocks(file, columns, strings)
         except _NotWhole as found:
-            strings[found.column] = True
+            strings = found.args[0]
 
 
 def _read_blocks(file: InputFile, columns: str | None, strings: list[bool]) -> Ratings:
     form: Layout | None = None
-    users = IdColumn(strings[0])
-    items = IdColumn(strings[1])
+    users, items = map(IdColumn, strings)
     parts: list[NDArray[np.float32]] = []
     for block in textfile.blocks(file):
         if form is None:
@@ -123,12 +110,12 @@ def _below(block: Block, header: bytes) -> Block:
 
 
 def _parse(block: Block, form: Layout, strings: list[bool], file: InputFile, again: bool = False) -> "pd.DataFrame":
-    """Parse the three columns of a block, and again without its blank lines where pandas fails because of them."""
+    """Parse the three columns of a block, ``again`` without its blank lines where pandas fails because of them."""
     content, separator = _with_one_character(block.content, form.separator)
     quotes = form.quoted and b'"' in content
     try:
-        table = _table(content, separator, form, strings)
-        right = _is_plausible(table, content, separator, form, strings)
+        table = _table(content, separator, form, strings, quotes)
+        right = _is_plausible(table, content, separator, form, strings, quotes)
     except (ValueError, OverflowError):  # pandas's own errors are among them
         right = False
     if not right:
@@ -152,14 +139,11 @@ def _with_one_character(content: bytes, separator: str) -> tuple[bytes, str]:
     return content, separator
 
 
-def _table(content: bytes, separator: str, form: Layout, strings: list[bool]) -> "pd.DataFrame":
+def _table(content: bytes, separator: str, form: Layout, strings: list[bool], quotes: bool) -> "pd.DataFrame":
     import pandas as pd
 
-    kinds: dict[int, Any] = dict.fromkeys(range(form.width), str)
-    for place, is_string in zip(form.places, strings, strict=False):
-        kinds[place] = str if is_string else np.int64
-    kinds[form.places[2]] = np.float64
-    quotes = form.quoted and b'"' in content
+    types = [*(str if is_string else np.int64 for is_string in strings), np.float64]
+    kinds: dict[int, Any] = dict.fromkeys(range(form.width), str) | dict(zip(form.places, types, strict=True))
     return pd.read_csv(
         io.BytesIO(content),
         sep=separator,
@@ -175,24 +159,25 @@ def _table(content: bytes, separator: str, form: Layout, strings: list[bool]) ->
     )
 
 
-def _is_plausible(table: "pd.DataFrame", content: bytes, separator: str, form: Layout, strings: list[bool]) -> bool:
+def _is_plausible(
+    table: "pd.DataFrame", content: bytes, separator: str, form: Layout, strings: list[bool], quotes: bool
+) -> bool:
     """Return whether nothing is missing, all ratings are finite, and each line has the right number of columns."""
     if not (np.abs(table[form.places[2]].to_numpy()) <= LARGEST).all():
         return False
     if any(is_string and table[place].isna().any() for place, is_string in zip(form.places, strings, strict=False)):
         return False
-    if form.quoted and b'"' in content:
+    if quotes:
         return type(table.index).__name__ == "RangeIndex"  # pandas makes an index of excess columns
     return content.count(separator.encode()) == len(table) * (form.width - 1)  # it would ignore 3,5 for 3.5
 
 
 def _has_leading_zero(content: bytes, separator: str) -> bool:
     """Return whether a cell could be a number like 007, which is a different ID than 7."""
-    data = np.frombuffer(content, dtype=np.uint8)
-    zeros = np.flatnonzero(data[:-1] == ord("0"))
+    data = np.frombuffer(b"\n" + content, dtype=np.uint8)
+    zeros = 1 + np.flatnonzero(data[1:-1] == ord("0"))
     zeros = zeros[(data[zeros + 1] >= ord("0")) & (data[zeros + 1] <= ord("9"))]
-    before = data[zeros[zeros > 0] - 1]
-    return bool(np.isin(before, [ord(separator), ord("\n"), ord('"'), ord(" "), ord("-")]).any()) or 0 in zeros
+    return bool(np.isin(data[zeros - 1], list(f'{separator}\n" -'.encode())).any())
 
 
 def _check_lines(block: Block, form: Layout, strings: list[bool], file: InputFile) -> None:
@@ -202,7 +187,7 @@ def _check_lines(block: Block, form: Layout, strings: list[bool], file: InputFil
         ValueError: a line is wrong; the message gives its number, its column and the remedy.
         _NotWhole: no line is wrong, but a column of IDs holds something other than whole numbers.
     """
-    not_whole = None
+    needed = list(strings)
     for number, row in _rows(block, form, file):
         where = f"{file}, line {number}"
         if len(row) != form.width:
@@ -213,12 +198,10 @@ def _check_lines(block: Block, form: Layout, strings: list[bool], file: InputFil
                 raise ValueError(f"{where}, column {name}: the {kind} is missing: fill it in or remove the line")
             if kind == "rating" and not (is_number(cell) and abs(float(cell)) <= LARGEST):
                 raise ValueError(f"{where}, column {name}: '{cell[:40]}' is not a rating: expected a number")
-        if not_whole is None:
-            for column, place in enumerate(form.places[:2]):
-                if not strings[column] and not WHOLE.fullmatch(row[place].strip()):
-                    not_whole = column
-    if not_whole is not None:
-        raise _NotWhole(not_whole)
+        for column, place in enumerate(form.places[:2]):
+            needed[column] = needed[column] or not WHOLE.fullmatch(row[place].strip())
+    if needed != strings:
+        raise _NotWhole(needed)
 
 
 def _rows(block: Block, form: Layout, file: InputFile) -> Iterator[tuple[int, list[str]]]:

@@ -26,6 +26,8 @@ from datasets.textfile import InputFile
 
 URL = "https://files.grouplens.org/datasets/movielens/"
 DEFAULT = "ml-100k"
+ZIP_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 # SHA-256 of MovieLens 100K's (user, item, rating) triples in the source's order and IDs, as little-endian int32.
 RATINGS_SHA256 = "360a20f6a6103988bcf221e50b873335450875d7b065b3fa26f3f8a0b34b9ca2"
 
@@ -35,8 +37,8 @@ class Archive(NamedTuple):
 
     filename: str
     folder: str  # in the archive, with the two files
-    ratings: str  # the names of the two files
-    titles: str
+    ratings: str = "ratings.csv"  # the names of the two files
+    titles: str = "movies.csv"
     md5: str = ""  # of both digests none where GroupLens replaces the archive, or publishes a digest only beside it
     sha256: str = ""
     size: int = 0  # bytes; 0 where it can change
@@ -44,7 +46,6 @@ class Archive(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The address on GroupLens's server."""
         return f"{URL}{self.filename}"
 
 
@@ -59,55 +60,36 @@ def _dat(name: str, folder: str, md5: str, encoding: str = "utf-8") -> tuple[Arc
     return (Archive(f"{name}.zip", folder, "ratings.dat", "movies.dat", md5, encoding=encoding),)
 
 
-def _csv(name: str, md5: str = "") -> tuple[Archive, ...]:
-    return (Archive(f"{name}.zip", name, "ratings.csv", "movies.csv", md5),)
-
-
 # The archives that hold a release, GroupLens's own first.
 RELEASES = {
     DEFAULT: (
-        Archive(
-            "ml-100k.zip",
-            "ml-100k",
-            "u.data",
-            "u.item",
-            sha256="50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
-            size=4_924_029,
-            encoding="latin-1",
-        ),
+        Archive("ml-100k.zip", "ml-100k", "u.data", "u.item", sha256=ZIP_SHA256, size=4_924_029, encoding="latin-1"),
         Archive(
             "recbole-1.2.1-py3-none-any.whl",
             "recbole/dataset_example/ml-100k",
             "ml-100k.inter",
             "ml-100k.item",
-            sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+            sha256=WHEEL_SHA256,
             size=2_130_151,
         ),
     ),
-    "ml-latest-small": _csv("ml-latest-small"),
+    "ml-latest-small": (Archive("ml-latest-small.zip", "ml-latest-small"),),
     "ml-1m": _dat("ml-1m", "ml-1m", "c4d9eecfca2ab87c1945afe126590906", "latin-1"),
     "ml-10m": _dat("ml-10m", "ml-10M100K", "ce571fd55effeba0271552578f2648bd"),
-    "ml-20m": _csv("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3"),
-    "ml-25m": _csv("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada"),
-    "ml-32m": _csv("ml-32m"),
-    "ml-latest": _csv("ml-latest"),
+    "ml-20m": (Archive("ml-20m.zip", "ml-20m", md5="cd245b17a1ae2cc31bb14903e1204af3"),),
+    "ml-25m": (Archive("ml-25m.zip", "ml-25m", md5="6b51fb2759a8657d3bfcbfc42b592ada"),),
+    "ml-32m": (Archive("ml-32m.zip", "ml-32m"),),
+    "ml-latest": (Archive("ml-latest.zip", "ml-latest"),),
 }
 
 
 def read(name: str, data_dir: Path) -> Ratings:
-    """Read a release of MovieLens, which is fetched where it is not in ``data_dir``.
-
-    Raises:
-        ValueError: the release is damaged.
-        FileNotFoundError: it is absent and cannot be fetched; the message says why, and what to do.
-        OSError: it cannot be read or kept.
-    """
+    """Read a release of MovieLens, which is fetched where it is not in ``data_dir``; raise as ``data.read``."""
     if name == DEFAULT:
         return _read_100k(data_dir)
     found = find(name, data_dir)
     place = found[0] if found else _fetch(RELEASES[name][0], data_dir)
-    files = [file for file in files_in(place) if file is not None]
-    sources = list(dict.fromkeys(file.path for file in files))
+    sources = list(dict.fromkeys(file.path for file in files_in(place) if file is not None))
     return cached(data_dir, sources, name, functools.partial(_read_place, place))
 
 
@@ -118,11 +100,7 @@ def find(name: str, data_dir: Path) -> list[Place]:
 
 
 def files_in(place: Place) -> tuple[InputFile, InputFile | None]:
-    """Return the file of ratings and, where there is one, the file of titles.
-
-    Raises:
-        ValueError: the archive is damaged, or holds something else.
-    """
+    """Return the file of ratings and, where there is one, of titles; raise ValueError where the archive is damaged."""
     archive, path = place
     if not path.is_file():
         titles = InputFile(path / archive.titles)
@@ -139,11 +117,7 @@ def files_in(place: Place) -> tuple[InputFile, InputFile | None]:
 
 
 def check_archive(archive: Archive, path: Path, final: Path) -> None:
-    """Check a file against the published digest, if there is one; the digest may be beside the file's final path.
-
-    Raises:
-        ValueError: the digest differs.
-    """
+    """Raise ValueError where a file's digest differs from the published one, which may be beside its final path."""
     beside = final.with_name(f"{final.name}.md5")
     if not archive.md5 and beside.exists():
         archive = archive._replace(md5=_digest_in(beside.read_bytes()))
@@ -266,9 +240,8 @@ def _read_verified(place: Place) -> Ratings:
     rows = np.loadtxt(io.BytesIO(content), dtype=np.int64, usecols=(0, 1, 2), skiprows=header_lines, ndmin=2)
     if hashlib.sha256(rows.astype("<i4").tobytes()).hexdigest() != RATINGS_SHA256:
         raise ValueError(f"{len(rows):,} ratings that are not the 100,000 of MovieLens 100K")
-    users = IdColumn()
+    users, movies = IdColumn(), IdColumn()
     users.add(rows[:, 0])
-    movies = IdColumn()
     movies.add(rows[:, 1])
     ratings = gather(users, movies, [rows[:, 2].astype(np.float32)], ())
     return ratings._replace(titles=_read_titles(place.archive, titles_file, ratings.items))

@@ -49,19 +49,19 @@ class DataSource:
 
 
 def read_ratings(source: DataSource) -> Ratings:
-    """Read the ratings of a source; of all but MovieLens 100K, a line on stderr says what was understood.
-
-    Raises:
-        ValueError: something in the ratings is wrong; the message says where.
-        OSError: the ratings are absent and cannot be fetched, or cannot be read.
-    """
+    """Read the ratings of a source, as ``data.read`` documents."""
     if source.ratings is not None:
         ratings = _read_own(source.ratings, source)
     else:
         ratings = releases.read(source.dataset, source.data_dir)
         if source.dataset == DEFAULT:
             return ratings
-    print(_summary(ratings), file=sys.stderr)
+    repeated = f"; {ratings.repeated:,} more were of the same user and item as a later one" if ratings.repeated else ""
+    print(
+        f"{len(ratings.ratings):,} ratings of {len(ratings.items):,} items by {len(ratings.users):,} users, "
+        f"{ratings.ratings.min():g} to {ratings.ratings.max():g} stars; columns {', '.join(ratings.columns)}{repeated}",
+        file=sys.stderr,
+    )
     return ratings
 
 
@@ -92,13 +92,3 @@ def _read_own(path: Path, source: DataSource) -> Ratings:
         return items.add_titles(reading.read(InputFile(path), source.columns), titles)
 
     return cached(source.data_dir, sources, f"columns {source.columns}", read)
-
-
-def _summary(ratings: Ratings) -> str:
-    least = ratings.ratings.min()
-    most = ratings.ratings.max()
-    repeated = f"; {ratings.repeated:,} more were of the same user and item as a later one" if ratings.repeated else ""
-    return (
-        f"{len(ratings.ratings):,} ratings of {len(ratings.items):,} items by {len(ratings.users):,} users, "
-        f"{least:g} to {most:g} stars; columns {', '.join(ratings.columns)}{repeated}"
-    )

@@ -16,16 +16,14 @@ def draw(num_users: int, num_items: int, num_interactions: int, seed: int) -> Ra
     Args:
         num_users, num_items: IDs are drawn from [0, num_users) and [0, num_items); a few may have no rating.
         num_interactions: the number of ratings, at most a quarter of all pairs.
-        seed: the same seed gives the same ratings.
 
     Raises:
         ValueError: there are not enough pairs.
     """
-    if not 0 < num_interactions <= num_users * num_items // 4:
-        raise ValueError(
-            f"{num_interactions} ratings by {num_users} users of {num_items} items: "
-            f"expected 1 to {num_users * num_items // 4}, a quarter of all pairs"
-        )
+    most = num_users * num_items // 4
+    if not 0 < num_interactions <= most:
+        wanted = f"{num_interactions} ratings by {num_users} users of {num_items} items"
+        raise ValueError(f"{wanted}: expected 1 to {most}, a quarter of all pairs")
     rng = np.random.default_rng(seed)
     user_taste, item_taste = rng.standard_normal((num_users, 8)), rng.standard_normal((num_items, 8))
     activity = np.cumsum(rng.lognormal(0.0, 1.0, num_users))
@@ -50,10 +48,5 @@ def draw(num_users: int, num_items: int, num_interactions: int, seed: int) -> Ra
         liking[part] += 2.0 * rng.standard_normal(len(liking[part]))
     shares = np.array([0.0611, 0.1137, 0.27145, 0.34174])  # of 1, 2, 3 and 4 stars in MovieLens 100K
     ratings = 1 + np.searchsorted(np.quantile(liking, np.cumsum(shares)), liking)
-    return Ratings(
-        users.astype(np.int32),
-        items.astype(np.int32),
-        ratings.astype(np.float32),
-        np.arange(num_users),
-        np.arange(num_items),
-    )
+    stars = ratings.astype(np.float32)
+    return Ratings(users.astype(np.int32), items.astype(np.int32), stars, np.arange(num_users), np.arange(num_items))

@@ -33,12 +33,7 @@ class InputFile(NamedTuple):
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the content for reading; a file that gzip packed is unpacked.
-
-        Raises:
-            ValueError: the file is damaged.
-            OSError: the file cannot be read.
-        """
+        """Open the content for reading, unpacked where gzip packed it; raise ValueError where the file is damaged."""
         try:
             if self.member is not None:
                 with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as member:
@@ -46,16 +41,12 @@ class InputFile(NamedTuple):
                 return
             with self.path.open("rb") as file:
                 packed = file.peek(2)[:2] == b"\x1f\x8b"
-                yield gzip.open(file) if packed else file  # type: ignore[misc]
+                yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
         except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{self} is damaged: {error}; fetch or pack it again") from None
 
     def read(self) -> bytes:
-        """Read the whole content, without the mark that some programs begin UTF-8 with.
-
-        Raises:
-            ValueError, OSError: as ``open``.
-        """
+        """Read the whole content, without the mark that some programs begin UTF-8 with."""
         with self.open() as file:
             return file.read().removeprefix(b"\xef\xbb\xbf")
 
