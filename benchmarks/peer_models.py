@@ -3,8 +3,8 @@
     python peer_models.py NAME SEED SPLIT.npz RESULT.npz SETTINGS
 
 SPLIT.npz holds the arrays ``train`` and ``test`` of (user, item, rating) rows, and the numbers of users and items.
-RESULT.npz gets the seconds of the fit and either a (users, items) matrix of ``scores`` to rank by or the predicted
-``ratings`` of the test rows. SETTINGS is a JSON object of the model's arguments; the others are the library's
+RESULT.npz gets the seconds of the fit and either the vectors of ``users`` and ``items``, whose products rank, or the
+predicted ``ratings`` of the test rows. SETTINGS is a JSON object of the model's arguments; the others are the library's
 defaults, except for 32 factors.
 """
 
@@ -28,8 +28,8 @@ class Split(NamedTuple):
     num_items: int
 
 
-def fit_ranker(name: str, seed: int, split: Split, settings: dict[str, Any]) -> tuple[float, NDArray[np.float32]]:
-    """Fit a model of implicit; return the seconds and the (users, items) scores."""
+def fit_ranker(name: str, seed: int, split: Split, settings: dict[str, Any]) -> dict[str, Any]:
+    """Fit a model of implicit; return the seconds and the vectors of users and items."""
     import implicit
     import scipy.sparse
 
@@ -44,10 +44,10 @@ def fit_ranker(name: str, seed: int, split: Split, settings: dict[str, Any]) -> 
     started = time.perf_counter()
     model.fit(rated, show_progress=False)
     seconds = time.perf_counter() - started
-    return seconds, (model.user_factors @ model.item_factors.T).astype(np.float32)
+    return {"seconds": seconds, "users": model.user_factors, "items": model.item_factors}
 
 
-def fit_rater(name: str, seed: int, split: Split, settings: dict[str, Any]) -> tuple[float, NDArray[np.float64]]:
+def fit_rater(name: str, seed: int, split: Split, settings: dict[str, Any]) -> dict[str, Any]:
     """Fit a model of Surprise; return the seconds and the predicted ratings of the test rows."""
     import pandas as pd
     import surprise
@@ -60,16 +60,13 @@ def fit_rater(name: str, seed: int, split: Split, settings: dict[str, Any]) -> t
     started = time.perf_counter()
     model.fit(train)
     seconds = time.perf_counter() - started
-    return seconds, np.array([model.predict(int(user), int(item)).est for user, item, _ in split.test])
+    ratings = [model.predict(int(user), int(item)).est for user, item, _ in split.test]
+    return {"seconds": seconds, "ratings": ratings}
 
 
 if __name__ == "__main__":
     name, seed, split_path, result_path, settings = sys.argv[1:]
     with np.load(split_path) as file:
         split = Split(file["train"], file["test"], int(file["num_users"]), int(file["num_items"]))
-    if name.startswith("implicit"):
-        seconds, scores = fit_ranker(name, int(seed), split, json.loads(settings))
-        np.savez(result_path, seconds=seconds, scores=scores)
-    else:
-        seconds, ratings = fit_rater(name, int(seed), split, json.loads(settings))
-        np.savez(result_path, seconds=seconds, ratings=ratings)
+    fit = fit_ranker if name.startswith("implicit") else fit_rater
+    np.savez(result_path, **fit(name, int(seed), split, json.loads(settings)))

@@ -78,16 +78,6 @@ SPACES: dict[str, dict[str, Sequence[float]]] = {
 }
 
 
-class GivenScores(ItemScores):
-    """A recommender by a matrix of scores, (num_users, num_items)."""
-
-    def __init__(self, scores: torch.Tensor) -> None:
-        self.scores = scores
-
-    def predict_all_items(self, user_ids: torch.Tensor) -> torch.Tensor:
-        return self.scores[user_ids].clone()
-
-
 def peers_python() -> Path:
     """Return the interpreter of the peers' environment, which is made on the first call.
 
@@ -129,7 +119,7 @@ def fit_peer(name: str, seed: int, split: setup.Split, settings: dict[str, float
             seconds = float(file["seconds"])
             if "ratings" in file:
                 return Scores(math.nan, float(((file["ratings"] - test.ratings.numpy()) ** 2).mean()), seconds)
-            scores = GivenScores(torch.from_numpy(file["scores"]))
+            scores = ItemScores(torch.from_numpy(file["users"]), torch.from_numpy(file["items"]).T)
     return Scores(mrr_score(scores, test, split.train), math.nan, seconds)
 
 

@@ -17,6 +17,7 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped")
 
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -78,13 +79,9 @@ class PlainTrainer:
 
 def average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the rank of each value, 1 for the smallest; equal values share their average rank."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ends = np.append(starts[1:], len(values))
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat((starts + 1 + ends) / 2, ends - starts)
-    return ranks
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = counts.cumsum() - (counts - 1) / 2
+    return np.asarray(ranks[places])
 
 
 def plain_mrr(net: nn.Module, test: Interactions, train: Interactions | None = None) -> float:

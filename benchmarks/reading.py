@@ -21,7 +21,8 @@ if __name__ == "__main__":  # before the imports that take a second
 import subprocess
 import tempfile
 import time
-from typing import NamedTuple
+
+from harness import SIZES
 
 from cli.arguments import Parser
 from datasets import synthetic
@@ -53,25 +54,6 @@ print(f"{time.perf_counter() - started:.1f} s, peak memory {peak:.1f} GiB")
 """
 
 
-class Shape(NamedTuple):
-    """The numbers of users, items and ratings of a release, by its README."""
-
-    users: int
-    items: int
-    ratings: int
-
-
-SHAPES = {
-    "ml-latest-small": Shape(610, 9_724, 100_836),
-    "ml-1m": Shape(6_040, 3_706, 1_000_209),
-    "ml-10m": Shape(69_878, 10_677, 10_000_054),
-    "ml-20m": Shape(138_493, 26_744, 20_000_263),
-    "ml-25m": Shape(162_541, 59_047, 25_000_095),
-    "ml-32m": Shape(200_948, 84_432, 32_000_204),
-    "ml-latest": Shape(330_975, 83_239, 33_832_162),
-}
-
-
 def write(ratings: Ratings, name: str, folder: Path) -> None:
     """Write ratings and titles as the files of a release, with IDs from 1 and lines sorted by user."""
     archive = RELEASES[name][0]
@@ -97,13 +79,13 @@ def write(ratings: Ratings, name: str, folder: Path) -> None:
 def command_line() -> int:
     """Draw and write ratings, and measure twice."""
     parser = Parser(description="Measure the time and memory of reading ratings.")
-    parser.add_argument(
-        "--dataset", choices=list(SHAPES), default="ml-32m", help="release with this shape and format (%(default)s)"
-    )
-    parser.add_argument("--ratings", type=int, help="number of ratings (that of the release)")
-    parser.add_argument("--train", action="store_true", help="also run main.py for one epoch, from start to end")
+    flag = parser.add_argument
+    releases = [name for name in SIZES if name != "ml-100k"]
+    flag("--dataset", choices=releases, default="ml-32m", help="release with this shape and format (%(default)s)")
+    flag("--ratings", type=int, help="number of ratings (that of the release)")
+    flag("--train", action="store_true", help="also run main.py for one epoch, from start to end")
     options = parser.parse_args()
-    shape = SHAPES[options.dataset]
+    shape = SIZES[options.dataset]
     wanted = shape.ratings if options.ratings is None else options.ratings
     share = min(1.0, wanted / shape.ratings) ** 0.5
     started = time.perf_counter()
@@ -114,14 +96,9 @@ def command_line() -> int:
         del drawn
         parts = {"first reading": MEASURE, "second start": MEASURE}
         for part, program in (parts | ({"main.py, one epoch": TRAIN} if options.train else {})).items():
-            done = subprocess.run(
-                [sys.executable, "-c", program, name, options.dataset],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            print(f"{part}: {done.stdout.strip()}", flush=True)
+            arguments = [sys.executable, "-c", program, name, options.dataset]
+            output = subprocess.run(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+            print(f"{part}: {output.strip()}", flush=True)
     return 0
 
 

@@ -19,16 +19,15 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped")
 
-import os
-import platform
 import resource
 import statistics
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from harness import SIZES, Size, machine, timed
 
 from cli.arguments import Parser
 from data import Interactions
@@ -38,21 +37,7 @@ from training.distributed import Group, join
 from training.evaluation import Evaluation
 from training.settings import Settings
 
-
-class Size(NamedTuple):
-    """The numbers of users, items and ratings of a MovieLens release."""
-
-    users: int
-    items: int
-    ratings: int
-
-
-SIZES = {
-    "100k": Size(943, 1682, 100_000),
-    "1m": Size(6040, 3706, 1_000_209),
-    "10m": Size(69878, 10677, 10_000_054),
-    "32m": Size(200948, 84432, 32_000_204),
-}
+NAMES = ("100k", "1m", "10m", "32m")
 
 
 class Contender(NamedTuple):
@@ -83,7 +68,7 @@ def draw(size: Size) -> tuple[Interactions, Interactions]:
 
 def contenders(name: str, ratings: int, batch_size: int, group: Group) -> list[Contender]:
     """Make the default trainer of a size, and one with row-wise Adam where that is not the default."""
-    train_set, test = draw(SIZES[name])
+    train_set, test = draw(SIZES[f"ml-{name}"])
     count = min(ratings, len(train_set))
     order = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0), dtype=torch.int32)[:count]
     made: list[Contender] = []
@@ -92,22 +77,14 @@ def contenders(name: str, ratings: int, batch_size: int, group: Group) -> list[C
             continue
         settings = Settings(batch_size=batch_size, optimizer=optimizer)
         trainer = setup.make_trainer(settings, train_set, torch.device("cpu"), group=group)
-        made.append(Contender(name, trainer, test, part_of_an_epoch(trainer, order), count))
+        work = trainer.run_epoch if count == len(train_set) else partial(train_on, trainer, order)
+        made.append(Contender(name, trainer, test, work, count))
     return made
 
 
-def part_of_an_epoch(trainer: Trainer, order: torch.Tensor) -> Callable[[], object]:
+def train_on(trainer: Trainer, order: torch.Tensor) -> None:
     """Train on these of a trainer's ratings, with everything that an epoch does for them."""
-    if len(order) == len(trainer.train):
-        return trainer.run_epoch
-    return lambda: trainer.step.run(trainer.sampler.triples(order), trainer.batch_size)
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that some work takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    trainer.step.run(trainer.sampler.triples(order), trainer.batch_size)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -125,31 +102,24 @@ def ranking_cost(contender: Contender, microseconds: float, group: Group) -> str
 
 def measure(every: Sequence[Contender], rounds: int, group: Group) -> None:
     """Time all contenders in turn, and let the first process print a row for each."""
-    costs: list[list[float]] = [[] for _ in every]
-    for turn in range(rounds + 1):
-        for contender, found in zip(every, costs, strict=True):
-            seconds = timed(contender.work)
-            if turn > 0:  # the first round warms up
-                found.append(seconds / contender.ratings * 1e6)
+    turns = [[timed(each.work) / each.ratings * 1e6 for each in every] for _ in range(rounds + 1)]
+    costs = list(zip(*turns[1:], strict=True))  # of each contender; the first round warms up
     ranked = set[str]()
     for contender, found in zip(every, costs, strict=True):
         ratios = [one / first for one, first in zip(found, costs[0], strict=True)]
         ranking = "" if contender.size in ranked else ranking_cost(contender, statistics.median(found), group)
         ranked.add(contender.size)
-        size = SIZES[contender.size]
+        size = SIZES[f"ml-{contender.size}"]
         if group.rank == 0:
-            label = f"{contender.size} {contender.trainer.optimizer}"
-            print(
-                f"| {label} | {size.users:,} | {size.items:,} | {spread(found)} | {spread(ratios)} | {ranking} |",
-                flush=True,
-            )
+            label = f"{contender.size} {contender.trainer.optimizer} | {size.users:,} | {size.items:,}"
+            print(f"| {label} | {spread(found)} | {spread(ratios)} | {ranking} |", flush=True)
 
 
 def command_line() -> int:
     """Run the command line; returns the exit status."""
     parser = Parser(description="Measure the cost per rating by size.")
     parser.add_argument("--rounds", type=int, default=5, help="number of measured rounds (%(default)s)")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="MovieLens releases (all)")
+    parser.add_argument("--sizes", nargs="+", choices=NAMES, default=NAMES, help="MovieLens releases (all)")
     parser.add_argument("--ratings", type=int, default=400_000, help="ratings of each size in a round (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=256, help="ratings per step (%(default)s)")
     options = parser.parse_args()
@@ -164,8 +134,7 @@ def command_line() -> int:
         every += contenders(name, options.ratings, options.batch_size, group)
         memory.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB with {name}")
     if group.rank == 0:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-        print(f"{machine}; processes: {group.size}; rounds: {options.rounds}\n")
+        print(f"{machine()}; processes: {group.size}; rounds: {options.rounds}\n")
         print("| size, Adam | users | items | µs a rating | times the first row's | ranking, of an epoch's training |")
         print("| --- | --- | --- | --- | --- | --- |")
     measure(every, options.rounds, group)

@@ -21,7 +21,6 @@ if __name__ == "__main__":  # before the imports that take a second
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -32,6 +31,7 @@ from functools import partial
 
 import plain_trainer
 import torch
+from harness import machine, timed
 
 import data
 import metrics
@@ -43,13 +43,6 @@ from training.settings import Settings
 CONTENDERS = ("plain", "eager", "shipped")
 FULL = 200  # epochs of an experiment
 Rows = dict[str, dict[str, list[float]]]  # row → contender → a value for each round
-
-
-def timed(function: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 def measure_inside(source: DataSource, sharing: bool, rounds: int) -> Rows:
@@ -162,8 +155,7 @@ def command_line() -> int:
         print(json.dumps(measure_inside(source, options.inside == "shared", options.rounds)))
         return 0
 
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    print(f"{source.name}; {machine}, {options.rounds} rounds\n")
+    print(f"{source.name}; {machine()}, {options.rounds} rounds\n")
     print("| | embeddings | threads | plain | eager | shipped | plain / shipped |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     given = {each.name: getattr(source, each.name) for each in fields(DataSource)}

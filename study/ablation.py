@@ -13,6 +13,7 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the first run")
 
+import math
 import statistics
 from collections.abc import Sequence
 from contextlib import closing
@@ -81,12 +82,13 @@ def settings_of(changes: dict[str, Any], seed: int, epochs: int = 0) -> Settings
     return Settings(**preset("tuned") | changes | last)
 
 
-def run_all(options: Options, source: DataSource) -> Found:
-    """Train all variants, and fit EASE, on each split.
+def make_tables(options: Options, source: DataSource) -> str:
+    """Train all variants, and fit EASE, on each split, and write the tables.
 
     Raises:
         Stopped: a signal asked the process to end; no run is left then.
     """
+    setup.use_one_thread()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     names = [PRESET] if options.preset_only else list(VARIANTS)
     found: Found = {name: {} for name in (*names, EASE)}
@@ -99,12 +101,12 @@ def run_all(options: Options, source: DataSource) -> Found:
     with closing(trials.results(trials.train_and_score, work, options.jobs)) as done:
         for (name, seed), scores in done:
             found[name][seed] = scores
-    return found
+    return tables(found)
 
 
 def interval(differences: Sequence[float], digits: int) -> str:
     """Write the mean of differences [95 % interval]."""
-    if any(value != value for value in differences):
+    if any(map(math.isnan, differences)):
         return "–"
     mean = statistics.fmean(differences)
     if len(differences) < 2:
@@ -115,25 +117,19 @@ def interval(differences: Sequence[float], digits: int) -> str:
 
 def tables(found: Found) -> str:
     """Write two tables in Markdown: the scores of the preset and EASE, and the differences to the preset."""
-    splits = f"{len(found[PRESET])} split{'s' * (len(found[PRESET]) > 1)}"
+    presets = found[PRESET]
+    splits = f"{len(presets)} split{'s' * (len(presets) > 1)}"
     rows = []
     for name in (PRESET, EASE):
         mrr, mse, seconds = zip(*found[name].values(), strict=True)
         rows.append([name, spread(mrr, 4), spread(mse, 3), spread(seconds, 1)])
     differences = []
     for name in list(found)[1:]:
-        pairs = [(found[name][seed], preset_scores) for seed, preset_scores in found[PRESET].items()]
-        mrr_minus = [scores.mrr - other.mrr for scores, other in pairs]
-        mse_minus = [scores.mse - other.mse for scores, other in pairs]
+        mrr_minus = [scores.mrr - presets[seed].mrr for seed, scores in found[name].items()]
+        mse_minus = [scores.mse - presets[seed].mse for seed, scores in found[name].items()]
         differences.append([name, interval(mrr_minus, 4), interval(mse_minus, 3)])
     levels = table([splits, "test MRR", "test MSE", "seconds"], rows)
     return f"{levels}\n\n{table([f'{splits}, minus the preset', 'MRR', 'MSE'], differences)}"
-
-
-def make_tables(options: Options, source: DataSource) -> str:
-    """Train everything, and write the tables."""
-    setup.use_one_thread()
-    return tables(run_all(options, source))
 
 
 def main() -> int:

@@ -19,18 +19,12 @@ ITEM_DAMPING, USER_DAMPING = 25.0, 10.0  # further ratings at the mean of each i
 
 @dataclass(frozen=True)
 class Baseline:
-    """A recommender with p_ij = n_j, the number of ratings of item j, and r̂_ij = μ + a_i + b_j.
+    """A recommender with p_ij = n_j, the number of ratings of item j, and r̂_ij = μ + a_i + b_j."""
 
-    Attributes:
-        popularity: (num_items,) float32 n_j.
-        mean: μ, the mean of all ratings.
-        user_bias, item_bias: (num_users,) and (num_items,) float64 a_i and b_j, in stars.
-    """
-
-    popularity: Tensor
-    mean: float
-    user_bias: Tensor
-    item_bias: Tensor
+    popularity: Tensor  # (num_items,) float32 n_j
+    mean: float  # μ, of all ratings
+    user_bias: Tensor  # (num_users,) float64 a_i, in stars
+    item_bias: Tensor  # (num_items,) float64 b_j, in stars
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
         """Score all items, alike for all users: (users,) → (users, num_items)."""
@@ -88,16 +82,12 @@ def scores(train: Interactions, test: Interactions) -> list[BaselineScore]:
     ]
 
 
+@dataclass(frozen=True)
 class ItemScores:
-    """A recommender by the items that a user rated: p_i = x_i · B, where x_i is 1 for the items rated, else 0.
+    """A recommender by the items that a user rated: p_i = x_i · B, where x_i is 1 for the items rated, else 0."""
 
-    Args:
-        rated: (num_users, num_items) float32 x.
-        weights: (num_items, num_items) float32 B.
-    """
-
-    def __init__(self, rated: Tensor, weights: Tensor) -> None:
-        self.rated, self.weights = rated, weights
+    rated: Tensor  # (num_users, num_items) float32 x
+    weights: Tensor  # (num_items, num_items) float32 B
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
         """Score all items: (users,) → (users, num_items)."""
@@ -111,12 +101,8 @@ class ItemScores:
 def ease(train: Interactions, penalty: float = 200.0) -> ItemScores:
     """Fit EASE in closed form: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8.
 
-    With P = (XᵀX + λI)⁻¹, B is −P_ij / P_jj, and 0 on the diagonal. Memory grows
-    with (num_users + num_items) · num_items.
-
-    Args:
-        train: the ratings, of which only users and items count.
-        penalty: λ, positive.
+    With P = (XᵀX + λI)⁻¹, B is −P_ij / P_jj, and 0 on the diagonal; ``penalty`` is λ, and the values of the ratings do
+    not count. Memory grows with (num_users + num_items) · num_items.
     """
     rated = torch.zeros(train.num_users, train.num_items, dtype=torch.float64)
     rated[train.user_ids, train.item_ids] = 1.0

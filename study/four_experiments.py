@@ -22,15 +22,11 @@ class Experiment(NamedTuple):
         return folder_name(self.shared, self.factorization_weight, self.regression_weight)
 
     @property
-    def sharing(self) -> str:
-        return "shared" if self.shared else "separate"
-
-    @property
     def weights(self) -> str:
         return f"{self.factorization_weight} / {self.regression_weight}"
 
     def __str__(self) -> str:
-        return f"{self.sharing}, {self.weights}"
+        return f"{'shared' if self.shared else 'separate'}, {self.weights}"
 
 
 EXPERIMENTS = (
@@ -49,13 +45,7 @@ DIFFERENCES = {
 
 
 class Run(NamedTuple):
-    """An experiment with one seed.
-
-    Attributes:
-        folder: of the run.
-        epochs: the number of epochs that it is to have.
-        data_dir: folder for the data.
-    """
+    """An experiment with one seed, in a folder of its own."""
 
     experiment: Experiment
     seed: int
@@ -65,7 +55,6 @@ class Run(NamedTuple):
 
     @property
     def settings(self) -> Settings:
-        """Its settings."""
         return Settings(
             factorization_weight=self.experiment.factorization_weight,
             regression_weight=self.experiment.regression_weight,
@@ -88,7 +77,7 @@ class Run(NamedTuple):
         ]
 
     def epochs_written(self) -> int:
-        """Count the epochs in its ``metrics.csv``, up to the number that it is to have."""
+        """Count the epochs in ``metrics.csv``, at most those that the run is to have."""
         try:
             lines = (self.folder / METRICS).read_bytes().count(b"\n")
         except OSError:  # there is no such file yet, or it cannot be read: the run itself reports the reason
@@ -109,8 +98,7 @@ class Run(NamedTuple):
             return None
         if found is None or len(found.history) < self.epochs:
             return None
-        if len(found.history) == self.epochs and not found.closing:  # stopped before it was closed
-            return None
-        if found.run.differences(checkpoint.Run(self.settings.noted(), fingerprint)):
+        stopped_before_closing = len(found.history) == self.epochs and not found.closing
+        if stopped_before_closing or found.run.differences(checkpoint.Run(self.settings.noted(), fingerprint)):
             return None
         return found.metrics[: self.epochs]

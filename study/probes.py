@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the imports that take a second
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -63,14 +64,8 @@ def _detached(tables: parts.Tables) -> Iterator[None]:
             handle.remove()
 
 
-def adam(model: nn.Module) -> Optimizer:
-    """Make the default optimizer."""
-    return Adam(model, Settings().learning_rate)
-
-
-def adam_with_small_epsilon(model: nn.Module) -> Optimizer:
-    """Make Adam with ε = 1e-15; the default is 1e-8."""
-    return Adam(model, Settings().learning_rate, epsilon=1e-15)
+ADAM = partial(Adam, learning_rate=Settings().learning_rate)
+ADAM_WITH_SMALL_EPSILON = partial(ADAM, epsilon=1e-15)  # the default is 1e-8
 
 
 def sgd(model: nn.Module) -> Optimizer:
@@ -80,31 +75,14 @@ def sgd(model: nn.Module) -> Optimizer:
 
 @dataclass(frozen=True)
 class Probe:
-    """An experiment with one thing changed.
+    """An experiment with one thing changed."""
 
-    Attributes:
-        name: of its rows in the tables.
-        shared: whether the tasks share their tables.
-        factorization, regression: λ_F and λ_R.
-        step: the kind of step; None for the default, and then ``optimizer`` is not used.
-        optimizer: makes the optimizer of that step.
-    """
-
-    name: str
-    shared: bool
-    factorization: float
-    regression: float
-    step: type[EagerStep] | None = None
-    optimizer: Callable[[nn.Module], Optimizer] = adam
-
-    def settings(self, seed: int) -> Settings:
-        """Return the settings, apart from the step."""
-        return Settings(
-            factorization_weight=self.factorization,
-            regression_weight=self.regression,
-            shared_embeddings=self.shared,
-            seed=seed,
-        )
+    name: str  # of its rows in the tables
+    shared: bool  # whether the tasks share their tables
+    factorization: float  # λ_F
+    regression: float  # λ_R
+    step: type[EagerStep] | None = None  # None: the default, and then ``optimizer`` is not used
+    optimizer: Callable[[nn.Module], Optimizer] = ADAM
 
 
 PROBES = (
@@ -116,8 +94,8 @@ PROBES = (
     Probe("shared, 0.5 / 0.5, BPR cut off from the tables", True, 0.5, 0.5, OnlyRatingsTeachTables),
     Probe("separate, 0.99 / 0.01", False, 0.99, 0.01),
     Probe("separate, 0.5 / 0.5", False, 0.5, 0.5),
-    Probe("separate, 0.99 / 0.01, Adam with ε = 1e-15", False, 0.99, 0.01, EagerStep, adam_with_small_epsilon),
-    Probe("separate, 0.5 / 0.5, Adam with ε = 1e-15", False, 0.5, 0.5, EagerStep, adam_with_small_epsilon),
+    Probe("separate, 0.99 / 0.01, Adam with ε = 1e-15", False, 0.99, 0.01, EagerStep, ADAM_WITH_SMALL_EPSILON),
+    Probe("separate, 0.5 / 0.5, Adam with ε = 1e-15", False, 0.5, 0.5, EagerStep, ADAM_WITH_SMALL_EPSILON),
     Probe("separate, 0.99 / 0.01, SGD", False, 0.99, 0.01, EagerStep, sgd),
     Probe("separate, 0.5 / 0.5, SGD", False, 0.5, 0.5, EagerStep, sgd),
 )
@@ -127,23 +105,22 @@ SHARE_EPOCHS = (0, 1, 5, 20, 50, 200)  # numbers of epochs after which they are 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a probe with one seed.
-
-    Attributes:
-        history: the metrics of each epoch.
-        shares: ‖λ_R ∇L_R‖ / (‖λ_R ∇L_R‖ + ‖λ_F ∇L_F‖) over the shared tables, by the number of epochs trained; empty
-            where the tables are separate, or one loss does not reach them.
-    """
+    """The result of a probe with one seed."""
 
     history: list[EpochMetrics]
-    shares: dict[int, float]
+    shares: dict[int, float]  # ``regression_share`` by the number of epochs trained; {} where not defined
 
 
 def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
     """Train as main.py does, with the probe's change."""
     setup.use_one_thread()
     setup.flush_denormals()
-    settings = probe.settings(seed)
+    settings = Settings(
+        factorization_weight=probe.factorization,
+        regression_weight=probe.regression,
+        shared_embeddings=probe.shared,
+        seed=seed,
+    )
     train, _, test = setup.split(trials.read(source), settings)
     trainer = setup.make_trainer(settings, train, torch.device("cpu"))
     if probe.step is not None:
@@ -162,7 +139,7 @@ def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
 
 
 def regression_share(trainer: Trainer) -> float:
-    """Compute the share of the MSE in the gradients of the shared tables, for the first training ratings."""
+    """Compute ‖λ_R ∇L_R‖ / (‖λ_R ∇L_R‖ + ‖λ_F ∇L_F‖) over the shared tables, for the first training ratings."""
     train = trainer.train
     users, items, ratings = (column[:SHARE_TRIPLES] for column in (train.user_ids, train.item_ids, train.ratings))
     negatives = torch.randint(train.num_items, (len(users),), generator=torch.Generator().manual_seed(0))

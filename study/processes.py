@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -41,7 +41,7 @@ class Child:
         )
 
     def failure(self) -> str | None:
-        """Return why the ended process failed, in a line; None where it did not."""
+        """Return the reason why the ended process failed, in a line; None where it did not."""
         status = self.process.returncode
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
@@ -52,33 +52,28 @@ class Child:
         return (last or f"exit status {status}") if status else None
 
 
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
 
 
 def _die_with_parent() -> None:
     """Have the kernel send this process SIGTERM when its parent ends, even by SIGKILL."""
-    assert LIBC is not None
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run_all(unfinished: Sequence[Run], jobs: int, total: int) -> dict[Run, str]:
-    """Start or resume runs, ``jobs`` at a time, with one bar for the epochs of all.
+    """Start or resume runs, ``jobs`` at a time; return the reason, in a line, for each run that failed.
 
-    Args:
-        unfinished: the runs.
-        jobs: the number of processes.
-        total: the number of runs with those that are finished, which have as many epochs.
-
-    Returns:
-        The reason, in a line, for each run that failed.
+    One bar shows the epochs of all ``total`` runs, including those that are finished, which have as many epochs.
 
     Raises:
         Stopped: a signal asked the process to end; no run is left then.
     """
     if not unfinished:
         return {}
-    waiting, running, failures = deque(unfinished), dict[Run, Child](), dict[Run, str]()
+    waiting = deque(unfinished)
+    running: dict[Run, Child] = {}
+    failures: dict[Run, str] = {}
     written = {run: run.epochs_written() for run in unfinished}
     epochs = unfinished[0].epochs
     finished = epochs * (total - len(unfinished))
@@ -99,10 +94,10 @@ def run_all(unfinished: Sequence[Run], jobs: int, total: int) -> dict[Run, str]:
                 for run, child in list(running.items()):
                     ended = child.process.poll() is not None
                     written[run] = run.epochs_written()
-                    if ended and (failure := child.failure()):
-                        failures[run] = failure
                     if ended:
                         del running[run]
+                        if failure := child.failure():
+                            failures[run] = failure
                 bar.set_postfix_str(f"{total - len(waiting) - len(running)} of {total} runs done", refresh=False)
                 bar.update(finished + sum(written.values()) - bar.n)
         finally:

@@ -94,9 +94,8 @@ def score_draws(options: Options, numbers: Sequence[int], seeds: Sequence[int], 
         Stopped: a signal asked the process to end; no run is left then.
     """
     fixed = preset(options.preset) | {"eval_users": "all", "validation_fraction": VALIDATION_FRACTION}
-    changes = {number: draw(SPACE, number) for number in numbers}
-    if options.epochs:
-        changes = {number: changed | {"epochs": options.epochs} for number, changed in changes.items()}
+    epochs = {"epochs": options.epochs} if options.epochs else {}
+    changes = {number: draw(SPACE, number) | epochs for number in numbers}
     work = {
         (number, name, seed): (Settings(**fixed | changes[number] | {"seed": seed}), source_of(name, options.data_dir))
         for number in numbers

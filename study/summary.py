@@ -29,29 +29,18 @@ Histories = Mapping[Experiment, Mapping[int, Sequence[EpochMetrics]]]  # of each
 
 
 class Row(NamedTuple):
-    """One metric over the seeds, a row of summary.csv; None where a value is not defined, as a deviation of one seed.
+    """One metric over the seeds, a row of summary.csv; None where a value is undefined, as a deviation of one seed."""
 
-    Attributes:
-        kind: "experiment", "difference" or "baseline".
-        name: of the experiment, the difference or the baseline.
-        metric: its name in ``EpochMetrics``.
-        at: the epoch, a key of AT; empty for a baseline.
-        epoch: its number, the mean over the seeds; None for differences and baselines.
-        mean, sd: over the seeds, the latter with n − 1 in the denominator.
-        ci_low, ci_high: Student's interval of the mean.
-        seeds: the number of seeds.
-    """
-
-    kind: str
-    name: str
-    metric: str
-    at: str
-    epoch: float | None
+    kind: str  # "experiment", "difference" or "baseline"
+    name: str  # of the experiment, the difference or the baseline
+    metric: str  # its name in ``EpochMetrics``
+    at: str  # the epoch, a key of AT; empty for a baseline
+    epoch: float | None  # its number, the mean over the seeds; None for differences and baselines
     mean: float
-    sd: float | None
-    ci_low: float | None
+    sd: float | None  # with n − 1 in the denominator
+    ci_low: float | None  # Student's interval of the mean
     ci_high: float | None
-    seeds: int
+    seeds: int  # the number of seeds
 
 
 def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]]) -> list[Row]:
@@ -68,10 +57,6 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
     values: dict[tuple[Experiment, str, str], dict[int, float]] = {}
     for experiment in EXPERIMENTS:
         by_seed = histories.get(experiment, {})
-        lowest_test_mse = {
-            seed: min((metrics.test_mse, epoch) for epoch, metrics in enumerate(history))[1]
-            for seed, history in by_seed.items()
-        }
         for name, metric in SUMMARY_METRICS.items():
             curves = {
                 seed: [getattr(metrics, name) for metrics in history]
@@ -81,7 +66,7 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
             epochs_at = {
                 "last": {seed: len(curve) - 1 for seed, curve in curves.items()},
                 "best": {seed: curve.index(metric.best(curve)) for seed, curve in curves.items()},
-                "stopped": {seed: lowest_test_mse[seed] for seed in curves},
+                "stopped": {seed: _epoch_of_lowest_test_mse(by_seed[seed]) for seed in curves},
             }
             for at, epochs in epochs_at.items():
                 chosen = {seed: curve[epochs[seed]] for seed, curve in curves.items()}
@@ -96,6 +81,10 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
     for same in zip(*baselines.values(), strict=True):
         rows += _row("baseline", same[0].name, same[0].metric, "", [each.value for each in same])
     return rows
+
+
+def _epoch_of_lowest_test_mse(history: Sequence[EpochMetrics]) -> int:
+    return min(range(len(history)), key=lambda epoch: history[epoch].test_mse)
 
 
 def _row(
@@ -137,10 +126,6 @@ def student_t(coverage: float, degrees: int) -> float:
 
     With θ = atan(t / √degrees) the share is a finite sum of powers of cos θ that grows with θ (Abramowitz and Stegun,
     Handbook of Mathematical Functions, 26.7.3 and 26.7.4). Bisection finds θ.
-
-    Args:
-        coverage: the share, in (0, 1).
-        degrees: of freedom, at least 1.
     """
     low, high = 0.0, math.pi / 2
     for _ in range(60):

@@ -84,7 +84,6 @@ def results(
     Args:
         function: a function of a module.
         work: the arguments of each call, by a key that comes back with the result.
-        jobs: the number of processes.
     """
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_leave_stopping_to_parent)
     try:
@@ -122,11 +121,9 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 def write_tables(
     program: str, description: str, kind: type[AnyOptions], make: Callable[[AnyOptions, DataSource], str], file: str
 ) -> int:
-    """Run a command line: make tables, print them and write them to a file; returns the exit status.
+    """Run the command line of a program: make tables, print them and write them to a file; returns the exit status.
 
     Args:
-        program: the name of the command in its error messages.
-        description: the first line of ``--help``.
         kind: the dataclass of the options; those of ``DataSource`` come with them.
         make: trains, and returns Markdown.
         file: the name of the file in ``--logdir``.

@@ -122,12 +122,8 @@ COMMANDS = [
             "study/ablation",
         )
     ),
-    # peer_models.py runs in another environment, without this project; the others are parts of peers.py.
-    *(
-        path
-        for path in sorted((ROOT / "benchmarks").glob("*.py"))
-        if path.stem not in ("peer_models", "peer_fits", "tuned_peers")
-    ),
+    # peer_models.py runs in another environment, without this project; harness.py is no command.
+    *(path for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem not in ("peer_models", "harness")),
 ]
 
 
