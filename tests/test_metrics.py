@@ -1,7 +1,7 @@
 """metrics.py compared with plain float64 loops over users and items."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -87,21 +87,25 @@ def test_ranking_scores_by_hand() -> None:
     assert got == pytest.approx((1 / 4, 1 / (1 + 1 / math.log2(3)) / 2, 1 / 2, 3 / 5))
 
 
-def test_all_or_none_of_equal_items_are_shown() -> None:
-    test = interactions([(0, 0)], 1, 5)
-    assert metrics.ranking_scores(Table(torch.zeros(1, 5)), test, k=2) == (0, 0, 0, 0)
-    assert list(metrics.ranking_scores(Table(torch.zeros(1, 5)), test, k=3)) == pytest.approx([1, 1 / 2, 1, 1])
-
-
 def test_ranking_scores_are_nan_for_ranked_users_alone_and_check_their_arguments() -> None:
     scores = torch.zeros(2, 3)
     scores[1, 2] = torch.nan
-    assert all(math.isnan(x) for x in metrics.ranking_scores(Table(scores), interactions([(1, 0)], 2, 3)))
-    assert metrics.ranking_scores(Table(scores), interactions([(0, 0)], 2, 3), k=2).recall == 1
+    table, one, other = Table(scores), interactions([(0, 0)], 2, 3), interactions([(1, 2)], 2, 3)
+    assert all(map(math.isnan, metrics.ranking_scores(table, other)))
+    assert math.isnan(metrics.mrr_score(table, other))
+    assert math.isnan(metrics.mse_score(table, other))
+    assert metrics.ranking_scores(table, one, k=2).recall == 1
+    assert metrics.mrr_score(table, one) == 1 / 2
     with pytest.raises(ValueError, match="k is 0: expected at least 1"):
-        metrics.ranking_scores(Table(scores), interactions([(0, 0)], 2, 3), k=0)
+        metrics.ranking_scores(table, one, k=0)
+    with pytest.raises(ValueError, match="the test set has 2 users and 3 items, but the training set has 1 and 3"):
+        metrics.mrr_score(table, one, interactions([(0, 0)], 1, 3))
+
+
+@pytest.mark.parametrize("score", [metrics.mrr_score, metrics.mse_score, metrics.ranking_scores])
+def test_an_empty_test_set_is_refused(score: Callable[[Table, Interactions], object]) -> None:
     with pytest.raises(ValueError, match="no test ratings"):
-        metrics.ranking_scores(Table(scores), interactions([], 2, 3))
+        score(Table(torch.zeros(2, 3)), interactions([], 2, 3))
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -161,13 +165,11 @@ def test_mrr_by_hand() -> None:
     assert metrics.mrr_score(Table(scores), test, train) == pytest.approx(((1 + 1 / 3) / 2 + 1) / 2)
 
 
-def test_a_model_with_equal_scores_ranks_every_item_in_the_middle() -> None:
-    test = interactions([(0, 0), (1, 4)], 2, 5)
-    assert metrics.mrr_score(Table(torch.zeros(2, 5)), test) == pytest.approx(1 / 3)
-
-
 @pytest.mark.parametrize("sharing", [True, False])
-def test_metrics_of_a_network(sharing: bool, split: tuple[Interactions, Interactions]) -> None:
+def test_metrics_of_a_network(
+    sharing: bool, split: tuple[Interactions, Interactions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "BLOCK_PAIRS", 7)
     train, test = split
     torch.manual_seed(3)
     net = MultiTaskNet(train.num_users, train.num_items, 4, (12,), sharing)
@@ -182,22 +184,6 @@ def test_metrics_of_a_network(sharing: bool, split: tuple[Interactions, Interact
     assert metrics.mse_score(net, test) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
 
 
-def test_mse_in_blocks(split: tuple[Interactions, Interactions], monkeypatch: pytest.MonkeyPatch) -> None:
-    _, test = split
-    table = Table(torch.randn(test.num_users, test.num_items, generator=torch.Generator().manual_seed(0)))
-    whole = metrics.mse_score(table, test)
-    monkeypatch.setattr(metrics, "BLOCK_PAIRS", 7)
-    assert metrics.mse_score(table, test) == pytest.approx(whole, rel=1e-6)
-
-
-def test_metrics_of_nan_scores_are_nan() -> None:
-    scores = torch.zeros(2, 3)
-    scores[1, 2] = torch.nan
-    test = interactions([(1, 0)], 2, 3)
-    assert torch.tensor(metrics.mrr_score(Table(scores), test)).isnan()
-    assert torch.tensor(metrics.mse_score(Table(scores), interactions([(1, 2)], 2, 3))).isnan()
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_networks_of_other_dtypes(dtype: torch.dtype, split: tuple[Interactions, Interactions]) -> None:
     train, test = split
@@ -209,27 +195,6 @@ def test_networks_of_other_dtypes(dtype: torch.dtype, split: tuple[Interactions,
         plain_mrr(scores, test, train, range(train.num_users)), rel=1e-5
     )
     assert metrics.mse_score(net, test) > 0
-
-
-def test_only_users_with_test_items_count_even_if_others_have_nan_scores() -> None:
-    scores = torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])
-    assert metrics.mrr_score(Table(scores), interactions([(0, 0)], 2, 2)) == 0.5
-
-
-def test_sets_of_different_sizes_are_refused() -> None:
-    test, train = interactions([(0, 0)], 2, 2), interactions([(0, 0)], 1, 2)
-    with pytest.raises(ValueError, match="the test set has 2 users and 2 items, but the training set has 1 and 2"):
-        metrics.mrr_score(Table(torch.zeros(2, 2)), test, train)
-
-
-def test_an_empty_test_set_is_refused(split: tuple[Interactions, Interactions]) -> None:
-    train, test = split
-    empty = test.select(torch.arange(0))
-    net = MultiTaskNet(train.num_users, train.num_items)
-    with pytest.raises(ValueError, match="no test ratings"):
-        metrics.mrr_score(net, empty, train)
-    with pytest.raises(ValueError, match="no test ratings"):
-        metrics.mse_score(net, empty)
 
 
 def test_mrr_memory_is_bounded_by_a_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import data
 import main
 from data import Interactions
 from datasets import reading, textfile
 from datasets.source import DataSource
-from metrics import mrr_score, mse_score
-from training import setup
-from training.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -28,11 +24,12 @@ def load(path: Path, columns: str | None = None, titles: Path | None = None) -> 
 
 
 def triples(made: Interactions) -> list[tuple[Any, Any, float]]:
-    def own(source: Any, ids: Any) -> list[Any]:
-        return [source[place] if isinstance(source, tuple) else int(source[place]) for place in ids.tolist()]
-
-    users, items = own(made.source_user_ids, made.user_ids), own(made.source_item_ids, made.item_ids)
-    return list(zip(users, items, made.ratings.tolist(), strict=True))
+    users, items = (
+        source if isinstance(source, tuple) else source.tolist()
+        for source in (made.source_user_ids, made.source_item_ids)
+    )
+    columns = (made.user_ids.tolist(), made.item_ids.tolist(), made.ratings.tolist())
+    return [(users[user], items[item], rating) for user, item, rating in zip(*columns, strict=True)]
 
 
 def table(seed: int, text: bool) -> list[tuple[Any, Any, float]]:
@@ -312,19 +309,6 @@ def test_a_run_on_ones_own_ratings_cannot_be_resumed_on_another_file(
     assert capsys.readouterr().err.splitlines()[0].startswith("200 ratings of ")
     assert main.main([*flags, "--ratings", "other.csv", "--resume"]) == 2
     assert "the ratings differ" in capsys.readouterr().err
-
-
-def test_users_and_items_of_one_set_only_have_a_row_and_are_scored(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(H + "".join(f"{n},{n},3\n" for n in range(40)))  # each user and item has one rating
-    settings = Settings(test_fraction=0.5)
-    train, _, test = setup.split(load(path), settings)
-    trainer = setup.make_trainer(settings, train, torch.device("cpu"))
-    assert (train.num_users, test.num_users, test.num_items) == (40, 40, 40)
-    assert not set(train.user_ids.tolist()) & set(test.user_ids.tolist())
-    trainer.run_epoch()
-    assert 0 < mrr_score(trainer.model, test, train) <= 1
-    assert mse_score(trainer.model, test) >= 0
 
 
 def test_movielens_100k_is_read_without_pandas(data_dir: Path) -> None:

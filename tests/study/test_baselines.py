@@ -13,12 +13,8 @@ Split = tuple[Interactions, Interactions]
 
 
 def triples(interactions: Interactions) -> list[tuple[int, int, float]]:
-    return list(
-        zip(
-            *(column.tolist() for column in (interactions.user_ids, interactions.item_ids, interactions.ratings)),
-            strict=True,
-        )
-    )
+    columns = (interactions.user_ids, interactions.item_ids, interactions.ratings)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def test_the_baselines_agree_with_plain_loops(split: Split) -> None:
