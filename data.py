@@ -100,14 +100,11 @@ class Interactions:
 def random_train_test_split(
     interactions: Interactions, test_fraction: float = 0.05, generator: torch.Generator | None = None
 ) -> tuple[Interactions, Interactions]:
-    """Put every interaction at random into either the training set or the test set.
+    """Put every interaction at random into either the training set or the test set, and return these two.
 
     Args:
         test_fraction: share of the test set, in (0, 1); its size is rounded to the nearest whole number.
         generator: a CPU generator; by default torch's own.
-
-    Returns:
-        train, test.
 
     Raises:
         ValueError: the fraction is outside (0, 1), or leaves one of the sets empty.
@@ -131,9 +128,6 @@ def load(data_dir: Path | str = "data") -> Interactions:
 
     Args:
         data_dir: folder for the data, made when there is something to put into it.
-
-    Returns:
-        Interactions with 943 users and 1,682 items, titles included where the source has them.
 
     Raises:
         FileNotFoundError: no source works. The message gives the reason for each source, and the remedy.

@@ -94,10 +94,9 @@ def peers_python() -> Path:
     return python
 
 
-def rows_of(interactions: Interactions) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    """Return (n, 3) users, items and ratings."""
-    columns = [interactions.user_ids.double(), interactions.item_ids.double(), interactions.ratings.double()]
-    return torch.stack(columns, 1).numpy()
+def rows_of(interactions: Interactions) -> torch.Tensor:
+    """Return (n, 3) float64 users, items and ratings."""
+    return torch.stack([interactions.user_ids, interactions.item_ids, interactions.ratings.double()], 1)
 
 
 def fit_peer(name: str, seed: int, split: setup.Split, settings: dict[str, float]) -> Scores:

@@ -51,10 +51,7 @@ class PlainTrainer:
         ratings = self.train.ratings[order]
         negative_ids = torch.randint(self.train.num_items, (len(self.train),), generator=self.generator)
 
-        epoch_factorization = 0.0
-        epoch_regression = 0.0
-        epoch_joint = 0.0
-        steps = 0
+        losses = []
         for start in range(0, len(self.train), self.settings.batch_size):
             batch = slice(start, start + self.settings.batch_size)
             positive, score = self.net(user_ids[batch], item_ids[batch])
@@ -70,11 +67,9 @@ class PlainTrainer:
             loss.backward()
             self.optimizer.step()
 
-            epoch_factorization += factorization_loss.item()
-            epoch_regression += regression_loss.item()
-            epoch_joint += loss.item()
-            steps += 1
-        return epoch_factorization / steps, epoch_regression / steps, epoch_joint / steps
+            losses.append((factorization_loss.item(), regression_loss.item(), loss.item()))
+        factorization, regression, joint = np.mean(losses, axis=0).tolist()
+        return factorization, regression, joint
 
 
 def average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:

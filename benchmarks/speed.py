@@ -104,11 +104,8 @@ def measure_processes(options: argparse.Namespace, flags: list[str], sharing: bo
             first, _ = run_process(contender, flags, sharing, 1, threads)
             some, memory = run_process(contender, flags, sharing, options.epochs, threads)
             whole = first + (some - first) * (FULL - 1) / (options.epochs - 1)
-            for row, value in (
-                ("one epoch, start to exit", first),
-                (f"{FULL} epochs, start to exit*", whole),
-                ("peak memory", memory),
-            ):
+            values = {"one epoch, start to exit": first, f"{FULL} epochs, start to exit*": whole, "peak memory": memory}
+            for row, value in values.items():
                 rows.setdefault(row, {}).setdefault(contender, []).append(value)
     return rows
 
@@ -116,10 +113,8 @@ def measure_processes(options: argparse.Namespace, flags: list[str], sharing: bo
 def cell(row: str, values: list[float]) -> str:
     """Write the median and the range of a contender's values."""
     scale, unit, digits = {"peak memory": (1, "MiB", 0)}.get(row, (1, "s", 2) if max(values) > 0.5 else (1e3, "ms", 1))
-    middle, low, high = (
-        f"{value * scale:.{digits}f}" for value in (statistics.median(values), min(values), max(values))
-    )
-    return f"{middle} {unit} ({low}–{high})"
+    shown = [f"{value * scale:.{digits}f}" for value in (statistics.median(values), min(values), max(values))]
+    return f"{shown[0]} {unit} ({shown[1]}–{shown[2]})"
 
 
 def print_rows(rows: Rows, mode: str, threads: int) -> None:
@@ -162,14 +157,10 @@ def command_line() -> int:
     flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
     for threads in options.threads:
         for mode in options.embeddings:
-            done = subprocess.run(
-                [sys.executable, __file__, "--inside", mode, "--rounds", str(options.rounds), *flags],
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-                check=True,
-            )
-            print_rows(json.loads(done.stdout), mode, threads)
+            arguments = [sys.executable, __file__, "--inside", mode, "--rounds", str(options.rounds), *flags]
+            env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+            inside = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, env=env, check=True).stdout
+            print_rows(json.loads(inside), mode, threads)
             print_rows(measure_processes(options, flags, mode == "shared", threads), mode, threads)
     print(f"\n* extrapolated from 1 and {options.epochs} epochs")
     return 0

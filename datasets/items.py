@@ -61,24 +61,20 @@ def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8"
 
 
 def read_genres(file: InputFile) -> dict[str, str]:
-    """Read the genres, with blanks between them, of each item that has some, by its ID.
-
-    Raises:
-        ValueError, OSError: as ``add_titles``.
-    """
+    """Read the genres, with blanks between them, of each item that has some, by its ID; raise as ``add_titles``."""
     found = parse(file.read().decode("utf-8", errors="replace"), file)
     return {item.id: " ".join(item.genres.replace("|", " ").split()) for item in found if item.genres}
 
 
 def parse(text: str, file: InputFile) -> Iterator[Item]:
-    """Yield the items of a file with this content.
-
-    Raises:
-        ValueError: the first line has no ID and title, or a line is no line of a table.
-    """
+    """Yield the items of a file with this content; raise ValueError unless it is a table with IDs and titles."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     if "::" in first:
-        yield from _parse_double_colons(text)
+        for line in text.split("\n"):
+            cells = line.rstrip("\r").split("::")
+            if len(cells) >= 2:
+                genres = cells.pop() if len(cells) > 2 else ""
+                yield Item(cells[0].strip(), "::".join(cells[1:]).strip(), "", genres)  # a title may contain "::"
         return
     name = Path(file.member or file.path.name).name.removesuffix(".gz").lower()
     separators = {".csv": ",;", ".tsv": "\t", ".item": "|\t"}.get(Path(name).suffix, "\t|,;")
@@ -92,14 +88,6 @@ def parse(text: str, file: InputFile) -> Iterator[Item]:
         yield from _parse_rows((row for row in rows if "".join(row).strip()), file)
     except csv.Error as error:
         raise ValueError(f"{file}: {error}") from None
-
-
-def _parse_double_colons(text: str) -> Iterator[Item]:
-    for line in text.split("\n"):
-        cells = line.rstrip("\r").split("::")
-        if len(cells) >= 2:
-            genres = cells.pop() if len(cells) > 2 else ""
-            yield Item(cells[0].strip(), "::".join(cells[1:]).strip(), "", genres)  # a title may contain "::"
 
 
 def _parse_rows(rows: Iterator[list[str]], file: InputFile) -> Iterator[Item]:

@@ -74,10 +74,12 @@ def understand(path: Path, lines: list[tuple[int, str]], columns: str | None) ->
     if columns is not None:
         places, header = chosen(columns, first, where)
     elif not any(map(is_number, first)) and any(plain(cell) in set.union(*USUAL) for cell in first):
-        places, header = usual(first, where), True
+        places = usual(first, where)
+        header = True
     else:
         _check_without_header(rows, first, where)
-        places, header = (0, 1, 2), False
+        places = (0, 1, 2)
+        header = False
     user, item, rating = (_untyped(first[place]) if header else str(place + 1) for place in places)
     return Layout(separator, quoted, len(first), places, (user, item, rating), header)
 
@@ -96,11 +98,7 @@ def usual(header: list[str], where: str) -> tuple[int, int, int]:
 
 
 def chosen(columns: str, first: list[str], where: str) -> tuple[tuple[int, int, int], bool]:
-    """Return the places of the columns that the user chose, and whether the first line is a header.
-
-    Raises:
-        ValueError: these are not three columns of the file.
-    """
+    """Return the places of the chosen columns, and whether there is a header; raise ValueError unless three fit."""
     wanted = [each.strip() for each in columns.split(",")]
     if len(wanted) != 3 or len(set(wanted)) != 3 or not all(wanted):
         raise ValueError(f"columns is '{columns}': expected three, USER,ITEM,RATING, by name or by number from 1")

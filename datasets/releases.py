@@ -240,8 +240,9 @@ def _read_verified(place: Place) -> Ratings:
     rows = np.loadtxt(io.BytesIO(content), dtype=np.int64, usecols=(0, 1, 2), skiprows=header_lines, ndmin=2)
     if hashlib.sha256(rows.astype("<i4").tobytes()).hexdigest() != RATINGS_SHA256:
         raise ValueError(f"{len(rows):,} ratings that are not the 100,000 of MovieLens 100K")
-    users, movies = IdColumn(), IdColumn()
+    users = IdColumn()
     users.add(rows[:, 0])
+    movies = IdColumn()
     movies.add(rows[:, 1])
     ratings = gather(users, movies, [rows[:, 2].astype(np.float32)], ())
     return ratings._replace(titles=_read_titles(place.archive, titles_file, ratings.items))

@@ -66,11 +66,7 @@ def read_ratings(source: DataSource) -> Ratings:
 
 
 def genres(source: DataSource) -> dict[str, str]:
-    """Read the genres of each item that has some, by its ID as a string; {} where the source has none.
-
-    Raises:
-        ValueError, OSError: the file of the user's own cannot be read.
-    """
+    """Read the genres of each item that has some, by its ID; {} where the source has none. Raise as ``add_titles``."""
     if source.ratings is not None:
         return items.read_genres(InputFile(source.titles)) if source.titles is not None else {}
     for place in releases.find(source.dataset, source.data_dir):

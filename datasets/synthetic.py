@@ -15,10 +15,7 @@ def draw(num_users: int, num_items: int, num_interactions: int, seed: int) -> Ra
 
     Args:
         num_users, num_items: IDs are drawn from [0, num_users) and [0, num_items); a few may have no rating.
-        num_interactions: the number of ratings, at most a quarter of all pairs.
-
-    Raises:
-        ValueError: there are not enough pairs.
+        num_interactions: the number of ratings; ValueError is raised where it exceeds a quarter of all pairs.
     """
     most = num_users * num_items // 4
     if not 0 < num_interactions <= most:

@@ -55,11 +55,10 @@ class InputFile(NamedTuple):
 
 
 def blocks(file: InputFile, size: int = SIZE) -> Iterator[Block]:
-    """Yield the lines of a file, block by block, and check that they are text in UTF-8.
+    """Yield the lines of a file, block by block.
 
     Raises:
         ValueError: the file is damaged, not text or not UTF-8, or CR alone ends its lines, as on old Macs.
-        OSError: the file cannot be read.
     """
     rest = b""
     line = 1

@@ -83,11 +83,7 @@ def settings_of(changes: dict[str, Any], seed: int, epochs: int = 0) -> Settings
 
 
 def make_tables(options: Options, source: DataSource) -> str:
-    """Train all variants, and fit EASE, on each split, and write the tables.
-
-    Raises:
-        Stopped: a signal asked the process to end; no run is left then.
-    """
+    """Train all variants, and fit EASE, on each split, and write the tables."""
     setup.use_one_thread()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     names = [PRESET] if options.preset_only else list(VARIANTS)

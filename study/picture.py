@@ -22,11 +22,7 @@ STROKES = dict(
 
 
 def draw(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]]) -> bytes:
-    """Draw the metrics against epochs; return a PNG.
-
-    Args:
-        histories: experiment → seed → the metrics of each epoch, of the runs that finished.
-        baselines: seed → the scores of the baselines on its split; their mean is a dashed line.
+    """Draw the metrics of the runs that finished against epochs, and the baselines as dashed lines; return a PNG.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -44,15 +40,11 @@ def draw(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]])
         for experiment, (colour, stroke) in STROKES.items():
             if not histories.get(experiment):
                 continue
-            curves = np.array(
-                [[getattr(metrics, name) for metrics in history] for history in histories[experiment].values()]
-            )
+            runs = histories[experiment].values()
+            curves = np.array([[getattr(metrics, name) for metrics in history] for history in runs])
             epochs, mean = np.arange(curves.shape[1]), curves.mean(0)
-            # A single epoch is a point, not a line.
-            marker = "o" if len(epochs) == 1 else ""
-            panel.plot(
-                epochs, mean, color=colour, linestyle=stroke, linewidth=1.8, marker=marker, label=str(experiment)
-            )
+            style = {"color": colour, "linestyle": stroke, "linewidth": 1.8}
+            panel.plot(epochs, mean, marker="o" if len(epochs) == 1 else "", label=str(experiment), **style)
             if len(curves) > 1:
                 sd = curves.std(0, ddof=1)
                 panel.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)

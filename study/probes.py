@@ -161,12 +161,13 @@ def tables(outcomes: dict[Probe, list[Outcome]]) -> str:
     rows = []
     for probe, found in outcomes.items():
         histories = [outcome.history for outcome in found]
+        last = [history[-1] for history in histories]
         columns = {
-            "BPR loss": spread([history[-1].factorization_loss for history in histories], 4),
-            "training MSE": spread([history[-1].training_mse for history in histories], 3),
-            "test MSE": spread([history[-1].test_mse for history in histories], 3),
+            "BPR loss": spread([each.factorization_loss for each in last], 4),
+            "training MSE": spread([each.training_mse for each in last], 3),
+            "test MSE": spread([each.test_mse for each in last], 3),
             "lowest test MSE": spread([min(each.test_mse for each in history) for history in histories], 3),
-            "test MRR": spread([history[-1].test_mrr for history in histories], 4),
+            "test MRR": spread([each.test_mrr for each in last], 4),
             "highest test MRR": spread([max(each.test_mrr for each in history) for history in histories], 4),
         }
         rows.append([probe.name, *columns.values()])

@@ -88,11 +88,7 @@ def draw(space: dict[str, Sequence[Any]], number: int) -> dict[str, Any]:
 
 
 def score_draws(options: Options, numbers: Sequence[int], seeds: Sequence[int], log: list[dict[str, Any]]) -> None:
-    """Train and score draws on all data sets, split with each of these seeds; add the results to the log.
-
-    Raises:
-        Stopped: a signal asked the process to end; no run is left then.
-    """
+    """Train and score draws on all data sets, split with each of these seeds; add the results to the log."""
     fixed = preset(options.preset) | {"eval_users": "all", "validation_fraction": VALIDATION_FRACTION}
     epochs = {"epochs": options.epochs} if options.epochs else {}
     changes = {number: draw(SPACE, number) | epochs for number in numbers}

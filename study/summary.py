@@ -47,7 +47,7 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
     """Make the rows of all experiments, differences and baselines that have at least one seed.
 
     Args:
-        histories: experiment → seed → the metrics of each epoch, of the runs that finished.
+        histories: of the runs that finished.
         baselines: seed → the scores of the baselines on its split, in the same order for each.
 
     Returns:
@@ -169,10 +169,8 @@ def markdown(rows: Sequence[Row]) -> str:
         "better than that of an epoch chosen beforehand."
     )
     repeated = ("test_mse", "stopped")  # the lowest test MSE is the best one
-    intervals = sum(
-        row.kind == "difference" and row.ci_low is not None and (row.metric, row.at) != repeated for row in rows
-    )
-    if intervals:
+    differences = [row for row in rows if row.kind == "difference" and (row.metric, row.at) != repeated]
+    if intervals := sum(row.ci_low is not None for row in differences):
         expected = intervals * (1 - COVERAGE)
         note += f"\nOf {intervals} such intervals about {expected:.1f} miss 0 by chance where there is no difference."
     return "\n\n".join([*parts, note]) + "\n"

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import itertools
 import os
 import pty
 import re
@@ -84,15 +85,13 @@ def test_the_four_experiments_over_seeds(experiments: Experiments) -> None:
     logdir, done = experiments
     assert (done.returncode, done.stderr) == (0, "")
     assert {path.parent.name for path in logdir.glob("*/*/")} == set(FOLDERS)
-    for name in FOLDERS:
-        for seed in (0, 1):
-            checkpoint = load_checkpoint(logdir / name / f"seed={seed}")
-            assert checkpoint is not None
-            assert len(checkpoint.history) == 4
-            settings = checkpoint.run.settings
-            weights = f"LF={settings['factorization_weight']}_LR={settings['regression_weight']}"
-            assert f"shared={settings['shared_embeddings']}_{weights}" == name
-            assert settings["seed"] == seed
+    for name, seed in itertools.product(FOLDERS, (0, 1)):
+        checkpoint = load_checkpoint(logdir / name / f"seed={seed}")
+        assert checkpoint is not None
+        settings = checkpoint.run.settings
+        weights = f"LF={settings['factorization_weight']}_LR={settings['regression_weight']}"
+        assert f"shared={settings['shared_embeddings']}_{weights}" == name
+        assert (len(checkpoint.history), settings["seed"]) == (4, seed)
     tables = (logdir / "summary.md").read_text()
     assert done.stdout.startswith(tables)
     assert done.stdout[len(tables) :].strip() == (
@@ -278,13 +277,17 @@ def test_if_all_runs_fail_there_is_no_summary(
     assert not list(tmp_path.glob("summary*"))
 
 
-def test_ctrl_c_prints_how_to_resume(
+def raises(error: BaseException) -> Callable[..., None]:
+    def function(*_: object) -> None:
+        raise error
+
+    return function
+
+
+def test_ctrl_c_says_how_to_resume(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*_: object) -> dict[Run, str]:
-        raise Stopped(signal.SIGINT)
-
-    monkeypatch.setattr(processes, "run_all", stopped)
+    monkeypatch.setattr(processes, "run_all", raises(Stopped(signal.SIGINT)))
     monkeypatch.setattr(sys, "argv", ["experiments.py", "--logdir", "a b"])
     assert module.command_line([f"--logdir={tmp_path}", f"--data_dir={data_dir}"]) == 130
     assert capsys.readouterr().err == "stopped; resume with: python experiments.py --logdir 'a b'\n"
@@ -350,18 +353,11 @@ def test_without_matplotlib_only_the_picture_is_missing(copy: Path, data_dir: Pa
     ],
 )
 def test_a_wrong_flag_is_one_line_and_status_2(
-    flags: str,
-    message: str,
-    tmp_path: Path,
-    refused: Refused,
-    monkeypatch: pytest.MonkeyPatch,
+    flags: str, message: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def absent(folder: Path) -> data.Interactions:
-        raise FileNotFoundError(f"MovieLens 100K was not found: {folder}")
-
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "load", absent)
+    monkeypatch.setattr(data, "load", raises(FileNotFoundError("MovieLens 100K was not found: file")))
     errors = refused("experiments.py", module.command_line, flags.split())
     assert re.fullmatch(r"experiments\.py: error: [^\n]+\n", errors), errors
     assert message in errors

@@ -242,6 +242,13 @@ def test_titles_come_from_every_format(tmp_path: Path, capsys: pytest.CaptureFix
             said = capsys.readouterr().err
             assert ("not in UTF-8, read as Latin-1" in said) == (encoding == "latin-1")
             assert "1 of 3 items have no title there" in said
+    for content, message in (
+        ("movieId,x,y\n2,a,b\n", "no column for the title in movieId, x, y: call one of them title"),
+        ("movieId,title\n7,a\n", "has no title of any item; the first item's ID is '2'"),
+    ):
+        (tmp_path / "wrong.csv").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            load(path, titles=tmp_path / "wrong.csv")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -29,16 +29,17 @@ def members(name: str) -> dict[str, bytes]:
     """The ratings and the movies of a release."""
     (release,) = OTHERS[name]
     stars = (1.0, 3.0, 4.0, 5.0) if name == "ml-1m" else STARS
-    pairs = [(1, 1193), (1, 10), (75, 1193), (6040, 77)]
+    rows = [(1, 1193, stars[0]), (1, 10, stars[1]), (75, 1193, stars[2]), (6040, 77, stars[3])]
+    titles = dict(zip((10, 77, 1193), TITLES, strict=True))
     if release.ratings == "ratings.dat":
-        ratings = "".join(f"{u}::{i}::{s:g}::978300760\n" for (u, i), s in zip(pairs, stars, strict=True))
-        movies = "".join(f"{i}::{t}::Drama|Comedy\n" for i, t in zip((10, 77, 1193), TITLES, strict=True))
+        ratings = "".join(f"{user}::{item}::{rating:g}::978300760\n" for user, item, rating in rows)
+        movies = "".join(f"{item}::{title}::Drama|Comedy\n" for item, title in titles.items())
     else:
-        rows = "".join(f"{u},{i},{s:.1f},978300760\n" for (u, i), s in zip(pairs, stars, strict=True))
-        ratings = f"userId,movieId,rating,timestamp\n{rows}"
-        quoted = [t if "," not in t else '"' + t.replace('"', '""') + '"' for t in TITLES]
+        ratings = "userId,movieId,rating,timestamp\n"
+        ratings += "".join(f"{user},{item},{rating:.1f},978300760\n" for user, item, rating in rows)
+        quoted = {item: '"' + t.replace('"', '""') + '"' if "," in t else t for item, t in titles.items()}
         movies = "movieId,title,genres\n"
-        movies += "".join(f"{i},{t},Drama|Comedy\n" for i, t in zip((10, 77, 1193), quoted, strict=True))
+        movies += "".join(f"{item},{title},Drama|Comedy\n" for item, title in quoted.items())
     return {
         f"{release.folder}/{release.ratings}": ratings.encode(),
         f"{release.folder}/{release.titles}": movies.encode(release.encoding),

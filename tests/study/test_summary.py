@@ -47,13 +47,8 @@ def made(seeds: int, epochs: int = 7) -> dict[Experiment, dict[int, list[EpochMe
 
 
 def baseline_scores(seeds: int) -> dict[int, list[BaselineScore]]:
-    return {
-        seed: [
-            BaselineScore("popularity", "test_mrr", 0.05 + seed / 100),
-            BaselineScore("global mean", "test_mse", 1.2),
-        ]
-        for seed in range(seeds)
-    }
+    mean = BaselineScore("global mean", "test_mse", 1.2)
+    return {seed: [BaselineScore("popularity", "test_mrr", 0.05 + seed / 100), mean] for seed in range(seeds)}
 
 
 def find(rows: list[Row], *key: str) -> Row:
@@ -120,10 +115,8 @@ def test_only_seeds_of_both_experiments_are_compared() -> None:
     assert [seeds.get(str(experiment)) for experiment in EXPERIMENTS] == [4, 4, None, 5]
     assert [seeds.get(name) for name in DIFFERENCES] == [4, None, 3, None]
     row = find(rows, "difference", "0.99 / 0.01 minus 0.5 / 0.5, shared", "test_mse", "last")
-    expected = [
-        histories[EXPERIMENTS[0]][s][-1].test_mse - histories[EXPERIMENTS[1]][s][-1].test_mse for s in (0, 2, 4)
-    ]
-    assert row.mean == pytest.approx(np.mean(expected))
+    one, other = (histories[each] for each in EXPERIMENTS[:2])
+    assert row.mean == pytest.approx(np.mean([one[s][-1].test_mse - other[s][-1].test_mse for s in (0, 2, 4)]))
     assert "| separate, 0.5 / 0.5 | – | – | – | – | 0 |" in summary.markdown(rows)
 
 

@@ -44,26 +44,17 @@ def distance_to_equation_1(P: Matrix, d: int) -> float:
     return float(np.sqrt((singular_values[d:] ** 2).sum()))
 
 
-def random_factors(d: int) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-    draw = np.random.default_rng(0)
-    return draw.normal(size=(60, d)), draw.normal(size=(90, d)), draw.normal(size=(60, 1)), draw.normal(size=(1, 90))
-
-
 def test_a_user_bias_makes_the_model_class_larger_by_one_rank() -> None:
-    d = 4
-    U, Q, a, b = random_factors(d)
+    """One more dimension holds it."""
+    d, draw = 4, np.random.default_rng(0)
+    U, Q, a, b = (draw.normal(size=size) for size in ((60, d), (90, d), (60, 1), (1, 90)))
     without, with_bias = U @ Q.T + b, U @ Q.T + a + b
     assert np.linalg.matrix_rank(without) == d + 1
     assert np.linalg.matrix_rank(with_bias) == d + 2
     assert distance_to_equation_1(without, d) < 1e-10
     assert distance_to_equation_1(with_bias, d) > 1.0
-
-
-def test_one_more_dimension_holds_a_user_bias() -> None:
-    d = 4
-    U, Q, a, b = random_factors(d)
     wider = np.hstack([U, a]) @ np.hstack([Q, np.ones((90, 1))]).T + b
-    np.testing.assert_allclose(wider, U @ Q.T + a + b)
+    np.testing.assert_allclose(wider, with_bias)
     assert distance_to_equation_1(wider, d + 1) < 1e-10
 
 
@@ -124,12 +115,11 @@ def trained(
     trainer.step = EagerStep(net, optimizer, weights)
     for _ in range(3):
         trainer.run_epoch()
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    factorization = ("U_fact", "Q_fact", "B")
-    return {
-        "factorization": {name: value for name, value in state.items() if name.startswith(factorization)},
-        "regression": {name: value for name, value in state.items() if not name.startswith(factorization)},
-    }
+    found: dict[str, dict[str, Tensor]] = {"factorization": {}, "regression": {}}
+    for name, value in net.state_dict().items():
+        task = "factorization" if name.startswith(("U_fact", "Q_fact", "B")) else "regression"
+        found[task][name] = value.clone()
+    return found
 
 
 @pytest.mark.parametrize("kind", [OnlyInteractionsTeachTables, OnlyRatingsTeachTables])
@@ -186,12 +176,9 @@ def test_with_separate_tables_adam_does_not_see_the_weights(split: Split) -> Non
     data, _ = split
     one, other = Weights(1.0, 1.0), Weights(0.5, 2.0**-7)
     with_epsilon = [trained(data, False, weights, 1e-3) for weights in (one, other)]
-    for task in ("factorization", "regression"):
-        for name, value in with_epsilon[0][task].items():
-            torch.testing.assert_close(value, with_epsilon[1][task][name], rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(with_epsilon[0], with_epsilon[1], rtol=0.02, atol=1e-3)
     separate = [trained(data, False, weights, 1e-3, epsilon=1e-30) for weights in (one, other)]
-    assert same(separate[0]["factorization"], separate[1]["factorization"])
-    assert same(separate[0]["regression"], separate[1]["regression"])
+    assert all(same(separate[0][task], separate[1][task]) for task in separate[0])
     shared = [trained(data, True, weights, 1e-3, epsilon=1e-30) for weights in (one, other)]
     assert not same(shared[0]["regression"], shared[1]["regression"])
 
