@@ -166,23 +166,33 @@ class Stateful(MultiTaskNet):
         return nn.Sequential(nn.Linear(96, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
 
 
+def fit(
+    logdir: Path,
+    split: Split,
+    epochs: int,
+    network: type[MultiTaskNet] = MultiTaskNet,
+    eager: bool = False,
+    seed: int = 0,
+) -> Checkpoint:
+    """Train or resume a network whose first parameters come from the seed."""
+    data, test = split
+    torch.manual_seed(seed)
+    net = network(data.num_users, data.num_items, embedding_sharing=False)
+    fit_in(logdir, train.Trainer(net, data, Settings(epochs=epochs, seed=7), eager=eager), test)
+    loaded = load_checkpoint(logdir)
+    assert loaded is not None
+    return loaded
+
+
 @pytest.mark.parametrize(("network", "eager"), [(MultiTaskNet, True), (MultiTaskNet, False), (Stateful, False)])
 def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
     network: type[MultiTaskNet], eager: bool, split: Split, tmp_path: Path
 ) -> None:
-    data, test = split
-
-    def fit(epochs: int, logdir: Path, seed: int = 0) -> Checkpoint:
-        torch.manual_seed(seed)
-        net = network(data.num_users, data.num_items, embedding_sharing=False)
-        fit_in(logdir, train.Trainer(net, data, Settings(epochs=epochs, seed=7), eager=eager), test)
-        loaded = load_checkpoint(logdir)
-        assert loaded is not None
-        return loaded
-
-    whole = fit(5, tmp_path / "whole")
-    part = fit(2, tmp_path / "part")
-    rest = fit(5, tmp_path / "part", seed=1)  # the parameters come from the checkpoint, not from the seed
+    whole = fit(tmp_path / "whole", split, 5, network, eager)
+    part = fit(tmp_path / "part", split, 2, network, eager)
+    rest = fit(
+        tmp_path / "part", split, 5, network, eager, seed=1
+    )  # the parameters come from the checkpoint, not from the seed
     assert all(torch.equal(x, rest.tensors[name]) for name, x in whole.tensors.items())
     assert whole.history == rest.history
     assert part.times == rest.times[:2]
@@ -195,14 +205,7 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
 def test_a_run_that_ends_during_its_last_ranking_is_not_finished(
     killed: bool, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event file gets the metrics of the end before the checkpoint, so a resumed run misses none."""
-    data, test = split
-
-    def fit(logdir: Path) -> None:
-        torch.manual_seed(0)
-        trainer = train.Trainer(MultiTaskNet(data.num_users, data.num_items), data, Settings(epochs=3, seed=7))
-        fit_in(logdir, trainer, test)
-
+    """The metrics of the end are in the event file before the checkpoint says so: a resumed run misses none."""
     ranking, calls = Evaluation.ranking, []
 
     def ends(evaluation: Evaluation) -> RankingScores:
@@ -212,17 +215,16 @@ def test_a_run_that_ends_during_its_last_ranking_is_not_finished(
         return ranking(evaluation)
 
     monkeypatch.setattr(record, "CHECKPOINT_SECONDS", 0)
-    fit(tmp_path / "whole")
+    whole = fit(tmp_path / "whole", split, 3)
     with monkeypatch.context() as patch:
         patch.setattr(Evaluation, "ranking", ends)
         with pytest.raises(BaseException, match=r"^(15)?$"):
-            fit(tmp_path / "part")
-    whole, part = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "part")
-    assert whole is not None
+            fit(tmp_path / "part", split, 3)
+    part = load_checkpoint(tmp_path / "part")
     assert part is not None
     assert (len(whole.closing), part.closing) == (4, ())
     assert len(part.history) == 3
-    fit(tmp_path / "part")
+    fit(tmp_path / "part", split, 3)
     assert same_result(tmp_path / "whole", tmp_path / "part")
     assert "users/NDCG@10" in curves(tmp_path / "part")
 
