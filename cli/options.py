@@ -98,7 +98,8 @@ def check_option(each: "Field[Any]", value: object) -> None:
     """
     described, kind = option_of(each), type(each.default)
     if described.choices and value not in described.choices:
-        raise ValueError(f"{each.name} is {value}: expected {' or '.join(described.choices)}")
+        *others, last = described.choices
+        raise ValueError(f"{each.name} is {value}: expected {', '.join(others)} or {last}")
     if kind is bool and not isinstance(value, bool):
         raise ValueError(f"{each.name} is {value!r}: expected true or false")
     if kind is int and not is_whole(value):
