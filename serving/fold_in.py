@@ -13,7 +13,7 @@ from torch.func import functional_call
 from metrics import ByForward
 from training import parts
 from training.evaluation import ByTables
-from training.steps import Weights, bpr_loss, joint_loss, regression_loss
+from training.steps import LossWeights, bpr_loss, joint_loss, regression_loss
 
 STEPS, LEARNING_RATE = 100, 0.05
 SMALLEST_VARIANCE = 1e-6
@@ -95,7 +95,7 @@ def fold_in(
     means = [table.mean(0) for table in tables]
     variances = [table.var(0, correction=0).clamp(min=SMALLEST_VARIANCE) for table in tables]
     rows = [mean.clone().requires_grad_() for mean in means]
-    weights = Weights(factorization_weight, regression_weight)
+    weights = LossWeights(factorization_weight, regression_weight)
     adam = torch.optim.Adam(rows, lr=LEARNING_RATE)
     for _ in range(STEPS):
         p = user.predictions(rows[0])

@@ -11,6 +11,7 @@ Users and items are given by their IDs in the ratings, which are whole numbers o
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from serving.fold_in import NewUser, fold_in
 from serving.loading import load_run
 from serving.lookup import Id, Items, ids_of, row_of
 from serving.quartiles import quartiles
-from training import parts, setup
+from training import network, parts, setup
 from training.evaluation import Clamped, fastest
 from training.rehearsal import Rehearsal
 
@@ -96,7 +97,7 @@ class Recommender:
             run.settings.factorization_weight,
             run.settings.regression_weight,
             run.settings.temperature,
-            setup.network_settings(run.settings).make,
+            partial(network.make, run.settings),
         )
         recommender.epochs = run.epochs
         recommender._split = run.split

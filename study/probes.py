@@ -124,7 +124,7 @@ def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
     train, _, test = setup.split(trials.read(source), settings)
     trainer = setup.make_trainer(settings, train, torch.device("cpu"))
     if probe.step is not None:
-        trainer.step = probe.step(trainer.model, probe.optimizer(trainer.model), trainer.weights)
+        trainer.step = probe.step(trainer.model, probe.optimizer(trainer.model), trainer.loss_weights)
     history: list[EpochMetrics] = []
     shares = {}
     for epoch in range(epochs + 1):
@@ -143,7 +143,7 @@ def regression_share(trainer: Trainer) -> float:
     train = trainer.train
     users, items, ratings = (column[:SHARE_TRIPLES] for column in (train.user_ids, train.item_ids, train.ratings))
     negatives = torch.randint(train.num_items, (len(users),), generator=torch.Generator().manual_seed(0))
-    step = EagerStep(trainer.model, trainer.adam, trainer.weights)
+    step = EagerStep(trainer.model, trainer.adam, trainer.loss_weights)
     factorization_loss, regression_loss = step.losses(users, items, negatives, ratings)
     tables = [table.weight for table in parts.factorization_tables(trainer.model)]
 
@@ -151,8 +151,8 @@ def regression_share(trainer: Trainer) -> float:
         gradients = torch.autograd.grad(loss, tables, retain_graph=True)
         return float(torch.cat([gradient.reshape(-1) for gradient in gradients]).norm())
 
-    factorization = norm(trainer.weights.factorization * factorization_loss)
-    regression = norm(trainer.weights.regression * regression_loss)
+    factorization = norm(trainer.loss_weights.factorization * factorization_loss)
+    regression = norm(trainer.loss_weights.regression * regression_loss)
     return regression / (regression + factorization)
 
 

@@ -7,10 +7,8 @@ does not depend on the number of users. Its bias correction counts all steps, no
 ``torch.optim.SparseAdam`` for the embeddings and Adam for the MLP. Its results differ from dense Adam's, see
 docs/scale.md.
 
-    Adam          dense Adam after backward
-    SparseAdam    row-wise Adam after backward, by torch's own functions
-    DenseAdam     dense Adam from the gradients of a batch's look-ups
-    RowwiseAdam   row-wise Adam from the gradients of a batch's look-ups
+``Adam`` and ``SparseAdam`` follow a backward pass. ``DenseAdam`` and ``RowwiseAdam`` take the gradients of a batch's
+look-ups.
 """
 
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim._functional import sparse_adam
 
 from training import parts
-from training.distributed import Group
+from training.distributed import ALONE, Group
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # the published values, and the defaults of torch
 # Row-wise Adam is the default where the tables have more rows than MANY_ROWS, and more than ROWS_A_LOOKUP times those
@@ -30,16 +28,7 @@ MANY_ROWS, ROWS_A_LOOKUP = 2**13, 16
 
 
 def pick_optimizer(name: str, rows: int, batch_size: int) -> str:
-    """Choose an Adam; for "auto" by the size of the tables relative to a batch, which looks up three rows a triple.
-
-    Args:
-        name: "adam", "lazy_adam" or "auto".
-        rows: the number of users and items.
-        batch_size: triples a step.
-
-    Returns:
-        "adam" or "lazy_adam".
-    """
+    """Return "adam" or "lazy_adam"; "auto" depends on the rows of the tables and those that a batch looks up."""
     if name != "auto":
         return name
     return "lazy_adam" if rows > max(MANY_ROWS, ROWS_A_LOOKUP * 3 * batch_size) else "adam"
@@ -55,11 +44,7 @@ class Parameters(NamedTuple):
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) for all parameters of a network.
-
-    Args:
-        model: the network; its parameters become slices of one vector.
-        learning_rate, epsilon: those of Adam.
+    """Adam (Kingma and Ba, 2015) for all parameters of a network, which become slices of one vector.
 
     Attributes:
         flat: (parameters,) the vector, with a gradient that backward adds to.
@@ -78,6 +63,11 @@ class Adam:
         self.steps_taken = torch.zeros((), device=values.device)
         self.learning_rate = learning_rate
         self.epsilon = epsilon
+
+    def by_parameter(self, model: nn.Module) -> dict[Tensor, Parameters]:
+        """Return the part of each parameter of the network in the vector."""
+        columns = [parts.slices(model, vector) for vector in self.everything]
+        return dict(zip(parts.parameters(model), map(Parameters, *columns), strict=True))
 
     def zero_grad(self) -> None:
         self.everything.gradient.zero_()
@@ -110,23 +100,17 @@ class SparseAdam:
     """Row-wise Adam as torch has it: the definition, which ``RowwiseAdam`` is compared with.
 
     torch's SparseAdam adds ε to √v, and Adam to √(v / (1 − β₂ᵗ)). Here all parameters have Adam's ε, so that a row that
-    every batch looks up is trained as by dense Adam.
-
-    Args:
-        model: the network, whose embeddings get sparse gradients from now on.
-        adam: of its parameters.
+    every batch looks up is trained as by dense Adam. The network's embeddings get sparse gradients from now on.
     """
 
     def __init__(self, model: nn.Module, adam: Adam) -> None:
         self.adam = adam
-        columns = [parts.slices(model, column) for column in adam.everything]
-        every = [Parameters(*each) for each in zip(*columns, strict=True)]
-        by_parameter: dict[Tensor, Parameters] = dict(zip(parts.parameters(model), every, strict=True))
+        every = adam.by_parameter(model)
         self.rows: dict[Tensor, Parameters] = {}
         for table in parts.embeddings(model):
             table.sparse = True
-            self.rows[table.weight] = by_parameter[table.weight]
-        self.others = [trained for parameter, trained in by_parameter.items() if parameter not in self.rows]
+            self.rows[table.weight] = every[table.weight]
+        self.others = [trained for parameter, trained in every.items() if parameter not in self.rows]
 
     def zero_grad(self) -> None:
         for weight in self.rows:
@@ -179,20 +163,16 @@ class DenseAdam:
         self.adam, self.table, self.bias = adam, table, bias
         self.added_gradient = adam.everything.gradient[: table.values.numel() + bias.values.numel()]
 
-    def update(self, lookups: Lookups) -> None:
-        self._scatter(lookups)
-        self.adam.step()
-
-    def update_together(self, part: Lookups, rows: Tensor, biases: Tensor, group: Group) -> None:
-        """Update from the look-ups of this process's part of a batch: the gradients of all parameters are summed."""
-        self._scatter(part)
-        group.add_up(self.adam.everything.gradient)
-        self.adam.step()
-
-    def _scatter(self, lookups: Lookups) -> None:
+    def update(self, lookups: Lookups, group: Group = ALONE) -> None:
+        """Update from the look-ups of a batch; of several processes, from those of this one's part of it."""
         self.added_gradient.zero_()
         self.table.gradient.index_add_(0, lookups.rows, lookups.row_gradients)
         self.bias.gradient.index_add_(0, lookups.biases, lookups.bias_gradients)
+        group.add_up(self.adam.everything.gradient)
+        self.adam.step()
+
+    def update_together(self, part: Lookups, rows: Tensor, biases: Tensor, group: Group) -> None:
+        self.update(part, group)
 
 
 class RowwiseAdam:
@@ -217,7 +197,7 @@ class RowwiseAdam:
         """Update from the look-ups of this process's part of a batch, and those of the whole batch.
 
         Every process has drawn the whole batch, so that a process sends only gradients, end to end: those of its part's
-        rows and biases, and of the MLP. For n triples these are (3 or 5) · d · n + 2 · n numbers and the MLP's.
+        rows and biases, and of the MLP.
         """
         n, k, d = len(biases) // 2, len(part.biases) // 2, part.row_gradients.shape[1]
         block = part.row_gradients.view(k, len(rows) // n, d)
@@ -271,7 +251,6 @@ class _Rows:
         return copies
 
     def write_back(self, own: Tensor, copies: Parameters) -> None:
-        """Copy rows back to the places that they came from."""
         self.table.values.index_copy_(0, own, copies.values)
         self.table.first_moment.index_copy_(0, own, copies.first_moment)
         self.table.second_moment.index_copy_(0, own, copies.second_moment)

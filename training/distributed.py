@@ -78,17 +78,7 @@ class Group:
             ValueError, OSError: the body failed here; or elsewhere, with the reason of the first process that failed
                 and, unless all failed for the same reason, its rank.
         """
-        failure = None
-        try:
-            yield
-        except (ValueError, OSError) as error:
-            failure = error
-        self.agree(failure)
-
-    def agree(self, failure: Exception | None) -> None:
-        """Raise if a process failed; see ``agreement``."""
-        if failure is not None:
-            raise failure
+        yield
 
     @contextlib.contextmanager
     def one_after_the_first(self, what: str) -> Iterator[None]:
@@ -111,12 +101,6 @@ class Group:
 
 
 ALONE = Group()
-
-
-def mean(group: Group, total: float, count: int) -> float:
-    """Compute the mean of values over all processes, from the sum and the number of this process's values."""
-    total, count = group.add_up(torch.tensor([total, count], dtype=torch.float64)).tolist()
-    return total / count
 
 
 def tell(line: str) -> None:
@@ -155,7 +139,13 @@ class TorchrunGroup(Group):
             dist.all_gather_object(values, value)
         return values
 
-    def agree(self, failure: Exception | None) -> None:
+    @contextlib.contextmanager
+    def agreement(self) -> Iterator[None]:
+        failure = None
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            failure = error
         failures = self._all(None if failure is None else str(failure))
         failed = [rank for rank, reason in enumerate(failures) if reason is not None]
         if failed:
@@ -163,25 +153,22 @@ class TorchrunGroup(Group):
             raise ValueError(f"{'' if alike else f'rank {failed[0]}: '}{failures[failed[0]]}") from failure
 
     def check_same(self, what: str) -> None:
-        others = self._all(what)
-        for rank, other in enumerate(others):
-            if other != others[0]:
+        values = self._all(what)
+        for rank, value in enumerate(values):
+            if value != values[0]:
                 raise ValueError(f"rank {rank} has other flags or other ratings than rank 0: expected the same")
 
     @contextlib.contextmanager
     def one_after_the_first(self, what: str) -> Iterator[None]:
         key, first = f"{what}/{os.environ.get('GROUP_RANK', 0)}", os.environ.get("LOCAL_RANK") == "0"
-        while not first and not self._check([key]):
-            time.sleep(0.05)  # rather than in the store, which would not hear signals
+        with _lost():
+            while not first and not self._store.check([key]):
+                time.sleep(0.05)  # rather than in the store, where signals would not be handled
         try:
             yield
         finally:
             if first:
                 self._store.set(key, "")
-
-    def _check(self, keys: list[str]) -> bool:
-        with _lost():
-            return bool(self._store.check(keys))
 
     def ended(self, reason: str) -> None:
         with contextlib.suppress(RuntimeError):

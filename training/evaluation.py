@@ -9,13 +9,15 @@ an epoch, a fixed sample of the users is ranked, over all items as before. Both 
 because measured times would give another sample in each run.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from data import Interactions
 from metrics import ByForward, RankingScores, Scorer, mrr_score, mse_score, ranking_scores
 from training import parts
-from training.distributed import ALONE, Group, mean
+from training.distributed import ALONE, Group
 from training.rehearsal import Rehearsal
 
 SHOWN = 10  # items shown to a user, for recall, NDCG, hit rate and coverage
@@ -27,11 +29,7 @@ LOOKUP = 256  # of looking up and updating an element of an embedding
 
 
 class ByTables(ByForward):
-    """A scorer that computes equation 1 for all items as a product of two tables.
-
-    Raises:
-        LookupError: the network has no tables of the homework's names.
-    """
+    """A scorer that computes equation 1 for all items as a product of two tables; LookupError if it lacks them."""
 
     def __init__(self, model: nn.Module, num_items: int) -> None:
         super().__init__(model, num_items)
@@ -47,10 +45,7 @@ class ByTables(ByForward):
 
 
 def fastest(model: nn.Module, num_items: int, rehearsal: Rehearsal) -> tuple[ByForward, str]:
-    """Return ``ByTables`` if it agrees with ``forward``, else ``ByForward`` and a line that says why.
-
-    For a network in training, rehearse its steps first.
-    """
+    """Return ``ByTables`` if it agrees with ``forward``, else ``ByForward`` and a line that says why."""
     reason = rehearsal.ranking_difference(ByTables)
     if reason is None:
         return ByTables(model, num_items), ""
@@ -78,14 +73,13 @@ class Evaluation:
     Args:
         scorer: of the network to evaluate; or the network, which then ranks by ``forward``.
         train, test: on the network's device.
-        users: "all", "auto", or the number of users to rank; the same seed gives the same sample.
+        users: "all", "auto", or the number of users to rank.
         every: evaluate every N epochs, and after the last.
-        seed: of the sample.
+        seed: of the sample of users.
         group: the processes that share the work.
         clamp: limit predicted ratings to the range of the training ratings.
 
     Attributes:
-        test: the test set.
         tested, ranked: the number of users with test ratings, and of those that are ranked.
         users: IDs of the users that are ranked, ascending; None for all.
     """
@@ -107,7 +101,9 @@ class Evaluation:
         self.train, self.test, self.every, self.group = train, test, every, group
         tested = test.user_ids.unique().cpu()
         self.tested = len(tested)
-        self.ranked = min(self._wanted(users), self.tested)
+        if users == "auto":
+            users = _affordable_users(self.scorer.model, train, test, self.tested)
+        self.ranked = self.tested if users == "all" else min(int(users), self.tested)
         self.users: Tensor | None = None
         if self.ranked < self.tested:
             generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # differs from the one that shuffles
@@ -117,34 +113,32 @@ class Evaluation:
             self._own_users = (tested if self.users is None else self.users)[group.rank :: group.size]
             self._own_test = test.select(torch.arange(group.rank, len(test), group.size))
 
-    def _wanted(self, users: str | int) -> int:
-        if users == "all":
-            return self.tested
-        if users == "auto":
-            return _affordable_users(self.scorer.model, self.train, self.test, self.tested)
-        return int(users)
-
     @property
     def notice(self) -> str:
-        """A line for the user if a sample is ranked, else nothing."""
+        """Return a line for the user if a sample is ranked, else ""."""
         sample = f"ranking a sample of {self.ranked:,} of {self.tested:,} test users (--eval_users)"
         return sample if self.ranked < self.tested else ""
 
     def is_due(self, epoch: int, epochs: int) -> bool:
-        """Whether to evaluate after this epoch, counted from 0, of a run of so many."""
+        """Return whether to evaluate after this epoch, from 0, of a run of ``epochs``."""
         return (epoch + 1) % self.every == 0 or epoch == epochs - 1
 
     def mrr(self) -> float:
         """Compute the exact MRR of the ranked users."""
         count = self.ranked if self._own_users is None else len(self._own_users)
-        score = mrr_score(self.scorer, self.test, self.train, self._own_users) if count else 0.0
-        return score if self.group.size == 1 else mean(self.group, count * score, count)
+        return self._mean(lambda: mrr_score(self.scorer, self.test, self.train, self._own_users), count)
 
     def mse(self) -> float:
         """Compute the MSE over all test ratings, for a third of the cost of training on as many ratings."""
-        count = len(self._own_test)
-        score = mse_score(self.rater, self._own_test) if count else 0.0
-        return score if self.group.size == 1 else mean(self.group, count * score, count)
+        return self._mean(lambda: mse_score(self.rater, self._own_test), len(self._own_test))
+
+    def _mean(self, own: Callable[[], float], count: int) -> float:
+        """Compute the mean over all processes from the mean over this one's ``count`` users or ratings."""
+        score = own() if count else 0.0
+        if self.group.size == 1:
+            return score
+        total, number = self.group.add_up(torch.tensor([count * score, count], dtype=torch.float64)).tolist()
+        return float(total / number)
 
     def ranking(self, k: int = SHOWN) -> RankingScores:
         """Compute recall, NDCG, hit rate and coverage at k of the ranked users, in this process alone."""

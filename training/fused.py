@@ -13,58 +13,47 @@ from training.adam import Adam, DenseAdam, RowwiseAdam
 from training.distributed import ALONE, Group
 from training.fused_gradients import Batch, FusedGradients
 from training.rehearsal import Way
-from training.steps import EagerStep, Triples, Weights, joint_loss
+from training.steps import EagerStep, LossWeights, Triples, joint_loss
 
 
 def ways(lazy: bool, device: torch.device, group: Group) -> list[Way]:
-    """List the fast ways of taking the homework's step, the fastest first.
-
-    Args:
-        lazy: whether with row-wise Adam.
-        device: of the network.
-        group: the processes that train together.
-    """
+    """List the fast ways of taking the homework's step, the fastest first; lazy: with row-wise Adam."""
     name = "row-wise step" if lazy else "fused step"
 
     def way(name: str, recorded: bool = False) -> Way:
-        def make(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> FusedStep:
-            gradients = FusedGradients(model, adam, weights)
-            updater = (RowwiseAdam if lazy else DenseAdam)(adam, gradients.table, gradients.bias, gradients.mlp)
-            return FusedStep(gradients, updater, group, recorded)
-
-        return Way(name, make)
+        return Way(name, lambda model, adam, weights, *_: FusedStep(model, adam, weights, lazy, group, recorded))
 
     if group.size == 1:
         return [way("CUDA graph", recorded=True), way(name)] if device.type == "cuda" else [way(name)]
     shared = way(f"{name} of several processes")
-    if lazy:
-        return [shared]
-
-    def make_eager(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> SharedEagerStep:
-        return SharedEagerStep(model, adam, weights, group)
-
-    return [shared, Way("step of several processes", make_eager)]
+    eager = Way(
+        "step of several processes", lambda model, adam, weights, *_: SharedEagerStep(model, adam, weights, group)
+    )
+    return [shared] if lazy else [shared, eager]
 
 
 class FusedStep:
-    """The step of ``steps.py`` with its gradients by hand.
+    """The step of ``steps.py`` with its gradients by hand; of several processes, each takes its part of a batch.
 
     Args:
-        gradients: of a batch.
-        updater: moves the parameters by them.
-        group: the processes that train together, each on its part of a batch.
-        recorded: whether to record steps as a CUDA graph.
+        model, adam, loss_weights: as for ``EagerStep``.
+        lazy: update by row-wise Adam.
+        group: the processes that train together.
+        recorded: record steps as a CUDA graph.
     """
 
     def __init__(
         self,
-        gradients: FusedGradients,
-        updater: DenseAdam | RowwiseAdam,
+        model: nn.Module,
+        adam: Adam,
+        loss_weights: LossWeights,
+        lazy: bool = False,
         group: Group = ALONE,
         recorded: bool = False,
     ) -> None:
-        self.gradients, self.updater, self.group = gradients, updater, group
-        adam = updater.adam
+        gradients = FusedGradients(model, adam, loss_weights)
+        self.updater = (RowwiseAdam if lazy else DenseAdam)(adam, gradients.table, gradients.bias, gradients.mlp)
+        self.gradients, self.group = gradients, group
         trained = [adam.flat, adam.first_moment, adam.second_moment, adam.steps_taken]
         self.take = CudaGraph(self.steps, trained).replay if recorded else self.steps
 
@@ -93,16 +82,10 @@ class FusedStep:
 
 
 class SharedEagerStep(EagerStep):
-    """The eager step of several processes: each computes the losses of its part of a batch, as a share of their means.
+    """The eager step of several processes: each computes its part of a batch's losses, as a share of their means."""
 
-    Args:
-        model, weights: as for ``EagerStep``.
-        adam: of all parameters.
-        group: the processes.
-    """
-
-    def __init__(self, model: nn.Module, adam: Adam, weights: Weights, group: Group) -> None:
-        super().__init__(model, adam, weights)
+    def __init__(self, model: nn.Module, adam: Adam, loss_weights: LossWeights, group: Group) -> None:
+        super().__init__(model, adam, loss_weights)
         self.gradient, self.group = adam.everything.gradient, group
 
     def run(self, triples: Triples, batch_size: int) -> Tensor:
@@ -115,7 +98,7 @@ class SharedEagerStep(EagerStep):
         self.optimizer.zero_grad()
         if share > 0:
             factorization, regression = self.losses(users[part], items[part], negatives[part], ratings[part])
-            (share * joint_loss(factorization, regression, self.weights)).backward()
+            (share * joint_loss(factorization, regression, self.loss_weights)).backward()
             losses = share * torch.stack([factorization.detach(), regression.detach()]).float()
         self.group.add_up(self.gradient)
         self.optimizer.step()
@@ -126,10 +109,7 @@ class CudaGraph:
     """Steps on batches, up to ``LONGEST`` at a time, recorded as one CUDA graph: the CPU starts it and waits for none.
 
     The graph reads and writes the tensors that it was recorded with, ``captured``; others are copied there and back.
-
-    Args:
-        steps: takes the steps.
-        trained: the tensors that they change.
+    The steps change the tensors ``trained``.
     """
 
     LONGEST = 512

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training import parts
 from training.adam import Adam, Lookups, Parameters
-from training.steps import Triples, Weights
+from training.steps import LossWeights, Triples
 
 # These exact overloads: choosing one by its arguments, in each step, takes longer than its arithmetic.
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
@@ -51,22 +51,17 @@ class FusedGradients:
     Multiplying the third column by the first makes the first three the MLP's input [u, q, u ∗ q], in place. The
     gradient is a block of the same columns.
 
-    Args:
-        model: a network with the homework's tables, item bias and MLP.
-        adam: of its parameters.
-        weights: λ_F and λ_R.
-
     Attributes:
         table, bias, mlp: the table of all rows, (rows, d), the item biases, (num_items,), and all other parameters.
 
     Raises:
-        LookupError: a table is missing.
+        LookupError: the network lacks one of the homework's tables.
     """
 
-    def __init__(self, model: nn.Module, adam: Adam, weights: Weights) -> None:
+    def __init__(self, model: nn.Module, adam: Adam, loss_weights: LossWeights) -> None:
         shared, (user_table, item_table) = parts.has_shared_tables(model), parts.factorization_tables(model)
         users, items, d = user_table.num_embeddings, item_table.num_embeddings, user_table.embedding_dim
-        self.weights, self.embedding_dim, self.device = weights, d, adam.flat.device
+        self.loss_weights, self.embedding_dim, self.device = loss_weights, d, adam.flat.device
         rows = (1 if shared else 2) * (users + items)
         sizes = [rows * d, parts.embedding(model, "B").num_embeddings]
         sizes.append(adam.flat.numel() - sum(sizes))
@@ -83,10 +78,9 @@ class FusedGradients:
         first_rows = [first[name] + offset for name, offset in zip(self.columns, offsets, strict=True)]
         self.first_rows = torch.tensor(first_rows, device=self.device)
 
-        gradients = parts.slices(model, adam.everything.gradient)
-        gradient_of: dict[Tensor, Tensor] = dict(zip(parts.parameters(model), gradients, strict=True))
+        trained = adam.by_parameter(model)
         *self.hidden, output = [
-            _Linear(x.weight.data, x.bias.data, gradient_of[x.weight], gradient_of[x.bias], x.weight.data.T)
+            _Linear(x.weight.data, x.bias.data, trained[x.weight].gradient, trained[x.bias].gradient, x.weight.data.T)
             for x in parts.linear_layers(model)
         ]
         self.output = output._replace(weight=output.weight[0], weight_gradient=output.weight_gradient[0])
@@ -112,10 +106,9 @@ class FusedGradients:
         return batch._replace(rows=rows.reshape(-1), biases=biases.reshape(-1), ratings=batch.ratings[part])
 
     def of(self, batch: Batch, size: int) -> Lookups:
-        """Compute the gradients of a batch, or of a part of one of this size, over which the losses are means.
+        """Compute the gradients of a batch, or of a part of one, whose losses are means over ``size`` triples.
 
-        Returns:
-            The gradients of the look-ups; those of the MLP are in the vector of all gradients.
+        Those of the look-ups are returned, and those of the MLP are written into the vector of all gradients.
         """
         n = len(batch.ratings)
         if (n, size) not in self.workspaces:
@@ -205,7 +198,7 @@ class Workspace:
         self.transposed_gradients = [x.T for x in self.input_gradients]
         self.error = empty(n)
         self.error_column = self.error.unsqueeze(1)
-        self.error_slope = torch.tensor(2.0 * gradients.weights.regression / size, device=device)
+        self.error_slope = torch.tensor(2.0 * gradients.loss_weights.regression / size, device=device)
 
         self.biases, self.bias_gradients = empty(2 * n), empty(2 * n)
         self.positive_bias, self.negative_bias = self.biases.view(n, 2).unbind(1)
@@ -213,4 +206,4 @@ class Workspace:
         self.signs = torch.tensor([1.0, -1.0], device=device)
         self.logits, self.slope = empty(n), empty(n)
         self.slope_column = self.slope.unsqueeze(1)
-        self.logit_slope = torch.full((n,), -gradients.weights.factorization / size, device=device)
+        self.logit_slope = torch.full((n,), -gradients.loss_weights.factorization / size, device=device)

@@ -11,7 +11,6 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from training.exercises import EXERCISES
+from training.settings import Settings
 
 FILE = Path(__file__).parent.parent / "models.py"
 PACKAGES = Path(torch.__file__).parent.parent  # the folder that pip installs into
@@ -28,85 +28,57 @@ class NetworkError(ValueError):
     """A mistake in models.py, in one line with its place."""
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
-    """The constructor arguments of a network that do not come from the data.
-
-    Attributes:
-        embedding_dim: d, at least 1.
-        layer_sizes: input width of each linear layer of the MLP, each at least 1.
-        embedding_sharing: whether both tasks share one pair of tables.
+def make(settings: Settings, num_users: int, num_items: int) -> nn.Module:
+    """Make the MultiTaskNet of models.py for this many users and items, and run its ``forward`` once.
 
     Raises:
-        ValueError: one of them is out of range.
+        NetworkError: models.py cannot be imported, its constructor or forward fails, forward does not return two
+            vectors with a number for each pair, or there are no parameters to train.
+        ValueError: the network does not fit into memory.
     """
+    network = network_class()
+    tables = [(num_users, settings.embedding_dim), (num_items, settings.embedding_dim)]
+    shapes = {
+        "init_shared_user_and_item_embeddings": tables,
+        "init_separate_user_and_item_embeddings": tables * 2,
+        "init_item_bias": [(num_items, 1)],
+    }
+    users = torch.tensor([0, num_users - 1, num_users // 2])
+    items = torch.tensor([0, num_items // 2, num_items - 1])
+    try:
+        with _recorded(network) as returned, _in_one_line(returned, shapes):
+            model = _construct(network, num_users, num_items, settings)
+            if not isinstance(model, nn.Module):
+                raise NetworkError(f"models.py: {network.__name__} is not an nn.Module: expected it to be one")
+            model.eval()
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                outputs = model(users, items)
+            model.train()
+    except MemoryError as error:
+        raise ValueError(f"the network does not fit into memory: {_first_line(error)}") from error
+    except NetworkError as error:
+        first, expected = settings.layer_sizes[0], 3 * settings.embedding_dim
+        if first == expected or "shapes cannot be multiplied" not in str(error):
+            raise
+        hint = f"layer_sizes starts with {first}: [u, q, u ∗ q] has 3·embedding_dim = {expected} elements"
+        raise NetworkError(f"{error} ({hint})") from error
+    forward = next((name for name in returned if EXERCISES[name] == "B"), "forward")
+    check_outputs(outputs, len(users), forward, _first_line_of(getattr(network, forward)))
+    _check_trained(model, returned.get("init_mlp_layers"))
+    return model
 
-    embedding_dim: int = 32
-    layer_sizes: Sequence[int] = (96, 64)
-    embedding_sharing: bool = True
 
-    def __post_init__(self) -> None:
-        if self.embedding_dim < 1:
-            raise ValueError(f"embedding_dim is {self.embedding_dim}: expected at least 1")
-        if not self.layer_sizes or min(self.layer_sizes) < 1:
-            raise ValueError(f"layer_sizes is {[*self.layer_sizes]}: expected one or more positive integers")
-
-    def make(self, num_users: int, num_items: int) -> nn.Module:
-        """Make the MultiTaskNet of models.py for this many users and items, and run its ``forward`` once.
-
-        Raises:
-            NetworkError: models.py cannot be imported, its constructor or forward fails, forward does not return two
-                vectors with a number for each pair, or there are no parameters to train.
-            ValueError: the network does not fit into memory.
-        """
-        network = network_class()
-        shapes = {
-            "init_shared_user_and_item_embeddings": self._shapes(num_users, num_items),
-            "init_separate_user_and_item_embeddings": self._shapes(num_users, num_items) * 2,
-            "init_item_bias": [(num_items, 1)],
-        }
-        users = torch.tensor([0, num_users - 1, num_users // 2])
-        items = torch.tensor([0, num_items // 2, num_items - 1])
-        try:
-            with _recorded(network) as returned, self._hint(), _in_one_line(returned, shapes):
-                model = _construct(network, num_users, num_items, self)
-                if not isinstance(model, nn.Module):
-                    raise NetworkError(f"models.py: {network.__name__} is not an nn.Module: expected it to be one")
-                model.eval()
-                with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    outputs = model(users, items)
-                model.train()
-        except MemoryError as error:
-            raise ValueError(f"the network does not fit into memory: {_first_line(error)}") from error
-        check_outputs(outputs, len(users), _blaming_forward(network, returned))
+def _check_trained(model: nn.Module, layers: Any) -> None:
+    """Raise NetworkError if the network has no parameters to train, or lacks those of its MLP's layers."""
+    if isinstance(layers, list | tuple) and not {*map(id, layers)} <= {*map(id, model.modules())}:
         name = "init_mlp_layers"
-        layers = returned.get(name)
-        if isinstance(layers, list | tuple) and not {*map(id, layers)} <= {*map(id, model.modules())}:
-            what = f"returned {_kind_of(layers)}, whose layers would not be trained: expected an nn.Sequential"
-            raise NetworkError(_blame(name, what, _first_line_of(getattr(network, name))))
-        if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise NetworkError(
-                "models.py: MultiTaskNet has no parameters to train: expected embeddings and layers that are "
-                "attributes of the nn.Module"
-            )
-        return model
-
-    def _shapes(self, num_users: int, num_items: int) -> list[tuple[int, int]]:
-        return [(num_users, self.embedding_dim), (num_items, self.embedding_dim)]
-
-    @contextlib.contextmanager
-    def _hint(self) -> Iterator[None]:
-        """Add the expected width to the error of an MLP whose first layer does not fit [u, q, u ∗ q]."""
-        try:
-            yield
-        except NetworkError as error:
-            expected = 3 * self.embedding_dim
-            if self.layer_sizes[0] == expected or "shapes cannot be multiplied" not in str(error):
-                raise
-            raise NetworkError(
-                f"{error} (layer_sizes starts with {self.layer_sizes[0]}: [u, q, u ∗ q] has 3·embedding_dim = "
-                f"{expected} elements)"
-            ) from error
+        mistake = f"returned {_kind_of(layers)}, whose layers would not be trained: expected an nn.Sequential"
+        raise NetworkError(_blame(name, mistake, _first_line_of(getattr(model, name))))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise NetworkError(
+            "models.py: MultiTaskNet has no parameters to train: expected embeddings and layers that are "
+            "attributes of the nn.Module"
+        )
 
 
 def network_class() -> type:
@@ -125,27 +97,31 @@ def network_class() -> type:
     return network
 
 
-def _construct(network: type, num_users: int, num_items: int, settings: NetworkSettings) -> Any:
+def _construct(network: type, num_users: int, num_items: int, settings: Settings) -> Any:
     """Call the constructor in the first way that its signature accepts: by names, or by position."""
-    layer_sizes, sharing = [*settings.layer_sizes], settings.embedding_sharing
-    sizes = (num_users, num_items, settings.embedding_dim, layer_sizes)
-    names = ("num_users", "num_items", "embedding_dim", "layer_sizes")
-    ways: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
-        ((), dict(zip(names, sizes, strict=True)) | {"embedding_sharing": sharing}),
-        (sizes, {"embedding_sharing": sharing}),
-        ((*sizes, sharing), {}),
+    layer_sizes, sharing = [*settings.layer_sizes], {"embedding_sharing": settings.shared_embeddings}
+    sizes = {
+        "num_users": num_users,
+        "num_items": num_items,
+        "embedding_dim": settings.embedding_dim,
+        "layer_sizes": layer_sizes,
+    }
+    ways: list[tuple[list[Any], dict[str, Any]]] = [
+        ([], sizes | sharing),
+        ([*sizes.values()], sharing),
+        ([*sizes.values(), settings.shared_embeddings], {}),
     ]
     signature = inspect.signature(network)
-    for positional, keywords in ways:
+    for positional, named in ways:
         with contextlib.suppress(TypeError):
-            signature.bind(*positional, **keywords)
+            signature.bind(*positional, **named)
             break
     else:
         raise NetworkError(
             f"models.py: the constructor of MultiTaskNet takes {signature}: expected (num_users, num_items, "
             "embedding_dim, layer_sizes, embedding_sharing)"
         )
-    return network(*positional, **keywords)
+    return network(*positional, **named)
 
 
 Returned = dict[str, Any]  # the value that each function of the exercises returned, by the function's name
@@ -175,26 +151,25 @@ def _recorded(network: type) -> Iterator[Returned]:
             setattr(network, name, function)
 
 
-def check_outputs(outputs: Any, batch: int, blamed: Callable[[str], str] = "models.py: forward {}".format) -> None:
-    """Raise NetworkError unless these are two float tensors of shape (batch,)."""
+def check_outputs(outputs: Any, batch: int, function: str = "forward", line: int | None = None) -> None:
+    """Raise NetworkError, with this function and its line, unless these are two float tensors of shape (batch,)."""
     if not isinstance(outputs, tuple | list) or len(outputs) != 2:
-        raise NetworkError(blamed(f"returned {_kind_of(outputs)}: expected two tensors, predictions and score"))
+        mistake = f"returned {_kind_of(outputs)}: expected two tensors, predictions and score"
+        raise NetworkError(_blame(function, mistake, line))
     for name, output in zip(("predictions", "score"), outputs, strict=True):
+        mistake = ""
         if not isinstance(output, Tensor) or not output.is_floating_point():
-            raise NetworkError(blamed(f"returned {name} that are {_kind_of(output)}: expected a float tensor"))
-        if output.shape != (batch,):
+            mistake = f"returned {name} that are {_kind_of(output)}: expected a float tensor"
+        elif output.shape != (batch,):
             shape = tuple(output.shape)
-            raise NetworkError(blamed(f"returned {name} of shape {shape} for a batch of {batch}: expected {(batch,)}"))
+            mistake = f"returned {name} of shape {shape} for a batch of {batch}: expected {(batch,)}"
+        if mistake:
+            raise NetworkError(_blame(function, mistake, line))
 
 
 @contextlib.contextmanager
 def _in_one_line(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]) -> Iterator[None]:
-    """Turn any error of models.py into one line; a function that returned an unexpected value is blamed first.
-
-    Args:
-        returned: the values that the functions of the exercises returned so far.
-        shapes: of the embeddings that they should have returned.
-    """
+    """Turn any error of models.py into one line that blames a function that did not return its embeddings first."""
     try:
         yield
     except (NetworkError, MemoryError):
@@ -203,10 +178,10 @@ def _in_one_line(returned: Returned, shapes: Mapping[str, list[tuple[int, int]]]
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
             raise MemoryError(_first_line(error)) from error
         for name, value in returned.items():
-            what = _unexpected(value, shapes.get(name))
-            if what is not None:
+            mistake = _unexpected(value, shapes.get(name))
+            if mistake is not None:
                 line = _first_line_of(getattr(network_class(), name))
-                raise NetworkError(_blame(name, f"returned {what}", line)) from error
+                raise NetworkError(_blame(name, f"returned {mistake}", line)) from error
         raise NetworkError(_line_of(error)) from error
 
 
@@ -252,23 +227,16 @@ def _line_of(error: BaseException) -> str:
     return _blame(name, "is not filled in" if unfilled else f"raised {said}", frames[-1].lineno)
 
 
-def _blame(name: str, what: str, line: int | None) -> str:
+def _blame(name: str, mistake: str, line: int | None) -> str:
     place = f"models.py, line {line}" if line else "models.py"
     exercise = f": exercise {EXERCISES[name]}, see HOMEWORK.md" if name in EXERCISES else ""
-    return f"{place}: {name} {what}{exercise}"
+    return f"{place}: {name} {mistake}{exercise}"
 
 
 def _first_line_of(function: Callable[..., Any]) -> int | None:
     """Return the line on which a function begins, also if it is recorded, or None if it has no code."""
     line: int | None = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_firstlineno", None)
     return line
-
-
-def _blaming_forward(network: type, returned: Returned) -> Callable[[str], str]:
-    """Make a function that blames an output of forward on the function of exercise B that it called, if any."""
-    name = next((name for name in returned if EXERCISES[name] == "B"), "forward")
-    line = _first_line_of(getattr(network, name))
-    return lambda what: _blame(name, what, line)
 
 
 def _kind_of(value: Any) -> str:

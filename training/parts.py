@@ -3,7 +3,7 @@
 The contract does not require the homework's names of tables and layers: a LookupError names the one that is missing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -46,18 +46,16 @@ def item_tables(model: nn.Module) -> dict[str, Tensor]:
     Raises:
         LookupError: one is missing.
     """
-    tables = {name: _matrix(model, name) for name in ("U", "Q", "Q_fact", "Q_reg")}
-    titles = {"items": "Q_fact", "items, rating": "Q_reg"} if tables["U"] is None else {"items": "Q"}
-    found = {title: matrix for title, name in titles.items() if (matrix := tables[name]) is not None}
-    if len(found) < len(titles):
+    found: dict[str, Tensor] = {}
+    for name in ("U", "Q", "Q_fact", "Q_reg"):
+        table = getattr(model, name, None)
+        matrix = getattr(table, "weight", table)
+        if isinstance(matrix, Tensor) and matrix.dim() == 2:
+            found[name] = matrix
+    names = {"items": "Q"} if "U" in found else {"items": "Q_fact", "items, rating": "Q_reg"}
+    if not found.keys() >= {*names.values()}:
         raise LookupError("models.py has no tables Q, or Q_fact and Q_reg")
-    return found
-
-
-def _matrix(model: nn.Module, name: str) -> Tensor | None:
-    value = getattr(model, name, None)
-    weight = getattr(value, "weight", value)
-    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
+    return {title: found[name] for title, name in names.items()}
 
 
 def has_shared_tables(model: nn.Module) -> bool:
@@ -84,9 +82,9 @@ def linear_layers(model: nn.Module) -> list[nn.Linear]:
 
 def embeddings(model: nn.Module) -> list[nn.Embedding]:
     """List all embeddings: the homework's tables, then the item bias, then any others."""
-    return list(
-        dict.fromkeys([*_homeworks(model), *(each for each in model.modules() if isinstance(each, nn.Embedding))])
-    )
+    names = ("U", "Q", "B") if has_shared_tables(model) else ("U_reg", "Q_reg", "U_fact", "Q_fact", "B")
+    homeworks = [getattr(model, name, None) for name in names]
+    return list(dict.fromkeys(each for each in (*homeworks, *model.modules()) if isinstance(each, nn.Embedding)))
 
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -141,17 +139,12 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """
     own, found = state_of(model), {name: x for name, x in tensors.items() if name.startswith("network.")}
     for name in own.keys() | found.keys():
-        kinds = [(x.dtype, tuple(x.shape)) if x is not None else None for x in (found.get(name), own.get(name))]
-        if kinds[0] != kinds[1]:
-            was, now = ("missing" if kind is None else f"{kind[0]} of shape {kind[1]}" for kind in kinds)
+        was, now = _kind_of(found.get(name)), _kind_of(own.get(name))
+        if was != now:
             raise ValueError(f"{name.removeprefix('network.')} was {was}, and is {now}")
     state = {name.removeprefix("network."): value for name, value in found.items()}
     model.load_state_dict(state, strict=False)  # a network may keep more than tensors
 
 
-def _homeworks(model: nn.Module) -> Iterator[nn.Embedding]:
-    names = ("U", "Q") if has_shared_tables(model) else ("U_reg", "Q_reg", "U_fact", "Q_fact")
-    for name in (*names, "B"):
-        found = getattr(model, name, None)
-        if isinstance(found, nn.Embedding):
-            yield found
+def _kind_of(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"

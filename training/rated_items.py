@@ -49,11 +49,7 @@ class _Product(torch.autograd.Function):
 
 
 class RatedItems:
-    """The items that each user rated.
-
-    Args:
-        train: the training set, on the device of the network.
-    """
+    """The items that each user rated in a training set, which is on the device of the network."""
 
     def __init__(self, train: Interactions) -> None:
         self.train = train

@@ -24,7 +24,7 @@ from training.comparing import LEARNING_RATE, Outcome, by_name, close, first_dif
 from training.distributed import ALONE, Group, LostProcess
 from training.rated_items import RatedItems
 from training.sampling import Sampler
-from training.steps import Step, Weights
+from training.steps import LossWeights, Step
 
 LARGEST = 2000  # users, and items; MovieLens 100K has fewer of both
 BATCH, PAIRS = 64, 4096  # examples in a batch, and the most pairs of an example and a negative
@@ -36,7 +36,7 @@ class Way(NamedTuple):
     """A way of taking a step, and its name in messages."""
 
     name: str
-    make: Callable[[nn.Module, Adam, Weights, RatedItems, torch.Generator], Step]
+    make: Callable[[nn.Module, Adam, LossWeights, RatedItems, torch.Generator], Step]
 
 
 class Rehearsal:
@@ -64,7 +64,6 @@ class Rehearsal:
         self._make = make
         if make is not None and not self._can_be_made():
             self._make, self.num_users, self.num_items = None, num_users, num_items
-        self._random: dict[str, Tensor] = {}
         self.attributes = self.buffers = ""  # names of state that the plain way changes
 
     def _can_be_made(self) -> bool:
@@ -93,63 +92,43 @@ class Rehearsal:
             users = torch.zeros(2, dtype=torch.int64, device=self.device)
             ByForward(made, self.num_items).pairs(users, users)  # gives lazy layers their shapes
         if random:
-            self._randomize(made)
+            _randomize(made)
         for name, parameter in made.named_parameters():
             parameter.requires_grad_(self.trained[name])
         made.train()
         return made
 
-    def _randomize(self, made: nn.Module) -> None:
-        if not self._random:
-            generator = torch.Generator().manual_seed(0)
-            tables = {table.weight for table in parts.embeddings(made)}
-            for name, parameter in made.named_parameters():
-                values = torch.randn(parameter.shape, generator=generator)
-                if parameter in tables:
-                    values *= 1.2 / values.shape[1] ** 0.25  # products of two rows then do not grow with their length
-                    values *= torch.tensor(SPREAD)[torch.arange(len(values)) % len(SPREAD)].unsqueeze(1)
-                elif values.dim() > 1:
-                    values *= 1.5 / values.shape[1] ** 0.5
-                self._random[name] = values
-        for name, parameter in made.named_parameters():
-            if parameter.is_floating_point():
-                parameter.data.copy_(self._random[name])
-
-    def take_plainly(self, plain: Way, weights: Weights, negatives: int = 1, drawn_by_step: bool = False) -> None:
+    def take_plainly(
+        self, plain: Way, loss_weights: LossWeights, negatives: int = 1, drawn_by_step: bool = False
+    ) -> None:
         """Take the steps that define a way of training, so that an error shows before anything is written.
 
         Args:
             plain: the plain way.
-            weights: λ_F and λ_R of the run.
-            negatives: number of candidates for the negative of an example.
-            drawn_by_step: whether the step draws them, and not the sampler.
+            loss_weights: those of the run.
+            negatives: the number of candidates for the negative of an example.
+            drawn_by_step: whether the step draws them.
 
         Raises:
             NetworkError: models.py fails, or no gradient can be computed.
         """
-        self._plain, self._weights, self._candidates = plain, weights, 0 if drawn_by_step else negatives
+        self._plain, self._loss_weights, self._candidates = plain, loss_weights, 0 if drawn_by_step else negatives
         self._batch = max(8, min(BATCH, PAIRS // negatives))
         self._expected: list[Outcome] = []
         try:
             made = self.network()
-            for batch in (3, 300):  # in train mode; ``NetworkSettings.make`` checks eval mode
+            for batch in (3, 300):  # in train mode; ``network.make`` checks eval mode
                 users = torch.arange(batch, device=self.device)
                 with _quietly(), torch.no_grad():
                     outputs = made(users % self.num_users, users % self.num_items)
                 network.check_outputs(outputs, batch)
-            self._expected = [self._outcome(plain, weights, random, watch=True) for random in (False, True)]
-        except LookupError as error:
-            if type(error) is not LookupError:  # an IndexError or a KeyError
-                raise network.error_of(error) or error from error
+            self._expected = [self._outcome(plain, loss_weights, random, watch=True) for random in (False, True)]
         except Exception as error:
-            raise network.error_of(error) or error from error
+            if type(error) is not LookupError:  # for which ``difference`` gives the reason
+                raise network.error_of(error) or error from error
 
     def difference(self, fast: Way) -> str | None:
-        """Compare a fast way with the plain one.
-
-        Returns:
-            The first difference, or the reason why the way does not fit the network, or None if it may be used.
-        """
+        """Return how a fast way differs from the plain one or why it does not fit the network; None if it agrees."""
         try:
             found = next(filter(None, self._differences(fast)), None)
             reason = found and f"models.py or training/steps.py gives another {found} than the {fast.name}"
@@ -162,11 +141,7 @@ class Rehearsal:
         return self._agreed(reason)
 
     def fastest(self, others: Sequence[Way]) -> tuple[Way, str]:
-        """Choose the first of these ways that agrees with the plain one, else the plain one.
-
-        Returns:
-            The way, and a line for the user that says why it is not the first, or "".
-        """
+        """Choose the first way that agrees with the plain one, else that; a line says why it is not the first."""
         reasons: list[str] = []
         for way in others:
             reason = self.difference(way)
@@ -179,10 +154,10 @@ class Rehearsal:
 
     def _differences(self, fast: Way) -> Iterator[str | None]:
         for random in (False, True):
-            got = self._outcome(fast, self._weights, random)
+            got = self._outcome(fast, self._loss_weights, random)
             found = first_difference(self._expected[random], got)
             if found is not None and found.startswith("∂L"):
-                for loss, alone in (("F", Weights(1.0, 0.0)), ("R", Weights(0.0, 1.0))):
+                for loss, alone in (("F", LossWeights(1.0, 0.0)), ("R", LossWeights(0.0, 1.0))):
                     if first_difference(*(self._outcome(way, alone, random) for way in (self._plain, fast))) == found:
                         found = found.replace("∂L", f"∂L_{loss}")
                         break
@@ -213,7 +188,7 @@ class Rehearsal:
         objections = self.group.add_up(torch.tensor([float(reason is not None)]))
         return reason or ("it differs in another process" if objections.item() > 0 else None)
 
-    def _outcome(self, way: Way, weights: Weights, random: bool, watch: bool = False) -> Outcome:
+    def _outcome(self, way: Way, loss_weights: LossWeights, random: bool, watch: bool = False) -> Outcome:
         with _quietly():
             model = self.network(random)
             adam = Adam(model, LEARNING_RATE)
@@ -221,7 +196,7 @@ class Rehearsal:
             train, generator = self._interactions(), torch.Generator(self.device).manual_seed(0)
             sampler = Sampler(train, self._batch, generator, self._candidates)
             torch.manual_seed(0)
-            step = way.make(model, adam, weights, RatedItems(train), generator)
+            step = way.make(model, adam, loss_weights, RatedItems(train), generator)
             before = state_of(model, step) if watch else {}
             first, others = torch.arange(len(train), device=self.device).tensor_split([self._batch])
             losses = [step.run(sampler.triples(first), self._batch)]
@@ -249,6 +224,21 @@ class Rehearsal:
         users, items = draw(self.num_users), draw(self.num_items)
         ratings = torch.randint(1, 6, users.shape, generator=generator).float()
         return Interactions(users, items, ratings, self.num_users, self.num_items).to(self.device)
+
+
+def _randomize(made: nn.Module) -> None:
+    """Draw all parameters, larger than at the start of training."""
+    generator = torch.Generator().manual_seed(0)
+    tables = {table.weight for table in parts.embeddings(made)}
+    for parameter in made.parameters():
+        values = torch.randn(parameter.shape, generator=generator)
+        if parameter in tables:
+            values *= 1.2 / values.shape[1] ** 0.25  # products of two rows then do not grow with their length
+            values *= torch.tensor(SPREAD)[torch.arange(len(values)) % len(SPREAD)].unsqueeze(1)
+        elif values.dim() > 1:
+            values *= 1.5 / values.shape[1] ** 0.5
+        if parameter.is_floating_point():
+            parameter.data.copy_(values)
 
 
 def _has_hooks(parameter: nn.Parameter) -> bool:

@@ -17,7 +17,7 @@ class Sampler:
     Args:
         train: observed interactions, on the device of the network.
         batch_size: examples in a step.
-        generator: of the order and the negative items, on the same device.
+        generator: on the same device.
         candidates: number of items to draw for each example, of which the step chooses the negative; 0 if the step
             draws them itself.
     """
@@ -39,8 +39,7 @@ class Sampler:
         This is one gather for many steps, whose batches are then slices, without a copy.
         """
         train = self.train
-        columns = (torch.index_select(x, 0, chosen) for x in (train.user_ids, train.item_ids, train.ratings))
-        users, items, ratings = columns
+        users, items, ratings = (x.index_select(0, chosen) for x in (train.user_ids, train.item_ids, train.ratings))
         return Triples(users, items, self.negatives(len(chosen)), ratings)
 
     def negatives(self, n: int) -> Tensor:

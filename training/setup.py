@@ -8,15 +8,15 @@ trainer = setup.make_trainer(settings, split.train, torch.device("cpu"))
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from data import Interactions, random_train_test_split
-from training import parts
+from training import network, parts
 from training.distributed import ALONE, Group
-from training.network import NetworkSettings, network_class
 from training.settings import Settings
 from training.trainer import Trainer
 
@@ -52,22 +52,17 @@ def split(interactions: Interactions, settings: Settings) -> Split:
     return Split(*random_train_test_split(train, settings.validation_fraction, generator), test)
 
 
-def network_settings(settings: Settings) -> NetworkSettings:
-    """Return the arguments of the network's constructor that do not come from the data."""
-    return NetworkSettings(settings.embedding_dim, settings.layer_sizes, settings.shared_embeddings)
-
-
 def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device) -> nn.Module:
     """Make the network of models.py on a device, with initial parameters drawn from the seed.
 
     Raises:
         ValueError: something is wrong with models.py, or the network does not fit into memory.
     """
-    network_class()
+    network.network_class()
     torch.manual_seed(settings.seeds.network)
-    network = network_settings(settings).make(num_users, num_items)
+    made = network.make(settings, num_users, num_items)
     try:
-        return network.to(device)
+        return made.to(device)
     except RuntimeError as error:
         raise ValueError(f"the network does not fit into memory: {str(error).splitlines()[0]}") from error
 
@@ -80,8 +75,8 @@ def make_trainer(
     Raises:
         ValueError: something is wrong with models.py, or the settings do not fit the network.
     """
-    network = make_network(settings, train.num_users, train.num_items, device)
-    return Trainer(network, train, settings, eager=eager, group=group, make=network_settings(settings).make)
+    made = make_network(settings, train.num_users, train.num_items, device)
+    return Trainer(made, train, settings, eager=eager, group=group, make=partial(network.make, settings))
 
 
 def pick_device(name: str) -> torch.device:
@@ -112,24 +107,22 @@ def use_one_thread() -> None:
 
 
 def flush_denormals() -> None:
-    """Replace denormal numbers, those below 1e-38, by 0.
+    """Replace denormal numbers, those below 1e-38, by 0, because processors compute many times more slowly with them.
 
-    A ReLU unit that no rating activates any more has no gradient. Adam's first moments of its weights shrink by a tenth
-    a step, until after some 800 steps they are denormal, and processors can compute many times more slowly with such
-    numbers.
+    Adam's first moments of a ReLU unit that no rating activates any more are denormal after some 800 steps.
     """
     torch.set_flush_denormal(True)
 
 
 @contextlib.contextmanager
-def threads_for(network: nn.Module, batch_size: int) -> Iterator[None]:
+def threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
     """Train a small network on one thread, a large one on all, and restore the number of threads afterwards.
 
     Threads that synchronize after every small operation cost more than they save. Where another process needs their
     cores, for instance another experiment, they wait for each other a hundred times longer than they work.
     """
     before = torch.get_num_threads()
-    work = 3 * batch_size * sum(layer.weight.numel() for layer in parts.linear_layers(network))
+    work = 3 * batch_size * sum(layer.weight.numel() for layer in parts.linear_layers(model))
     torch.set_num_threads(1 if work < MANY_THREADS_WORK else ALL_THREADS)
     try:
         yield

@@ -40,14 +40,14 @@ def regression_loss(score: Tensor, ratings: Tensor) -> Tensor:
     return (score - ratings).square().mean()
 
 
-class Weights(NamedTuple):
+class LossWeights(NamedTuple):
     """λ_F and λ_R."""
 
     factorization: float
     regression: float
 
 
-def joint_loss(factorization: Tensor, regression: Tensor, weights: Weights) -> Tensor:
+def joint_loss(factorization: Tensor, regression: Tensor, weights: LossWeights) -> Tensor:
     """Compute L = λ_F · L_F + λ_R · L_R, from () L_F and L_R to ()."""
     return weights.factorization * factorization + weights.regression * regression
 
@@ -87,13 +87,13 @@ class EagerStep:
     Args:
         model: any network with ``forward(user_ids, item_ids)`` → (predictions, score).
         optimizer: of the network's parameters.
-        weights: λ_F and λ_R.
+        loss_weights: λ_F and λ_R.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, weights: Weights) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss_weights: LossWeights) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.weights = weights
+        self.loss_weights = loss_weights
 
     def run(self, triples: Triples, batch_size: int) -> Tensor:
         batches = zip(*(column.split(batch_size) for column in triples), strict=True)
@@ -102,7 +102,7 @@ class EagerStep:
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """Take one step on a batch of triples; return (2,) L_F and L_R before it."""
         factorization, regression = self.losses(users, items, negatives, ratings)
-        loss = joint_loss(factorization, regression, self.weights)
+        loss = joint_loss(factorization, regression, self.loss_weights)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

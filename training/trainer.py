@@ -23,7 +23,7 @@ from training.rated_items import RatedItems
 from training.rehearsal import Rehearsal, Way
 from training.sampling import Sampler
 from training.settings import Settings
-from training.steps import EagerStep, Weights
+from training.steps import EagerStep, LossWeights
 
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 # A student's folder has the plain step alone: the files of the others would give equations 1 and 4 away.
@@ -90,7 +90,7 @@ class Trainer:
         if group.size > 1:  # a constructor may draw different numbers in each process
             parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
         self.adam = Adam(model, settings.learning_rate)
-        self.step = way.make(model, self.adam, self.weights, self.rated, self.generator)
+        self.step = way.make(model, self.adam, self.loss_weights, self.rated, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
         # In a student's folder the last line would tell whether equation 1 is right, which is a hidden check.
         lines = other, lazy if self.optimizer == "lazy_adam" else "", notice if HAS_FAST_STEPS else ""
@@ -101,9 +101,9 @@ class Trainer:
             self._start_at_mean()
 
     @property
-    def weights(self) -> Weights:
+    def loss_weights(self) -> LossWeights:
         """λ_F and λ_R."""
-        return Weights(self.settings.factorization_weight, self.settings.regression_weight)
+        return LossWeights(self.settings.factorization_weight, self.settings.regression_weight)
 
     def _check_fit(self) -> None:
         """Raise ValueError where the homework's tables are there and have other sizes than the data."""
@@ -118,7 +118,7 @@ class Trainer:
             )
 
     def _way(self, eager: bool, rehearsal: Rehearsal) -> tuple[Way, str]:
-        """Choose the way of taking a step; return it, and the reason if it is not the fastest."""
+        """Choose the way of taking a step, with a line that says why it is not the fastest."""
         settings = self.settings
         if eager and self.group.size > 1:
             raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
@@ -131,7 +131,7 @@ class Trainer:
         while True:
             plain, others = self._ways()
             try:
-                rehearsal.take_plainly(plain, self.weights, settings.negatives, settings.shared_negatives)
+                rehearsal.take_plainly(plain, self.loss_weights, settings.negatives, settings.shared_negatives)
             except RuntimeError as error:  # of SparseAdam, where the network reads an embedding other than by look-ups
                 if self.optimizer == "adam":
                     raise
@@ -149,11 +149,10 @@ class Trainer:
 
             steps = self.settings.epochs * -(-len(self.train) // self.batch_size)
             return tuned.ways(self.settings, steps, lazy, self.group)
-
-        def make(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> EagerStep:
-            return EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights)
-
-        plain = Way("eager step", make)
+        plain = Way(
+            "eager step",
+            lambda model, adam, weights, *_: EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights),
+        )
         if not HAS_FAST_STEPS:
             return plain, []
         from training import fused

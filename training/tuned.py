@@ -10,6 +10,7 @@ The plain way changes the outputs of the network's embeddings and ReLUs by hooks
 of the loss over all candidates (``WeightedLoss``).
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from training.distributed import Group
 from training.rated_items import RatedItems
 from training.rehearsal import Way
 from training.settings import Settings
-from training.steps import EagerStep, Weights, bpr_loss, joint_loss, regression_loss
+from training.steps import EagerStep, LossWeights, bpr_loss, joint_loss, regression_loss
 from training.tuned_batch import ForwardBatch, TableBatch, check_parts
 
 
@@ -37,17 +38,12 @@ def ways(settings: Settings, steps: int, lazy: bool, group: Group) -> tuple[Way,
             "watched_items, temperature, weight_decay, lr_schedule or dropout other than the homework's: leave them "
             "out, or train with one process and --optimizer adam"
         )
-
-    def way(name: str, by_tables: bool, own_derivative: bool) -> Way:
-        def make(
-            model: nn.Module, adam: Adam, weights: Weights, rated: RatedItems, generator: torch.Generator
-        ) -> TunedStep:
-            return TunedStep(model, adam, weights, settings, generator, steps, rated, by_tables, own_derivative)
-
-        return Way(name, make)
-
-    fast = [way("tuned step", True, True), way("tuned step with the plain loss", True, False)]
-    return way("eager step", False, False), fast
+    step = partial(TunedStep, settings=settings, steps=steps)
+    fast = [
+        Way("tuned step", partial(step, by_tables=True, own_derivative=True)),
+        Way("tuned step with the plain loss", partial(step, by_tables=True)),
+    ]
+    return Way("eager step", step), fast
 
 
 class WeightedLoss(torch.autograd.Function):
@@ -82,12 +78,11 @@ class TunedStep(EagerStep):
     """The eager step with the ingredients of the settings.
 
     Args:
-        model, weights: as for ``EagerStep``.
-        adam: of all parameters.
-        settings: the ingredients.
-        generator: of the dropout and of shared negatives, on the network's device.
-        steps: the number of steps of the whole run, for a learning rate that falls.
+        model, adam, loss_weights: as for ``EagerStep``.
         rated: the items that each user rated in the training set.
+        generator: of the dropout and of shared negatives, on the network's device.
+        settings: the ingredients.
+        steps: the number of steps of the whole run, for a learning rate that falls.
         by_tables: compute equations 1 and 4 from the network's tables.
         own_derivative: compute the loss over all candidates by ``WeightedLoss``.
 
@@ -99,15 +94,16 @@ class TunedStep(EagerStep):
         self,
         model: nn.Module,
         adam: Adam,
-        weights: Weights,
-        settings: Settings,
-        generator: torch.Generator,
-        steps: int,
+        loss_weights: LossWeights,
         rated: RatedItems,
+        generator: torch.Generator,
+        *,
+        settings: Settings,
+        steps: int,
         by_tables: bool = False,
         own_derivative: bool = False,
     ) -> None:
-        super().__init__(model, adam, weights)
+        super().__init__(model, adam, loss_weights)
         self.adam, self.settings, self.generator, self.steps, self.rated = adam, settings, generator, steps, rated
         self.batch = TableBatch if by_tables else ForwardBatch
         self.own_derivative = own_derivative
@@ -124,10 +120,10 @@ class TunedStep(EagerStep):
             negatives = order[: self.settings.negatives]
         elif negatives.dim() == 1:
             negatives = negatives.unsqueeze(1)
-        with torch.set_grad_enabled(self.weights.factorization > 0):  # else it is only computed to be shown
+        with torch.set_grad_enabled(self.loss_weights.factorization > 0):  # else it is only computed to be shown
             factorization = self._factorization_loss(users, batch, negatives)
         regression = regression_loss(batch.ratings(), ratings)
-        self._move(joint_loss(factorization, regression, self.weights))
+        self._move(joint_loss(factorization, regression, self.loss_weights))
         return torch.stack([factorization.detach(), regression.detach()])
 
     def _move(self, loss: Tensor) -> None:

@@ -36,13 +36,7 @@ def check_parts(model: nn.Module, settings: Settings, train: Interactions) -> No
 
 
 class ForwardBatch:
-    """The outputs of the network's ``forward`` for a batch.
-
-    Args:
-        model, settings, rated: as for ``TunedStep``.
-        dropout: applies dropout.
-        users, items: (batch,) IDs of the observed interactions.
-    """
+    """The outputs of the network's ``forward`` for a batch of (batch,) users and observed items."""
 
     def __init__(
         self, model: nn.Module, settings: Settings, rated: RatedItems, dropout: Dropout, users: Tensor, items: Tensor
@@ -117,11 +111,7 @@ class ForwardBatch:
 
 
 class TableBatch:
-    """The same outputs by the network's tables.
-
-    Raises:
-        LookupError: the network has no tables of the homework's names.
-    """
+    """The same outputs by the network's tables; LookupError if it lacks those of the homework's names."""
 
     def __init__(
         self, model: nn.Module, settings: Settings, rated: RatedItems, dropout: Dropout, users: Tensor, items: Tensor

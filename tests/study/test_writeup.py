@@ -19,7 +19,7 @@ from study.probes import PROBES, OnlyInteractionsTeachTables, OnlyRatingsTeachTa
 from train import Trainer
 from training.adam import EPSILON, Adam
 from training.settings import Settings
-from training.steps import EagerStep, Optimizer, Weights, bpr_loss
+from training.steps import EagerStep, LossWeights, Optimizer, bpr_loss
 
 ROOT = Path(__file__).parent.parent.parent
 Split = tuple[Interactions, Interactions]
@@ -105,7 +105,7 @@ def test_training_with_a_user_bias_is_training_without_it(split: Split) -> None:
 
 
 def trained(
-    data: Interactions, sharing: bool, weights: Weights, rate: float, sgd: bool = False, epsilon: float = EPSILON
+    data: Interactions, sharing: bool, weights: LossWeights, rate: float, sgd: bool = False, epsilon: float = EPSILON
 ) -> dict[str, dict[str, Tensor]]:
     """Return the parameters of each task after three epochs."""
     torch.manual_seed(0)
@@ -126,7 +126,7 @@ def trained(
 def test_the_probes_cut_off_one_loss_and_change_nothing_else(kind: type[EagerStep]) -> None:
     torch.manual_seed(0)
     net = MultiTaskNet(5, 6, 4, (12, 7))
-    whole, cut = (each(net, Adam(net, 1e-3), Weights(0.5, 0.5)) for each in (EagerStep, kind))
+    whole, cut = (each(net, Adam(net, 1e-3), LossWeights(0.5, 0.5)) for each in (EagerStep, kind))
     batch = torch.arange(5), torch.arange(5), torch.arange(5).flip(0), torch.ones(5)
     losses = cut.losses(*batch)
     assert all(torch.equal(one, other) for one, other in zip(whole.losses(*batch), losses, strict=True))
@@ -174,7 +174,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_with_separate_tables_adam_does_not_see_the_weights(split: Split) -> None:
     """Results are bit-identical if scaling is exact (powers of two) and Adam's ε negligible; by default nearly so."""
     data, _ = split
-    one, other = Weights(1.0, 1.0), Weights(0.5, 2.0**-7)
+    one, other = LossWeights(1.0, 1.0), LossWeights(0.5, 2.0**-7)
     with_epsilon = [trained(data, False, weights, 1e-3) for weights in (one, other)]
     torch.testing.assert_close(with_epsilon[0], with_epsilon[1], rtol=0.02, atol=1e-3)
     separate = [trained(data, False, weights, 1e-3, epsilon=1e-30) for weights in (one, other)]
@@ -185,7 +185,7 @@ def test_with_separate_tables_adam_does_not_see_the_weights(split: Split) -> Non
 
 def test_with_separate_tables_sgd_turns_the_weights_into_two_learning_rates(split: Split) -> None:
     data, _ = split
-    weighted = trained(data, False, Weights(0.5, 0.25), rate=0.25, sgd=True)
-    assert same(weighted["factorization"], trained(data, False, Weights(1, 1), 0.125, sgd=True)["factorization"])
-    assert same(weighted["regression"], trained(data, False, Weights(1, 1), 0.0625, sgd=True)["regression"])
-    assert not same(weighted["regression"], trained(data, False, Weights(1, 1), 0.25, sgd=True)["regression"])
+    weighted = trained(data, False, LossWeights(0.5, 0.25), rate=0.25, sgd=True)
+    assert same(weighted["factorization"], trained(data, False, LossWeights(1, 1), 0.125, sgd=True)["factorization"])
+    assert same(weighted["regression"], trained(data, False, LossWeights(1, 1), 0.0625, sgd=True)["regression"])
+    assert not same(weighted["regression"], trained(data, False, LossWeights(1, 1), 0.25, sgd=True)["regression"])

@@ -18,7 +18,7 @@ from tracking.checkpoint import load_checkpoint
 from training import sampling
 from training.adam import Adam, pick_optimizer
 from training.settings import Settings
-from training.steps import Triples, Weights, bpr_loss, regression_loss
+from training.steps import LossWeights, Triples, bpr_loss, regression_loss
 
 
 class PlainRowwiseStep(PlainStep):
@@ -37,7 +37,7 @@ class PlainRowwiseStep(PlainStep):
 @pytest.mark.parametrize("layer_sizes", SHAPES)
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_two_epochs_equal_the_plain_steps(
-    sharing: bool, layer_sizes: tuple[int, ...], weights: Weights, split: Split
+    sharing: bool, layer_sizes: tuple[int, ...], weights: LossWeights, split: Split
 ) -> None:
     """Batches of 16 leave most rows alone; the last is a short one."""
     data, _ = split
@@ -63,7 +63,7 @@ def test_the_tables_are_trained_as_by_sparse_adam(sharing: bool, split: Split) -
     """torch.optim.SparseAdam and Adam on a network of its own; ε is given as small as makes it the same in both."""
     data, _ = split
     net = network(data, sharing)
-    step = make_step("row-wise step", net, Weights(0.7, 0.3))
+    step = make_step("row-wise step", net, LossWeights(0.7, 0.3))
     torch.manual_seed(0)
     peer = MultiTaskNet(data.num_users, data.num_items, 4, (12, 7), sharing)
     tables = [module.weight for module in peer.modules() if isinstance(module, nn.Embedding)]
@@ -96,7 +96,7 @@ def test_rows_that_no_batch_looks_up_stay_as_they_are(split: Split) -> None:
     net = network(data, True)
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     adam = Adam(net, 1e-3)
-    step = make_step("row-wise step", net, Weights(0.7, 0.3), adam)
+    step = make_step("row-wise step", net, LossWeights(0.7, 0.3), adam)
     for triples in epochs(data, 2):
         step.run(type(triples)(triples.users % 7, triples.items % 5 + 20, triples.negatives % 9, triples.ratings), 64)
     for name, kept in {"U.weight": range(7, 60), "Q.weight": range(25, 90), "B.weight": range(25, 90)}.items():

@@ -25,7 +25,7 @@ from models import MultiTaskNet
 from training.adam import Adam
 from training.distributed import ALONE, join
 from training.fused import ways
-from training.steps import Triples, Weights
+from training.steps import Triples, LossWeights
 folder = sys.argv[1]
 torch.set_num_threads(1)
 ratings = data.synthetic(60, 90, 1000, seed=1)
@@ -40,7 +40,7 @@ for kind, sharing, batch in itertools.product(kinds, (True, False), (64, 37, 1))
         net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
         lazy, place = kinds[kind]
         way = ways(lazy, torch.device("cpu"), processes)[0 if processes is ALONE else place]
-        step = way.make(net, Adam(net, 1e-3), Weights(0.7, 0.3), None, None)
+        step = way.make(net, Adam(net, 1e-3), LossWeights(0.7, 0.3), None, None)
         losses = step.run(triples, batch).clone()
         weights = torch.cat([x.detach().reshape(-1) for x in net.parameters()])
         results[f"{kind} {sharing} {batch} {processes is ALONE}"] = losses, weights

@@ -56,7 +56,7 @@ X, HIDDEN = "torch.cat([u, q, u * q], dim=-1)", "layers += [nn.Linear(width, nex
 SCORE, LAST = "self.mlp_layers(torch.cat([u, q, u * q], dim=-1)).squeeze(-1)", "nn.Sequential(*layers[:-1])"
 MODELS, STEPS = "models.py", "training/steps.py"
 JOINT = "weights.factorization * factorization + weights.regression * regression"
-LOSS, MOVE = "loss = joint_loss(factorization, regression, self.weights)", "self.optimizer.step()"
+LOSS, MOVE = "loss = joint_loss(factorization, regression, self.loss_weights)", "self.optimizer.step()"
 FOUR = "U_fact, Q_fact = ScaledEmbedding(num_users, embedding_dim), ScaledEmbedding(num_items, embedding_dim)"
 B = "        self.B = self.init_item_bias(num_users, num_items)\n"
 A = B + "        self.A = ZeroEmbedding(num_users, 1)\n"

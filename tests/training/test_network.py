@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from training import network
-from training.network import NetworkError, NetworkSettings, error_of, own_traceback
+from training.network import NetworkError, error_of, own_traceback
+from training.settings import Settings
 
 OURS = (Path(__file__).parent.parent.parent / "models.py").read_text()
+SEPARATE = Settings(embedding_dim=8, layer_sizes=(24, 5), shared_embeddings=False)
 Use = Callable[..., None]
 
 
@@ -66,7 +68,7 @@ NAMES = ("num_users", "embedding_dim", "num_items", "embedding_dim", "embedding_
 )
 def test_the_constructor_is_called_by_name_whatever_its_order(signature: str, use: Use) -> None:
     use(HEAD.format(signature) + BODY.format(*NAMES))
-    net = NetworkSettings(8, (24, 5), False).make(6, 9)
+    net = network.make(SEPARATE, 6, 9)
     assert [tuple(weight.shape) for weight in net.parameters()] == [(6, 8), (9, 8)]
     assert vars(net)["sharing"] is False
 
@@ -83,7 +85,7 @@ def test_the_constructor_is_called_by_position_where_its_parameters_have_other_n
     signature: str, names: tuple[str, ...], use: Use
 ) -> None:
     use(HEAD.format(signature) + BODY.format(*names))
-    net = NetworkSettings(8, (24, 5), False).make(6, 9)
+    net = network.make(SEPARATE, 6, 9)
     assert [tuple(weight.shape) for weight in net.parameters()] == [(6, 8), (9, 8)]
 
 
@@ -178,17 +180,14 @@ def test_a_mistake_is_one_line_that_names_its_place(name: str, use: Use) -> None
     text, says = WRONG[name]
     use(text)
     with pytest.raises(NetworkError) as found:
-        NetworkSettings().make(5, 7)
+        network.make(Settings(), 5, 7)
     assert says in str(found.value)
     assert "\n" not in str(found.value)
 
 
 def test_layer_sizes_that_do_not_begin_with_the_mlps_input_are_named() -> None:
     with pytest.raises(NetworkError, match=r"layer_sizes starts with 95: \[u, q, u ∗ q\] has 3·embedding_dim = 96 el"):
-        NetworkSettings(32, (95, 64)).make(5, 7)
-    for settings in ((0, (96, 64)), (32, ()), (32, (96, 0))):
-        with pytest.raises(ValueError, match="expected"):
-            NetworkSettings(*settings)
+        network.make(Settings(layer_sizes=(95, 64)), 5, 7)
 
 
 def test_making_a_network_leaves_its_class_and_the_random_numbers_after_it_alone() -> None:
@@ -196,7 +195,7 @@ def test_making_a_network_leaves_its_class_and_the_random_numbers_after_it_alone
 
     own = dict(vars(models.MultiTaskNet))
     torch.manual_seed(0)
-    net = NetworkSettings().make(5, 7)
+    net = network.make(Settings(), 5, 7)
     following = torch.rand(3)
     torch.manual_seed(0)
     plain = models.MultiTaskNet(5, 7)
@@ -212,7 +211,7 @@ def test_an_error_of_a_step_keeps_its_authors_frames(use: Use) -> None:
         ("    def forward(self", "    def fail(self, p):\n        return p + torch.ones(99)\n\n    def forward(self"),
     )
     use(text)
-    net = NetworkSettings().make(5, 7)
+    net = network.make(Settings(), 5, 7)
     with pytest.raises(RuntimeError) as found:
         net(torch.tensor([1, 2]), torch.tensor([1, 2]))
     lines = (own_traceback(found.value) or "").splitlines()

@@ -41,12 +41,12 @@ from training.evaluation import ByTables
 from training.fused import CudaGraph, FusedStep
 from training.rehearsal import Rehearsal, Way
 from training.settings import Settings
-from training.steps import EagerStep, Optimizer, Step, Weights
+from training.steps import EagerStep, LossWeights, Optimizer, Step
 from training.tuned import TunedStep
 from training.tuned_batch import ForwardBatch, TableBatch
 
 Split = tuple[Interactions, Interactions]
-HALVES = Weights(0.5, 0.5)
+HALVES = LossWeights(0.5, 0.5)
 
 
 def trainer(split: Split, network: Callable[[int, int], nn.Module], **settings: Any) -> Trainer:
@@ -224,7 +224,7 @@ def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
 
 
 def eager(lazy: bool = False) -> Way:
-    def make(model: nn.Module, adam: Adam, weights: Weights, *_: object) -> EagerStep:
+    def make(model: nn.Module, adam: Adam, weights: LossWeights, *_: object) -> EagerStep:
         return EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights)
 
     return Way("eager step", make)
@@ -312,8 +312,10 @@ def test_only_rounding_is_allowed() -> None:
     rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet)
 
     def scaled(way: Way, factor: float) -> Way:
-        def make(model: nn.Module, adam: Adam, weights: Weights, *others: Any) -> Step:
-            return way.make(model, adam, Weights(weights.factorization * factor, weights.regression * factor), *others)
+        def make(model: nn.Module, adam: Adam, weights: LossWeights, *others: Any) -> Step:
+            return way.make(
+                model, adam, LossWeights(weights.factorization * factor, weights.regression * factor), *others
+            )
 
         return Way("scaled step", make)
 

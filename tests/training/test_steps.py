@@ -12,11 +12,10 @@ from data import Interactions
 from models import MultiTaskNet
 from train import Trainer
 from training import parts
-from training.adam import Adam, DenseAdam, RowwiseAdam, SparseAdam
+from training.adam import Adam, SparseAdam
 from training.fused import CudaGraph, FusedStep
-from training.fused_gradients import FusedGradients
 from training.settings import Settings
-from training.steps import EagerStep, Triples, Weights, bpr_loss, regression_loss
+from training.steps import EagerStep, LossWeights, Triples, bpr_loss, regression_loss
 
 Array = NDArray[np.float64]
 Split = tuple[Interactions, Interactions]
@@ -51,7 +50,7 @@ def test_regression_loss_is_equation_5() -> None:
 class PlainStep:
     """Forward, gradients and Adam (Kingma and Ba, 2015, algorithm 1) by hand: a loop over the batch, in float64."""
 
-    def __init__(self, net: MultiTaskNet, weights: Weights, learning_rate: float = 1e-3) -> None:
+    def __init__(self, net: MultiTaskNet, weights: LossWeights, learning_rate: float = 1e-3) -> None:
         self.loss_weights, self.learning_rate = weights, learning_rate
         self.weights: dict[str, Array] = {name: w.double().numpy().copy() for name, w in net.state_dict().items()}
         self.fact, self.reg = ("", "") if net.embedding_sharing else ("_fact", "_reg")
@@ -113,20 +112,16 @@ class PlainStep:
 WAYS = ("eager step", "fused step")
 LAZY_WAYS = ("eager row-wise step", "row-wise step")
 SHAPES = [(12, 7), (9,), (6, 5, 4)]
-WEIGHTS = [Weights(0.99, 0.01), Weights(0.5, 0.5), Weights(0.0, 1.0), Weights(2.0, 0.0)]
+WEIGHTS = [LossWeights(0.99, 0.01), LossWeights(0.5, 0.5), LossWeights(0.0, 1.0), LossWeights(2.0, 0.0)]
 
 
-def make_step(way: str, net: MultiTaskNet, weights: Weights, adam: Adam | None = None) -> EagerStep | FusedStep:
+def make_step(way: str, net: MultiTaskNet, weights: LossWeights, adam: Adam | None = None) -> EagerStep | FusedStep:
     adam = Adam(net, 1e-3) if adam is None else adam
     if way == "eager step":
         return EagerStep(net, adam, weights)
     if way == "eager row-wise step":
         return EagerStep(net, SparseAdam(net, adam), weights)
-    gradients = FusedGradients(net, adam, weights)
-    updater = (RowwiseAdam if way == "row-wise step" else DenseAdam)(
-        adam, gradients.table, gradients.bias, gradients.mlp
-    )
-    return FusedStep(gradients, updater, recorded=way == "CUDA graph")
+    return FusedStep(net, adam, weights, lazy=way == "row-wise step", recorded=way == "CUDA graph")
 
 
 def batches(triples: Triples, batch_size: int) -> list[list[tuple[int, int, int, float]]]:
@@ -146,7 +141,7 @@ def check_weights(net: MultiTaskNet, expected: dict[str, Array]) -> None:
 @pytest.mark.parametrize("layer_sizes", SHAPES)
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_two_epochs_equal_the_plain_steps(
-    sharing: bool, layer_sizes: tuple[int, ...], weights: Weights, split: Split
+    sharing: bool, layer_sizes: tuple[int, ...], weights: LossWeights, split: Split
 ) -> None:
     """900 triples in batches of 128, so that the last batch is a short one."""
     data, _ = split
@@ -176,7 +171,7 @@ def test_the_fused_step_equals_the_eager_one(
     for way in WAYS:
         net = network(data, sharing, layer_sizes)
         (triples,) = epochs(data, 1)
-        losses = make_step(way, net, Weights(0.7, 0.3)).run(triples, batch_size)
+        losses = make_step(way, net, LossWeights(0.7, 0.3)).run(triples, batch_size)
         assert losses.shape == (math.ceil(len(data) / batch_size), 2)
         results.append((losses, net.state_dict()))
     (eager_losses, eager_weights), (fused_losses, fused_weights) = results
@@ -197,7 +192,7 @@ def test_both_steps_continue_each_other(ways: tuple[str, str], sharing: bool, sp
     for kinds in ((eager, eager), (eager, fused), (fused, eager), (fused, fused)):
         net = network(data, sharing)
         adam = Adam(net, 1e-3)
-        steps = [make_step(way, net, Weights(0.5, 0.5), adam) for way in kinds]
+        steps = [make_step(way, net, LossWeights(0.5, 0.5), adam) for way in kinds]
         losses = [step.run(triples, 64) for step, triples in zip(steps, epochs(data, 2), strict=True)]
         results.append(torch.cat(losses))
     for other in results[1:]:
@@ -248,7 +243,7 @@ def test_replayed_steps_are_the_same_steps(
     results = []
     for way in ("fused step", "CUDA graph"):
         net = network(data, False)
-        step = make_step(way, net, Weights(0.7, 0.3))
+        step = make_step(way, net, LossWeights(0.7, 0.3))
         losses = [step.run(triples, 128).clone() for triples in epochs(data, 3)]
         results.append((torch.cat(losses), torch.cat([p.detach().reshape(-1) for p in net.parameters()])))
     assert [each.count for each in recordings] == [3 * replays]

@@ -24,7 +24,7 @@ from training.evaluation import Evaluation
 from training.rated_items import RatedItems
 from training.sampling import Sampler
 from training.settings import Settings, preset
-from training.steps import EagerStep, Weights
+from training.steps import EagerStep, LossWeights
 from training.tuned import TunedStep, WeightedLoss
 
 Split = tuple[Interactions, Interactions]
@@ -52,10 +52,12 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def tuned(net: MultiTaskNet, settings: Settings, *shortcuts: bool) -> TunedStep:
+def tuned(net: MultiTaskNet, settings: Settings, by_tables: bool = False, own_derivative: bool = False) -> TunedStep:
     generator = torch.Generator().manual_seed(5)
-    weights = Weights(0.7, 0.3)
-    return TunedStep(net, Adam(net, 1e-2), weights, settings, generator, STEPS, RatedItems(rated()), *shortcuts)
+    return TunedStep(
+        net, Adam(net, 1e-2), LossWeights(0.7, 0.3), RatedItems(rated()), generator,
+        settings=settings, steps=STEPS, by_tables=by_tables, own_derivative=own_derivative,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("sharing", [True, False])
@@ -92,7 +94,7 @@ def test_the_weighted_loss_has_its_own_derivative() -> None:
 
 def test_without_ingredients_the_step_is_the_homeworks() -> None:
     nets = [network(True) for _ in range(2)]
-    eager = EagerStep(nets[0], Adam(nets[0], 1e-2), Weights(0.7, 0.3))
+    eager = EagerStep(nets[0], Adam(nets[0], 1e-2), LossWeights(0.7, 0.3))
     torch.testing.assert_close(eager.run(draw(1), BATCH), tuned(nets[1], Settings()).run(draw(1), BATCH))
     assert Settings().plain_step
     assert not any(Settings(**INGREDIENTS[name]).plain_step for name in INGREDIENTS if name != "nothing")
