@@ -2,10 +2,9 @@
 
 Dense Adam moves every row of a table in every step, because the first moment of a row that no rating touches is still
 on its way to zero: with 285,000 rows that is 30 times the work of the 768 rows that a batch of 256 looks up. Row-wise
-("lazy") Adam leaves a row and its moments as they are until a batch looks the row up again, so that the cost of a step
-does not depend on the number of users. Its bias correction counts all steps, not the row's. It is
-``torch.optim.SparseAdam`` for the embeddings and Adam for the MLP. Its results differ from dense Adam's, see
-docs/scale.md.
+("lazy") Adam leaves a row and its moments as they are until a batch looks the row up again. Its bias correction counts
+all steps, not the row's. It is ``torch.optim.SparseAdam`` for the embeddings and Adam for the MLP. Its results differ
+from dense Adam's, see docs/scale.md.
 
 ``Adam`` and ``SparseAdam`` follow a backward pass. ``DenseAdam`` and ``RowwiseAdam`` take the gradients of a batch's
 look-ups.
@@ -150,13 +149,10 @@ class Lookups(NamedTuple):
 
 
 class DenseAdam:
-    """Adam on all parameters, from the gradients of a batch's look-ups.
+    """Adam on all parameters, from the gradients of a batch's look-ups. The MLP's is in ``adam`` before an update.
 
     Args:
-        adam: of all parameters; the gradient of the MLP is in its vector before each update.
-        table: (rows, d) all embeddings.
-        bias: (num_items,) the item biases, which follow them in the vector.
-        mlp: all other parameters.
+        table, bias, mlp: (rows, d) all embeddings, (num_items,) the item biases, and all other parameters.
     """
 
     def __init__(self, adam: Adam, table: Parameters, bias: Parameters, mlp: Parameters) -> None:

@@ -35,11 +35,10 @@ class LostProcess(RuntimeError):
 
 
 class Group:
-    """The processes of a run. By default there is one, which waits for no other.
+    """The processes of a run, ``size`` in all: by default one, which waits for no other.
 
     Attributes:
         rank: the number of this process, from 0.
-        size: the number of processes.
         launcher: the beginning of a command line that starts as many.
     """
 
@@ -72,12 +71,7 @@ class Group:
 
     @contextlib.contextmanager
     def agreement(self) -> Iterator[None]:
-        """Fail in all processes if the body fails in one.
-
-        Raises:
-            ValueError, OSError: the body failed here; or elsewhere, with the reason of the first process that failed
-                and, unless all failed for the same reason, its rank.
-        """
+        """Raise ValueError or OSError in all processes if the body does in one: the reason of the first that failed."""
         yield
 
     @contextlib.contextmanager
@@ -248,11 +242,7 @@ def _leave() -> None:
 
 
 def join() -> Group:
-    """Return the processes that torchrun started, this one among them, or a group of one without torchrun.
-
-    Raises:
-        LostProcess: the others cannot be reached.
-    """
+    """Return the processes that torchrun started, or a group of one; LostProcess if the others cannot be reached."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Group()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"

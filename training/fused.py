@@ -70,15 +70,12 @@ class FusedStep:
 
     def steps(self, batches: list[Batch]) -> None:
         for batch in batches:
-            self.step(batch)
-
-    def step(self, batch: Batch) -> None:
-        size, group = len(batch.ratings), self.group
-        if group.size == 1:
-            self.updater.update(self.gradients.of(batch, size))
-        else:
-            part = self.gradients.of(self.gradients.part(batch, group.part(size)), size)
-            self.updater.update_together(part, batch.rows, batch.biases, group)
+            size = len(batch.ratings)
+            if self.group.size == 1:
+                self.updater.update(self.gradients.of(batch, size))
+            else:
+                part = self.gradients.of(self.gradients.part(batch, self.group.part(size)), size)
+                self.updater.update_together(part, batch.rows, batch.biases, self.group)
 
 
 class SharedEagerStep(EagerStep):

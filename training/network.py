@@ -32,8 +32,7 @@ def make(settings: Settings, num_users: int, num_items: int) -> nn.Module:
     """Make the MultiTaskNet of models.py for this many users and items, and run its ``forward`` once.
 
     Raises:
-        NetworkError: models.py cannot be imported, its constructor or forward fails, forward does not return two
-            vectors with a number for each pair, or there are no parameters to train.
+        NetworkError: models.py does not keep the contract.
         ValueError: the network does not fit into memory.
     """
     network = network_class()
@@ -82,12 +81,9 @@ def _check_trained(model: nn.Module, layers: Any) -> None:
 
 
 def network_class() -> type:
-    """Import models.py and return its MultiTaskNet.
+    """Import models.py and return its MultiTaskNet; NetworkError if that fails.
 
     Call this before setting seeds or threads, because models.py may draw random numbers or set threads on import.
-
-    Raises:
-        NetworkError: models.py cannot be imported, or has no such class.
     """
     with _in_one_line({}, {}):
         module = importlib.import_module("models")
@@ -99,17 +95,13 @@ def network_class() -> type:
 
 def _construct(network: type, num_users: int, num_items: int, settings: Settings) -> Any:
     """Call the constructor in the first way that its signature accepts: by names, or by position."""
-    layer_sizes, sharing = [*settings.layer_sizes], {"embedding_sharing": settings.shared_embeddings}
-    sizes = {
-        "num_users": num_users,
-        "num_items": num_items,
-        "embedding_dim": settings.embedding_dim,
-        "layer_sizes": layer_sizes,
-    }
+    names = ("num_users", "num_items", "embedding_dim", "layer_sizes")
+    sizes: list[Any] = [num_users, num_items, settings.embedding_dim, [*settings.layer_sizes]]
+    sharing = {"embedding_sharing": settings.shared_embeddings}
     ways: list[tuple[list[Any], dict[str, Any]]] = [
-        ([], sizes | sharing),
-        ([*sizes.values()], sharing),
-        ([*sizes.values(), settings.shared_embeddings], {}),
+        ([], dict(zip(names, sizes, strict=True)) | sharing),
+        (sizes, sharing),
+        ([*sizes, settings.shared_embeddings], {}),
     ]
     signature = inspect.signature(network)
     for positional, named in ways:

@@ -1,6 +1,6 @@
 """The tables, layers and parameters of a network, and its tensors in a checkpoint.
 
-The contract does not require the homework's names of tables and layers: a LookupError names the one that is missing.
+The contract does not require the homework's names of tables and layers: LookupError names the one that is missing.
 """
 
 from collections.abc import Mapping
@@ -41,11 +41,7 @@ def tables(model: nn.Module) -> list[Tables]:
 
 
 def item_tables(model: nn.Module) -> dict[str, Tensor]:
-    """Return the items' tables, embeddings or parameters, (items, d) each, by the titles that TensorBoard shows.
-
-    Raises:
-        LookupError: one is missing.
-    """
+    """Return the items' tables, (items, d) embeddings or parameters, by their titles in TensorBoard, or LookupError."""
     found: dict[str, Tensor] = {}
     for name in ("U", "Q", "Q_fact", "Q_reg"):
         table = getattr(model, name, None)
@@ -63,11 +59,7 @@ def has_shared_tables(model: nn.Module) -> bool:
 
 
 def embedding(model: nn.Module, name: str) -> nn.Embedding:
-    """Return the embedding with this attribute's name.
-
-    Raises:
-        LookupError: there is none.
-    """
+    """Return the embedding with this attribute's name; LookupError if there is none."""
     found = getattr(model, name, None)
     if not isinstance(found, nn.Embedding):
         raise LookupError(f"models.py has no nn.Embedding {name}")
@@ -95,13 +87,12 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def flatten(model: nn.Module) -> nn.Parameter:
-    """Lay all parameters of a network, and their gradients, end to end in one vector; the network keeps working.
+    """Make all parameters, and their gradients, slices of one vector: Adam is then one operation for any network.
 
-    Adam is then one operation for any network. The embedding tables come first, so that they also are one table of all
-    their rows; see ``parameters``.
+    The embedding tables come first, so that they also are one table of all their rows; see ``parameters``.
 
     Returns:
-        (number of parameters,) the vector whose slices the network's parameters now are; its gradient is zero.
+        (number of parameters,) the vector; its gradient is zero.
 
     Raises:
         ValueError: the parameters are of several types.
@@ -132,11 +123,7 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of ``state_of``, which are among the tensors of a checkpoint, into a network.
-
-    Raises:
-        ValueError: the network has tensors of other names, shapes or types.
-    """
+    """Copy the tensors of ``state_of`` from a checkpoint into a network; ValueError if they do not fit it."""
     own, found = state_of(model), {name: x for name, x in tensors.items() if name.startswith("network.")}
     for name in own.keys() | found.keys():
         was, now = _kind_of(found.get(name)), _kind_of(own.get(name))

@@ -82,14 +82,11 @@ class RatedItems:
         return sums - self.scale[users].unsqueeze(1) * own
 
     def penalties(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return penalties that exclude the items that users rated from the candidates.
+        """Return −∞ where a user rated an item but not all of the k items, else 0: a new (batch, k) float32 tensor.
 
         Args:
             users: (batch,)
             items: (k,) for all users, or (batch, k).
-
-        Returns:
-            (batch, k) float32, a new tensor: −∞ where the user rated the item but not all of the k, else 0.
         """
         if self._table is not None and items.dim() == 1:  # of all users first: many times as fast as pair by pair
             return _unless_all(self._table.index_select(0, items).T.contiguous()).index_select(0, users)

@@ -46,7 +46,7 @@ class Rehearsal:
         model: the network that will be trained; it is not changed.
         num_users, num_items: its sizes.
         make: makes a network of the same class for other sizes. Without it, and if it fails, the network is copied.
-        group: the processes that train together. All of them rehearse and come to the same decision.
+        group: the processes that train together, which come to the same decision.
     """
 
     def __init__(
@@ -73,11 +73,7 @@ class Rehearsal:
             return False
 
     def network(self, random: bool = False) -> nn.Module:
-        """Make a network, the same in each call: with its own initial parameters, or with random ones.
-
-        Raises:
-            LookupError: the network can be neither made again nor copied.
-        """
+        """Make the same network in each call, with its own start or random parameters, or raise LookupError."""
         with _quietly():
             torch.manual_seed(0)
             if self._make is not None:
@@ -103,11 +99,7 @@ class Rehearsal:
     ) -> None:
         """Take the steps that define a way of training, so that an error shows before anything is written.
 
-        Args:
-            plain: the plain way.
-            loss_weights: those of the run.
-            negatives: the number of candidates for the negative of an example.
-            drawn_by_step: whether the step draws them.
+        The step draws the candidates for the negatives, or else the sampler does.
 
         Raises:
             NetworkError: models.py fails, or no gradient can be computed.
@@ -184,7 +176,7 @@ class Rehearsal:
         return self._agreed(reason)
 
     def _agreed(self, reason: str | None) -> str | None:
-        """Return the reason against a way in this process, or in another: all processes take the same way."""
+        """Return the reason against a way, also if it is another process's, because all take the same way."""
         objections = self.group.add_up(torch.tensor([float(reason is not None)]))
         return reason or ("it differs in another process" if objections.item() > 0 else None)
 

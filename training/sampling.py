@@ -15,9 +15,7 @@ class Sampler:
     """A source of training examples: in each epoch every observed interaction once, with a negative item.
 
     Args:
-        train: observed interactions, on the device of the network.
-        batch_size: examples in a step.
-        generator: on the same device.
+        train, generator: on the device of the network.
         candidates: number of items to draw for each example, of which the step chooses the negative; 0 if the step
             draws them itself.
     """

@@ -32,30 +32,21 @@ class Settings:
     """The settings that the metrics of a run depend on, with the homework's values as defaults.
 
     A run is resumed only with the same settings. The ones after ``optimizer`` are ingredients of training beyond the
-    homework, each independent of the others:
+    homework, each independent of the others. Some need more words than their help:
 
     Attributes:
-        optimizer: "adam" updates every embedding in every step; "lazy_adam" only those that a batch looks up; "auto"
-            is the second where the tables are large.
         negatives: number of items drawn uniformly as candidates for the negative. The candidate with the highest p_ij
             is the negative (adaptive sampling: Weston et al., WSABIE, IJCAI 2011; Spotlight's adaptive hinge loss).
         unseen_negatives: leave out candidates that the user rated in the training set, where others remain.
-        shared_negatives: draw one set of distinct candidates for all examples of a batch.
         negative_temperature: τ. Above 0 every candidate is a negative, with the weight softmax(p_ij / τ)
             (self-adversarial sampling: Sun et al., RotatE, ICLR 2019, equation 5).
-        user_balance: β. In L_F a rating of a user with n ratings has a weight proportional to n^(−β).
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the items that the user rated
             (Koren, SVD++, KDD 2008).
-        temperature: T in L_F = mean of 1 − σ((p⁺ − p⁻) / T).
         weight_decay: w in the further term w/2 · (sum of squares of all embeddings and item biases) of the loss.
-        lr_schedule: "constant"; or "linear", from the learning rate in the first step down to 0 after the last.
         embedding_dropout: probability with which an element of u_i is 0 in equation 1, the others being scaled by
-            1 / (1 − probability) (Srivastava et al., JMLR 2014).
-        dropout: the same for the outputs of each ReLU in equation 4.
+            1 / (1 − probability) (Srivastava et al., JMLR 2014); ``dropout`` does the same in equation 4.
         average_last: share of the epochs, at the end, over which the parameters are averaged epoch by epoch. The mean
             so far is evaluated, and recommends (Izmailov et al., UAI 2018).
-        start_at_mean: start the output's bias in equation 4 at the mean training rating.
-        clamp: limit predicted ratings to the range of the training ratings in the evaluation.
 
     Raises:
         ValueError: one of them is out of range, or two do not go together.
@@ -177,13 +168,8 @@ class Settings:
         return Seeds(*np.random.SeedSequence(self.seed).generate_state(4, np.uint64).tolist())
 
     def noted(self) -> dict[str, Any]:
-        """Return the settings that a checkpoint notes and a resumed run has to share, by name.
-
-        Patience is not one of them, and the number of epochs only where an epoch depends on it: a run can be resumed
-        for more epochs.
-        """
-        noted = {name: value for name, value in asdict(self).items() if name not in ("patience", "epochs")}
-        return noted | {"epochs": self.epochs} if self.needs_epochs else noted
+        """Return the settings that a resumed run has to share, by name: the epochs only if each depends on them."""
+        return {name: value for name, value in asdict(self).items() if name != "epochs" or self.needs_epochs}
 
 
 def preset(name: str | Path) -> dict[str, Any]:

@@ -34,11 +34,7 @@ class Split(NamedTuple):
 
 
 def split(interactions: Interactions, settings: Settings) -> Split:
-    """Split interactions at random; the validation set is a part of the ratings outside the test set.
-
-    Raises:
-        ValueError: one of the sets would be empty.
-    """
+    """Split interactions at random, the validation set from those outside the test set; ValueError if one is empty."""
     generator = torch.Generator().manual_seed(settings.seeds.split)
     train, test = random_train_test_split(interactions, settings.test_fraction, generator)
     if settings.validation_fraction == 0:
@@ -53,11 +49,7 @@ def split(interactions: Interactions, settings: Settings) -> Split:
 
 
 def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device) -> nn.Module:
-    """Make the network of models.py on a device, with initial parameters drawn from the seed.
-
-    Raises:
-        ValueError: something is wrong with models.py, or the network does not fit into memory.
-    """
+    """Make the network of models.py on a device, with initial parameters drawn from the seed; see ``network.make``."""
     network.network_class()
     torch.manual_seed(settings.seeds.network)
     made = network.make(settings, num_users, num_items)
@@ -70,21 +62,13 @@ def make_network(settings: Settings, num_users: int, num_items: int, device: tor
 def make_trainer(
     settings: Settings, train: Interactions, device: torch.device, eager: bool = False, group: Group = ALONE
 ) -> Trainer:
-    """Make a network, and a trainer of it.
-
-    Raises:
-        ValueError: something is wrong with models.py, or the settings do not fit the network.
-    """
+    """Make a network, and a trainer of it; ValueError if models.py is wrong, or the settings do not fit the network."""
     made = make_network(settings, train.num_users, train.num_items, device)
     return Trainer(made, train, settings, eager=eager, group=group, make=partial(network.make, settings))
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name; for ``auto`` the first of cuda, mps and cpu that this machine has.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """Return the device of that name, or raise ValueError; ``auto`` is the first of cuda, mps and cpu that is there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.partition(":")[0] not in ("cuda", "mps", "cpu"):

@@ -15,28 +15,14 @@ from torch import Tensor, nn
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
     """Compute the Bayesian personalised ranking loss, equation 3: mean of 1 − σ(p⁺ − p⁻).
 
-    This is the homework's bounded form; Rendle et al. (2009) take −log σ.
-
-    Args:
-        positive: (batch,) logits of observed items.
-        negative: (batch,) logits of sampled items.
-
-    Returns:
-        () the mean loss, in [0, 1]; 0.5 where all logits are equal.
+    This is the homework's bounded form; Rendle et al. (2009) take −log σ. The (batch,) logits of observed and of
+    sampled items give a loss () in [0, 1]; it is 0.5 where all logits are equal.
     """
     return (1.0 - torch.sigmoid(positive - negative)).mean()
 
 
 def regression_loss(score: Tensor, ratings: Tensor) -> Tensor:
-    """Compute the mean squared error, equation 5: mean of (r̂ − r)².
-
-    Args:
-        score: (batch,) predicted ratings.
-        ratings: (batch,) observed ratings.
-
-    Returns:
-        () the mean, in squared stars.
-    """
+    """Compute the mean squared error, equation 5: mean of (r̂ − r)², from (batch,) ratings to () in squared stars."""
     return (score - ratings).square().mean()
 
 
@@ -53,10 +39,7 @@ def joint_loss(factorization: Tensor, regression: Tensor, weights: LossWeights) 
 
 
 class Triples(NamedTuple):
-    """Training examples in the order of training: aligned (n,) tensors on the network's device.
-
-    The negatives are (n, candidates) for a step that chooses among candidates.
-    """
+    """Aligned (n,) tensors of training examples; negatives are (n, candidates) for a step that chooses among them."""
 
     users: Tensor
     items: Tensor
@@ -84,10 +67,7 @@ class Optimizer(Protocol):
 class EagerStep:
     """The step as the homework defines it, by autograd.
 
-    Args:
-        model: any network with ``forward(user_ids, item_ids)`` → (predictions, score).
-        optimizer: of the network's parameters.
-        loss_weights: λ_F and λ_R.
+    ``model`` is any network with ``forward(user_ids, item_ids)`` → (predictions, score), ``optimizer`` trains it.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, loss_weights: LossWeights) -> None:

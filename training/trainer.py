@@ -42,10 +42,9 @@ class Trainer:
     """A network, its training data on the network's device, and Adam.
 
     Args:
-        model: the network to train, in place: any nn.Module with ``forward(user_ids, item_ids)`` →
-            (predictions, score).
+        model: the network to train, in place, see ``EagerStep``.
         train: observed interactions; moved to the model's device whole.
-        settings: of training; ``settings.seed`` also seeds the order of the examples and the negative items.
+        settings: those of the run; the seed is also that of the order of the examples and the negative items.
         eager: take the plain step, the definition, instead of the fastest step that agrees with it.
         group: the processes that train together, each with an identically configured trainer.
         make: makes a network of the same class for other numbers of users and items, for the comparison of steps.
@@ -167,10 +166,7 @@ class Trainer:
             output[0].bias.fill_(self.train.ratings.cpu().double().mean().item())
 
     def run_epoch(self) -> Losses:
-        """Train on every triple once, in a new order and with new negative items.
-
-        Returns:
-            The losses, each averaged over the epoch's triples at the time of their step.
+        """Train on every triple once, in a new order and with new negative items; return the means of the losses.
 
         Raises:
             FloatingPointError: a loss stopped being finite.
@@ -185,14 +181,11 @@ class Trainer:
         sizes[-1] = n - self.batch_size * (len(losses) - 1)
         factorization, regression = ((sizes @ losses) / n).tolist()
         self.epoch += 1
-        averaged = self.averaged_epochs
-        if self.average is not None and averaged > 0:
-            self.average += (self.adam.flat.data - self.average) / averaged
-        return Losses(
-            factorization,
-            regression,
-            self.settings.factorization_weight * factorization + self.settings.regression_weight * regression,
-        )
+        if self.average is not None and self.averaged_epochs > 0:
+            self.average += (self.adam.flat.data - self.average) / self.averaged_epochs
+        weights = self.loss_weights
+        joint = weights.factorization * factorization + weights.regression * regression
+        return Losses(factorization, regression, joint)
 
     @property
     def averaged_epochs(self) -> int:
@@ -201,14 +194,10 @@ class Trainer:
 
     @contextmanager
     def as_evaluated(self) -> Iterator[None]:
-        """Give the network the parameters that are evaluated: the averaged ones, with what users watched added."""
-        averaged = self.average is not None and self.averaged_epochs > 0
-        if not (averaged or self.settings.watched_items):
-            yield
-            return
+        """Give the network the parameters that are evaluated: the averages, with the sums over watched items added."""
         own = self.adam.flat.data.clone()
         try:
-            if self.average is not None and averaged:
+            if self.average is not None and self.averaged_epochs > 0:
                 self.adam.flat.data.copy_(self.average)
             if self.settings.watched_items:
                 self.rated.fold_into(self.model)
@@ -228,12 +217,7 @@ class Trainer:
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: dict[str, Tensor], epoch: int, device: str) -> None:
-        """Restore the state of an identically configured trainer.
-
-        Args:
-            tensors: its ``state()``.
-            epoch: the number of epochs that it had trained.
-            device: the type of its device.
+        """Restore the ``state()`` of an identically configured trainer after ``epoch`` epochs on a type of device.
 
         Raises:
             ValueError: the names, shapes or types of the tensors differ from this trainer's.

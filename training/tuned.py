@@ -27,11 +27,7 @@ from training.tuned_batch import ForwardBatch, TableBatch, check_parts
 
 
 def ways(settings: Settings, steps: int, lazy: bool, group: Group) -> tuple[Way, list[Way]]:
-    """List the plain way of taking this step, and the fast ways, the fastest first; steps: those of the whole run.
-
-    Raises:
-        ValueError: row-wise Adam was chosen, or there are several processes.
-    """
+    """Return the plain way of taking this step, and the fast ways, the fastest first; steps: those of the whole run."""
     if lazy or group.size > 1:
         raise ValueError(
             f"{'several processes' if group.size > 1 else 'lazy_adam'} cannot train with negatives, user_balance, "
@@ -49,14 +45,7 @@ def ways(settings: Settings, steps: int, lazy: bool, group: Group) -> tuple[Way,
 class WeightedLoss(torch.autograd.Function):
     """Σ_c w_c · (1 − σ((p⁺ − p_c) / T)), with its derivative: half the passes over (batch, k) that autograd makes.
 
-    Args:
-        positive: (batch,) p⁺.
-        negative: (batch, k) p_c.
-        weights: (batch, k) w_c, which add up to 1; constants, and overwritten.
-        temperature: T.
-
-    Returns:
-        (batch,) losses.
+    (batch,) p⁺, (batch, k) p_c and (batch, k) w_c give (batch,) losses. The w_c are constants, and overwritten.
     """
 
     @staticmethod
@@ -152,19 +141,15 @@ class TunedStep(EagerStep):
         if settings.negative_temperature > 0:
             penalties = self.rated.penalties(users, candidates) if settings.unseen_negatives else torch.zeros_like(p)
             weights = penalties.add_(p.detach(), alpha=1.0 / settings.negative_temperature).softmax(1)
-            losses = self._weighted_losses(positive, p, weights)
+            if self.own_derivative:
+                losses: Tensor = WeightedLoss.apply(positive, p, weights, settings.temperature)
+            else:
+                losses = (weights * self._losses(positive.unsqueeze(1).expand_as(p), p)).sum(1)
         else:
             losses = self._losses(positive, p.squeeze(1))
         if self.user_weights is not None:
             losses = self.user_weights[users] * losses
         return losses.mean()
-
-    def _weighted_losses(self, positive: Tensor, p: Tensor, weights: Tensor) -> Tensor:
-        """Compute Σ_c w_ic · L_F of each pair: (batch,), (batch, k) and (batch, k) → (batch,)."""
-        if self.own_derivative:
-            losses: Tensor = WeightedLoss.apply(positive, p, weights, self.settings.temperature)
-            return losses
-        return (weights * self._losses(positive.unsqueeze(1).expand_as(p), p)).sum(1)
 
     def _losses(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Compute L_F of each single pair, at the temperature T: two tensors of one shape → that shape."""
