@@ -1,4 +1,4 @@
-"""Runs for tests: trained with a record in a folder, and compared bit for bit."""
+"""Runs for tests: small networks, trained with a record in a folder, and compared bit for bit."""
 
 from pathlib import Path
 
@@ -7,12 +7,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from data import Interactions
+from models import MultiTaskNet
 from tracking.checkpoint import METRICS, Run, load_checkpoint
 from tracking.folder import RunFolder
 from tracking.history import EpochMetrics
 from tracking.record import RunRecord
 from tracking.resuming import restore
 from training.evaluation import SHOWN
+
+
+def network(data: Interactions, sharing: bool, layer_sizes: tuple[int, ...] = (12, 7), seed: int = 0) -> MultiTaskNet:
+    """Make a small network for ratings; d is a third of the first width."""
+    torch.manual_seed(seed)
+    return MultiTaskNet(data.num_users, data.num_items, layer_sizes[0] // 3, layer_sizes, sharing)
 
 
 def fit_in(

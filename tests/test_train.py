@@ -1,14 +1,10 @@
-"""train.py: sampling, seeds, metrics in TensorBoard, learning, and refused settings."""
+"""Training: its examples, its random numbers, its record, and its errors."""
 
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from runs import fit_in
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from runs import curves, fit_in, network
 
 import train
 from data import Interactions, synthetic
@@ -16,44 +12,43 @@ from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from tracking.history import METRICS, EpochMetrics, columns
 from train import Trainer
-from training import setup
+from training import sampling, setup
 from training.settings import Settings
 from training.steps import Triples
 
-Array = NDArray[np.float64]
 Split = tuple[Interactions, Interactions]
 
 
-def network(data: Interactions, sharing: bool, layer_sizes: tuple[int, ...] = (12, 7), seed: int = 0) -> MultiTaskNet:
-    torch.manual_seed(seed)
-    return MultiTaskNet(data.num_users, data.num_items, layer_sizes[0] // 3, layer_sizes, sharing)
-
-
-def test_negatives_are_drawn_from_all_items_and_triples_are_all_used(split: Split) -> None:
-    """An epoch has each triple once, in a new order; each item is a negative about equally often."""
+@pytest.mark.parametrize("candidates", [1, 6])
+def test_negatives_are_drawn_from_all_items_and_triples_are_all_used(candidates: int, split: Split) -> None:
+    """Every triple once an epoch, in another order each time; each item about as often as any other as a negative."""
     data, _ = split
-    trainer = Trainer(network(data, True), data, Settings(batch_size=100))
-    seen: list[Triples] = []
-
-    class Watch:
-        def run(self, triples: Triples, batch_size: int) -> torch.Tensor:
-            seen.append(triples)
-            return torch.zeros(-(-len(data) // batch_size), 2)
-
-    trainer.step = Watch()
-    for _ in range(40):
-        trainer.run_epoch()
-    epochs = [torch.stack([column.double() for column in triples]) for triples in seen]
+    sampler = sampling.Sampler(data, 100, torch.Generator().manual_seed(0), candidates)
+    epochs = [Triples(*map(torch.cat, zip(*sampler.epoch(), strict=True))) for _ in range(40)]
     triples = sorted(zip(data.user_ids.tolist(), data.item_ids.tolist(), data.ratings.tolist(), strict=True))
     for epoch in epochs:
-        assert sorted(zip(*epoch[[0, 1, 3]].tolist(), strict=True)) == triples
-    assert not torch.equal(epochs[0], epochs[1])
-    counts = torch.bincount(torch.cat([epoch[2] for epoch in epochs]).long(), minlength=data.num_items)
-    expected = 40 * len(data) / data.num_items
+        assert sorted(zip(epoch.users.tolist(), epoch.items.tolist(), epoch.ratings.tolist(), strict=True)) == triples
+        assert epoch.negatives.numel() == len(data) * candidates
+    assert not torch.equal(epochs[0].users, epochs[1].users)
+    counts = torch.bincount(torch.cat([epoch.negatives.view(-1) for epoch in epochs]), minlength=data.num_items)
+    expected = 40 * len(data) * candidates / data.num_items
     assert float(((counts - expected) ** 2 / expected).sum()) < 150  # χ², 89 degrees of freedom; p = 0.0001
 
 
-def test_an_epoch_is_bit_identical_for_the_same_seed_and_differs_for_another(split: Split) -> None:
+@pytest.mark.parametrize("batch_size", [7, 30])
+def test_many_blocks_are_one_epoch(batch_size: int, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking examples up in blocks changes neither their order nor the random numbers, whatever the blocks' size."""
+    data, _ = split
+    results = []
+    for block in (2**19, 100):
+        monkeypatch.setattr(sampling, "BLOCK", block)
+        trainer = Trainer(network(data, True), data, Settings(batch_size=batch_size))
+        results.append((trainer.run_epoch()[:2], [x.clone() for x in trainer.model.state_dict().values()]))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    assert all(torch.equal(x, y) for x, y in zip(results[0][1], results[1][1], strict=True))
+
+
+def test_an_epoch_is_the_same_bits_every_time_and_another_for_another_seed(split: Split) -> None:
     data, _ = split
     states = []
     for seed in (0, 0, 1):
@@ -65,17 +60,11 @@ def test_an_epoch_is_bit_identical_for_the_same_seed_and_differs_for_another(spl
     assert all(torch.equal(states[0][1][name], states[1][1][name]) for name in states[0][1])
 
 
-def read_events(logdir: Path) -> dict[str, list[tuple[int, float]]]:
-    accumulator = EventAccumulator(str(logdir))
-    accumulator.Reload()
-    return {tag: [(e.step, e.value) for e in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}
-
-
 def test_tensorboard_gets_the_five_metrics_of_every_epoch(split: Split, tmp_path: Path) -> None:
     data, test = split
     net = network(data, False)
     history = fit_in(tmp_path, Trainer(net, data, Settings(epochs=3)), test)
-    events = {tag: values for tag, values in read_events(tmp_path).items() if not tag.startswith("users/")}
+    events = {tag: values for tag, values in curves(tmp_path).items() if not tag.startswith("users/")}
     assert list(events) == [
         "training/Factorization Loss", "training/MSE", "training/Joint Loss", "eval/Mean Reciprocal Rank", "eval/MSE",
     ]  # fmt: skip
@@ -93,7 +82,7 @@ def test_an_epochs_metrics_can_be_read_as_soon_as_it_ends(split: Split, tmp_path
     class Reader(Trainer):
         def run_epoch(self) -> train.Losses:
             if self.epoch > 0:
-                assert len(read_events(tmp_path)["eval/MSE"]) == self.epoch
+                assert len(curves(tmp_path)["eval/MSE"]) == self.epoch
             return super().run_epoch()
 
     trainer = Reader(network(data, True), data, Settings(epochs=4))
@@ -140,20 +129,6 @@ def test_a_loss_that_is_not_finite_ends_training(split: Split, tmp_path: Path) -
         trainer = Trainer(network(data, True), data, settings)
         with pytest.raises(FloatingPointError, match=message):
             fit_in(tmp_path / str(batch_size), trainer, test)
-
-
-@pytest.mark.parametrize(("change", "message"), [
-    ({"factorization_weight": -0.5}, "factorization_weight is -0.5: expected a number from 0 to"),
-    ({"regression_weight": math.nan}, "regression_weight is nan"),
-    ({"regression_weight": math.inf}, "regression_weight is inf"),
-    ({"factorization_weight": 0.0, "regression_weight": 0.0}, "are both 0"),
-    ({"batch_size": 0}, "batch_size is 0"),
-    ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-    ({"learning_rate": math.nan}, "learning_rate is nan"),
-])  # fmt: skip
-def test_settings_out_of_range_are_refused(change: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Settings(**change)  # type: ignore[arg-type]
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused(split: Split) -> None:

@@ -1,124 +1,81 @@
 """Networks with an edit that only some comparisons can see."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models import MultiTaskNet
 
-
-class Edited(MultiTaskNet):
-    """A network whose outputs are edited."""
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return r
-
-    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
-        p, r = super().forward(user_ids, item_ids)
-        return self.predictions(p, user_ids, item_ids), self.score(r, user_ids, item_ids)
+Change = Callable[[MultiTaskNet, Tensor, Tensor], Tensor]  # of the network, an output and the items
 
 
-class WithoutBias(Edited):
-    """Only visible where biases are not 0."""
+def edited(predictions: Change = lambda _, p, items: p, score: Change = lambda _, r, items: r) -> type[MultiTaskNet]:
+    """Make a class of networks whose outputs are changed."""
 
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        bias: Tensor = self.B(items)
-        return p - bias.squeeze(-1)
+    class Edited(MultiTaskNet):
+        def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+            p, r = super().forward(user_ids, item_ids)
+            return predictions(self, p, item_ids), score(self, r, item_ids)
 
-
-class BiasTeachesNothing(Edited):
-    """The same outputs; only the gradient of B differs."""
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        b: Tensor = self.B(items).squeeze(-1)
-        return p - b + b.detach()
+    return Edited
 
 
-class TwiceTheSlope(Edited):
-    """The same outputs; only the gradient of the MSE differs."""
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return 2 * r - r.detach()
+def bias(net: MultiTaskNet, items: Tensor) -> Tensor:
+    found: Tensor = net.B(items).squeeze(-1)
+    return found
 
 
-class Bounded(Edited):
-    """Only visible where predictions are large."""
-
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p.clamp(-8, 8)
-
-
-class NoStars(Edited):
-    """Only visible where a score is below 0."""
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return r.relu()
-
-
-class InTrainingAlone(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return 2 * p if self.training else p
+WithoutBias = edited(lambda net, p, items: p - bias(net, items))  # only visible where biases are not 0
+BiasTeachesNothing = edited(lambda net, p, items: p - bias(net, items) + bias(net, items).detach())
+TwiceTheSlope = edited(score=lambda net, r, items: 2 * r - r.detach())
+Bounded = edited(lambda net, p, items: p.clamp(-8, 8))  # only visible where predictions are large
+NoStars = edited(score=lambda net, r, items: r.relu())  # only visible where a score is below 0
+InTrainingAlone = edited(lambda net, p, items: 2 * p if net.training else p)
+InEvaluationAlone = edited(lambda net, p, items: p if net.training else 2 * p)
+Random = edited(lambda net, p, items: functional.dropout(p, 0.1, net.training))
+AtItsStartAlone = edited(score=lambda net, r, items: torch.where(r.abs() < 0.05, 1 + r, r))  # where a score is near 0
+ForItemsAbove60 = edited(lambda net, p, items: torch.where(items > 60, 5 * p, p))
+ReadsTheWholeTable = edited(lambda net, p, items: p - net.Q.weight.mean())
 
 
-class InEvaluationAlone(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p if self.training else 2 * p
-
-
-class Random(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return functional.dropout(p, 0.1, self.training)
-
-
-class AtItsStartAlone(Edited):
-    """Only visible where a score is near 0."""
-
-    def score(self, r: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return torch.where(r.abs() < 0.05, 1 + r, r)
-
-
-class ForItemsAbove60(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return torch.where(items > 60, 5 * p, p)
-
-
-class Counts(Edited):
+class Counts(MultiTaskNet):
     """Only visible after ten steps."""
 
     calls = 0
 
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         self.calls += 1
-        return 5 * p if self.calls > 20 else p
+        p, r = super().forward(user_ids, item_ids)
+        return 5 * p if self.calls > 20 else p, r
 
 
-class Collects(Edited):
+class Collects(MultiTaskNet):
     """Counts in a dictionary, whose length stays the same."""
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__(num_users, num_items)
         self.seen = {"pairs": [0]}
 
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        self.seen["pairs"][0] += len(p)
-        return p
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen["pairs"][0] += len(user_ids)
+        return super().forward(user_ids, item_ids)
 
 
-class Remembers(Edited):
+class Remembers(MultiTaskNet):
     """Keeps a running mean in a buffer, for evaluation."""
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__(num_users, num_items)
         self.register_buffer("mean", torch.zeros(num_items))
 
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        p, r = super().forward(user_ids, item_ids)
         mean = self.get_buffer("mean")
         if self.training:
-            mean[items] += 0.1
-        return p if self.training else p + mean[items]
+            mean[item_ids] += 0.1
+        return p if self.training else p + mean[item_ids], r
 
 
 class Hooked(MultiTaskNet):
@@ -127,11 +84,6 @@ class Hooked(MultiTaskNet):
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__(num_users, num_items)
         self.U.weight.register_hook(lambda gradient: gradient.clamp(-1e-6, 1e-6))
-
-
-class ReadsTheWholeTable(Edited):
-    def predictions(self, p: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return p - self.Q.weight.mean()
 
 
 class Elsewhere(nn.Module):

@@ -61,7 +61,7 @@ def torchrun(*arguments: object, cwd: Path, restarts: int = 0) -> "subprocess.Po
 
 
 def workers(launcher: "subprocess.Popen[str]") -> list[int]:
-    """The process ids of rank 0, 1, … (Linux)."""
+    """Return the process IDs of rank 0, 1, … (Linux)."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -135,40 +135,34 @@ def test_a_killed_run_is_restarted_and_ends_bit_identically(folder: Path) -> Non
     assert same_result(folder / "whole", folder / "part")
 
 
-@pytest.mark.long
-def test_a_killed_process_is_named_and_the_checkpoint_is_whole(folder: Path) -> None:
-    process = start(folder, "a", 5000)
-    victim = wait_for_a_checkpoint(process, folder / "a")[1]
-    started = time.monotonic()
-    os.kill(victim, signal.SIGKILL)
-    _, errors = process.communicate(timeout=40)
-    assert time.monotonic() - started < 30
-    assert process.returncode != 0
-    assert len(own_lines(errors)) == 1
-    assert own_lines(errors)[0].startswith("main.py: rank 1 ended without a word")
-    assert load_checkpoint(folder / "a") is not None
-
-
 @pytest.mark.parametrize(
-    "rank", [pytest.param(0, marks=pytest.mark.exhaustive), pytest.param(1, marks=pytest.mark.long)]
+    ("number", "rank"),
+    [
+        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.long),
+        pytest.param(signal.SIGSTOP, 0, marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGSTOP, 1, marks=pytest.mark.long),
+    ],
 )
-def test_a_process_that_hangs_is_named_and_no_process_waits_for_it(rank: int, folder: Path) -> None:
-    """It lives but does not answer: the other ends by itself, and torchrun then ends all."""
+def test_a_process_that_is_killed_or_hangs_is_named_and_no_process_waits_for_it(
+    number: int, rank: int, folder: Path
+) -> None:
+    """The other process ends by itself, and torchrun then ends all."""
     process = start(folder, "a", 5000)
     victim = wait_for_a_checkpoint(process, folder / "a")[rank]
     started = time.monotonic()
-    os.kill(victim, signal.SIGSTOP)
+    os.kill(victim, number)
+    line = ""
     try:
-        line = ""
         assert process.stderr is not None
         while not line.startswith("main.py: "):
             line = process.stderr.readline()
         assert time.monotonic() - started < 30
-        assert line.startswith(f"main.py: rank {rank} ended without a word or does not answer")
     finally:
-        with contextlib.suppress(ProcessLookupError):  # torchrun's SIGTERM reaches a stopped process once it goes on
+        with contextlib.suppress(ProcessLookupError):  # a stopped process gets torchrun's SIGTERM once it continues
             os.kill(victim, signal.SIGCONT)
-    process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
+    assert line.startswith(f"main.py: rank {rank} ended without a word or does not answer")
+    assert number == signal.SIGSTOP or own_lines(errors) == []
     assert process.returncode != 0
     assert load_checkpoint(folder / "a") is not None
 

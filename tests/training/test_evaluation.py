@@ -112,12 +112,6 @@ def test_processes_share_the_work_of_one(
     assert Evaluation(net, data, test, users=users, seed=3, group=Group(1, size)).ranking() == whole.ranking()
 
 
-@pytest.mark.parametrize("users", [0, -1, "1.5", "some", ""])
-def test_other_numbers_of_users_are_refused(users: str | int) -> None:
-    with pytest.raises(ValueError, match=r"eval_users is .*: expected a positive whole number, all or auto"):
-        Settings(eval_users=users)
-
-
 def test_epochs_without_an_evaluation_are_empty_cells(split: Split, tmp_path: Path) -> None:
     """Every third epoch and the last are evaluated; the resumed run is bit-identical."""
     history = fit(split, tmp_path / "whole", Settings(epochs=8, eval_every=3))

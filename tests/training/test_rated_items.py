@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional
 
 from data import Interactions
-from models import MultiTaskNet
 from training import rated_items
 from training.rated_items import RatedItems
 
@@ -48,16 +47,6 @@ def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
     assert (gradient[2] == 0).all()
 
 
-def test_an_item_is_left_out_of_its_own_users_sum() -> None:
-    train = ratings(0)
-    table = torch.randn((ITEMS, 4), generator=torch.Generator().manual_seed(1))
-    sums = RatedItems(train).sums_but_own(table, train.user_ids, table[train.item_ids])
-    for k, (user, item) in enumerate(zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True)):
-        items = rated(train)[user]
-        expected = (table[items].sum(0) - table[item]) / math.sqrt(len(items))
-        torch.testing.assert_close(sums[k], expected)
-
-
 @pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
 def test_rated_items_are_found_in_a_table_and_by_bisection(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
@@ -76,23 +65,6 @@ def test_a_user_who_rated_every_candidate_keeps_all(largest: int, monkeypatch: p
     candidates, inf = torch.tensor([2, 0]), -math.inf
     for items in (candidates, candidates.expand(2, 2)):
         assert RatedItems(train).penalties(torch.arange(2), items).tolist() == [[0, 0], [inf, 0]]
-
-
-@pytest.mark.parametrize("sharing", [True, False])
-def test_sums_are_added_to_each_table_of_users_once(sharing: bool) -> None:
-    train = ratings(4)
-    torch.manual_seed(0)
-    net = MultiTaskNet(USERS, ITEMS, 4, (12, 5), sharing)
-    before = {name: x.detach().clone() for name, x in net.named_parameters()}
-    RatedItems(train).fold_into(net)
-    for name, x in net.named_parameters():
-        if not name.startswith("U"):
-            assert torch.equal(x, before[name])
-            continue
-        items = before[name.replace("U", "Q")]
-        for user, theirs in enumerate(rated(train)):
-            expected = before[name][user] + items[theirs].sum(0) / math.sqrt(max(1, len(theirs)))
-            torch.testing.assert_close(x[user].detach(), expected)
 
 
 def test_gradients_are_bit_identical_on_several_threads() -> None:

@@ -4,29 +4,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import edited_networks as nets
 import pytest
 import torch
-from edited_networks import (
-    AtItsStartAlone,
-    BiasTeachesNothing,
-    Bounded,
-    Collects,
-    Counts,
-    Edited,
-    Elsewhere,
-    ForItemsAbove60,
-    Hooked,
-    InEvaluationAlone,
-    InTrainingAlone,
-    Loud,
-    NoStars,
-    Random,
-    ReadsTheWholeTable,
-    Remembers,
-    TwiceTheSlope,
-    Uncopyable,
-    WithoutBias,
-)
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,7 +21,7 @@ from training.evaluation import ByTables
 from training.fused import CudaGraph, FusedStep
 from training.rehearsal import Rehearsal, Way
 from training.settings import Settings
-from training.steps import EagerStep, LossWeights, Optimizer, Step
+from training.steps import EagerStep, LossWeights
 from training.tuned import TunedStep
 from training.tuned_batch import ForwardBatch, TableBatch
 
@@ -66,26 +46,26 @@ RANKS = "ranking with forward: models.py gives other predictions than u · q + b
 @pytest.mark.parametrize(
     ("network", "says"),
     [
-        (WithoutBias, [f"{PLAIN}∂L_F/∂B than the fused step", RANKS]),
-        (BiasTeachesNothing, [f"{PLAIN}∂L_F/∂B than the fused step"]),
-        (TwiceTheSlope, [f"{PLAIN}∂L_R/∂U than the fused step"]),
-        (Bounded, [f"{PLAIN}L_F than the fused step", RANKS]),
-        (NoStars, [f"{PLAIN}L_R than the fused step"]),
-        (InTrainingAlone, [f"{PLAIN}L_F than the fused step"]),
-        (InEvaluationAlone, [RANKS]),
-        (Random, [f"{PLAIN}∂L_F/∂U than the fused step"]),
-        (AtItsStartAlone, [f"{PLAIN}L_R than the fused step"]),
-        (ForItemsAbove60, [f"{PLAIN}L_F than the fused step", RANKS]),
-        (Counts, [f"{KEEPS}calls from step to step", f"{KEEPS}calls from step to step".replace(*RANKED)]),
-        (Collects, [f"{KEEPS}seen from step to step", f"{KEEPS}seen from step to step".replace(*RANKED)]),
-        (Remembers, [f"{KEEPS}mean from step to step", RANKS]),
-        (Hooked, [f"{PLAIN}∂L_F/∂U than the fused step"]),
-        (Elsewhere, ["training with the eager step: models.py has no nn.Embedding U or U_fact",
+        (nets.WithoutBias, [f"{PLAIN}∂L_F/∂B than the fused step", RANKS]),
+        (nets.BiasTeachesNothing, [f"{PLAIN}∂L_F/∂B than the fused step"]),
+        (nets.TwiceTheSlope, [f"{PLAIN}∂L_R/∂U than the fused step"]),
+        (nets.Bounded, [f"{PLAIN}L_F than the fused step", RANKS]),
+        (nets.NoStars, [f"{PLAIN}L_R than the fused step"]),
+        (nets.InTrainingAlone, [f"{PLAIN}L_F than the fused step"]),
+        (nets.InEvaluationAlone, [RANKS]),
+        (nets.Random, [f"{PLAIN}∂L_F/∂U than the fused step"]),
+        (nets.AtItsStartAlone, [f"{PLAIN}L_R than the fused step"]),
+        (nets.ForItemsAbove60, [f"{PLAIN}L_F than the fused step", RANKS]),
+        (nets.Counts, [f"{KEEPS}calls from step to step", f"{KEEPS}calls from step to step".replace(*RANKED)]),
+        (nets.Collects, [f"{KEEPS}seen from step to step", f"{KEEPS}seen from step to step".replace(*RANKED)]),
+        (nets.Remembers, [f"{KEEPS}mean from step to step", RANKS]),
+        (nets.Hooked, [f"{PLAIN}∂L_F/∂U than the fused step"]),
+        (nets.Elsewhere, ["training with the eager step: models.py has no nn.Embedding U or U_fact",
                      "ranking with forward: models.py has no nn.Embedding U or U_fact"]),
     ],
 )  # fmt: skip
 def test_a_network_that_differs_is_trained_and_ranked_plainly(
-    network: type[Edited], says: list[str], split: Split
+    network: type[nn.Module], says: list[str], split: Split
 ) -> None:
     found = trainer(split, network)
     assert found.notices == says
@@ -111,10 +91,14 @@ def logistic(positive: Tensor, negative: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("loss", "edited", "differs"),
-    [("bpr_loss", logistic, "L_F"), ("regression_loss", functional.l1_loss, "L_R")],
+    [
+        ("bpr_loss", logistic, "L_F"),
+        ("regression_loss", functional.l1_loss, "L_R"),
+        ("joint_loss", lambda l_f, l_r, weights: 3 * (weights[0] * l_f + weights[1] * l_r), "∂L_F/∂U"),
+    ],
 )
 def test_a_loss_that_is_edited_is_the_one_that_trains(
-    loss: str, edited: Callable[[Tensor, Tensor], Tensor], differs: str, split: Split, monkeypatch: pytest.MonkeyPatch
+    loss: str, edited: Callable[..., Tensor], differs: str, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, loss, edited)
     found = trainer(split, MultiTaskNet)
@@ -125,50 +109,32 @@ def test_a_loss_that_is_edited_is_the_one_that_trains(
     assert lazy.notices[0] == f"{PLAIN}{differs} than the row-wise step"
 
 
-class Faster:
-    """Adam with a learning rate of its own."""
-
-    def __init__(self, adam: Optimizer, rate: Callable[[Adam], float]) -> None:
-        assert isinstance(adam, Adam)
-        self.adam, self.rate = adam, rate
-
-    def zero_grad(self) -> None:
-        self.adam.zero_grad()
-
-    def step(self) -> None:
-        self.adam.step(self.rate(self.adam))
-
-
 @pytest.mark.parametrize(
-    "rate",
-    [lambda adam: 1.01 * adam.learning_rate, lambda adam: adam.learning_rate * 0.9999 ** adam.steps_taken.item()],
-    ids=["longer", "falling"],
-)
+    ("rate", "kept", "says"),
+    [
+        (lambda adam: 1.01 * adam.learning_rate, False, f"{PLAIN}step of U than the fused step"),
+        (lambda adam: adam.learning_rate * 0.9999 ** adam.steps_taken.item(), False,
+         f"{PLAIN}step of U than the fused step"),
+        (lambda adam: adam.learning_rate * 0.999999, True, f"{KEEPS}EagerStep.optimizer from step to step"),
+    ],
+    ids=["longer", "falling", "lowered by each step"],
+)  # fmt: skip
 def test_a_step_of_another_length_is_seen(
-    rate: Callable[[Adam], float], split: Split, monkeypatch: pytest.MonkeyPatch
+    rate: Callable[[Adam], float], kept: bool, says: str, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    init = EagerStep.__init__
-    monkeypatch.setattr(
-        EagerStep, "__init__", lambda self, model, adam, weights: init(self, model, Faster(adam, rate), weights)
-    )
-    assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}step of U than the fused step"]
+    plain_step = EagerStep.step
 
-
-def test_a_learning_rate_that_each_step_changes_is_seen(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = EagerStep.step
-
-    def falling(self: EagerStep, *batch: Tensor) -> Tensor:
+    def step(self: EagerStep, *batch: Tensor) -> Tensor:
         assert isinstance(self.optimizer, Adam)
-        self.optimizer.learning_rate *= 0.999999
-        return step(self, *batch)
+        usual = self.optimizer.learning_rate
+        self.optimizer.learning_rate = rate(self.optimizer)
+        losses = plain_step(self, *batch)
+        if not kept:
+            self.optimizer.learning_rate = usual
+        return losses
 
-    monkeypatch.setattr(EagerStep, "step", falling)
-    assert trainer(split, MultiTaskNet).notices[0] == f"{KEEPS}EagerStep.optimizer from step to step"
-
-
-def test_another_joint_loss_is_seen(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "joint_loss", lambda l_f, l_r, weights: 3 * (weights[0] * l_f + weights[1] * l_r))
-    assert trainer(split, MultiTaskNet).notices == [f"{PLAIN}∂L_F/∂U than the fused step"]
+    monkeypatch.setattr(EagerStep, "step", step)
+    assert trainer(split, MultiTaskNet).notices[0] == says
 
 
 def test_auto_is_dense_adam_for_a_table_that_is_read_other_than_by_look_ups(
@@ -177,9 +143,9 @@ def test_auto_is_dense_adam_for_a_table_that_is_read_other_than_by_look_ups(
     monkeypatch.setattr("training.adam.MANY_ROWS", 1)
     monkeypatch.setattr("training.adam.ROWS_A_LOOKUP", 0)
     assert trainer(split, MultiTaskNet).optimizer == "lazy_adam"
-    assert trainer(split, ReadsTheWholeTable).optimizer == "adam"
+    assert trainer(split, nets.ReadsTheWholeTable).optimizer == "adam"
     with pytest.raises(ValueError, match=r"lazy_adam cannot train the network of models\.py: "):
-        trainer(split, ReadsTheWholeTable, optimizer="lazy_adam")
+        trainer(split, nets.ReadsTheWholeTable, optimizer="lazy_adam")
 
 
 def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +158,7 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
         return found.step.batch, found.step.own_derivative, found.notices
 
     assert step(MultiTaskNet) == (TableBatch, True, [])
-    batch, own, notices = step(WithoutBias)
+    batch, own, notices = step(nets.WithoutBias)
     assert (batch, own, notices[0]) == (ForwardBatch, False, f"{PLAIN}∂L_F/∂B than the tuned step")
     monkeypatch.setattr("training.tuned.bpr_loss", logistic)
     batch, own, notices = step(MultiTaskNet)
@@ -210,7 +176,7 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
 )
 def test_an_ingredient_without_anything_to_change_is_refused(ingredient: str, says: str, split: Split) -> None:
     with pytest.raises(ValueError, match=says):
-        trainer(split, Elsewhere, **{ingredient: 0.5 if ingredient == "dropout" else True})
+        trainer(split, nets.Elsewhere, **{ingredient: 0.5 if ingredient == "dropout" else True})
 
 
 def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
@@ -218,16 +184,16 @@ def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
         "negatives": 3, "unseen_negatives": True, "shared_negatives": True, "negative_temperature": 1.5,
         "user_balance": 0.25, "temperature": 2.0, "weight_decay": 1e-4, "lr_schedule": "linear",
     }  # fmt: skip
-    found = trainer(split, Elsewhere, epochs=2, **ingredients)
+    found = trainer(split, nets.Elsewhere, epochs=2, **ingredients)
     assert isinstance(found.step, TunedStep)
     assert [math.isfinite(found.run_epoch().joint_loss) for _ in range(2)] == [True, True]
 
 
 def eager(lazy: bool = False) -> Way:
-    def make(model: nn.Module, adam: Adam, weights: LossWeights, *_: object) -> EagerStep:
-        return EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights)
-
-    return Way("eager step", make)
+    return Way(
+        "eager step",
+        lambda model, adam, weights, *_: EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights),
+    )
 
 
 def choose(network: Callable[[int, int], nn.Module], others: list[Way], group: Group | None = None) -> tuple[str, str]:
@@ -263,7 +229,7 @@ def test_the_steps_of_several_processes_are_compared_too() -> None:
         return choose(network, fused.ways(False, torch.device("cpu"), group), group)[0]
 
     assert name(MultiTaskNet, Alone(0, 2)) == "fused step of several processes"
-    assert name(WithoutBias, Alone(0, 2)) == "step of several processes"
+    assert name(nets.WithoutBias, Alone(0, 2)) == "step of several processes"
     assert name(MultiTaskNet, Group(0, 2)) == "eager step"  # half of each batch, and nothing from the other process
 
 
@@ -280,9 +246,9 @@ def test_rehearsing_prints_nothing_and_restores_the_random_numbers(
     split: Split, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train, _ = split
-    net = Loud(60, 90)
+    net = nets.Loud(60, 90)
     torch.manual_seed(1)
-    Trainer(net, train, Settings(), make=Loud)
+    Trainer(net, train, Settings(), make=nets.Loud)
     following = torch.rand(2)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(2), following)
@@ -293,8 +259,8 @@ def test_rehearsing_prints_nothing_and_restores_the_random_numbers(
     ("network", "step", "says"),
     [
         (MultiTaskNet, FusedStep, []),
-        (Hooked, EagerStep, [f"training with the eager step: {HOOKS}", f"ranking with forward: {HOOKS}"]),
-        (Uncopyable, EagerStep, ["training with the eager step: models.py makes a network that cannot be copied",
+        (nets.Hooked, EagerStep, [f"training with the eager step: {HOOKS}", f"ranking with forward: {HOOKS}"]),
+        (nets.Uncopyable, EagerStep, ["training with the eager step: models.py makes a network that cannot be copied",
                                  "ranking with forward: models.py makes a network that cannot be copied"]),
     ],
 )  # fmt: skip
@@ -312,12 +278,12 @@ def test_only_rounding_is_allowed() -> None:
     rehearsed = Rehearsal(MultiTaskNet(60, 90), 60, 90, MultiTaskNet)
 
     def scaled(way: Way, factor: float) -> Way:
-        def make(model: nn.Module, adam: Adam, weights: LossWeights, *others: Any) -> Step:
-            return way.make(
+        return Way(
+            "scaled step",
+            lambda model, adam, weights, *others: way.make(
                 model, adam, LossWeights(weights.factorization * factor, weights.regression * factor), *others
-            )
-
-        return Way("scaled step", make)
+            ),
+        )
 
     for lazy in (False, True):
         (fast,) = fused.ways(lazy, torch.device("cpu"), Group())

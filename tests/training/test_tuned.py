@@ -1,11 +1,10 @@
 """Each ingredient of the settings against a plain loop in float64; averaged parameters; resumed runs."""
 
-import math
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 import torch
 from tuned_oracle import BATCH, STEPS, Oracle, draw, network, rated
 
@@ -22,10 +21,9 @@ from training import parts, setup
 from training.adam import Adam
 from training.evaluation import Evaluation
 from training.rated_items import RatedItems
-from training.sampling import Sampler
 from training.settings import Settings, preset
-from training.steps import EagerStep, LossWeights
-from training.tuned import TunedStep, WeightedLoss
+from training.steps import LossWeights
+from training.tuned import TunedStep
 
 Split = tuple[Interactions, Interactions]
 ALL: dict[str, Any] = {
@@ -80,45 +78,16 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
             torch.testing.assert_close(found, plain, rtol=1e-3, atol=2e-4)
 
 
-def test_the_weighted_loss_has_its_own_derivative() -> None:
-    generator = torch.Generator().manual_seed(0)
-    positive, negative, logits = (
-        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3,), (3, 4), (3, 4))
-    )
-    weights = logits.softmax(1)
-    expected = (weights * (1 - torch.sigmoid((positive.unsqueeze(1) - negative) / 2.5))).sum(1)
-    torch.testing.assert_close(WeightedLoss.apply(positive, negative, weights.clone(), 2.5), expected)
-    inputs = positive.requires_grad_(), negative.requires_grad_()
-    assert torch.autograd.gradcheck(lambda *p: WeightedLoss.apply(*p, weights.clone(), 2.5), inputs)
+def test_settings_without_ingredients_are_the_homeworks() -> None:
+    assert [name for name in INGREDIENTS if Settings(**INGREDIENTS[name]).plain_step] == ["nothing"]
 
 
-def test_without_ingredients_the_step_is_the_homeworks() -> None:
-    nets = [network(True) for _ in range(2)]
-    eager = EagerStep(nets[0], Adam(nets[0], 1e-2), LossWeights(0.7, 0.3))
-    torch.testing.assert_close(eager.run(draw(1), BATCH), tuned(nets[1], Settings()).run(draw(1), BATCH))
-    assert Settings().plain_step
-    assert not any(Settings(**INGREDIENTS[name]).plain_step for name in INGREDIENTS if name != "nothing")
-
-
-def test_candidates_are_drawn_from_all_items(split: Split) -> None:
-    train, _ = split
-    sampler = Sampler(train, 10, torch.Generator().manual_seed(0), candidates=6)
-    negatives = torch.cat([block.negatives for block in sampler.epoch()])
-    assert negatives.shape == (len(train), 6)
-    assert sorted(negatives.unique().tolist()) == list(range(train.num_items))
-
-
-def make_trainer(train: Interactions, epochs: int, **ingredients: Any) -> Trainer:
+def make_trainer(train: Interactions, epochs: int, sharing: bool = True, **ingredients: Any) -> Trainer:
     settings = Settings(
         factorization_weight=0.7, regression_weight=0.3, batch_size=64, learning_rate=1e-2, optimizer="adam",
         epochs=epochs, **ingredients,
     )  # fmt: skip
-    return Trainer(small(train), train, settings)
-
-
-def small(train: Interactions) -> MultiTaskNet:
-    torch.manual_seed(0)
-    return MultiTaskNet(train.num_users, train.num_items, 8, (24, 16))
+    return Trainer(runs.network(train, sharing, (24, 16)), train, settings)
 
 
 def test_the_last_epochs_are_averaged_and_training_continues_from_its_own_parameters(split: Split) -> None:
@@ -140,23 +109,26 @@ def test_the_last_epochs_are_averaged_and_training_continues_from_its_own_parame
         assert torch.equal(plain.adam.flat, averaged.adam.flat)
 
 
-def test_sums_over_watched_items_are_in_the_embeddings_during_evaluation_only(split: Split) -> None:
+@pytest.mark.parametrize("sharing", [True, False])
+def test_sums_over_watched_items_are_in_the_embeddings_during_evaluation_only(sharing: bool, split: Split) -> None:
     train, _ = split
-    trainer = make_trainer(train, 4, watched_items=True, average_last=0.5)
+    trainer = make_trainer(train, 4, sharing, watched_items=True, average_last=0.5)
     for _ in range(4):
         trainer.run_epoch()
     own = trainer.adam.flat.detach().clone()
     with trainer.as_evaluated():
-        shown = [table.weight.detach().clone() for table in parts.factorization_tables(trainer.model)]
+        shown = {name: x.detach().clone() for name, x in trainer.model.named_parameters()}
     assert torch.equal(trainer.adam.flat, own)
     assert trainer.average is not None
-    own_mean = trainer.average[: shown[0].numel()].view_as(shown[0])
+    averages = dict(zip(parts.parameters(trainer.model), parts.slices(trainer.model, trainer.average), strict=True))
     watched = torch.zeros(train.num_users, train.num_items).index_put((train.user_ids, train.item_ids), torch.ones(()))
-    expected = own_mean + watched @ shown[1] / watched.sum(1, keepdim=True).clamp(min=1).sqrt()
-    torch.testing.assert_close(shown[0], expected, rtol=1e-4, atol=1e-5)
+    watched /= watched.sum(1, keepdim=True).clamp(min=1).sqrt()
+    for name, parameter in trainer.model.named_parameters():
+        sums = watched @ shown[name.replace("U", "Q")] if name.startswith("U") else 0
+        torch.testing.assert_close(shown[name], averages[parameter] + sums, rtol=1e-4, atol=1e-5)
 
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "negatives": 3, "unseen_negatives": True, "shared_negatives": True, "negative_temperature": 2.0,
     "user_balance": 0.25, "watched_items": True, "temperature": 2.0,
     "weight_decay": 1e-4, "lr_schedule": "linear", "embedding_dropout": 0.1,
@@ -215,37 +187,15 @@ def test_the_mean_of_the_parameters_recommends(tmp_path: Path, data_dir: Path) -
     assert not torch.equal(recommender.model.state_dict()["U.weight"], trainer.model.state_dict()["U.weight"])
 
 
-@pytest.mark.parametrize(
-    ("ingredients", "says"),
-    [
-        ({"negatives": 0}, "negatives is 0: expected at least 1"),
-        ({"shared_negatives": True}, "shared_negatives is for several candidates: expected negatives above 1"),
-        ({"negative_temperature": 2.0}, "negative_temperature is for several candidates"),
-        ({"negatives": 2, "negative_temperature": -1.0}, "negative_temperature is -1.0: expected "),
-        ({"user_balance": 2.0}, "user_balance is 2.0: expected "),
-        ({"temperature": 0.0}, "temperature is 0.0: expected "),
-        ({"temperature": math.nan}, "temperature is nan"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
-        ({"lr_schedule": "cosine"}, "lr_schedule is cosine: expected constant"),
-        ({"dropout": 1.0}, "dropout is 1.0: expected "),
-        ({"embedding_dropout": -0.1}, "embedding_dropout is -0.1"),
-        ({"average_last": 1.5}, "average_last is 1.5: expected "),
-    ],
-)
-def test_an_ingredient_out_of_range_is_refused(ingredients: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(says)):
-        Settings(**ingredients)
-
-
 def test_row_wise_adam_has_no_ingredients(split: Split) -> None:
     train, _ = split
     with pytest.raises(ValueError, match="lazy_adam cannot train with negatives"):
-        Trainer(small(train), train, Settings(optimizer="lazy_adam", negatives=2))
+        Trainer(runs.network(train, True), train, Settings(optimizer="lazy_adam", negatives=2))
 
 
 def test_the_tuned_step_is_taken_only_where_needed(split: Split) -> None:
     train, _ = split
-    nothing = {"average_last": 0.5, "start_at_mean": True, "clamp": True}
+    nothing: dict[str, Any] = {"average_last": 0.5, "start_at_mean": True, "clamp": True}
     for ingredients, tuned in ((nothing, False), ({"dropout": 0.1}, True)):
         trainer = make_trainer(train, 1, **ingredients)
         assert isinstance(trainer.step, TunedStep) == tuned

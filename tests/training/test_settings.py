@@ -1,0 +1,44 @@
+"""Settings out of range, and settings that do not go together."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+
+from training.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"factorization_weight": -0.5}, "factorization_weight is -0.5: expected a number from 0 to"),
+        ({"regression_weight": math.nan}, "regression_weight is nan"),
+        ({"regression_weight": math.inf}, "regression_weight is inf"),
+        ({"factorization_weight": 0.0, "regression_weight": 0.0}, "are both 0"),
+        ({"embedding_dim": 0}, "embedding_dim is 0: expected at least 1"),
+        ({"layer_sizes": (96, 0)}, "layer_sizes is 96 0: expected widths of at least 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"negatives": 0}, "negatives is 0: expected at least 1"),
+        ({"shared_negatives": True}, "shared_negatives is for several candidates: expected negatives above 1"),
+        ({"negative_temperature": 2.0}, "negative_temperature is for several candidates"),
+        ({"negatives": 2, "negative_temperature": -1.0}, "negative_temperature is -1.0: expected "),
+        ({"user_balance": 2.0}, "user_balance is 2.0: expected "),
+        ({"temperature": 0.0}, "temperature is 0.0: expected "),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"lr_schedule": "cosine"}, "lr_schedule is cosine: expected constant"),
+        ({"dropout": 1.0}, "dropout is 1.0: expected "),
+        ({"embedding_dropout": -0.1}, "embedding_dropout is -0.1"),
+        ({"average_last": 1.5}, "average_last is 1.5: expected "),
+        *[
+            ({"eval_users": users}, f"eval_users is {users}: expected a positive whole number, all or auto")
+            for users in (0, -1, "1.5", "some", "")
+        ],
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        Settings(**change)
