@@ -15,6 +15,8 @@ from tracking.record import RunRecord
 from tracking.resuming import restore
 from training.evaluation import SHOWN
 
+Split = tuple[Interactions, Interactions]  # a training and a test set
+
 
 def network(data: Interactions, sharing: bool, layer_sizes: tuple[int, ...] = (12, 7), seed: int = 0) -> MultiTaskNet:
     """Make a small network for ratings; d is a third of the first width."""

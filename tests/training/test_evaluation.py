@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import curves, fit_in
+from runs import Split, curves, fit_in
 from torch import Tensor
 
-from data import Interactions
 from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
 from tracking import record
@@ -21,8 +20,6 @@ from training import evaluation
 from training.distributed import Group
 from training.evaluation import Evaluation
 from training.settings import Settings
-
-Split = tuple[Interactions, Interactions]
 
 
 @pytest.fixture

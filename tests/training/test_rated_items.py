@@ -1,6 +1,7 @@
 """The items that users rated: the sums of their embeddings against a plain loop, and the look-up of single pairs."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -48,23 +49,20 @@ def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
 
 
 @pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
-def test_rated_items_are_found_in_a_table_and_by_bisection(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("candidates", [range(ITEMS), (5, 0)])
+def test_rated_candidates_are_excluded_unless_a_user_rated_all(
+    candidates: Sequence[int], largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found in a table and by bisection."""
     monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
     train = ratings(2)
-    expected = [sorted(items) for items in rated(train)]
-    for items in (torch.arange(ITEMS), torch.arange(ITEMS).expand(USERS, ITEMS)):
-        found = RatedItems(train).penalties(torch.arange(USERS), items)
-        assert [row.isneginf().nonzero().squeeze(1).tolist() for row in found] == expected
-        assert found.isneginf().sum() == (found != 0).sum()
-
-
-@pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
-def test_a_user_who_rated_every_candidate_keeps_all(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
-    train = Interactions(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 2]), torch.ones(3), 2, 3)
-    candidates, inf = torch.tensor([2, 0]), -math.inf
-    for items in (candidates, candidates.expand(2, 2)):
-        assert RatedItems(train).penalties(torch.arange(2), items).tolist() == [[0, 0], [inf, 0]]
+    expected = [
+        [-math.inf if item in items and not {*candidates} <= {*items} else 0.0 for item in candidates]
+        for items in rated(train)
+    ]
+    assert any({5, 0} <= {*items} for items in rated(train))
+    for items in (torch.tensor(candidates), torch.tensor(candidates).expand(USERS, len(candidates))):
+        assert RatedItems(train).penalties(torch.arange(USERS), items).tolist() == expected
 
 
 def test_gradients_are_bit_identical_on_several_threads() -> None:

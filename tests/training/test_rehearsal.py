@@ -7,10 +7,10 @@ from typing import Any
 import edited_networks as nets
 import pytest
 import torch
+from runs import Split
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data import Interactions
 from metrics import ByForward, mrr_score
 from models import MultiTaskNet
 from train import Trainer
@@ -25,7 +25,6 @@ from training.steps import EagerStep, LossWeights
 from training.tuned import TunedStep
 from training.tuned_batch import ForwardBatch, TableBatch
 
-Split = tuple[Interactions, Interactions]
 HALVES = LossWeights(0.5, 0.5)
 
 
