@@ -76,7 +76,7 @@ class Adam:
         self.update([self.everything], learning_rate)
 
     def update(self, trained: Sequence[Parameters], learning_rate: float | None = None) -> None:
-        """Move some parameters as ``torch.optim.Adam`` does, whose bookkeeping takes as long as the arithmetic."""
+        """Move some parameters as ``torch.optim.Adam`` does, without its bookkeeping, which costs as much again."""
         self.steps_taken.add_(1)
         torch._fused_adam_(
             [each.values for each in trained],
@@ -192,8 +192,7 @@ class RowwiseAdam:
     def update_together(self, part: Lookups, rows: Tensor, biases: Tensor, group: Group) -> None:
         """Update from the look-ups of this process's part of a batch, and those of the whole batch.
 
-        Every process has drawn the whole batch, so that a process sends only gradients, end to end: those of its part's
-        rows and biases, and of the MLP.
+        Every process has drawn the whole batch, so that a process sends only gradients, end to end.
         """
         n, k, d = len(biases) // 2, len(part.biases) // 2, part.row_gradients.shape[1]
         block = part.row_gradients.view(k, len(rows) // n, d)
@@ -222,8 +221,7 @@ class _Rows:
 
     Rows that a batch looks up more than once need the sum of their gradients. Each look-up writes its place in the
     batch into ``place``; all look-ups of a row then read the one place that was written last, and add up there. So
-    nothing is sorted, rows that no triple looks up need no gradient, and a row that comes twice is updated twice from
-    the same old values to the same new ones.
+    nothing is sorted, and a row that comes twice is updated twice from the same old values to the same new ones.
     """
 
     def __init__(self, table: Parameters) -> None:

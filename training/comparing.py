@@ -33,14 +33,10 @@ class Outcome(NamedTuple):
 
 def by_name(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     """Return the part of each parameter in a (number of parameters,) vector, by name; embeddings by attribute."""
+    part_of = dict(zip(parts.parameters(model), parts.slices(model, vector), strict=True))
     tables = {table.weight for table in parts.embeddings(model)}
-    name_of = {
-        parameter: name.removesuffix(".weight") if parameter in tables else name
-        for name, parameter in model.named_parameters()
-    }
-    return {
-        name_of[each]: part for each, part in zip(parts.parameters(model), parts.slices(model, vector), strict=True)
-    }
+    names = {each: name.removesuffix(".weight") if each in tables else name for name, each in model.named_parameters()}
+    return {names[each]: part for each, part in part_of.items()}
 
 
 def first_difference(expected: Outcome, got: Outcome) -> str | None:

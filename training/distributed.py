@@ -2,10 +2,9 @@
 
     torchrun --standalone --nproc_per_node 2 main.py
 
-All processes hold the whole network, Adam's state and the ratings, and draw the same random numbers. A step costs one
-collective operation: the vector of all gradients is summed, or, with row-wise Adam, the gradients of the rows looked up
-are gathered. After it all have the same gradient, so that N processes take the step that one would, up to rounding
-(data parallelism; Li et al., PyTorch Distributed, VLDB 2020).
+All processes hold the whole network, Adam's state and the ratings, and draw the same random numbers. In a step the
+vector of all gradients is summed, or, with row-wise Adam, the gradients of the rows looked up are gathered, so that N
+processes take the step that one would, up to rounding (Li et al., PyTorch Distributed, VLDB 2020).
 """
 
 import atexit
@@ -35,15 +34,11 @@ class LostProcess(RuntimeError):
 
 
 class Group:
-    """The processes of a run, ``size`` in all: by default one, which waits for no other.
-
-    Attributes:
-        rank: the number of this process, from 0.
-        launcher: the beginning of a command line that starts as many.
-    """
+    """The processes of a run, ``size`` in all: by default one, which waits for no other. ``rank`` counts from 0."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
+        # The beginning of a command line that starts as many.
         self.launcher = ["python"] if size == 1 else ["torchrun", "--standalone", "--nproc_per_node", str(size)]
 
     def part(self, n: int) -> slice:
@@ -83,11 +78,7 @@ class Group:
         """Tell the others why this process ends."""
 
     def explain(self, error: LostProcess | Stopped) -> int:
-        """Find out with the others why the run ends; unless a signal ended it, one process writes a line on stderr.
-
-        Returns:
-            The number of the signal that stopped the run, or 0 where a process failed.
-        """
+        """Find out with the others why the run ends: return a signal's number, or 0 after one process wrote a line."""
         if isinstance(error, Stopped):
             return error.signal_number
         tell(str(error))

@@ -3,10 +3,9 @@
 All items are scored by one matrix product where that agrees with ``forward``. For a network of equation 1 it is a
 hundred times faster, because ``forward`` also computes the rating of every pair.
 
-Ranking all items for all users costs time in proportion to users × items, training in proportion to the ratings: at
-MovieLens 32M ranking all users would take several times as long as an epoch. Where it would take more than a fifth of
-an epoch, a fixed sample of the users is ranked, over all items as before. Both times are estimated from sizes alone,
-because measured times would give another sample in each run.
+Ranking takes time in proportion to users × items, training in proportion to the ratings. Where ranking all users would
+take more than a fifth of an epoch, a fixed sample of them is ranked, over all items. Both times are estimated from
+sizes alone, because measured times would give another sample in each run.
 """
 
 from collections.abc import Callable
@@ -73,10 +72,8 @@ class Evaluation:
     Args:
         scorer: of the network to evaluate; or the network, which then ranks by ``forward``.
         train, test: on the network's device.
-        users: "all", "auto", or the number of users to rank.
+        users: "all", "auto", or the number of users to rank, of whom ``seed`` draws a sample.
         every: evaluate every N epochs, and after the last.
-        seed: of the sample of users.
-        group: the processes that share the work.
         clamp: limit predicted ratings to the range of the training ratings.
 
     Attributes:

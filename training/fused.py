@@ -35,11 +35,7 @@ def ways(lazy: bool, device: torch.device, group: Group) -> list[Way]:
 class FusedStep:
     """The step of ``steps.py`` with its gradients by hand; of several processes, each takes its part of a batch.
 
-    Args:
-        model, adam, loss_weights: as for ``EagerStep``.
-        lazy: update by row-wise Adam.
-        group: the processes that train together.
-        recorded: record steps as a CUDA graph.
+    ``lazy`` chooses row-wise Adam, ``recorded`` a CUDA graph.
     """
 
     def __init__(

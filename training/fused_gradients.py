@@ -53,9 +53,6 @@ class FusedGradients:
 
     Attributes:
         table, bias, mlp: the table of all rows, (rows, d), the item biases, (num_items,), and all other parameters.
-
-    Raises:
-        LookupError: the network lacks one of the homework's tables.
     """
 
     def __init__(self, model: nn.Module, adam: Adam, loss_weights: LossWeights) -> None:
@@ -69,14 +66,12 @@ class FusedGradients:
         table, self.bias, self.mlp = (Parameters(*each) for each in zip(*columns, strict=True))
         self.table = Parameters(*(each.view(rows, d) for each in table))
 
-        first = {"users": 0, "items": users, "negatives": users}  # rows of the first two tables
-        self.columns, self.interaction_columns = ["users", "items", "items", "negatives"], (0, 1, 3)
-        offsets = [0] * 4
-        if not shared:
-            self.columns, self.interaction_columns = [*self.columns[:3], "users", "items", "negatives"], (3, 4, 5)
-            offsets = [0] * 3 + [users + items] * 3
-        first_rows = [first[name] + offset for name, offset in zip(self.columns, offsets, strict=True)]
-        self.first_rows = torch.tensor(first_rows, device=self.device)
+        rating = ["users", "items", "items"]
+        self.columns = [*rating, "negatives"] if shared else [*rating, "users", "items", "negatives"]
+        self.interaction_columns = (0, 1, 3) if shared else (3, 4, 5)
+        offsets = torch.tensor([0 if name == "users" else users for name in self.columns])
+        offsets[3:] += 0 if shared else users + items  # the _fact tables come second
+        self.first_rows = offsets.to(self.device)
 
         trained = adam.by_parameter(model)
         *self.hidden, output = [

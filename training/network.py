@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,18 +145,18 @@ def _recorded(network: type) -> Iterator[Returned]:
 
 def check_outputs(outputs: Any, batch: int, function: str = "forward", line: int | None = None) -> None:
     """Raise NetworkError, with this function and its line, unless these are two float tensors of shape (batch,)."""
-    if not isinstance(outputs, tuple | list) or len(outputs) != 2:
-        mistake = f"returned {_kind_of(outputs)}: expected two tensors, predictions and score"
-        raise NetworkError(_blame(function, mistake, line))
+
+    def check(right: bool, mistake: str) -> None:
+        if not right:
+            raise NetworkError(_blame(function, f"returned {mistake}", line))
+
+    pair = isinstance(outputs, tuple | list) and len(outputs) == 2
+    check(pair, f"{_kind_of(outputs)}: expected two tensors, predictions and score")
     for name, output in zip(("predictions", "score"), outputs, strict=True):
-        mistake = ""
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            mistake = f"returned {name} that are {_kind_of(output)}: expected a float tensor"
-        elif output.shape != (batch,):
-            shape = tuple(output.shape)
-            mistake = f"returned {name} of shape {shape} for a batch of {batch}: expected {(batch,)}"
-        if mistake:
-            raise NetworkError(_blame(function, mistake, line))
+        floats = isinstance(output, Tensor) and output.is_floating_point()
+        check(floats, f"{name} that are {_kind_of(output)}: expected a float tensor")
+        shape = tuple(output.shape)
+        check(shape == (batch,), f"{name} of shape {shape} for a batch of {batch}: expected {(batch,)}")
 
 
 @contextlib.contextmanager
@@ -183,13 +183,10 @@ def _unexpected(value: Any, shapes: list[tuple[int, int]] | None) -> str | None:
         return "None" if value is None else None
     found = [getattr(each, "weight", each) for each in (value if isinstance(value, tuple | list) else [value])]
     got = [tuple(each.shape) for each in found if isinstance(each, Tensor)]
+    expected = ", ".join(map(str, shapes))
     if len(got) < len(found):
-        return f"{_kind_of(value)}: expected embeddings of shapes {_listed(shapes)}"
-    return None if got == shapes else f"embeddings of shapes {_listed(got)}: expected {_listed(shapes)}"
-
-
-def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes))
+        return f"{_kind_of(value)}: expected embeddings of shapes {expected}"
+    return None if got == shapes else f"embeddings of shapes {', '.join(map(str, got))}: expected {expected}"
 
 
 def error_of(error: Exception) -> NetworkError | None:

@@ -81,7 +81,7 @@ def embeddings(model: nn.Module) -> list[nn.Embedding]:
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """List all parameters except whole numbers, each once: those of ``embeddings``, then the others."""
-    first = (parameter for each in embeddings(model) for parameter in each.parameters())
+    first = [parameter for each in embeddings(model) for parameter in each.parameters()]
     every = dict.fromkeys([*first, *model.parameters()])
     return [parameter for parameter in every if parameter.is_floating_point() or parameter.is_complex()]
 
@@ -89,13 +89,8 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
 def flatten(model: nn.Module) -> nn.Parameter:
     """Make all parameters, and their gradients, slices of one vector: Adam is then one operation for any network.
 
-    The embedding tables come first, so that they also are one table of all their rows; see ``parameters``.
-
-    Returns:
-        (number of parameters,) the vector; its gradient is zero.
-
-    Raises:
-        ValueError: the parameters are of several types.
+    The embedding tables come first, so that they also are one table of all their rows; see ``parameters``. The gradient
+    of the (number of parameters,) vector is zero. ValueError if the parameters are of several types.
     """
     every = parameters(model)
     types = {parameter.dtype for parameter in every}

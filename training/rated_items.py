@@ -6,8 +6,7 @@ with the items' own embeddings in place of a second table, as one layer of Light
     s_i = n_i^(−1/2) · Σ_{k ∈ N(i)} q_k          N(i): the n_i items that user i rated
 
 A user's embedding is then u_i + s_i. While a rating of item j is trained on, j itself is left out of s_i, because it
-would give the answer away. After training the sums are added to the table of users, so that the network is an ordinary
-one.
+would give the answer away. For evaluation the sums are added to the table of users.
 """
 
 from functools import cached_property

@@ -43,8 +43,7 @@ class Rehearsal:
     """A comparison of ways of training and ranking, on networks like the one that will be trained.
 
     Args:
-        model: the network that will be trained; it is not changed.
-        num_users, num_items: its sizes.
+        model: the network that will be trained, for ``num_users`` and ``num_items``; it is not changed.
         make: makes a network of the same class for other sizes. Without it, and if it fails, the network is copied.
         group: the processes that train together, which come to the same decision.
     """
@@ -78,13 +77,8 @@ class Rehearsal:
             torch.manual_seed(0)
             if self._make is not None:
                 made = self._make(self.num_users, self.num_items).to(self.device)
-            elif any(_has_hooks(parameter) for parameter in self.model.parameters()):
-                raise LookupError("models.py has hooks on its parameters, which copies of the network lack")
             else:
-                try:
-                    made = deepcopy(self.model)
-                except Exception as error:
-                    raise LookupError("models.py makes a network that cannot be copied") from error
+                made = _copy(self.model)
             users = torch.zeros(2, dtype=torch.int64, device=self.device)
             ByForward(made, self.num_items).pairs(users, users)  # gives lazy layers their shapes
         if random:
@@ -98,8 +92,6 @@ class Rehearsal:
         self, plain: Way, loss_weights: LossWeights, negatives: int = 1, drawn_by_step: bool = False
     ) -> None:
         """Take the steps that define a way of training, so that an error shows before anything is written.
-
-        The step draws the candidates for the negatives, or else the sampler does.
 
         Raises:
             NetworkError: models.py fails, or no gradient can be computed.
@@ -163,12 +155,12 @@ class Rehearsal:
             for buffer in small.buffers():  # training may change them
                 if buffer.is_floating_point():
                     buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(0)) + 0.5)
-            for model, sizes in ((small, (self.num_users, self.num_items)), (self.model, self.sizes)):
-                users = torch.tensor([0, sizes[0] // 2, sizes[0] - 1], device=self.device)
+            for model, num_users, num_items in ((small, self.num_users, self.num_items), (self.model, *self.sizes)):
+                users = torch.tensor([0, num_users // 2, num_users - 1], device=self.device)
                 with _quietly(), torch.no_grad():
-                    expected = ByForward(model, sizes[1]).predict_all_items(users)
-                    same = close(fast(model, sizes[1]).predict_all_items(users), expected)
-                reason = reason or (None if same else "models.py gives other predictions than u · q + b")
+                    expected = ByForward(model, num_items).predict_all_items(users)
+                    if not close(fast(model, num_items).predict_all_items(users), expected):
+                        reason = "models.py gives other predictions than u · q + b"
         except Exception as error:
             reason = _raised(error, "matrix product")
         if self.attributes:
@@ -233,8 +225,14 @@ def _randomize(made: nn.Module) -> None:
             parameter.data.copy_(values)
 
 
-def _has_hooks(parameter: nn.Parameter) -> bool:
-    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+def _copy(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise LookupError("models.py has hooks on its parameters, which copies of the network lack")
+    try:
+        return deepcopy(model)
+    except Exception as error:
+        raise LookupError("models.py makes a network that cannot be copied") from error
 
 
 @contextlib.contextmanager

@@ -14,10 +14,8 @@ BLOCK = 2**19  # training examples that are looked up at a time, which bounds th
 class Sampler:
     """A source of training examples: in each epoch every observed interaction once, with a negative item.
 
-    Args:
-        train, generator: on the device of the network.
-        candidates: number of items to draw for each example, of which the step chooses the negative; 0 if the step
-            draws them itself.
+    ``candidates`` is the number of items to draw for each example, of which the step chooses the negative; 0 if the
+    step draws them itself. The data and the generator are on the device of the network.
     """
 
     def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator, candidates: int = 1) -> None:
@@ -32,10 +30,7 @@ class Sampler:
         return map(self.triples, order.split(self.block))
 
     def triples(self, chosen: Tensor) -> Triples:
-        """Look up the training examples at these (n,) positions, each with a new negative item.
-
-        This is one gather for many steps, whose batches are then slices, without a copy.
-        """
+        """Look up the examples at these (n,) positions, each with a new negative item; batches are then slices."""
         train = self.train
         users, items, ratings = (x.index_select(0, chosen) for x in (train.user_ids, train.item_ids, train.ratings))
         return Triples(users, items, self.negatives(len(chosen)), ratings)

@@ -37,7 +37,6 @@ class Settings:
     Attributes:
         negatives: number of items drawn uniformly as candidates for the negative. The candidate with the highest p_ij
             is the negative (adaptive sampling: Weston et al., WSABIE, IJCAI 2011; Spotlight's adaptive hinge loss).
-        unseen_negatives: leave out candidates that the user rated in the training set, where others remain.
         negative_temperature: τ. Above 0 every candidate is a negative, with the weight softmax(p_ij / τ)
             (self-adversarial sampling: Sun et al., RotatE, ICLR 2019, equation 5).
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the items that the user rated
@@ -176,8 +175,7 @@ def preset(name: str | Path) -> dict[str, Any]:
     """Read the settings of a preset: one in ``training/presets/``, by its name, or a JSON file of that form.
 
     Raises:
-        ValueError: there is no such preset, it is not a JSON object of settings, or a setting is out of range.
-        OSError: the file cannot be read.
+        ValueError, OSError: there is no such preset, it cannot be read, or it is no JSON object of settings.
     """
     own = {each.stem: each for each in PRESETS.glob("*.json")}
     path = own.get(str(name), Path(name))

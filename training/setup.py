@@ -102,8 +102,7 @@ def flush_denormals() -> None:
 def threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
     """Train a small network on one thread, a large one on all, and restore the number of threads afterwards.
 
-    Threads that synchronize after every small operation cost more than they save. Where another process needs their
-    cores, for instance another experiment, they wait for each other a hundred times longer than they work.
+    Threads that synchronize after every small operation cost more than they save, above all where cores are busy.
     """
     before = torch.get_num_threads()
     work = 3 * batch_size * sum(layer.weight.numel() for layer in parts.linear_layers(model))

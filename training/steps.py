@@ -57,11 +57,9 @@ class Step(Protocol):
 class Optimizer(Protocol):
     """The part of ``torch.optim.Optimizer`` that a step calls; the optimizers of this project are in ``adam.py``."""
 
-    def zero_grad(self) -> None:
-        """Set all gradients to zero."""
+    def zero_grad(self) -> None: ...
 
-    def step(self) -> None:
-        """Move the parameters along their gradients."""
+    def step(self) -> None: ...
 
 
 class EagerStep:

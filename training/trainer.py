@@ -44,7 +44,6 @@ class Trainer:
     Args:
         model: the network to train, in place, see ``EagerStep``.
         train: observed interactions; moved to the model's device whole.
-        settings: those of the run; the seed is also that of the order of the examples and the negative items.
         eager: take the plain step, the definition, instead of the fastest step that agrees with it.
         group: the processes that train together, each with an identically configured trainer.
         make: makes a network of the same class for other numbers of users and items, for the comparison of steps.
@@ -105,7 +104,7 @@ class Trainer:
         return LossWeights(self.settings.factorization_weight, self.settings.regression_weight)
 
     def _check_fit(self) -> None:
-        """Raise ValueError where the homework's tables are there and have other sizes than the data."""
+        """Raise ValueError where the homework's tables are there and are too small for the data."""
         try:
             users, items = parts.factorization_tables(self.model)
         except LookupError:
@@ -141,7 +140,7 @@ class Trainer:
                 return rehearsal.fastest([] if eager else others)
 
     def _ways(self) -> tuple[Way, list[Way]]:
-        """List the plain way of taking the step of these settings, and the fast ways, the fastest first."""
+        """Return the plain way of taking the step of these settings, and the fast ways, the fastest first."""
         lazy = self.optimizer == "lazy_adam"
         if not self.settings.plain_step:
             from training import tuned

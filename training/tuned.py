@@ -2,12 +2,10 @@
 
     L = λ_F · mean(ω_i · Σ_c w_ic · (1 − σ((p⁺ − p_ic) / T))) + λ_R · mean((r̂ − r)²) + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²)
 
-The candidates c have the weights w_ic: 1 for the highest p_ic, or softmax(p_ic / τ). Random numbers come from the
-trainer's generator, so that a resumed run is bit-identical.
-
-The plain way changes the outputs of the network's embeddings and ReLUs by hooks, and takes each loss from ``steps.py``
-(``ForwardBatch``). Its two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the derivative
-of the loss over all candidates (``WeightedLoss``).
+The candidates c have the weights w_ic: 1 for the highest p_ic, or softmax(p_ic / τ). The plain way changes the outputs
+of the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes each loss from ``steps.py``. Its two
+shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the derivative of the loss over all
+candidates (``WeightedLoss``).
 """
 
 from functools import partial
@@ -67,16 +65,11 @@ class TunedStep(EagerStep):
     """The eager step with the ingredients of the settings.
 
     Args:
-        model, adam, loss_weights: as for ``EagerStep``.
-        rated: the items that each user rated in the training set.
         generator: of the dropout and of shared negatives, on the network's device.
         settings: the ingredients.
         steps: the number of steps of the whole run, for a learning rate that falls.
         by_tables: compute equations 1 and 4 from the network's tables.
         own_derivative: compute the loss over all candidates by ``WeightedLoss``.
-
-    Raises:
-        ValueError: models.py lacks an embedding or a layer that an ingredient changes.
     """
 
     def __init__(
