@@ -60,7 +60,6 @@ def course_split(data_dir: Path) -> Split:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the flags."""
     parser = Parser(description="Grade a models.py by the homework's rubric.")
     ids = ", ".join(check.id for check in RUBRIC)
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"run only these checks: {ids}")

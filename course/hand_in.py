@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         unwritten = unanswered(answers) if ANSWERS in files else [f"the file {ANSWERS}"]
         missing = [*failed_checks(), *unwritten, *missing_experiments()]
         write_zip(files, HERE / SUBMISSION)
-    except (ValueError, OSError) as error:
+    except (Unreadable, ValueError, OSError) as error:
         return command.fail("hand_in.py", error)
     for line in missing:
         print(f"missing: {line}")

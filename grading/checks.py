@@ -4,14 +4,12 @@ A check raises ``Wrong`` where the submission is wrong. Most random numbers come
 so that all submissions are asked the same. Because such answers could be computed beforehand, the checks of the MLP,
 the equations and the gradients also use numbers that cannot be predicted (``fresh``). They draw the IDs after the
 parameters have been set. A right network passes with any numbers.
-
-Parameters are arrays by name ("U", "B", "mlp.0.weight", …), as ``worker.Submission.parameters`` returns them.
 """
 
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +21,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
+Parameters = Mapping[str, Array]  # by name, as ``worker.Submission.parameters`` returns them
+Ask = Callable[..., Answer]  # ``Session.ask``, a question to a submission's process
 Draw = Callable[[str], np.random.Generator]  # makes random numbers for a purpose: ``random`` or ``fresh``
+Subject = TypeVar("Subject")
 
 TOLERANCE = 1e-4  # relative and absolute; float32 is good to 1e-6 here
 NUM_USERS, NUM_ITEMS, DIM, LAYER_SIZES, BATCH = 944, 1683, 32, [96, 64], 256  # the homework's, with IDs from 0
@@ -37,12 +38,6 @@ class Wrong(Exception):
     """A failed check, with the expected value, the value found and, if clear, the likely cause."""
 
 
-class Ask(Protocol):
-    """The type of ``Session.ask``, a question to a submission's process."""
-
-    def __call__(self, question: str, /, **arguments: Any) -> Answer: ...
-
-
 class Split(NamedTuple):
     """The training set and the test set of MovieLens 100K."""
 
@@ -50,39 +45,30 @@ class Split(NamedTuple):
     test: "data.Interactions"
 
 
-class Band(NamedTuple):
-    """The range of a metric, center ± width."""
-
-    center: float
-    width: float
-
-    def __contains__(self, metric: object) -> bool:
-        return isinstance(metric, float) and abs(metric - self.center) <= self.width
-
-
 @dataclass(frozen=True)
 class Check:
-    """A line of the rubric.
+    """A line of the rubric."""
 
-    Attributes:
-        id: the course's name for it; those of hidden checks end in "-hidden".
-        points: given in full or not at all.
-        title: its subject.
-        run: asks and compares; raises Wrong. A check that needs data gets the split, others None.
-        seconds: the time limit.
-        needs_data: whether it trains.
-    """
-
-    id: str
-    points: int
+    id: str  # the course's name for it; those of hidden checks end in "-hidden"
+    points: int  # given in full or not at all
     title: str
-    run: Callable[[Ask, Split | None], None]
-    seconds: float = 10.0
+    run: Callable[[Ask, Split | None], None]  # asks and compares; raises Wrong; gets a split if it needs data
+    seconds: float = 10.0  # the time limit
     needs_data: bool = False
 
     @property
     def hidden(self) -> bool:
         return self.id.endswith("-hidden")
+
+
+def about(check: Callable[[Ask, Subject], None], *subjects: Subject) -> Callable[[Ask, Split | None], None]:
+    """Make a line's ``run``: the same check of several subjects, which are names of tables or layer sizes."""
+
+    def run(ask: Ask, _: Split | None) -> None:
+        for subject in subjects:
+            check(ask, subject)
+
+    return run
 
 
 def import_models(ask: Ask) -> None:
@@ -93,16 +79,16 @@ def import_models(ask: Ask) -> None:
 def check_tables(ask: Ask, names: tuple[str, ...]) -> None:
     """Check that there is one distinct ScaledEmbedding per name, alternately user- and item-sized."""
     answer = ask("tables", names=names)
-    tables, classes, memory = answer.arrays("tables"), answer.string_lists("classes"), answer.integers("memory")
+    tables, classes, memory = answer.arrays("tables"), answer.strings("classes"), answer.integers("memory")
     if len(tables) != len(names):
         raise Wrong(f"{len(tables)} embeddings: expected {len(names)}, {', '.join(names)}")
+    users, items = (NUM_USERS, DIM), (NUM_ITEMS, DIM)
     for place, (name, table, bases) in enumerate(zip(names, tables, classes, strict=True)):
-        users, items = (NUM_USERS, DIM), (NUM_ITEMS, DIM)
         shape, other = (users, items) if name.startswith("U") else (items, users)
         order = f"another order than {', '.join(names)}"
         expect_shape(name, table, shape, {other: order, shape[::-1]: "transposed"})
-        if "ScaledEmbedding" not in bases:
-            raise Wrong(f"{name} is of class {', '.join(bases[:1])}: expected a ScaledEmbedding")
+        if "ScaledEmbedding" not in bases.split():
+            raise Wrong(f"{name} is of class {bases.partition(' ')[0]}: expected a ScaledEmbedding")
         # With 30,000 numbers, the mean and the standard deviation of a sample are within half a percent.
         if not (abs(table.mean()) < 0.1 / DIM and 0.9 / DIM < table.std() < 1.1 / DIM):
             raise Wrong(
@@ -140,7 +126,7 @@ def check_mlp(ask: Ask, layer_sizes: list[int]) -> None:
 def check_shapes(ask: Ask, names: tuple[str, ...]) -> None:
     """Check that forward of a batch returns two vectors of finite numbers."""
     ask("network", names=names, seed=0)
-    users, items = some_pairs(BATCH, "shapes")
+    users, items = some_pairs("shapes")
     forward(ask, users, items)
 
 
@@ -178,12 +164,6 @@ def expect_shape(name: str, array: Array, shape: tuple[int, ...], causes: dict[t
         raise Wrong(f"{name} has shape {array.shape}: expected {shape}{cause}")
 
 
-def some_pairs(count: int, purpose: str, draw: Draw | None = None) -> tuple[Ids, Ids]:
-    """Draw the IDs of users and items."""
-    generator = (draw or random)(purpose)
-    return generator.integers(0, NUM_USERS, count), generator.integers(0, NUM_ITEMS, count)
-
-
 def random(purpose: str) -> np.random.Generator:
     """Make random numbers that are always the same for the same purpose."""
     return np.random.default_rng(zlib.crc32(purpose.encode()))
@@ -194,20 +174,21 @@ def fresh(purpose: str) -> np.random.Generator:
     return np.random.default_rng()
 
 
+def some_pairs(purpose: str, draw: Draw = random) -> tuple[Ids, Ids]:
+    """Draw the IDs of a batch of users and items."""
+    generator = draw(purpose)
+    return generator.integers(0, NUM_USERS, BATCH), generator.integers(0, NUM_ITEMS, BATCH)
+
+
 def close(got: Array, expected: Array) -> bool:
     """Compare two arrays within the tolerance of float32; NaN is never close."""
     return got.shape == expected.shape and bool(np.isclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE).all())
 
 
-def mlp(inputs: Array, parameters: Mapping[str, Array], between: Callable[[Array], Array] | None = None) -> Array:
-    """Apply linear layers with ReLUs between them: (n, width) → (n,), NaN where their widths do not fit.
+def mlp(inputs: Array, parameters: Parameters, relus: bool = True) -> Array:
+    """Apply linear layers, with ReLUs between them or without: (n, width) → (n,), NaN where their widths do not fit.
 
     The layers are put in the order of their widths, not in that of their registration.
-
-    Args:
-        inputs: (n, width).
-        parameters: those of the layers are among them.
-        between: takes the place of the ReLUs.
     """
     places = [name.split(".")[1] for name in parameters if name.startswith("mlp.") and name.endswith(".weight")]
     hidden = inputs
@@ -222,6 +203,6 @@ def mlp(inputs: Array, parameters: Mapping[str, Array], between: Callable[[Array
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
             raise Wrong(f"a linear layer has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
         hidden = hidden @ weight.T + bias
-        if places:
-            hidden = np.maximum(hidden, 0) if between is None else between(hidden)
+        if places and relus:
+            hidden = np.maximum(hidden, 0)
     return hidden[:, 0] if hidden.shape[1] == 1 else np.full(len(inputs), np.nan)

@@ -12,7 +12,7 @@ A submission's gradients come from autograd in its process. The grader measures 
 ends of small steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,8 +29,9 @@ from grading.checks import (
     Check,
     Draw,
     Ids,
-    Split,
+    Parameters,
     Wrong,
+    about,
     check_mlp,
     close,
     forward,
@@ -38,34 +39,16 @@ from grading.checks import (
     random,
     some_pairs,
 )
-from grading.hidden_oracle import bpr_loss, difference, look_up, mlp_input_width, mse_loss
+from grading.hidden_oracle import difference, look_up, sigmoid
 
 WITH = {SHARED: "with shared embeddings", SEPARATE: "with separate embeddings"}
 DIRECTIONS, STEP = 4, 1e-4  # of the numerical gradients: small beside a ReLU's distance from 0, large beside rounding
 FRESH_TRIES = 3
-
-
-def mlp_in_general(ask: Ask, _: Split | None) -> None:
-    for layer_sizes in ([96, 64, 32], [24, 48], [60, 50, 40, 30, 20], [12]):
-        check_mlp(ask, layer_sizes)
-
-
-def shared_equations(ask: Ask, _: Split | None) -> None:
-    check_equations(ask, SHARED)
-
-
-def separate_equations(ask: Ask, _: Split | None) -> None:
-    check_equations(ask, SEPARATE)
-
-
-def batches(ask: Ask, _: Split | None) -> None:
-    check_batches(ask, SHARED)
-    check_batches(ask, SEPARATE)
-
-
-def gradients(ask: Ask, _: Split | None) -> None:
-    check_gradients(ask, SHARED, bpr_teaches=("U", "Q", "B"), mse_teaches=("U", "Q", "mlp"))
-    check_gradients(ask, SEPARATE, bpr_teaches=("U_fact", "Q_fact", "B"), mse_teaches=("U_reg", "Q_reg", "mlp"))
+MLPS = ([96, 64, 32], [24, 48], [60, 50, 40, 30, 20], [12])  # layer_sizes
+TAUGHT = {  # the parameters that learn from each loss
+    SHARED: {"bpr": ("U", "Q", "B"), "mse": ("U", "Q", "mlp")},
+    SEPARATE: {"bpr": ("U_fact", "Q_fact", "B"), "mse": ("U_reg", "Q_reg", "mlp")},
+}
 
 
 def check_equations(ask: Ask, names: tuple[str, ...]) -> None:
@@ -79,7 +62,7 @@ def check_equations_at(ask: Ask, names: tuple[str, ...], scale: float, draw: Dra
     """Check both equations with tables and biases of this standard deviation."""
     parameters = randomize(ask, names, scale, draw)
     check_names(parameters, names)
-    users, items = some_pairs(BATCH, "equations", draw)
+    users, items = some_pairs("equations", draw)
     predictions, score = forward(ask, users, items)
     pairs = look_up(parameters, names, users, items, DIM)
     p, r = pairs.interactions(), pairs.ratings()
@@ -87,7 +70,7 @@ def check_equations_at(ask: Ask, names: tuple[str, ...], scale: float, draw: Dra
         mistakes = pairs.mistaken_interactions()
         raise Wrong(difference("predictions are not those", OUTPUTS["predictions"], predictions, p, mistakes))
     if np.isnan(r).any():
-        width = mlp_input_width(parameters)
+        width = parameters["mlp.0.weight"].shape[1]
         if width == 3 * DIM:
             raise Wrong("the linear layers of mlp_layers do not lead from [u, q, u ∗ q] to one output")
         cause = ". Likely cause: the product u ∗ q is missing" if width == 2 * DIM else ""
@@ -101,7 +84,7 @@ def check_equations_at(ask: Ask, names: tuple[str, ...], scale: float, draw: Dra
 def check_batches(ask: Ask, names: tuple[str, ...]) -> None:
     """Check that each pair's outputs do not depend on the other pairs in its batch or on their order."""
     randomize(ask, names)
-    users, items = some_pairs(BATCH, "batches")
+    users, items = some_pairs("batches")
     whole = forward(ask, users, items)
     for batch, places in (
         ("in a batch of 1", np.array([0])),
@@ -120,14 +103,10 @@ def check_batches(ask: Ask, names: tuple[str, ...]) -> None:
                 )
 
 
-def randomize(ask: Ask, names: tuple[str, ...], scale: float = 0.5, draw: Draw | None = None) -> dict[str, Array]:
-    """Make a network, and set all its parameters to random numbers.
-
-    Returns:
-        The parameters afterwards.
-    """
+def randomize(ask: Ask, names: tuple[str, ...], scale: float = 0.5, draw: Draw = random) -> dict[str, Array]:
+    """Make a network, set all its parameters to random numbers, and return them."""
     before = ask("network", names=names, seed=0).named_arrays()
-    draw, values = draw or random, {}
+    values = {}
     for name, now in before.items():
         is_layer = name.startswith("mlp") and name.endswith("weight")
         values[name] = (1.5 / np.sqrt(now.shape[1]) if is_layer else scale) * draw(name).standard_normal(now.shape)
@@ -140,7 +119,7 @@ def randomize(ask: Ask, names: tuple[str, ...], scale: float = 0.5, draw: Draw |
     return after
 
 
-def check_names(parameters: Mapping[str, Array], names: tuple[str, ...]) -> None:
+def check_names(parameters: Parameters, names: tuple[str, ...]) -> None:
     """Check that the parameters of both equations have their names."""
     for name in (*names, "B"):
         if name not in parameters:
@@ -149,46 +128,42 @@ def check_names(parameters: Mapping[str, Array], names: tuple[str, ...]) -> None
         raise Wrong("the network has no linear layers in an attribute mlp_layers: expected those of init_mlp_layers")
 
 
-def assign(ask: Ask, values: Mapping[str, Array]) -> None:
+def assign(ask: Ask, values: Parameters) -> None:
     ask("assign", values={name: value.astype(np.float32) for name, value in values.items()})
 
 
-def check_gradients(
-    ask: Ask, names: tuple[str, ...], bpr_teaches: tuple[str, ...], mse_teaches: tuple[str, ...]
-) -> None:
+def check_gradients(ask: Ask, names: tuple[str, ...]) -> None:
     """Check that each loss trains the right parameters, no others, and by the gradient of the network's outputs."""
-    check_gradients_of(ask, names, bpr_teaches, mse_teaches, random)
+    check_gradients_at(ask, names, random)
     for left in range(FRESH_TRIES - 1, -1, -1):
         try:
-            check_gradients_of(ask, names, bpr_teaches, mse_teaches, fresh)
+            check_gradients_at(ask, names, fresh)
             return
         except Wrong:  # a step can cross the corner of a ReLU; a wrong gradient fails each time
             if not left:
                 raise
 
 
-def check_gradients_of(
-    ask: Ask, names: tuple[str, ...], bpr_teaches: tuple[str, ...], mse_teaches: tuple[str, ...], draw: Draw
-) -> None:
+def check_gradients_at(ask: Ask, names: tuple[str, ...], draw: Draw) -> None:
     """Check the gradients at random parameters and pairs, along random directions."""
     parameters = randomize(ask, names, draw=draw)
     check_names(parameters, names)
-    users, items = some_pairs(BATCH, "gradients", draw)
+    users, items = some_pairs("gradients", draw)
     negatives = draw("negatives").integers(0, NUM_ITEMS, BATCH)
     ratings = draw("ratings").integers(1, 6, BATCH).astype(np.float64)
     answer = ask(
         "gradients", user_ids=users, item_ids=items, negative_ids=negatives, ratings=ratings.astype(np.float32)
     )
 
-    def bpr() -> float:
+    def bpr() -> float:  # equation 3
         positive, negative = (ask("forward", user_ids=users, item_ids=ids) for ids in (items, negatives))
-        return bpr_loss(positive.array("predictions"), negative.array("predictions"))
+        return float((1 - sigmoid(positive.array("predictions") - negative.array("predictions"))).mean())
 
-    def mse() -> float:
-        return mse_loss(ask("forward", user_ids=users, item_ids=items).array("score"), ratings)
+    def mse() -> float:  # equation 5
+        return float(((ask("forward", user_ids=users, item_ids=items).array("score") - ratings) ** 2).mean())
 
-    for key, loss, title, taught in (("bpr", bpr, "the BPR loss", bpr_teaches), ("mse", mse, "the MSE", mse_teaches)):
-        found = answer.named_arrays(key)
+    for key, loss, title in (("bpr", bpr, "the BPR loss"), ("mse", mse, "the MSE")):
+        found, taught = answer.named_arrays(key), TAUGHT[names][key]
         loss_items = np.concatenate([items, negatives]) if key == "bpr" else items
         for name in parameters:
             if name not in found or found[name].shape != parameters[name].shape:
@@ -205,9 +180,8 @@ def check_gradients_of(
                 )
         for part in taught:
             own = {name: gradient for name, gradient in gradients.items() if name.partition(".")[0] == part}
-            predicted, measured = changes_along(
-                ask, loss, parameters, own, users if part.startswith("U") else loss_items, draw
-            )
+            ids = users if part.startswith("U") else loss_items
+            predicted, measured = changes_along(ask, loss, parameters, own, ids, draw)
             # A gradient that is cut off somewhere predicts other changes than are measured.
             tolerance = 0.1 * np.sqrt((predicted**2).mean()) + 2e-7 * max(1.0, abs(loss()))
             if not (np.abs(measured - predicted) <= tolerance).all():
@@ -220,22 +194,11 @@ def check_gradients_of(
 
 
 def changes_along(
-    ask: Ask,
-    loss: Callable[[], float],
-    parameters: Mapping[str, Array],
-    gradients: Mapping[str, Array],
-    ids: Ids,
-    draw: Draw,
+    ask: Ask, loss: Callable[[], float], parameters: Parameters, gradients: Parameters, ids: Ids, draw: Draw
 ) -> tuple[Array, Array]:
     """Compare the changes of a loss along random directions with those that its gradients predict.
 
-    Args:
-        ask: asks the submission's process.
-        loss: asks for the loss.
-        parameters: all parameters.
-        gradients: those of the parameters to move.
-        ids: the IDs that were looked up in them, if they are a table.
-        draw: makes the directions.
+    The parameters that have gradients here are moved. If they are a table, IDs are those that were looked up in it.
 
     Returns:
         predicted, measured: (DIRECTIONS,) differences of the loss between both ends of a step.
@@ -266,9 +229,14 @@ def without_padding(gradient: Array, ids: Ids) -> Array:
 
 
 HIDDEN = (
-    Check("1b-1-hidden", 1, "MLP in general: other and deeper layer_sizes", mlp_in_general),
-    Check("2-4-hidden", 1, "shared: equations 1 and 4", shared_equations),
-    Check("2-5-hidden", 1, "separate: equations 1 and 4, each with its own tables", separate_equations),
-    Check("2-6-hidden", 1, "a batch of 1, each output from its own pair, any order", batches),
-    Check("2-7-hidden", 2, "gradients: which loss teaches what", gradients),
+    Check("1b-1-hidden", 1, "MLP in general: other and deeper layer_sizes", about(check_mlp, *MLPS)),
+    Check("2-4-hidden", 1, "shared: equations 1 and 4", about(check_equations, SHARED)),
+    Check("2-5-hidden", 1, "separate: equations 1 and 4, each with its own tables", about(check_equations, SEPARATE)),
+    Check(
+        "2-6-hidden",
+        1,
+        "a batch of 1, each output from its own pair, any order",
+        about(check_batches, SHARED, SEPARATE),
+    ),
+    Check("2-7-hidden", 2, "gradients: which loss teaches what", about(check_gradients, SHARED, SEPARATE)),
 )

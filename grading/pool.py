@@ -20,12 +20,9 @@ SHOWN_MESSAGE = 4000  # characters of the reason for a failed check
 
 
 class Pool:
-    """Sandboxes that run checks until the end of a ``with`` block. The first one starts in the background.
+    """Sandboxes for so many jobs at a time, until the end of a ``with`` block. The first one starts in the background.
 
-    Args:
-        jobs: the number of sandboxes.
-        patience: factor of the time limits.
-        unconfined: accept gaps in the walls of the machine.
+    Patience is a factor of the time limits.
 
     Raises:
         OSError, Unconfined: from ``confinement`` and ``submit``: the first sandbox does not start.
@@ -95,16 +92,9 @@ def failure(session: Session, check: Check, split: Split | None) -> str:
 
 
 def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) -> Grade:
-    """Run checks on a submission.
+    """Run checks on a submission: a models.py, or a folder or zip that contains one.
 
-    Args:
-        pool: runs them.
-        path: a models.py, or a folder or zip that contains one.
-        checks: lines of the rubric.
-        split: MovieLens 100K, for the checks that train.
-
-    Returns:
-        A result for each check. A submission that cannot be read, or whose models.py cannot be loaded, fails all.
+    A submission that cannot be read, or whose models.py cannot be loaded, fails all checks.
 
     Raises:
         OSError: the grader failed, not the submission.
@@ -124,7 +114,6 @@ def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) 
 
 
 def ungraded(path: Path, checks: Sequence[Check], problem: str) -> Grade:
-    """Give no points, for this reason."""
     return Grade(str(path), tuple(Result(check, False, 0.0, problem) for check in checks), problem)
 
 

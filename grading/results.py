@@ -16,15 +16,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that spr
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one check.
-
-    Attributes:
-        check: the line of the rubric.
-        passed: whether it gives its points.
-        seconds: the time that it took.
-        message: the reason of a failure; "" if it passed.
-        printed: the submission's output.
-    """
+    """The result of one check, with the reason of a failure ("" if it passed) and the submission's output."""
 
     check: Check
     passed: bool
@@ -39,11 +31,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Grade:
-    """A submission's results, in the order of the rubric.
-
-    Attributes:
-        problem: the reason why the submission could not be graded, for instance could not be read; "" otherwise.
-    """
+    """A submission's results, in the order of the rubric, and the problem if it could not be graded ("" otherwise)."""
 
     name: str
     results: tuple[Result, ...]
@@ -72,7 +60,6 @@ def report(graded: Grade) -> str:
 
 
 def total(graded: Grade) -> str:
-    """Format the last line."""
     return f"{graded.points} / {graded.most} points"
 
 
@@ -85,10 +72,7 @@ def shortened(string: str, longest: int = SHOWN_OUTPUT) -> str:
 def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
     """Format the results for Gradescope (its documentation, "Autograder Specifications").
 
-    Args:
-        graded: the results.
-        seconds: the time that grading took.
-        confined: the walls around the submission.
+    Students see ``output``. It must not reveal the results of hidden checks.
     """
     tests = [
         {
@@ -102,11 +86,8 @@ def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
         }
         for result in graded.results
     ]
-    # Students see this line. It must not reveal the results of hidden checks.
-    visible = [result for result in graded.results if not result.check.hidden]
-    output = total(Grade(graded.name, tuple(visible))) + (
-        " in the visible checks" if visible != [*graded.results] else ""
-    )
+    visible = Grade(graded.name, tuple(result for result in graded.results if not result.check.hidden))
+    output = total(visible) + (" in the visible checks" if visible.results != graded.results else "")
     return {
         "score": graded.points,
         "max_score": graded.most,
@@ -118,7 +99,6 @@ def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
 
 
 def printed_as_output(result: Result) -> str:
-    """Format a submission's output."""
     return f"Your code printed:\n{shortened(result.printed)}" if result.printed else ""
 
 
@@ -128,7 +108,6 @@ def header(checks: Sequence[Check]) -> list[str]:
 
 
 def row(graded: Grade) -> list[str]:
-    """Make the row of a submission in that table."""
     return [label(graded.name), *(str(result.points) for result in graded.results), str(graded.points)]
 
 
@@ -166,10 +145,8 @@ def from_csv(path: Path, header: list[str]) -> list[list[str]]:
 def table(rows: Sequence[list[str]]) -> str:
     """Format rows in aligned columns."""
     cells = [[each.removesuffix("-basic").removesuffix("-hidden") for each in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
     return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in cells
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(points, widths, strict=True))])
+        for name, *points in cells
     )

@@ -4,10 +4,8 @@
         import_models(session.ask)
         bias = session.ask("bias").array("table")
 
-A session is one worker process, which inherits nothing from earlier sessions. It reads Python, torch and its own files,
-writes into one empty folder of bounded size, and reaches no network and no other process; its memory, time and number
-of processes are bounded (``inside/walls.py``). Its output is collected, and cut. When the session ends, all of its
-processes are killed and its files deleted.
+A session is one worker process within walls (``inside/walls.py``), which inherits nothing from earlier sessions. When
+it ends, all of its processes are killed and its files deleted.
 
 The worker's answers cannot be trusted: a submission can replace the methods of ``inside/worker.py``, and send arrays
 that its network does not contain. ``hidden.py`` says how little that gains.
@@ -25,10 +23,9 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 
 from grading.inside.walls import WALLS, Confinement
-from grading.session import MEMORY, WARDEN_TIMEOUT, Session
+from grading.session import WARDEN_TIMEOUT, Session
 
 HERE = Path(__file__).parent
 PIPE = 2**20  # bytes
@@ -48,16 +45,11 @@ class Unconfined(ValueError):
 
 
 class Sandbox:
-    """A warden process, which has loaded torch and runs one session at a time.
-
-    Args:
-        walls: the walls to put up, as far as the machine has them.
-        unconfined: accept gaps.
+    """A warden process within these walls, as far as the machine has them. It runs one session at a time.
 
     Raises:
-        OSError: from ``session``: the warden does not start, a wall cannot be put up any more, or a file cannot be
-            written.
-        Unconfined: from ``session`` and ``start``.
+        OSError: from ``session``: the warden does not start, or a wall cannot be put up any more.
+        Unconfined: from ``session`` and ``start``, unless gaps are accepted.
     """
 
     def __init__(self, walls: Collection[str] = WALLS, unconfined: bool = False) -> None:
@@ -71,17 +63,14 @@ class Sandbox:
     def __enter__(self) -> "Sandbox":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     @contextlib.contextmanager
     def session(self, files: Mapping[str, bytes], seconds: float, trains: bool = False) -> Iterator[Session]:
-        """Start a worker for a submission.
+        """Start a worker for models.py and the files beside it, by their paths, with a time limit for all answers.
 
-        Args:
-            files: the contents of models.py and of the files beside it, by their paths in the submission.
-            seconds: the time until the last answer.
-            trains: whether the worker will be asked to train.
+        If it trains, the modules that it needs for that are loaded before.
         """
         control = self.start()
         folder = self._unpack(files)
@@ -90,13 +79,7 @@ class Sandbox:
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 fcntl.fcntl(their_output, fcntl.F_SETPIPE_SZ, PIPE)  # reads a gigabyte of output within a second
-        job = {
-            "code": str(folder / CODE),
-            "scratch": str(folder / SCRATCH),
-            "memory": MEMORY,
-            "seconds": seconds,
-            "trains": trains,
-        }
+        job = {"code": str(folder / CODE), "scratch": str(folder / SCRATCH), "seconds": seconds, "trains": trains}
         try:
             socket.send_fds(control, [json.dumps(job).encode()], [theirs.fileno(), their_output])
         finally:

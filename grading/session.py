@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 
 from grading.inside.messages import LENGTHS, lengths, pack, unpack
 from grading.inside.processes import DYING, PROCESSES
-from grading.inside.walls import SCRATCH_BYTES, SCRATCH_FILES
+from grading.inside.walls import MEMORY, SCRATCH_BYTES, SCRATCH_FILES
 
-MEMORY = 4 * 2**30  # bytes, of all processes of a session together
 PRINTED = 2**14  # bytes that are kept of a submission's output
 WARDEN_TIMEOUT = DYING + 10.0  # seconds for the warden to end a session, which takes milliseconds, or at most DYING
 EXITING = 0.2  # seconds until the exit status of a process that has closed its channel is available
 NO_ANSWER = "the submission's process sent something that is not an answer"
+EXCEEDED = {
+    "memory": f"it used more than {MEMORY // 2**30} GiB of memory and was ended",
+    "processes": f"it started more than {PROCESSES} processes and was ended",
+    "disk": f"it wrote more than {SCRATCH_BYTES // 2**20} MiB or {SCRATCH_FILES} files and was ended",
+}
 
 
 class Unanswered(Exception):
@@ -28,11 +32,7 @@ class Unanswered(Exception):
 
 
 class Answer:
-    """An answer, whose methods check the form of each value.
-
-    Raises:
-        Unanswered: from every method, where the value has another form.
-    """
+    """An answer, whose methods return values by name. They raise Unanswered where a value has another form."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -48,7 +48,6 @@ class Answer:
         return _array(self._get(name))
 
     def arrays(self, name: str) -> list[NDArray[np.float64]]:
-        """Return a list of arrays."""
         return [_array(each) for each in _checked(self._get(name), list)]
 
     def named_arrays(self, name: str | None = None) -> dict[str, NDArray[np.float64]]:
@@ -57,20 +56,10 @@ class Answer:
         return {key: _array(each) for key, each in value.items()}
 
     def strings(self, name: str) -> list[str]:
-        """Return a list of strings."""
         return _list_of(str, self._get(name))
 
-    def string_lists(self, name: str) -> list[list[str]]:
-        """Return a list of lists of strings."""
-        return [_list_of(str, each) for each in _checked(self._get(name), list)]
-
     def integers(self, name: str) -> list[int]:
-        """Return a list of integers."""
         return _list_of(int, self._get(name))
-
-    def shapes(self, name: str) -> list[tuple[int, ...]]:
-        """Return a list of shapes."""
-        return [tuple(_list_of(int, each)) for each in _checked(self._get(name), list)]
 
 
 def _checked(value: Any, kind: type) -> Any:
@@ -176,12 +165,8 @@ class Session:
         """End the worker, and say how it had ended by itself."""
         time.sleep(EXITING)
         status, reason = self._end_worker()
-        if reason == "memory":
-            return f"it used more than {MEMORY // 2**30} GiB of memory and was ended"
-        if reason == "processes":
-            return f"it started more than {PROCESSES} processes and was ended"
-        if reason == "disk":
-            return f"it wrote more than {SCRATCH_BYTES // 2**20} MiB or {SCRATCH_FILES} files and was ended"
+        if reason:
+            return EXCEEDED[reason]
         if status is None:
             return "its process ended without an answer"
         if status < 0:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 FILE = "models.py"
 HANDED_OUT = "handout.txt"  # in a student's folder, the list of the files that were handed out
@@ -21,20 +22,16 @@ MOST_ENTRIES = 20_000
 LONGEST_NAME = 200  # bytes, of a file or a folder
 
 
-class Unreadable(ValueError):
+class Unreadable(Exception):
     """A submission that cannot be used, with the reason for its author."""
 
 
 def read_submission(path: Path) -> dict[str, bytes]:
-    """Read the Python files of a submission.
+    """Read models.py and the Python files beside and below it, by their paths relative to its folder.
 
-    Args:
-        path: a Python file of any name, which is graded as models.py; or a folder or zip that contains models.py at the
-            top, under submission/, or in one other folder. With models.py of a student's folder, the student's own
-            files beside it are read, too.
-
-    Returns:
-        The contents of models.py and of the Python files beside and below it, by their paths relative to its folder.
+    A submission is a Python file of any name, which is graded as models.py; or a folder or zip that contains models.py
+    at the top, under submission/, or in one other folder. With models.py of a student's folder, the student's own files
+    beside it are read, too.
 
     Raises:
         FileNotFoundError: path does not exist.
@@ -69,14 +66,8 @@ def _home(names: Iterable[str]) -> str:
     Raises:
         Unreadable: there is none, or more than one.
     """
-    found = [PurePosixPath(name) for name in names]
-    places = sorted(
-        {
-            each.parent.as_posix()
-            for each in found
-            if each.name == FILE and not each.parts[0].startswith((".", "__MACOSX"))
-        }
-    )
+    found = [path for path in map(PurePosixPath, names) if path.name == FILE]
+    places = sorted({path.parent.as_posix() for path in found if not path.parts[0].startswith((".", "__MACOSX"))})
     for place in [*FIRST, *(places if len(places) == 1 else [])]:
         if place in places:
             return place
@@ -109,9 +100,13 @@ def _python_files(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
 
 def _read_file(path: Path) -> bytes:
     with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
+        return _read(file, path.name)
+
+
+def _read(file: IO[bytes], name: str) -> bytes:
+    content = file.read(LARGEST_FILE + 1)  # the size that an entry of a zip declares can be false
     if len(content) > LARGEST_FILE:
-        raise Unreadable(f"{path.name} is larger than {LARGEST_FILE:,} bytes")
+        raise Unreadable(f"{name} is larger than {LARGEST_FILE:,} bytes")
     return content
 
 
@@ -131,15 +126,9 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             for name, entry in contents.items():
                 place = PurePosixPath(name)
                 if place.suffix == ".py" and place.is_relative_to(home):
-                    # The size that an entry declares can be false.
                     with archive.open(entry) as file:
-                        content = file.read(LARGEST_FILE + 1)
-                    if len(content) > LARGEST_FILE:
-                        raise Unreadable(f"{name} is larger than {LARGEST_FILE:,} bytes")
-                    files[place.relative_to(home).as_posix()] = content
+                        files[place.relative_to(home).as_posix()] = _read(file, name)
                     _check_total(files)
-    except Unreadable:
-        raise
     except (
         zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError
     ) as error:  # fmt: skip

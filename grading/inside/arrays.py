@@ -62,7 +62,7 @@ def weight_of(table: Any, name: str) -> Tensor:
     return cast(Tensor, weight)
 
 
-def plain_tensor(output: Any, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+def plain_tensor(output: Any, name: str, dtype: torch.dtype) -> Tensor:
     """Return an output if it is a tensor, not of a subclass, whose methods could lie."""
     if type(output) is not Tensor:
         raise Unexpected(f"{name}: {kind_of(output)}; expected a torch.Tensor")
@@ -85,8 +85,7 @@ def outputs_of(net: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
 def parameters_of(net: Any, names: Sequence[str]) -> dict[str, Tensor]:
     """Return the parameters of a network by name: its tables, "mlp.0.weight", …; all others as "other.NAME"."""
     found = {name: weight_of(getattr(net, name), name) for name in names if hasattr(net, name)}
-    if hasattr(net, "mlp_layers"):
-        found |= mlp_parameters(net.mlp_layers)
+    found |= mlp_parameters(getattr(net, "mlp_layers", None))
     known = {id(parameter) for parameter in found.values()}
     others = {f"other.{name}": each for name, each in net.named_parameters() if id(each) not in known}
     return found | others

@@ -10,7 +10,6 @@ file, not at its name. Newer kernels deny more, by the version ("ABI") that they
 Landlock does not cover chmod, chown, the times and attributes of files, UDP and other sockets. seccomp does.
 """
 
-import contextlib
 import os
 import stat
 import struct
@@ -31,6 +30,7 @@ OF_FILES = {"execute", "write_file", "read_file", "truncate", "ioctl_dev"}
 READ = frozenset({"read_file", "read_dir"})
 DEVICE = frozenset({"read_file", "write_file"})
 WRITE = frozenset(RIGHTS) - {"execute", "make_char", "make_block", "make_sock", "ioctl_dev"}
+Rule = tuple[str, frozenset[str]]  # a file or folder, and the rights to it
 TCP, NO_ABSTRACT_SOCKETS, NO_SIGNALS = 0b11, 0b01, 0b10
 
 
@@ -42,7 +42,7 @@ def version() -> int:
         return 0
 
 
-def restrict(rules: Iterable[tuple[str, frozenset[str]]]) -> None:
+def restrict(rules: Iterable[Rule]) -> None:
     """Restrict this process and its children to these rights, each to a file or to a folder and all below it.
 
     Where the kernel can, also forbid TCP, and signalling any process but descendants.
@@ -53,43 +53,38 @@ def restrict(rules: Iterable[tuple[str, frozenset[str]]]) -> None:
     abi = version()
     handled = {right for right in RIGHTS if SINCE.get(right, 1) <= abi}
     scoped = NO_ABSTRACT_SOCKETS | NO_SIGNALS if abi >= 6 else 0
-    ruleset = _ruleset(abi, _bits(handled), TCP if abi >= 4 else 0, scoped)
-    try:
-        for path, rights in rules:
-            _allow(ruleset, path, rights & handled)
-        _enforce(ruleset)
-    finally:
-        os.close(ruleset)
+    _enforce(abi, handled, TCP if abi >= 4 else 0, scoped, rules)
 
 
 def forbid_signals() -> None:
     """Forbid signalling any process but descendants."""
     if (abi := version()) >= 6:
-        ruleset = _ruleset(abi, 0, 0, NO_SIGNALS)
-        _enforce(ruleset)
+        _enforce(abi, set(), 0, NO_SIGNALS, ())
+
+
+def _enforce(abi: int, handled: set[str], network: int, scoped: int, rules: Iterable[Rule]) -> None:
+    attributes = struct.pack("QQQ", _bits(handled), network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    ruleset = syscall(CREATE_RULESET, attributes, len(attributes), 0)
+    try:
+        for path, rights in rules:
+            _allow(ruleset, path, rights & handled)
+        prctl(NO_NEW_PRIVILEGES, 1)
+        syscall(RESTRICT_SELF, ruleset, 0)
+    finally:
         os.close(ruleset)
 
 
-def _ruleset(abi: int, files: int, network: int, scoped: int) -> int:
-    attributes = struct.pack("QQQ", files, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
-    return syscall(CREATE_RULESET, attributes, len(attributes), 0)
-
-
-def _allow(ruleset: int, path: str, rights: frozenset[str] | set[str]) -> None:
+def _allow(ruleset: int, path: str, rights: frozenset[str]) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, fd)
+    try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights = rights & OF_FILES
         syscall(ADD_RULE, ruleset, PATH_BENEATH, struct.pack("=Qi", _bits(rights), fd), 0)
-
-
-def _enforce(ruleset: int) -> None:
-    prctl(NO_NEW_PRIVILEGES, 1)
-    syscall(RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(fd)
 
 
 def _bits(rights: Iterable[str]) -> int:

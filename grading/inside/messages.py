@@ -47,11 +47,7 @@ def pack(value: Any) -> bytes:
 
 
 def lengths(header: bytes) -> tuple[int, int]:
-    """Read the two lengths at the beginning of a message.
-
-    Raises:
-        ValueError: a length exceeds its maximum.
-    """
+    """Read the two lengths at the beginning of a message, or raise ValueError if one exceeds its maximum."""
     text, payload = LENGTHS.unpack(header)
     if text > LARGEST_JSON or payload > LARGEST_ARRAYS:
         raise ValueError(f"a message of {text} + {payload} bytes")
@@ -59,11 +55,7 @@ def lengths(header: bytes) -> tuple[int, int]:
 
 
 def unpack(text: bytes, payload: bytes) -> Any:
-    """Read the value of an untrusted message from its JSON and the bytes of its arrays.
-
-    Raises:
-        ValueError: the message is not well-formed.
-    """
+    """Read the value of an untrusted message from its JSON and its arrays' bytes, or raise ValueError."""
     try:
         message = json.loads(text)
         arrays, start = {}, 0

@@ -21,13 +21,9 @@ AT_WORKING_FOLDER, SUBTREE, READ_ONLY = -100, 0x8000, 1
 
 
 def enter(privileged: bool) -> None:
-    """Move this process into new namespaces; into that of process numbers, its children only.
+    """Move this process into new namespaces (its children only into that of process numbers), or raise OSError.
 
-    Args:
-        privileged: do without a user namespace, as only root can.
-
-    Raises:
-        OSError: it is not allowed.
+    Only root can be privileged, and does without a user namespace.
     """
     if privileged:
         call("unshare", ALL)
@@ -39,15 +35,9 @@ def enter(privileged: bool) -> None:
 
 
 def build_root(readable: Sequence[str], scratch: str, options: str) -> None:
-    """Make a root folder of readable files and a writable tmpfs, and move into it.
+    """Make a root folder of readable files and a writable tmpfs, scratch, and move into it. All keep their paths.
 
-    Args:
-        readable: files and folders. They keep their paths.
-        scratch: the folder for the tmpfs. It keeps its path.
-        options: of the tmpfs.
-
-    Raises:
-        OSError: it is not allowed, or the kernel is older than 5.12.
+    OSError is raised where this is not allowed, or the kernel is older than 5.12.
     """
     call("mount", b"none", b"/", None, RECURSIVE | PRIVATE, None)
     root = scratch  # a folder that exists already, and is visible from outside only
@@ -73,12 +63,11 @@ def build_root(readable: Sequence[str], scratch: str, options: str) -> None:
 def be_init() -> NoReturn:
     """Be the first process of a PID namespace: do nothing until the parent ends.
 
-    Children are reaped at once because SIGCHLD is ignored. The submission's processes cannot signal this one: an init
-    receives only signals for which it has a handler.
+    The submission's processes cannot signal this one: an init receives only signals for which it has a handler.
     """
     prctl(PARENT_DIED, signal.SIGKILL)
     os.closerange(0, 64)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped at once
     while True:
         signal.pause()
 

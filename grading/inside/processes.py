@@ -31,13 +31,11 @@ DYING = 5.0  # seconds in which all processes of a session are gone
 def start(
     wanted: Sequence[str], allowance: Allowance, answers: int, output: int, work: Callable[[int], None]
 ) -> tuple[int, int]:
-    """Start the processes of a session.
+    """Start the processes of a session within the wanted walls.
 
     Args:
-        wanted: the walls to put up.
-        allowance: the session's rights.
-        answers: becomes the worker's file descriptor 3.
-        output: becomes the worker's stdout and stderr.
+        wanted, allowance: the walls to put up, and the rights that they leave.
+        answers, output: become the worker's file descriptor 3, and its stdout and stderr.
         work: is called in the worker with the descriptor for its reports.
 
     Returns:
@@ -88,12 +86,11 @@ def _lead(
 
 
 def write_report(report: int, message: dict[str, Any]) -> None:
-    """Write one report."""
     os.write(report, json.dumps(message).encode() + b"\n")
 
 
 def read_reports(report: int) -> dict[str, Any]:
-    """Read all reports until now into one dictionary."""
+    """Merge all reports until now into one dictionary."""
     os.set_blocking(report, False)
     text = b""
     with contextlib.suppress(BlockingIOError):
@@ -147,19 +144,17 @@ def disk_use(folder: str) -> tuple[int, int]:
     return size, count
 
 
-def exceeded_limit(leader: int, own: int, memory: int, scratch: str | None) -> str:
+def exceeded_limit(leader: int, own: int, scratch: str | None) -> str:
     """Return the limit that the processes of a session exceed together; "" for none.
 
     Args:
-        leader: of the session.
-        own: bytes that each process inherited from the warden.
-        memory: bytes that they may have together beyond that.
+        own: bytes of memory that each process inherited from the warden, which do not count.
         scratch: the folder to measure; None where the kernel bounds it.
     """
     used = resident_memory(leader)
     if len(used) > PROCESSES + HELPERS:
         return "processes"
-    if sum(max(0, each - own) for each in used.values()) > memory:
+    if sum(max(0, each - own) for each in used.values()) > walls.MEMORY:
         return "memory"
     if scratch is not None:
         size, count = disk_use(scratch)

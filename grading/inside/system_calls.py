@@ -67,7 +67,6 @@ CAPSET = (126, 91)
 TERMINALS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)  # ioctl: isatty, window size, (non)blocking, close on exec
 SHARED_ANONYMOUS = 0x21  # flags of mmap
 UNNAMED_FILE = 0o20000000  # of open: O_TMPFILE without O_DIRECTORY
-TRUNCATE, ACCESS_MODE = os.O_TRUNC, os.O_ACCMODE
 
 Argument = int | bytes | ctypes.Array[ctypes.c_char] | None
 Instruction = tuple[int, int, int, int]
@@ -76,11 +75,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *arguments: Argument) -> int:
-    """Call a function of the C library that returns -1 and sets errno when it fails.
-
-    Raises:
-        OSError: the call failed, or this system lacks the function.
-    """
+    """Call a function of the C library, and raise OSError if it fails (returns -1 and sets errno) or is missing."""
     if sys.platform != "linux" or not hasattr(_libc, name):
         raise OSError(errno.ENOSYS, f"this system has no {name}")
     typed = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
@@ -91,11 +86,7 @@ def call(name: str, *arguments: Argument) -> int:
 
 
 def syscall(number: int, *arguments: Argument) -> int:
-    """Make a system call by its number.
-
-    Raises:
-        OSError: the call failed, or the kernel lacks it.
-    """
+    """Make a system call by its number, as ``call`` does."""
     return call("syscall", number, *arguments)
 
 
@@ -106,11 +97,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def processor_column() -> int:
-    """Return the column of this processor in the tables of numbers.
-
-    Raises:
-        OSError: the tables have no such column.
-    """
+    """Return the column of this processor in the tables of numbers, or raise OSError if there is none."""
     machines = tuple(ARCHITECTURES)
     if (name := platform.machine()) not in machines:
         raise OSError(errno.ENOSYS, f"no numbers of system calls for {name}, only for {' and '.join(machines)}")
@@ -130,21 +117,13 @@ def give_up_privileges() -> None:
 
 
 def give_up_calls() -> None:
-    """Give up the system calls above in this process, which can still send signals to itself.
-
-    Raises:
-        OSError: this kernel or processor has no such filter.
-    """
+    """Give up the system calls above, or raise OSError where this kernel or processor has no such filter."""
     prctl(NO_NEW_PRIVILEGES, 1)
     install(instructions(processor_column(), os.getpid()))
 
 
 def install(program: list[Instruction]) -> None:
-    """Have the kernel run a filter before each system call of this process and its children.
-
-    Raises:
-        OSError: the kernel lacks filters, or the process has neither root's privilege nor given up new ones.
-    """
+    """Have the kernel run a filter before each system call of this process and its children, or raise OSError."""
     packed = b"".join(struct.pack("HBBI", *each) for each in program)
     code = ctypes.create_string_buffer(packed, len(packed))
     header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
@@ -152,19 +131,14 @@ def install(program: list[Instruction]) -> None:
 
 
 def instructions(column: int, process: int) -> list[Instruction]:
-    """Make the filter of a process that may send signals to itself.
-
-    Args:
-        column: of the processor in the tables.
-        process: its ID.
-    """
+    """Make the filter of a process, which may send signals to itself, for the processor of this column."""
     refuse, missing = _error(errno.EPERM), _error(errno.ENOSYS)
     conditions: dict[str, list[Instruction]] = {
-        "kill": [*_unless_equal(_low(0), process, refuse)],
-        "tgkill": [*_unless_equal(_low(0), process, refuse)],
-        "prlimit64": [*_unless_equal(_low(2), 0, refuse), *_unless_equal(_high(2), 0, refuse)],
-        "clone": [*_if_any(_low(0), NAMESPACES, refuse)],
-        "mmap": [*_if_all(_low(3), SHARED_ANONYMOUS, _error(errno.ENOMEM))],
+        "kill": _unless_equal(_low(0), process, refuse),
+        "tgkill": _unless_equal(_low(0), process, refuse),
+        "prlimit64": [*_unless_equal(_low(2), 0, refuse), *_unless_equal(_low(2) + 4, 0, refuse)],
+        "clone": _if_any(_low(0), NAMESPACES, refuse),
+        "mmap": _if_masked(_low(3), SHARED_ANONYMOUS, SHARED_ANONYMOUS, _error(errno.ENOMEM)),
         "open": _opening(1),
         "openat": _opening(2),
         "ioctl": [
@@ -195,10 +169,7 @@ def _opening(flags: int) -> list[Instruction]:
     """Refuse files that are in no folder, which could not be counted, and truncation by opening a file to read."""
     return [
         *_if_any(_low(flags), UNNAMED_FILE, _error(errno.EOPNOTSUPP)),
-        (LOAD, 0, 0, _low(flags)),
-        (AND, 0, 0, TRUNCATE | ACCESS_MODE),
-        (EQUAL, 0, 1, TRUNCATE),
-        _error(errno.EACCES),
+        *_if_masked(_low(flags), os.O_TRUNC | os.O_ACCMODE, os.O_TRUNC, _error(errno.EACCES)),
     ]
 
 
@@ -207,12 +178,8 @@ def _error(number: int) -> Instruction:
 
 
 def _low(argument: int) -> int:
-    """Return the offset of an argument's lower half on little-endian processors."""
+    """Return the offset of an argument's lower half on little-endian processors; the upper half follows it."""
     return 16 + 8 * argument
-
-
-def _high(argument: int) -> int:
-    return _low(argument) + 4
 
 
 def _unless_equal(where: int, value: int, answer: Instruction) -> list[Instruction]:
@@ -223,5 +190,5 @@ def _if_any(where: int, bits: int, answer: Instruction) -> list[Instruction]:
     return [(LOAD, 0, 0, where), (ANY_BIT, 0, 1, bits), answer]
 
 
-def _if_all(where: int, bits: int, answer: Instruction) -> list[Instruction]:
-    return [(LOAD, 0, 0, where), (AND, 0, 0, bits), (EQUAL, 0, 1, bits), answer]
+def _if_masked(where: int, mask: int, value: int, answer: Instruction) -> list[Instruction]:
+    return [(LOAD, 0, 0, where), (AND, 0, 0, mask), (EQUAL, 0, 1, value), answer]

@@ -18,8 +18,7 @@ itself. It cannot take them down again. Each wall is used where the machine has 
 more walls, so that a mistake in one does not let them through; a test makes the table in docs/grading.md.
 
 bubblewrap would add nothing: it consists of namespaces, which most containers deny to their processes, also
-Gradescope's. Landlock, seccomp and another user ID work there. Where namespaces are allowed, ``namespaces.build_root``
-has the thirty lines that are needed of them.
+Gradescope's. Landlock, seccomp and another user ID work there.
 """
 
 import contextlib
@@ -33,17 +32,13 @@ from grading.inside import landlock, namespaces
 from grading.inside.system_calls import give_up_calls, give_up_privileges
 
 WALLS = ("namespaces", "landlock", "seccomp", "user", "limits")
+MEMORY = 4 * 2**30  # bytes, of one process, and of all processes of a session together
 SCRATCH_BYTES, SCRATCH_FILES = 2**27, 2**12
 LARGEST_FILE, OPEN_FILES = 2**26, 64  # of one process
 
 
-class Unavailable(OSError):
-    """A wall that cannot be put up on this machine.
-
-    Attributes:
-        wall: its name.
-        reason: why it cannot be put up.
-    """
+class Unavailable(Exception):
+    """A wall that cannot be put up on this machine, and the reason."""
 
     def __init__(self, wall: str, reason: str) -> None:
         super().__init__(f"{wall}: {reason}")
@@ -52,54 +47,34 @@ class Unavailable(OSError):
 
 @dataclass(frozen=True)
 class Allowance:
-    """The rights of a submission's processes.
+    """The rights of a submission's processes."""
 
-    Attributes:
-        readable: files and folders that can be read, with all below them.
-        scratch: the only writable folder.
-        user: the user ID, where the wall of that name is up.
-        memory: bytes that one process may allocate.
-        addresses: bytes that one process may have mapped, used or not.
-        tasks: processes and threads that the user may have.
-        seconds: of CPU time that one process may use.
-    """
-
-    readable: Sequence[str]
-    scratch: str
-    user: int
-    memory: int
-    addresses: int
-    tasks: int
-    seconds: float
+    readable: Sequence[str]  # files and folders that can be read, with all below them
+    scratch: str  # the only writable folder
+    user: int  # the user ID, where the wall of that name is up
+    addresses: int  # bytes that one process may have mapped, used or not
+    tasks: int  # processes and threads that the user may have
+    seconds: float  # of the session; a process may use four times as much CPU time
 
 
 @dataclass(frozen=True)
 class Confinement:
-    """The walls of a machine, and the gaps that they leave.
-
-    Attributes:
-        walls: the walls that are up.
-        landlock: the version of Landlock's interface; 0 without.
-        user: the user ID of submissions; the grader's own without the wall of that name.
-        gaps: kinds of things that a submission could still reach, and must not.
-        missing: by the name of each other wall, the reason that it is not up.
-    """
+    """The walls of a machine, and the gaps that they leave."""
 
     walls: Sequence[str] = ()
-    landlock: int = 0
-    user: int = -1
-    gaps: Sequence[str] = ("files", "network", "other processes")
-    missing: dict[str, str] = field(default_factory=dict)
+    landlock: int = 0  # the version of its interface; 0 without
+    user: int = -1  # of submissions; the grader's own without the wall of that name
+    gaps: Sequence[str] = ("files", "network", "other processes")  # that a submission could still reach
+    missing: dict[str, str] = field(default_factory=dict)  # the reason for each wall that is not up
 
     def __str__(self) -> str:
         words = {"landlock": f"Landlock {self.landlock}", "user": f"user {self.user}"}
-        return ", ".join(
-            [
-                *(words.get(wall, wall) for wall in self.walls if wall != "limits"),
-                *(["no network"] if "network" not in self.gaps else []),
-                *([f"but open: {', '.join(self.gaps)}"] if self.gaps else []),
-            ]
-        )
+        parts = [words.get(wall, wall) for wall in self.walls if wall != "limits"]
+        if "network" not in self.gaps:
+            parts.append("no network")
+        if self.gaps:
+            parts.append(f"but open: {', '.join(self.gaps)}")
+        return ", ".join(parts)
 
     def refusal(self) -> str:
         """Say in one line why other people's files are not graded on this machine."""
@@ -113,10 +88,7 @@ class Confinement:
 def enclose(walls: Sequence[str], allowance: Allowance) -> None:
     """Put up the outer walls, all but ``lock``'s, around this process and those that it will fork.
 
-    Where there are namespaces, the first child has to be their init.
-
-    Raises:
-        Unavailable: one of the walls cannot be put up.
+    Where there are namespaces, the first child has to be their init. A wall that cannot be put up is ``Unavailable``.
     """
     other_user = "user" in walls
     if "namespaces" in walls:
@@ -148,11 +120,7 @@ def enclose(walls: Sequence[str], allowance: Allowance) -> None:
 
 
 def lock(walls: Sequence[str], allowance: Allowance) -> None:
-    """Put up the inner walls, around the process that will run the submission, but not around its parent.
-
-    Raises:
-        Unavailable: one of the walls cannot be put up.
-    """
+    """Put up the inner walls, around the process that will run the submission, but not around its parent."""
     if "limits" in walls:
         limit(allowance)
     if "landlock" in walls:
@@ -166,7 +134,7 @@ def lock(walls: Sequence[str], allowance: Allowance) -> None:
 def limit(allowance: Allowance) -> None:
     """Set limits of this process that it cannot raise again."""
     limits = {
-        "DATA": allowance.memory,
+        "DATA": MEMORY,
         "AS": allowance.addresses,
         "CPU": int(allowance.seconds) * 4 + 4,
         "FSIZE": LARGEST_FILE,
@@ -184,12 +152,7 @@ def limit(allowance: Allowance) -> None:
 
 
 def reached(outside: Sequence[str], process: int) -> list[str]:
-    """Try harmlessly to reach things outside the walls, and return the kinds of things that were reached.
-
-    Args:
-        outside: files that must be closed.
-        process: the ID of a process that must be out of reach.
-    """
+    """Try harmlessly to reach files and a process outside the walls, and return the kinds of things reached."""
     ways: dict[str, list[Callable[[], object]]] = {
         "files": [
             *(lambda path=path: os.close(os.open(path, os.O_RDONLY)) for path in outside),
@@ -198,7 +161,7 @@ def reached(outside: Sequence[str], process: int) -> list[str]:
         ],
         "network": [
             lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("127.0.0.1", 9)),
-            lambda: _refused(lambda: socket.create_connection(("127.0.0.1", 9), 1)),
+            lambda: socket.create_connection(("127.0.0.1", 9), 1),
         ],
         "other processes": [lambda: os.kill(process, 0)],
     }
@@ -206,15 +169,10 @@ def reached(outside: Sequence[str], process: int) -> list[str]:
     for kind, attempts in ways.items():
         for attempt in attempts:
             with contextlib.suppress(OSError):
-                attempt()
+                with contextlib.suppress(ConnectionRefusedError):  # it shows that there is a network
+                    attempt()
                 found.append(kind)
     return sorted({*found})
-
-
-def _refused(connect: Callable[[], object]) -> None:
-    """Connect, and count a refused connection as a success: it shows that there is a network."""
-    with contextlib.suppress(ConnectionRefusedError):
-        connect()
 
 
 def _become(user: int) -> None:
@@ -230,7 +188,5 @@ def _wall(name: str) -> Iterator[None]:
     """Turn an OSError into ``Unavailable`` of this wall."""
     try:
         yield
-    except Unavailable:
-        raise
     except OSError as error:
         raise Unavailable(name, error.strerror or str(error)) from error

@@ -20,7 +20,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import torch
 
 from grading.inside import landlock, processes
 from grading.inside.system_calls import SUBREAPER, prctl
-from grading.inside.walls import WALLS, Allowance, Confinement, reached
+from grading.inside.walls import MEMORY, WALLS, Allowance, Confinement, reached
 from grading.inside.worker import Submission, answer_questions
 
 LOOK_EVERY = 0.05  # seconds between looks at a session's memory; ten times the length of a look if that is longer
@@ -66,31 +66,26 @@ def main(settings: dict[str, Any]) -> None:
 
 
 def survey(wanted: Sequence[str], outside: Sequence[str], readable: Sequence[str], folder: Path) -> Confinement:
-    """Find out which walls this machine has by putting them up, and what can still be reached.
+    """Find out which walls this machine has by putting them up, and the gaps that they leave to files outside.
 
-    Args:
-        wanted: the walls to put up.
-        outside: files that must not be reached.
-        readable: files and folders that must be readable.
-        folder: an existing folder with room for the folders of a session.
+    The folders of a session are made in a folder for the time being.
     """
     code, scratch = folder / "code", folder / "scratch"
     code.mkdir()
     scratch.mkdir()
-    job = {"code": str(code), "scratch": str(scratch), "memory": 2**32, "seconds": 10}
-    walls = [wall for wall in WALLS if wall in wanted]
+    job = {"code": str(code), "scratch": str(scratch), "seconds": 10}
     missing: dict[str, str] = {}
     user = os.getuid()
-    if "user" in walls:
+    if "user" in wanted:
         if user == 0:
             user = _unused_user()
             os.chown(scratch, user, user)
         else:
             missing["user"] = "the grader is not root"
-    if "landlock" in walls and not landlock.version():
+    if "landlock" in wanted and not landlock.version():
         missing["landlock"] = "this kernel has none"
     while True:
-        walls = [wall for wall in walls if wall not in missing]
+        walls = [wall for wall in WALLS if wall in wanted and wall not in missing]
         found = _put_up(walls, allowance(job, walls, user, readable), outside)
         if "wall" not in found:
             break
@@ -98,8 +93,8 @@ def survey(wanted: Sequence[str], outside: Sequence[str], readable: Sequence[str
     code.rmdir()
     scratch.rmdir()
     gaps = found.get("gaps", ["everything: the process within the walls gave no report"])
-    confined_user = user if "user" in walls else os.getuid()
-    return Confinement(walls, landlock.version() if "landlock" in walls else 0, confined_user, gaps, missing)
+    user = user if "user" in walls else os.getuid()
+    return Confinement(walls, landlock.version() if "landlock" in walls else 0, user, gaps, missing)
 
 
 def _put_up(walls: Sequence[str], allowance: Allowance, outside: Sequence[str]) -> dict[str, Any]:
@@ -124,14 +119,12 @@ def _put_up(walls: Sequence[str], allowance: Allowance, outside: Sequence[str]) 
 
 def allowance(job: dict[str, Any], walls: Sequence[str], user: int, readable: Sequence[str]) -> Allowance:
     """Set the rights of a session within these walls."""
-    memory = job["memory"]
     shares_user = not {"user", "namespaces"} & {*walls}
     return Allowance(
         readable=[*readable, job["code"]],
         scratch=job["scratch"],
         user=user,
-        memory=memory,
-        addresses=_mapped() + 2 * memory,
+        addresses=_mapped() + 2 * MEMORY,
         tasks=TASKS + (_tasks_of_user() if shares_user else 0),
         seconds=job["seconds"],
     )
@@ -174,7 +167,6 @@ def _mapped() -> int:
 
 
 def _tasks_of_user() -> int:
-    """Count the user's processes and threads."""
     count = 0
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -202,7 +194,8 @@ def supervise(
     if "user" in walls:
         os.chown(job["scratch"], confined.user, confined.user)
     rights = allowance(job, walls, confined.user, readable)
-    leader, report = processes.start(walls, rights, answers, output, answer(job["code"], job["scratch"]))
+    work = functools.partial(answer, job["code"], job["scratch"])
+    leader, report = processes.start(walls, rights, answers, output, work)
     os.close(answers)
     os.close(output)
     scratch = None if "namespaces" in walls else job["scratch"]
@@ -210,7 +203,7 @@ def supervise(
     while not select.select([control], [], [], pause)[0]:
         looked = time.monotonic()
         if "limits" in walls and not reason:
-            reason = processes.exceeded_limit(leader, own, job["memory"], scratch)
+            reason = processes.exceeded_limit(leader, own, scratch)
             if reason:
                 os.killpg(leader, signal.SIGKILL)
         pause = max(LOOK_EVERY, 10 * (time.monotonic() - looked))
@@ -225,18 +218,14 @@ def supervise(
     return connected and gone
 
 
-def answer(code: str, scratch: str) -> Callable[[int], None]:
-    """Make the worker's task: to answer questions about the models.py in a folder."""
-
-    def work(report: int) -> None:
-        os.close(report)
-        assert isinstance(sys.stdout, io.TextIOWrapper)
-        sys.stdout.reconfigure(line_buffering=True)  # keeps the last line if the process is killed
-        os.environ["HOME"] = os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = scratch
-        os.chdir(scratch)
-        answer_questions(socket.socket(fileno=3), Submission(code))
-
-    return work
+def answer(code: str, scratch: str, report: int) -> None:
+    """Answer questions about the models.py in a folder, as the worker."""
+    os.close(report)
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)  # keeps the last line if the process is killed
+    os.environ["HOME"] = os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = scratch
+    os.chdir(scratch)
+    answer_questions(socket.socket(fileno=3), Submission(code))
 
 
 @functools.cache

@@ -22,19 +22,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import UninitializedParameter
 
-from grading.inside.arrays import (
-    Unexpected,
-    kind_of,
-    layer_name,
-    layers_in_order,
-    mlp_parameters,
-    outputs_of,
-    parameters_of,
-    parts_of,
-    plain_tensor,
-    to_array,
-    weight_of,
-)
+from grading.inside import arrays
+from grading.inside.arrays import Unexpected, kind_of, outputs_of, parameters_of, to_array, weight_of
 from grading.inside.messages import pack, receive
 
 # A submission can replace functions in builtins and torch: bind ours before it is loaded.
@@ -42,16 +31,16 @@ globals()["__builtins__"] = dict(vars(builtins))
 data_ptr, set_num_threads = Tensor.data_ptr, torch.set_num_threads
 Adam, sigmoid, tensor, manual_seed = torch.optim.Adam, torch.sigmoid, torch.tensor, torch.manual_seed
 
+Ids = NDArray[np.integer[Any]]
+Numbers = NDArray[np.float32]
+Values = dict[str, Any]  # ``pack`` can write it
+
 BLOCK_PAIRS = 2**10  # pairs of IDs at a time in ``all_pairs``: some submissions compute a square of this size
 SHOWN_FRAMES, SHOWN_CHARACTERS = 5, 4000  # of an error
 
 
 class Submission:
-    """A submission's models.py. Each public method is a question; ``pack`` can write its arguments and its answer.
-
-    Args:
-        code: the folder that holds models.py.
-    """
+    """A submission's models.py in a folder. ``pack`` can write the arguments and the answer of each public method."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -75,13 +64,10 @@ class Submission:
         self.module = module
         return "imported"
 
-    def tables(self, names: list[str]) -> dict[str, Any]:
+    def tables(self, names: list[str]) -> Values:
         """Call init_shared_… or init_separate_user_and_item_embeddings, whichever makes tables of these names.
 
-        Returns:
-            classes: for each table, the names of its class and of the base classes.
-            tables: their arrays.
-            memory: their addresses, equal where two tables share memory.
+        For each table, there are the names of its class and of the base classes, its array, and its memory's address.
         """
         sharing = "U" in names
         method = f"init_{'shared' if sharing else 'separate'}_user_and_item_embeddings"
@@ -90,28 +76,24 @@ class Submission:
             tables = list(returned)
         except TypeError:
             raise Unexpected(f"{method} returned {kind_of(returned)}: expected {len(names)} embeddings") from None
-        weights = [
-            weight_of(table, f"element {place} of the return value of {method}") for place, table in enumerate(tables)
-        ]
+        place = f"of the return value of {method}"
+        weights = [weight_of(table, f"element {number} {place}") for number, table in enumerate(tables)]
         return {
-            "classes": [[each.__name__ for each in type(table).__mro__] for table in tables],
+            "classes": [" ".join(each.__name__ for each in type(table).__mro__) for table in tables],
             "tables": [to_array(weight) for weight in weights],
             "memory": [data_ptr(weight) for weight in weights],
         }
 
-    def bias(self) -> dict[str, Any]:
+    def bias(self) -> Values:
         """Call init_item_bias, and return its table."""
         returned = self._initialize("init_item_bias", ["B"], self.sizes[:2])
         return {"table": to_array(weight_of(returned, "the return value of init_item_bias"))}
 
-    def mlp(self, layer_sizes: list[int], inputs: NDArray[np.float32]) -> dict[str, Any]:
+    def mlp(self, layer_sizes: list[int], inputs: Numbers) -> Values:
         """Call init_mlp_layers, and apply the layers to inputs of shape (n, layer_sizes[0]).
 
-        Returns:
-            layers: the names of the layers' classes in the order of their application; empty for containers other than
-                nn.Sequential and nn.ModuleList, whose order is unclear.
-            parameters: "mlp.0.weight", "mlp.0.bias", …: the linear layers' arrays.
-            outputs: the outputs.
+        The names of the layers' classes are in the order of their application. There are none for containers whose
+        order is unclear, which are those other than nn.Sequential, nn.ModuleList and nn.ModuleDict.
         """
         self.sizes = (*self.sizes[:2], layer_sizes[0] // 3, layer_sizes)  # for an MLP that is made in the constructor
         mlp = self._initialize("init_mlp_layers", ["mlp_layers"], [layer_sizes])
@@ -122,17 +104,15 @@ class Submission:
             )
         dtype = next((parameter.dtype for parameter in mlp.parameters()), torch.float32)
         outputs: Any = tensor(inputs, dtype=dtype)
-        for layer in parts_of(mlp) or [mlp]:
+        for layer in arrays.parts_of(mlp) or [mlp]:
             outputs = layer(outputs)
-        layers = [layer_name(layer) for layer in layers_in_order(mlp) or ()]
-        parameters = {name: to_array(parameter) for name, parameter in mlp_parameters(mlp).items()}
         return {
-            "layers": layers,
-            "parameters": parameters,
-            "outputs": to_array(plain_tensor(outputs, "the output", dtype)),
+            "layers": [arrays.layer_name(layer) for layer in arrays.layers_in_order(mlp) or ()],
+            "parameters": {name: to_array(parameter) for name, parameter in arrays.mlp_parameters(mlp).items()},
+            "outputs": to_array(arrays.plain_tensor(outputs, "the output", dtype)),
         }
 
-    def network(self, names: list[str], seed: int) -> dict[str, Any]:
+    def network(self, names: list[str], seed: int) -> Values:
         """Make the network for all further questions, with tables of these names; return ``parameters()``."""
         manual_seed(seed)
         self.names = [*names, "B"]
@@ -142,35 +122,29 @@ class Submission:
         set_num_threads(1)  # again: the submission can change it, and the other cores are for other checks
         return self.parameters()
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Values:
         """Return the network's arrays by name: the tables, B, mlp.0.weight, …; all others as "other.NAME"."""
         return {name: to_array(parameter) for name, parameter in parameters_of(self.net, self.names).items()}
 
-    def assign(self, values: dict[str, NDArray[np.float32]]) -> None:
+    def assign(self, values: dict[str, Numbers]) -> None:
         """Set the parameters of these names."""
         parameters = parameters_of(self.net, self.names)
         with torch.no_grad():
             for name, value in values.items():
                 parameters[name].copy_(tensor(value))
 
-    def forward(self, user_ids: NDArray[np.int64], item_ids: NDArray[np.int64]) -> dict[str, Any]:
+    def forward(self, user_ids: Ids, item_ids: Ids) -> Values:
         """Return the network's predictions and score for pairs of IDs."""
         predictions, score = self._forward_again(tensor(user_ids), tensor(item_ids))
         return {"predictions": to_array(predictions), "score": to_array(score)}
 
-    def gradients(
-        self,
-        user_ids: NDArray[np.int64],
-        item_ids: NDArray[np.int64],
-        negative_ids: NDArray[np.int64],
-        ratings: NDArray[np.float32],
-    ) -> dict[str, Any]:
+    def gradients(self, user_ids: Ids, item_ids: Ids, negative_ids: Ids, ratings: Numbers) -> Values:
         """Return the gradients of the BPR loss and of the MSE, each by the names of ``parameters()``."""
         users, items, negatives = tensor(user_ids), tensor(item_ids), tensor(negative_ids)
         parameters = parameters_of(self.net, self.names)
         learning = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
 
-        def gradients(loss: Tensor) -> dict[str, Any]:
+        def gradients(loss: Tensor) -> Values:
             zeros = {name: np.zeros(parameter.shape, np.float32) for name, parameter in parameters.items()}
             if not loss.requires_grad:
                 return zeros
@@ -183,20 +157,10 @@ class Submission:
         _, score = self._forward_again(users, items)
         return {"bpr": bpr, "mse": gradients(((score - tensor(ratings)) ** 2).mean())}
 
-    def train(
-        self,
-        user_ids: NDArray[np.int32],
-        item_ids: NDArray[np.int32],
-        negative_ids: NDArray[np.int32],
-        ratings: NDArray[np.float32],
-        batch_size: int,
-    ) -> dict[str, Any]:
+    def train(self, user_ids: Ids, item_ids: Ids, negative_ids: Ids, ratings: Numbers, batch_size: int) -> Values:
         """Train both tasks with Adam and equal loss weights on batches of (epochs, n) triples, in this order.
 
-        Returns:
-            Nothing; or, if the outputs of a batch differ in shape from its ratings, where training stops:
-            expected: the shape of the ratings.
-            got: the shapes of predictions and score.
+        If the outputs of a batch differ in shape from its ratings, training stops, and the shapes are returned.
         """
         users, items, negatives = (tensor(ids).long() for ids in (user_ids, item_ids, negative_ids))
         targets = tensor(ratings)
@@ -207,8 +171,9 @@ class Submission:
                 batch = (epoch, slice(first, first + batch_size))
                 positive, score = outputs_of(self.net, users[batch], items[batch])
                 negative, _ = outputs_of(self.net, users[batch], negatives[batch])
-                if positive.shape != targets[batch].shape or score.shape != targets[batch].shape:
-                    return {"expected": list(targets[batch].shape), "got": [list(positive.shape), list(score.shape)]}
+                shapes = {"expected": targets[batch].shape, "predictions": positive.shape, "score": score.shape}
+                if len({*shapes.values()}) > 1:
+                    return shapes
                 bpr_loss = (1 - sigmoid(positive - negative)).mean()
                 mse_loss = ((score - targets[batch]) ** 2).mean()
                 adam.zero_grad()
@@ -216,7 +181,7 @@ class Submission:
                 adam.step()
         return {}
 
-    def all_pairs(self, num_users: int, num_items: int) -> dict[str, Any]:
+    def all_pairs(self, num_users: int, num_items: int) -> Values:
         """Return both outputs for every user and item, (num_users, num_items), so that the test pairs stay secret."""
         users = torch.arange(num_users).repeat_interleave(num_items)
         items = torch.arange(num_items).repeat(num_users)
@@ -226,9 +191,8 @@ class Submission:
         with torch.no_grad():
             for start in range(0, len(users), BLOCK_PAIRS):
                 pairs = slice(start, start + BLOCK_PAIRS)
-                for values, output in zip(
-                    filled.values(), outputs_of(self.net, users[pairs], items[pairs]), strict=True
-                ):
+                outputs = outputs_of(self.net, users[pairs], items[pairs])
+                for values, output in zip(filled.values(), outputs, strict=True):
                     values[pairs] = output
         return {name: to_array(values).reshape(num_users, num_items) for name, values in filled.items()}
 
@@ -296,7 +260,7 @@ def answer_questions(channel: socket.socket, submission: Submission) -> None:
     """Answer questions until the grader closes the channel."""
     while (message := receive(channel)) is not None:
         token, question, arguments = message
-        reply: dict[str, Any] = {"token": token}
+        reply: Values = {"token": token}
         try:
             reply["answer"] = getattr(submission, question)(**arguments)
         except Unexpected as error:

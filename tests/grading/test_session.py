@@ -81,8 +81,6 @@ def test_an_answer_of_another_form_is_refused() -> None:
         lambda: answer.named_arrays(),
         lambda: answer.strings("list"),
         lambda: answer.integers("list"),
-        lambda: answer.string_lists("list"),
-        lambda: answer.shapes("list"),
         lambda: Answer([1]).array("array"),
     ):
         with pytest.raises(Unanswered):
