@@ -1,5 +1,6 @@
 """grader.py as a student, an instructor and Gradescope use it: output, files and exit status."""
 
+import contextlib
 import csv
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,18 +79,12 @@ def test_all_points_of_this_projects_network_from_any_folder(data_dir: Path, tmp
 
 @pytest.mark.long
 def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -> None:
-    """The script that Gradescope runs, in a folder with Gradescope's layout."""
-    (tmp_path / "submission").mkdir()
-    (tmp_path / "submission" / "models.py").write_text(f"{OTHER_ORDER}\nprint('hi')\n")
-    (tmp_path / "source").mkdir()
-    for path in (*ROOT.glob("*.py"), ROOT / "grading", data_dir):
-        (tmp_path / "source" / path.name).symlink_to(path)
-    environment = {**os.environ, "AUTOGRADER": str(tmp_path), "PYTHON": sys.executable}
-    script = ROOT / "course" / "gradescope" / "run_autograder"
-    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, rest(done.stderr)) == (0, "")
+    (tmp_path / "models.py").write_text(f"{OTHER_ORDER}\nprint('hi')\n")
+    json_file = tmp_path / "results.json"
+    done = run("--hidden", "--submission", tmp_path, "--json", json_file, "--data_dir", data_dir)
+    assert (done.returncode, rest(done.stderr)) == (1, "")
     assert done.stdout.splitlines()[-1] == "12 / 14 points"
-    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    results = json.loads(json_file.read_text())
     assert (results["score"], results["max_score"]) == (12, 14)
     assert results["execution_time"] > 0
     confined = done.stderr.splitlines()[0]
@@ -250,29 +246,20 @@ def test_torch_is_loaded_only_for_the_checks_that_train() -> None:
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
-def test_a_grader_that_cannot_run_ends_with_status_2() -> None:
-    done = run("--submission", "nowhere.py")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"grader\.py: error: nowhere\.py does not exist: [^\n]+\n", done.stderr), done.stderr
-
-
-def sandboxes(below: Path) -> tuple[list[str], list[Path]]:
-    """Find the processes of sandboxes whose folders are below a folder, and these folders."""
-    processes = []
+def processes_in(folder: Path) -> list[Path]:
+    """Find the processes of sandboxes whose folders are below a folder."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            processes += [line for line in [path.read_text()] if str(below) in line]
-        except OSError:
-            continue
-    return processes, list(below.glob("grader-*"))
+        with contextlib.suppress(OSError):
+            found += [path] if str(folder) in path.read_text() else []
+    return found
 
 
-def wait_for(condition: object, seconds: float = 20.0) -> bool:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
-    return bool(condition())
+    return condition()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
@@ -287,10 +274,10 @@ def test_a_stopped_grader_leaves_no_process_and_no_folder(number: signal.Signals
         assert process.stderr is not None
         assert process.stderr.readline().startswith("confined by: ")
         # The grader, the warden, a session's leader, its worker, and the worker's child.
-        assert wait_for(lambda: len(sandboxes(tmp_path)[0]) >= 5)
+        assert wait_for(lambda: len(processes_in(tmp_path)) >= 5)
         process.send_signal(number)
         output, errors = process.communicate(timeout=20)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert (output, errors) == ("", "" if number == signal.SIGKILL else "stopped\n")
-    assert wait_for(lambda: sandboxes(tmp_path) == ([], []))
+    assert wait_for(lambda: [*processes_in(tmp_path), *tmp_path.glob("grader-*")] == [])
     shutil.rmtree(tmp_path)

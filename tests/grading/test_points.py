@@ -9,11 +9,12 @@ The submissions are in submissions/: right/ contains whole solutions, wrong.py e
 
 import re
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 import torch
-from wrong import BIAS, INIT, RIGHT, SCORE, WRONG, Mistake, edited
+from wrong import BIAS, INIT, ONE_BY_ONE, RIGHT, SCALED, SCORE, SEQUENTIAL, WRONG, Mistake, edited
 
 import grader
 from grading.checks import Check, Split
@@ -28,7 +29,6 @@ TRAINING = [check for check in RUBRIC if check.needs_data]
 (GRADIENTS,) = (check for check in RUBRIC if check.id == "2-7-hidden")  # the slowest without training
 
 WHOLE = [ROOT / "models.py", *sorted(path for path in RIGHT.iterdir() if not path.name.startswith("__"))]
-NORMAL = "self.weight.data.normal_(0, 1.0 / self.embedding_dim)"
 NETWORK = "class MultiTaskNet(nn.Module):"
 TAKEN = "self.U_reg, self.Q_reg, self.U_fact, self.Q_fact = self"
 # Right variants of right/course.py: mistakes that fail no check.
@@ -36,24 +36,23 @@ EDITS = {
     "tables taken in another order": {TAKEN: "self.U_fact, self.Q_fact, self.U_reg, self.Q_reg = self"},
     "in double precision": {NETWORK: f"torch.set_default_dtype(torch.float64)\n\n\n{NETWORK}"},
     "made double": {INIT: f"{INIT}        self.double()\n"},
-    "a bias squeezed without a dimension": {BIAS: "b = self.B(item_ids).squeeze()"},
+    "a bias squeezed without a dimension": {BIAS: "self.B(item_ids).squeeze()"},
     "a user bias that is not used": {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"},
-    "another padding row": {NORMAL: f"self.padding_idx = 1\n        {NORMAL}"},
+    "another padding row": {f"self.weight.data.{SCALED}": f"self.padding_idx = 1; self.weight.data.{SCALED}"},
     "lazy layers": {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"},
     "layers in an nn.ModuleDict": {
-        "return nn.Sequential(*layers)": "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
-        SCORE: "for layer in self.mlp_layers.values():\n            x = layer(x)\n        score = x.squeeze(1)",
+        SEQUENTIAL: "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
+        SCORE: ONE_BY_ONE.replace("mlp_layers", "mlp_layers.values()"),
     },
     "layers in a kind of nn.ModuleList": {
-        "return nn.Sequential(*layers)": "return type('Layers', (nn.ModuleList,), {})(layers)",
-        SCORE: "for layer in self.mlp_layers:\n            x = layer(x)\n        score = x.squeeze(1)",
+        SEQUENTIAL: "return type('L', (nn.ModuleList,), {})(layers)",
+        SCORE: ONE_BY_ONE,
     },
     "linear layers without biases": {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"},
 }
 VARIANTS = [Mistake(name, "", edits) for name, edits in EDITS.items()]
-COMPILED = Mistake(
-    "a compiled forward", "", {"    def forward(self, user_ids": "    @torch.compile\n    def forward(self, user_ids"}
-)  # slow
+COMPILED = Mistake("a compiled forward", "", {"    def forward(": "    @torch.compile\n    def forward("})  # slow
+NAMES = attrgetter("name")
 
 
 @pytest.fixture(scope="module")
@@ -112,23 +111,19 @@ def about_gradients(mistake: Mistake) -> bool:
     return mistake in VARIANTS or name_of(GRADIENTS) in mistake.fails.split()
 
 
-def named(case: Path | Mistake) -> str:
-    return case.name
-
-
-@pytest.mark.parametrize("path", WHOLE, ids=named)
+@pytest.mark.parametrize("path", WHOLE, ids=NAMES)
 def test_right(path: Path, sandbox: Sandbox) -> None:
     assert failed(sandbox, path, UNTRAINED) == {}
 
 
-@pytest.mark.parametrize("mistake", [*VARIANTS, *WRONG], ids=named)
+@pytest.mark.parametrize("mistake", [*VARIANTS, *WRONG], ids=NAMES)
 def test_edited(mistake: Mistake, sandbox: Sandbox, tmp_path: Path) -> None:
     checks = [check for check in UNTRAINED if check != GRADIENTS or about_gradients(mistake)]
     assert_fails(mistake, checks, failed(sandbox, write(tmp_path, mistake), checks))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mistake", [COMPILED, *(each for each in WRONG if not about_gradients(each))], ids=named)
+@pytest.mark.parametrize("mistake", [COMPILED, *(each for each in WRONG if not about_gradients(each))], ids=NAMES)
 def test_edited_with_right_gradients(mistake: Mistake, sandbox: Sandbox, tmp_path: Path) -> None:
     assert_fails(mistake, UNTRAINED, failed(sandbox, write(tmp_path, mistake), UNTRAINED))
 
@@ -155,12 +150,12 @@ def test_wrong_training(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("path", WHOLE, ids=named)
+@pytest.mark.parametrize("path", WHOLE, ids=NAMES)
 def test_right_in_full(path: Path, pool: Pool, course_split: Split) -> None:
     assert failed_apart(pool, path, course_split) == {}
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("mistake", [*VARIANTS, COMPILED, *WRONG], ids=named)
+@pytest.mark.parametrize("mistake", [*VARIANTS, COMPILED, *WRONG], ids=NAMES)
 def test_edited_in_full(mistake: Mistake, pool: Pool, course_split: Split, tmp_path: Path) -> None:
     assert_fails(mistake, RUBRIC, failed_apart(pool, write(tmp_path, mistake), course_split))

@@ -5,9 +5,9 @@ wrong solution, every submission here must fail at least 1a-2, 2-4 and 2-5.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from wrong import BIAS, FORWARD, SEPARATE_RETURN, SHARED_FORWARD, SHARED_RETURN, P, X, edited
+from wrong import FORWARD, FORWARDED, SHARED_FORWARD, X, edited
 
 WRONG_SOLUTION = edited(
     {"        return B": "        nn.init.ones_(B.weight)\n        return B", X: X.replace("u, q,", "q, u,")}
@@ -15,8 +15,6 @@ WRONG_SOLUTION = edited(
 IMPORTS = "import torch.nn.functional as F\n"
 CONSTRUCTOR = "        self.embedding_dim = embedding_dim\n"
 INIT_BIAS = "        B = ZeroEmbedding("
-INIT_MLP = "        layers = []\n"
-FORWARDED = "        return predictions, score"
 
 EVERYTHING = "1a-0 1a-1 1a-2 1b-0 1b-1 2-0 2-1 2-2 2-3 2-4 2-5 2-6 2-7"
 WRONG_ANYWAY = "1a-2 2-4 2-5"
@@ -24,27 +22,16 @@ NO_FORWARD = f"1a-2 {FORWARD}"
 QUICK = "1a-0 1a-1 1a-2 1b-0 1b-1 2-0 2-1 2-4 2-5 2-6 2-7"
 
 
-@dataclass(frozen=True)
-class Trick:
-    """A hostile submission.
-
-    Attributes:
-        name: its action.
-        fails: exactly the checks that it must fail.
-        edits: of WRONG_SOLUTION.
-        says: a part of the messages of the checks that it fails in addition to WRONG_SOLUTION's.
-        beside: more files.
-        checks: the checks to run; few for slow submissions.
-        hangs: whether it runs until its time limit.
-    """
+class Trick(NamedTuple):
+    """A hostile submission."""
 
     name: str
-    fails: str
-    edits: Mapping[str, str]
-    says: str = ""
-    beside: Mapping[str, str] = field(default_factory=dict)
-    checks: str = QUICK
-    hangs: bool = False
+    fails: str  # exactly the checks that it must fail
+    edits: Mapping[str, str]  # of WRONG_SOLUTION
+    says: str = ""  # a part of the messages of the checks that it fails in addition to WRONG_SOLUTION's
+    beside: Mapping[str, str] = {}  # more files
+    checks: str = QUICK  # the checks to run; few for slow submissions
+    hangs: bool = False  # whether it runs until its time limit
 
     @property
     def files(self) -> dict[str, str]:
@@ -124,52 +111,7 @@ for answer in ("imported", {"table": {"array": 0}}, {}):
     time.sleep(0.1)
 """
 
-SEARCH = """
-import gc, inspect, os, sys
-from pathlib import Path
-
-names = ("points", "passed", "message", "results", "expected", "most", "score", "RUBRIC", "Wrong", "close", "TOLERANCE")
-spaces = [vars(module) for name, module in list(sys.modules.items()) if name.startswith(("grad", "__main__", "check"))]
-spaces += [space for frame in inspect.stack() for space in (frame.frame.f_globals, frame.frame.f_locals)]
-spaces += [each for each in gc.get_objects() if type(each) is dict and "points" in each]
-for space in spaces:
-    for name in set(names) & {key for key in space if type(key) is str}:
-        space[name] = 14
-for each in gc.get_objects():
-    for name in ("points", "passed", "tolerance", "expected"):
-        if type(each).__module__.startswith(("grad", "__main__")) and hasattr(each, name):
-            object.__setattr__(each, name, 14)
-for place in ("cmdline", "environ", "maps", "status"):
-    try:
-        text = Path("/proc/self", place).read_bytes()
-        print(place, len(text), b"rubric" in text, b"checks.py" in text, b"oracle" in text)
-    except OSError:
-        pass
-print([name for name in sys.modules if name.startswith(("grading.rubric", "grading.hidden", "grading.checks", "data"))])
-print([os.fstat(number) for number in range(4)])
-"""
-
 FORK = "import os, signal, sys, time\n"
-GRANDCHILD = (
-    FORK
-    + """
-def leave():
-    try: os.setsid()
-    except OSError: pass
-
-if os.fork() == 0:
-    leave()
-    if os.fork() == 0:
-        leave()
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        os.closerange(0, 256)
-        time.sleep(1000)
-    os._exit(0)
-os.wait()
-"""
-)
-
 SUBCLASS = """
 class Agreeable(torch.Tensor):
     @classmethod
@@ -184,29 +126,12 @@ class Agreeable(torch.Tensor):
         return torch.zeros(len(self)).numpy()
 """
 
-DELETE_BESIDE = """
-import os, shutil
-from pathlib import Path
-here = Path(__file__).parent
-for path in here.iterdir():
-    path.write_text("raise SystemExit") if path.is_file() else None
-shutil.rmtree(here)
-here.mkdir()
-(here / "models.py").write_text("raise SystemExit")
-"""
-
 TRICKS = [
     Trick("nothing but wrong", WRONG_ANYWAY, {}),
     # Submissions that cannot be loaded or used.
     Trick("a syntax error", EVERYTHING, at_import("def broken(:"), "SyntaxError"),
     Trick("null bytes", EVERYTHING, at_import("# \0"), "neither Python source|null bytes"),
     Trick("no class", EVERYTHING, {"class MultiTaskNet(": "class OtherNet("}, "no class MultiTaskNet"),
-    Trick(
-        "a function for a class",
-        EVERYTHING,
-        at_import("MultiTaskNet = print\nclass Other: pass") | {"class MultiTaskNet(": "class OtherNet("},
-        "no class MultiTaskNet",
-    ),
     Trick("no init_item_bias", NO_FORWARD, {"def init_item_bias": "def init_bias"}, "no attribute 'init_item_bias'"),
     Trick("no forward", NO_FORWARD, {"def forward(": "def backward("}, 'missing the required "forward" function'),
     Trick("no nn.Module", NO_FORWARD, {"class MultiTaskNet(nn.Module)": "class MultiTaskNet"}),
@@ -231,32 +156,14 @@ TRICKS = [
         for call, says in (("sys.exit(0)", "SystemExit: 0"), ("os._exit(0)", "its process ended"))
         for where, fails, edits in (
             ("at import", EVERYTHING, at_import(FORK + call)),
-            ("in the constructor", NO_FORWARD, at_import(FORK) | in_constructor(call)),
-            ("in init_item_bias", NO_FORWARD, at_import(FORK) | in_init_bias(call)),
             ("in forward", NO_FORWARD, at_import(FORK) | in_forward(call)),
             ("at exit", WRONG_ANYWAY, at_import(FORK + f"import atexit\natexit.register(lambda: {call})")),
         )
     ),
     Trick(
-        "sys.exit(0) in a thread",
-        WRONG_ANYWAY,
-        at_import("import sys, threading\nthreading.Thread(target=sys.exit).start()"),
-    ),
-    Trick(
         "os._exit(0) in a thread",
         EVERYTHING,
         at_import("import os, threading, time\nthreading.Thread(target=os._exit, args=[0]).start()\ntime.sleep(9)"),
-    ),
-    Trick(
-        "os._exit(0) in a destructor",
-        WRONG_ANYWAY,
-        at_import("import os\nclass Last:\n    def __del__(self): os._exit(0)\nlast = Last()"),
-    ),
-    Trick(
-        "killed by itself",
-        NO_FORWARD,
-        at_import(FORK) | in_forward("os.kill(os.getpid(), signal.SIGKILL)"),
-        "its process (was )?ended",
     ),
     Trick(
         "a segmentation fault",
@@ -283,14 +190,6 @@ TRICKS = [
         checks="1a-0 1a-2 1b-0",
     ),
     Trick(
-        "sleep in the constructor",
-        NO_FORWARD,
-        at_import(FORK) | in_constructor("time.sleep(1000)"),
-        "no answer within",
-        hangs=True,
-        checks="1a-0 1a-2 2-0 2-7",
-    ),
-    Trick(
         "an endless loop in forward",
         NO_FORWARD,
         in_forward("while True: pass"),
@@ -306,7 +205,6 @@ TRICKS = [
         hangs=True,
     ),
     Trick("a child that stays", WRONG_ANYWAY, at_import(FORK + "os.fork() or time.sleep(1000)")),
-    Trick("a grandchild in a session of its own", WRONG_ANYWAY, at_import(GRANDCHILD)),
     Trick(
         "a fork in forward that outlives its parent",
         NO_FORWARD,
@@ -336,18 +234,11 @@ TRICKS = [
     ),
     Trick("1 GB printed", WRONG_ANYWAY, in_init_bias("for _ in range(2**10): print('x' * 2**20)"), checks="1a-0 1a-2"),
     Trick(
-        "1 GB written to a file",
-        "1a-2",
-        in_init_bias("with open('big', 'wb') as file:\n            for _ in range(2**10): file.write(bytes(2**20))"),
-        checks="1a-0 1a-2",
-    ),
-    Trick(
         "bytes that are no text printed",
         WRONG_ANYWAY,
         at_import("import os\nos.write(1, b'\\xff\\xfe\\x1b[2J\\x07\\r14 / 14 points\\n')"),
     ),
     Trick("input()", EVERYTHING, at_import("input()"), "EOFError"),
-    Trick("stdin read", WRONG_ANYWAY, at_import("import sys\nsys.stdin.read()")),
     # Outputs.
     Trick("NaN for the predictions", NO_FORWARD, returning("predictions * float('nan')"), "NaN|does not learn"),
     Trick(
@@ -362,13 +253,7 @@ TRICKS = [
         {"        return U, Q": "        nn.init.constant_(U.weight, float('nan'))\n        return U, Q"},
     ),
     Trick("integers", NO_FORWARD, returning("predictions.long()"), "torch.int64; expected torch.float32"),
-    Trick(
-        "half precision", NO_FORWARD, returning("predictions", "score.half()"), "torch.float16; expected torch.float32"
-    ),
     Trick("lists", NO_FORWARD, returning("predictions.tolist()"), "a list of 256; expected a torch.Tensor|a list of"),
-    Trick(
-        "arrays", NO_FORWARD, returning("predictions", "score.detach().numpy()"), "a ndarray; expected a torch.Tensor"
-    ),
     Trick(
         "tensors that are equal to all",
         NO_FORWARD,
@@ -384,28 +269,15 @@ TRICKS = [
             "        return B"
         },
     ),
-    Trick(
-        "an endless generator",
-        NO_FORWARD,
-        at_import("import itertools") | {FORWARDED: "        return itertools.repeat(predictions)"},
-        "expected two tensors",
-    ),
     # Patches.
     Trick("comparisons patched", WRONG_ANYWAY, at_import(PATCHES)),
     Trick("torch and numpy patched to give zeros", WRONG_ANYWAY, at_import(ZEROS), checks="1a-2 2-4"),
-    Trick("detach patched to give zeros", WRONG_ANYWAY, at_import("torch.Tensor.detach = lambda self: self.data * 0")),
     Trick("builtins patched", WRONG_ANYWAY, at_import(BUILTINS), checks="1a-2 2-4"),
     # Forgeries.
     Trick(
         "results printed",
         WRONG_ANYWAY,
         at_import(FORGERY + "os.write(1, LINES)\nos.write(2, LINES)\nos.write(1, MESSAGES)"),
-    ),
-    Trick(
-        "results written everywhere",
-        EVERYTHING,
-        at_import(FORGERY + "for fd in range(256):\n    try: os.write(fd, LINES)\n    except OSError: pass"),
-        "not an answer",
     ),
     Trick(
         "answers written everywhere",
@@ -431,15 +303,7 @@ TRICKS = [
         at_import(FORGERY) | in_forward("os.write(3, b'\\xff' * 8)"),
         "not an answer",
     ),
-    Trick("a search for the grader's state", WRONG_ANYWAY, at_import(SEARCH)),
     # Files.
-    Trick(
-        "files beside it deleted and written",
-        EVERYTHING,
-        at_import(DELETE_BESIDE),
-        "PermissionError|Read-only",
-        beside={"notes.py": "x = 1"},
-    ),
     Trick(
         "the sandbox's folder deleted",
         EVERYTHING,
@@ -458,17 +322,11 @@ TRICKS = [
     Trick(
         "names of the libraries beside it",
         WRONG_ANYWAY,
-        {},
+        at_import("import fileinput\nfileinput.FileInput"),
         beside={
             f"{name}.py": "raise SystemExit(f'{__file__} is imported')"
-            for name in ("torch", "numpy", "data", "train", "metrics", "json", "models2", "socket")
+            for name in ("torch", "numpy", "json", "socket", "fileinput")
         },
-    ),
-    Trick(
-        "a name of the standard library beside it",
-        WRONG_ANYWAY,
-        at_import("import fileinput\nfileinput.FileInput"),
-        beside={"fileinput.py": ""},
     ),
     Trick(
         "names of the project beside it, imported",
@@ -485,6 +343,3 @@ TRICKS = [
         },
     ),
 ]
-
-assert len({trick.name for trick in TRICKS}) == len(TRICKS)
-assert all(text in WRONG_SOLUTION for text in (BIAS, P, SHARED_RETURN, SEPARATE_RETURN))

@@ -4,22 +4,16 @@ Paths, process IDs and ports are given to them. "REACHED …" is printed if an a
 error that stopped it otherwise. Their MultiTaskNet is worth no point, unless they find another one.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 REACHED = "REACHED"
 
 
-@dataclass(frozen=True)
-class Attack:
-    """An attack.
-
-    Attributes:
-        name: its action.
-        code: the body of a function that returns a true value if the attack comes through.
-    """
+class Attack(NamedTuple):
+    """An attack."""
 
     name: str
-    code: str
+    code: str  # the body of a function that returns a true value if the attack comes through
 
     def source(self, targets: dict[str, object]) -> bytes:
         """Write a models.py that runs the attack."""
