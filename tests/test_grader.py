@@ -115,8 +115,6 @@ def test_a_single_check_explains_a_wrong_answer(tmp_path: Path) -> None:
         message,
     )
     assert last == "0 / 1 points"
-    done = run("1a-0-basic", "2-4-hidden", "1b-1-hidden")
-    assert done.stdout.splitlines()[-1] == "3 / 3 points"
 
 
 @pytest.mark.long

@@ -21,6 +21,16 @@ from grading.rubric import RUBRIC
 FUNCTION_OF = {"1a-0": "init_shared_", "1a-1": "init_separate_", "1a-2": "init_item_bias", "1b-0": "init_mlp_layers"}
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The contents of the zip for Gradescope, in the place where Gradescope unpacks them."""
+    assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
+        assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
+        archive.extractall(tmp_path / "source")
+    return tmp_path / "source"
+
+
 def test_nothing_of_the_solution_is_in_the_students_folder() -> None:
     everything = "\n".join(content.decode() for content in student_files().values())
     returned = r"\s*return [\w, ]+\n"  # a line of names is no solution; forward's docstring has them
@@ -77,14 +87,7 @@ def test_the_folder_and_the_zip_are_the_same(tmp_path: Path) -> None:
 
 def test_the_zip_for_gradescope_has_the_checks_and_no_solution() -> None:
     files = autograder_files()
-    assert {
-        "setup.sh",
-        "run_autograder",
-        "grader.py",
-        "grading/hidden.py",
-        "grading/inside/walls.py",
-        "requirements.txt",
-    } <= files.keys()
+    assert {"setup.sh", "run_autograder", "grader.py", "grading/hidden.py", "grading/inside/walls.py"} <= files.keys()
     assert "models.py" not in files
     assert {name.partition("/")[0] for name in files if "/" in name} == {"cli", "datasets", "grading"}
 
@@ -115,12 +118,9 @@ def test_nothing_is_overwritten(
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_setup_installs_the_cpu_build_of_torch_if_there_is_one(offline: bool, tmp_path: Path) -> None:
-    """Stubs of all programs log their arguments."""
-    source, programs, log = tmp_path / "source", tmp_path / "programs", tmp_path / "log"
-    assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
-    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
-        archive.extractall(source)
+def test_setup_tries_the_cpu_build_of_torch_first(offline: bool, source: Path, tmp_path: Path) -> None:
+    """With stubs of all programs, which log their arguments."""
+    programs, log = tmp_path / "programs", tmp_path / "log"
     programs.mkdir()
     pip = f'echo "pip $@" >> {log}' + ('\ncase "$*" in *--index-url*) exit 1;; esac' if offline else "")
     stub = f'#!/bin/sh\nmkdir -p "$3/bin"\ncp {programs}/pip {programs}/python "$3/bin"\n'
@@ -167,14 +167,10 @@ def test_main_names_the_first_missing_function_of_the_starter_in_one_line(tmp_pa
 
 
 @pytest.mark.long
-def test_each_exercise_that_is_filled_in_raises_the_points(tmp_path: Path, data_dir: Path) -> None:
-    """Each step goes from the student's folder through hand_in.py to the autograder, in Gradescope's layout."""
+def test_each_exercise_that_is_filled_in_raises_the_points(source: Path, tmp_path: Path, data_dir: Path) -> None:
+    """From the student's folder through hand_in.py to the autograder, in Gradescope's layout."""
     folder = student_folder(tmp_path / "homework", data_dir)
-    assert handout.main(["autograder", str(tmp_path / "autograder.zip")]) == 0
-    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
-        archive.extractall(tmp_path / "source")
-        assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
-    (tmp_path / "source" / "data").symlink_to(data_dir)
+    (source / "data").symlink_to(data_dir)
     environment = os.environ | {"AUTOGRADER": str(tmp_path), "PYTHON": sys.executable}
     for exercise, visible, all_points in (("A1", 3, 3), ("A2", 4, 5), ("B", 8, 14)):
         fill_in(folder, exercise)
@@ -184,7 +180,7 @@ def test_each_exercise_that_is_filled_in_raises_the_points(tmp_path: Path, data_
         assert done.stdout.count("missing: the points of check ") == 8 - visible
         with zipfile.ZipFile(folder / "submission.zip") as archive:
             archive.extractall(tmp_path / "submission")
-        script = ["bash", str(tmp_path / "source" / "run_autograder")]
+        script = ["bash", str(source / "run_autograder")]
         graded = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
         assert graded.returncode == 0, graded.stderr
         results = json.loads((tmp_path / "results" / "results.json").read_text())

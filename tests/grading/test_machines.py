@@ -3,21 +3,20 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-import torch
 from hostile_system import ATTACKS
 from test_walls import attacked, field_of_attack
-from wrong import COURSE
+from wrong import COURSE, X, edited
 
-from grading.checks import import_models
+from grading.checks import Check, import_models
 from grading.inside.walls import WALLS
 from grading.pool import Pool, grade
 from grading.rubric import RUBRIC
@@ -28,6 +27,7 @@ ROOT = Path(__file__).parent.parent.parent
 DENYING = [sys.executable, str(Path(__file__).parent / "without_namespaces.py")]
 HIDE_AND_SEEK = "import os\nfor p in ('/work', '/home', '/autograder'):\n    for f in os.walk(p): pass\n"
 BY_HAND = [each for each in RUBRIC if not each.needs_data]
+TWO = [check for check in RUBRIC if check.id in ("1a-2-basic", "2-4-hidden")]
 
 root_only = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root on Linux")
 
@@ -95,10 +95,7 @@ def test_gradescopes_scripts_where_namespaces_are_denied(data_dir: Path, open_fo
         results = json.loads((open_folder / "results" / "results.json").read_text())
         assert results["score"] == score, results
         confined = results["extra_data"]["confined_by"]
-        assert "Landlock" in confined
-        assert "seccomp" in confined
-        assert "no network" in confined
-        assert "namespaces" not in confined
+        assert re.fullmatch(r"Landlock \d+, seccomp, user \d+, no network", confined)
 
 
 @root_only
@@ -109,38 +106,36 @@ def test_no_attack_comes_through_where_namespaces_are_denied() -> None:
     assert {name: said for name, (came, said) in through.items() if came} == {}
 
 
+def points_of(files: Mapping[str, bytes], folder: Path, checks: Sequence[Check]) -> dict[str, int]:
+    """Grade one submission after the other with the same sandboxes."""
+    points = {}
+    with Pool(jobs=2) as pool:
+        for name, content in files.items():
+            (folder / f"{name}.py").write_bytes(content)
+            points[name] = grade(pool, folder / f"{name}.py", checks, None).points
+    return points
+
+
 @pytest.mark.parametrize(
-    ("honest", "checks"),
+    ("pairs", "checks"),
     [
-        pytest.param(4, ("1a-2-basic", "2-4-hidden"), marks=pytest.mark.long),
-        pytest.param(27, None, marks=pytest.mark.exhaustive),
+        pytest.param(1, TWO, marks=pytest.mark.long),
+        pytest.param(7, BY_HAND, marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_class_with_hostile_submissions_among_the_others(
-    honest: int, checks: tuple[str, ...] | None, tmp_path: Path
-) -> None:
+def test_a_class_with_hostile_submissions_among_the_others(pairs: int, checks: Sequence[Check], tmp_path: Path) -> None:
     """The others get the same points as alone."""
-    asked = [check for check in (BY_HAND if checks is None else RUBRIC) if checks is None or check.id in checks]
+    edited_checks = ROOT / "grading" / "checks.py"
+    before = edited_checks.read_bytes()
     hostile = [each for each in ATTACKS if each.name in ("lines appended to the checks", "a daemon", "100 processes")]
-    wrong = COURSE.replace("u * q", "u + q")
-    assert wrong != COURSE
+    kinds = {"right": COURSE.encode(), "wrong": edited({X: "[u, q, u + q]"}).encode()}
+    alone = points_of(kinds, tmp_path, checks)
+    assert alone["right"] == sum(check.points for check in checks) > alone["wrong"]
+    others = {f"{kind} {n}": content for n in range(pairs) for kind, content in kinds.items()}
     with field_of_attack(real=True) as field:
-        targets = field.targets | {"decoy": str(ROOT / "grading" / "checks.py")}
-        files = {f"{n:02}": (wrong if n % 3 == 0 else COURSE).encode() for n in range(honest)}
-        names = [*list(files)[: honest // 2], *(each.name for each in hostile), *list(files)[honest // 2 :]]
-        files |= {each.name: each.source(targets) for each in hostile}
-        for name, content in files.items():
-            with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
-                archive.writestr("models.py", content)
-        torch.set_num_threads(1)
-        before = (ROOT / "grading" / "checks.py").read_bytes()
-        with Pool(jobs=2) as pool:
-            together = {name: grade(pool, tmp_path / f"{name}.zip", asked, None).points for name in names}
-        with Pool(jobs=2) as pool:
-            alone = {name: grade(pool, tmp_path / f"{name}.zip", asked, None).points for name in ("00", "01")}
-    assert (ROOT / "grading" / "checks.py").read_bytes() == before
-    assert alone["01"] == sum(check.points for check in asked) > alone["00"]
-    assert together == {
-        name: 0 if name in {each.name for each in hostile} else alone["00" if int(name) % 3 == 0 else "01"]
-        for name in names
-    }
+        targets = field.targets | {"decoy": str(edited_checks)}
+        attacks = {each.name: each.source(targets) for each in hostile}
+        again = {f"{name}, again": content for name, content in others.items()}
+        together = points_of(others | attacks | again, tmp_path, checks)
+    assert edited_checks.read_bytes() == before
+    assert together == {name: alone.get(name.split()[0], 0) for name in together}

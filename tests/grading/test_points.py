@@ -2,7 +2,7 @@
 
     python -m pytest tests/grading/test_points.py          # all checks but training and, for wrong ones, slow gradients
     python -m pytest -m long tests/grading/test_points.py            # all checks but training
-    python -m pytest -m exhaustive tests/grading/test_points.py      # all checks, each in a process of its own
+    python -m pytest -m exhaustive tests/grading/test_points.py      # all checks, training too
 
 The submissions are in submissions/: right/ contains whole solutions, wrong.py edits of one of them.
 """
@@ -18,7 +18,7 @@ from wrong import BIAS, INIT, ONE_BY_ONE, RIGHT, SCALED, SCORE, SEQUENTIAL, WRON
 
 import grader
 from grading.checks import Check, Split
-from grading.pool import Pool, failure, grade
+from grading.pool import failure
 from grading.rubric import RUBRIC
 from grading.sandbox import Sandbox
 from grading.submissions import read_submission
@@ -41,11 +41,11 @@ EDITS = {
     "another padding row": {f"self.weight.data.{SCALED}": f"self.padding_idx = 1; self.weight.data.{SCALED}"},
     "lazy layers": {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"},
     "layers in an nn.ModuleDict": {
-        SEQUENTIAL: "return nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
+        SEQUENTIAL: "nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})",
         SCORE: ONE_BY_ONE.replace("mlp_layers", "mlp_layers.values()"),
     },
     "layers in a kind of nn.ModuleList": {
-        SEQUENTIAL: "return type('L', (nn.ModuleList,), {})(layers)",
+        SEQUENTIAL: "type('L', (nn.ModuleList,), {})(layers)",
         SCORE: ONE_BY_ONE,
     },
     "linear layers without biases": {"layer_sizes[i + 1]))": "layer_sizes[i + 1], bias=False))"},
@@ -59,12 +59,6 @@ NAMES = attrgetter("name")
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox() as sandbox:
         yield sandbox
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    with Pool(jobs=2) as pool:
-        yield pool
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +78,6 @@ def failed(sandbox: Sandbox, path: Path, checks: Sequence[Check], split: Split |
     with sandbox.session(read_submission(path), seconds, trains=split is not None) as session:
         messages = {name_of(check): failure(session, check, split) for check in checks}
     return {name: message for name, message in messages.items() if message}
-
-
-def failed_apart(pool: Pool, path: Path, split: Split) -> dict[str, str]:
-    """Run the whole rubric as the grader does; return the messages of the checks that failed."""
-    results = grade(pool, path, RUBRIC, split).results
-    assert [result.points for result in results] == [result.passed * result.check.points for result in results]
-    return {name_of(result.check): result.message for result in results if not result.passed}
 
 
 def assert_fails(mistake: Mistake, checks: Sequence[Check], messages: dict[str, str]) -> None:
@@ -151,11 +138,11 @@ def test_wrong_training(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("path", WHOLE, ids=NAMES)
-def test_right_in_full(path: Path, pool: Pool, course_split: Split) -> None:
-    assert failed_apart(pool, path, course_split) == {}
+def test_right_in_full(path: Path, sandbox: Sandbox, course_split: Split) -> None:
+    assert failed(sandbox, path, RUBRIC, course_split) == {}
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("mistake", [*VARIANTS, COMPILED, *WRONG], ids=NAMES)
-def test_edited_in_full(mistake: Mistake, pool: Pool, course_split: Split, tmp_path: Path) -> None:
-    assert_fails(mistake, RUBRIC, failed_apart(pool, write(tmp_path, mistake), course_split))
+def test_edited_in_full(mistake: Mistake, sandbox: Sandbox, course_split: Split, tmp_path: Path) -> None:
+    assert_fails(mistake, RUBRIC, failed(sandbox, write(tmp_path, mistake), RUBRIC, course_split))

@@ -47,7 +47,6 @@ FEW = (
     "memory shared and uncounted", "one file of 256 MiB", "a daemon", "a user namespace", "another program",
 )  # fmt: skip
 ALL = tuple(attack.name for attack in ATTACKS)
-INSIDE = ROOT / "grading" / "inside"
 SIBLING = "import signal; signal.signal(signal.SIGURG, lambda *_: print(1, flush=True)); print(0, flush=True); input()"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's")
@@ -55,19 +54,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are L
 
 @dataclass
 class Field:
-    """The targets of attacks, and the means to see whether an attack has come through.
+    """The targets of attacks, and the means to see whether an attack has come through."""
 
-    Attributes:
-        targets: paths, process IDs and ports that attacks are given.
-        folder: contains files like the project's, for attacks that would do harm.
-        listeners: sockets.
-        sibling: the stdout of a process of the same user, which prints each signal.
-    """
-
-    targets: dict[str, object]
-    folder: Path
+    targets: dict[str, object]  # paths, process IDs and ports that attacks are given
+    folder: Path  # contains files like the project's, for attacks that would do harm
     listeners: list[socket.socket]
-    sibling: int
+    sibling: int  # the stdout of a process of the same user, which prints each signal
 
     def heard(self) -> bool:
         """Tell whether a socket was connected to, or the other process got a signal."""
@@ -83,7 +75,6 @@ class Field:
         return signalled or bool(heard)
 
     def restore(self) -> None:
-        """Restore the files."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         shutil.copyfile(ROOT / "grading" / "checks.py", self.folder / "checks.py")
@@ -104,11 +95,7 @@ class Field:
 
 @contextlib.contextmanager
 def field_of_attack(real: bool) -> Iterator[Field]:
-    """Make listeners, another process of this user, and paths.
-
-    Args:
-        real: use the real packages; otherwise writable folders in their place.
-    """
+    """Make listeners, another process of this user, and paths: to the real packages, or to folders in their place."""
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         base.chmod(0o755)
@@ -116,15 +103,10 @@ def field_of_attack(real: bool) -> Iterator[Field]:
         packages = [SITE, Path(sysconfig.get_path("stdlib"))] if real else [base / "site", base / "stdlib"]
         for path in packages:
             path.mkdir(exist_ok=True)
-        tcp, udp, unix, abstract = (
-            stack.enter_context(socket.socket(family, kind))
-            for family, kind in (
-                (socket.AF_INET, socket.SOCK_STREAM),
-                (socket.AF_INET, socket.SOCK_DGRAM),
-                (socket.AF_UNIX, socket.SOCK_STREAM),
-                (socket.AF_UNIX, socket.SOCK_STREAM),
-            )
-        )
+        tcp = stack.enter_context(socket.socket(socket.AF_INET))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        unix = stack.enter_context(socket.socket(socket.AF_UNIX))
+        abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
         tcp.bind(("127.0.0.1", 0))
         udp.bind(("127.0.0.1", 0))
         unix.bind(str(base / "socket"))
@@ -187,21 +169,21 @@ def attacked(sandbox: Sandbox, attack: Attack, field: Field) -> tuple[bool, str]
 
 def untouched() -> dict[str, str]:
     """Compute digests of the project's contents, and of names, sizes and times in the environment and at home."""
-    project = hashlib.sha256()
-    for folder, folders, files in os.walk(ROOT):
-        folders[:] = sorted({*folders} - CACHES)
-        for name in sorted(files):
-            project.update(f"{folder}/{name}".encode() + Path(folder, name).read_bytes())
-    environment = hashlib.sha256()
-    for place in (SITE, Path(sysconfig.get_path("stdlib"))):
-        for folder, folders, files in os.walk(place):
-            folders[:] = sorted({*folders} - {"__pycache__"})
-            for name in sorted(files):
-                status = os.lstat(os.path.join(folder, name))
-                line = f"{folder}/{name} {status.st_size} {status.st_mtime_ns} {status.st_ino} {status.st_mode}"
-                environment.update(line.encode())
+    project, environment = hashlib.sha256(), hashlib.sha256()
+    for path in files_below(ROOT):
+        project.update(os.fsencode(path) + path.read_bytes())
+    for path in [*files_below(SITE), *files_below(Path(sysconfig.get_path("stdlib")))]:
+        status = path.lstat()
+        line = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino} {status.st_mode}"
+        environment.update(line.encode())
     home = [(path.name, path.is_file() and path.lstat().st_mtime_ns) for path in sorted(Path.home().iterdir())]
     return {"project": project.hexdigest(), "environment": environment.hexdigest(), "home": repr(home)}
+
+
+def files_below(place: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(place):
+        folders[:] = sorted({*folders} - CACHES)
+        yield from (Path(folder, name) for name in sorted(files))
 
 
 def processes_of(sandbox_folder: Path) -> list[str]:
@@ -214,7 +196,7 @@ def processes_of(sandbox_folder: Path) -> list[str]:
 
 def test_the_files_inside_import_nothing_from_outside() -> None:
     allowed = {*sys.stdlib_module_names, "numpy", "torch", "grading.inside"}
-    assert {name for path in INSIDE.glob("*.py") for name in imported_by(path)} <= allowed
+    assert {name for path in (ROOT / "grading" / "inside").glob("*.py") for name in imported_by(path)} <= allowed
 
 
 def imported_by(path: Path) -> set[str]:
@@ -263,10 +245,10 @@ def stopped_by(walls: Collection[str]) -> dict[str, bool]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has all walls")
 def test_the_table_says_which_wall_stops_which_attack() -> None:
     """Each wall alone, and all walls but one, give the table in docs/grading.md."""
-    for walls in ([wall] for wall in WALLS):
-        with Sandbox(walls, unconfined=True) as sandbox:
+    for wall in WALLS:
+        with Sandbox([wall], unconfined=True) as sandbox:
             sandbox.start()
-            if missing := {wall: why for wall, why in sandbox.confinement.missing.items() if wall in walls}:
+            if missing := sandbox.confinement.missing:
                 pytest.skip(f"each wall has to stand by itself, and here one does not: {missing}")
     without_any = stopped_by(())
     alone = {wall: stopped_by([wall]) for wall in WALLS}

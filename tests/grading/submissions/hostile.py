@@ -7,11 +7,9 @@ wrong solution, every submission here must fail at least 1a-2, 2-4 and 2-5.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from wrong import FORWARD, FORWARDED, SHARED_FORWARD, X, edited
+from wrong import FORWARD, FORWARDED, SHARED, SHARED_FORWARD, X, edited
 
-WRONG_SOLUTION = edited(
-    {"        return B": "        nn.init.ones_(B.weight)\n        return B", X: X.replace("u, q,", "q, u,")}
-)
+WRONG_SOLUTION = edited({"        return B": "        nn.init.ones_(B.weight)\n        return B", X: "[q, u, u * q]"})
 IMPORTS = "import torch.nn.functional as F\n"
 CONSTRUCTOR = "        self.embedding_dim = embedding_dim\n"
 INIT_BIAS = "        B = ZeroEmbedding("
@@ -42,33 +40,21 @@ def at_import(code: str) -> dict[str, str]:
     return {IMPORTS: IMPORTS + code + "\n"}
 
 
-def in_constructor(code: str) -> dict[str, str]:
-    return {CONSTRUCTOR: f"        {code}\n{CONSTRUCTOR}"}
-
-
 def in_init_bias(code: str) -> dict[str, str]:
     return {INIT_BIAS: f"        {code}\n{INIT_BIAS}"}
 
 
+def in_init_tables(code: str) -> dict[str, str]:
+    return {SHARED: f"{code}\n        {SHARED}"}
+
+
 def in_forward(code: str) -> dict[str, str]:
-    return {FORWARDED: f"        {code}\n{FORWARDED}"}
+    return {FORWARDED: f"{code}\n        {FORWARDED}"}
 
 
 def returning(predictions: str, score: str = "score") -> dict[str, str]:
-    return {FORWARDED: f"        return {predictions}, {score}"}
+    return {FORWARDED: f"return {predictions}, {score}"}
 
-
-PATCHES = """
-import builtins, json, unittest
-import numpy as np
-yes = lambda *a, **k: True
-for module in (torch, np, unittest.TestCase):
-    for name in dir(module):
-        if name.startswith(("assert", "isclose", "equal", "array_equal", "isfinite", "isnan", "all", "any")):
-            setattr(module, name, yes)
-for name in ("__eq__", "__le__", "__lt__", "__ge__", "__gt__", "all", "any", "equal", "allclose", "isclose"):
-    setattr(torch.Tensor, name, lambda *a, **k: torch.tensor(True))
-"""
 
 ZEROS = """
 import json
@@ -136,10 +122,10 @@ TRICKS = [
     Trick("no forward", NO_FORWARD, {"def forward(": "def backward("}, 'missing the required "forward" function'),
     Trick("no nn.Module", NO_FORWARD, {"class MultiTaskNet(nn.Module)": "class MultiTaskNet"}),
     Trick("None for the bias", NO_FORWARD, {"        return B": "        return"}),
-    Trick("None from forward", NO_FORWARD, {FORWARDED: "        return"}, "forward returned None"),
+    Trick("None from forward", NO_FORWARD, {FORWARDED: "return"}, "forward returned None"),
     Trick("None for the score", NO_FORWARD, returning("predictions", "None"), "score: None"),
     Trick("an exception at import", EVERYTHING, at_import("1 / 0"), "ZeroDivisionError"),
-    Trick("an exception in the constructor", NO_FORWARD, in_constructor("1 / 0"), "ZeroDivisionError"),
+    Trick("an exception in the constructor", NO_FORWARD, {CONSTRUCTOR: "        1 / 0\n"}, "ZeroDivisionError"),
     Trick("an exception in forward", NO_FORWARD, in_forward("1 / 0"), "ZeroDivisionError"),
     Trick("KeyboardInterrupt at import", EVERYTHING, at_import("raise KeyboardInterrupt"), "KeyboardInterrupt"),
     Trick(
@@ -172,12 +158,6 @@ TRICKS = [
         "its process (was )?ended",
     ),
     Trick("all file descriptors closed", EVERYTHING, at_import("import os\nos.closerange(0, 256)")),
-    Trick(
-        "its parent killed",
-        EVERYTHING,
-        at_import(FORK + "os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(9)"),
-        checks="1a-0",
-    ),
     # Time, processes, memory, output.
     Trick("an endless loop at import", EVERYTHING, at_import("while True: pass"), "no answer within", hangs=True),
     Trick(
@@ -190,17 +170,9 @@ TRICKS = [
         checks="1a-0 1a-2 1b-0",
     ),
     Trick(
-        "an endless loop in forward",
-        NO_FORWARD,
-        in_forward("while True: pass"),
-        "no answer within",
-        hangs=True,
-        checks="1a-0 1a-2 2-1 2-6",
-    ),
-    Trick(
         "endless tables",
         f"1a-0 1a-2 2-5 {SHARED_FORWARD}",
-        at_import("import itertools") | {"return U, Q": "return itertools.repeat(U)"},
+        at_import("import itertools") | {SHARED: "return itertools.repeat(U)"},
         checks="1a-0 1a-1",
         hangs=True,
     ),
@@ -227,10 +199,7 @@ TRICKS = [
     Trick(
         "an answer of 100 GB",
         f"1a-0 1a-2 2-5 {SHARED_FORWARD}",
-        {
-            "        return U, Q": "        U.weight = nn.Parameter(torch.zeros(1).expand(10**9, 32))\n"
-            "        return U, Q"
-        },
+        in_init_tables("U.weight = nn.Parameter(torch.zeros(1).expand(10**9, 32))"),
     ),
     Trick("1 GB printed", WRONG_ANYWAY, in_init_bias("for _ in range(2**10): print('x' * 2**20)"), checks="1a-0 1a-2"),
     Trick(
@@ -250,7 +219,7 @@ TRICKS = [
     Trick(
         "NaN in a table",
         f"1a-0 2-0 2-2 {WRONG_ANYWAY}",
-        {"        return U, Q": "        nn.init.constant_(U.weight, float('nan'))\n        return U, Q"},
+        in_init_tables("nn.init.constant_(U.weight, float('nan'))"),
     ),
     Trick("integers", NO_FORWARD, returning("predictions.long()"), "torch.int64; expected torch.float32"),
     Trick("lists", NO_FORWARD, returning("predictions.tolist()"), "a list of 256; expected a torch.Tensor|a list of"),
@@ -263,14 +232,9 @@ TRICKS = [
     Trick(
         "a bias that is equal to all",
         NO_FORWARD,
-        at_import(SUBCLASS)
-        | {
-            "        return B": "        B.weight = nn.Parameter(B.weight.data.as_subclass(Agreeable))\n"
-            "        return B"
-        },
+        at_import(SUBCLASS) | {"return B": "B.weight = nn.Parameter(B.weight.as_subclass(Agreeable)); return B"},
     ),
     # Patches.
-    Trick("comparisons patched", WRONG_ANYWAY, at_import(PATCHES)),
     Trick("torch and numpy patched to give zeros", WRONG_ANYWAY, at_import(ZEROS), checks="1a-2 2-4"),
     Trick("builtins patched", WRONG_ANYWAY, at_import(BUILTINS), checks="1a-2 2-4"),
     # Forgeries.

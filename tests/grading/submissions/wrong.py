@@ -32,19 +32,19 @@ def edited(edits: Mapping[str, str], code: str = COURSE) -> str:
 
 INIT = "        self.mlp_layers = self.init_mlp_layers(layer_sizes)\n"  # the constructor's last line
 SCALED = "normal_(0, 1.0 / self.embedding_dim)"
-SHARED = "        return U, Q\n"
+SHARED = "return U, Q"
 SEPARATE = "return U_reg, Q_reg, U_fact, Q_fact"
-FORWARDED = "        return predictions, score"
-IF_SHARED = "        if self.embedding_sharing:"
+FORWARDED = "return predictions, score"
+IF_SHARED = "if self.embedding_sharing:"
 BIAS = "self.B(item_ids).squeeze(1)"
 P = "(u * q).sum(dim=1) + b"
-X = "torch.cat([u, q, u * q], dim=1)"
+X = "[u, q, u * q]"
 SCORE = "self.mlp_layers(x).squeeze(1)"
-LAYERS = "        layers = []\n"
+LAYERS = "layers = []"
 EACH_LAYER = "        for i in range(len(layer_sizes) - 1):\n"
 RELU = "            layers.append(nn.ReLU())\n"
 LAST = "        layers.append(nn.Linear(layer_sizes[-1], 1))\n"
-SEQUENTIAL = "return nn.Sequential(*layers)"
+SEQUENTIAL = "nn.Sequential(*layers)"
 ONE_BY_ONE = (
     "x\n        for layer in self.mlp_layers:\n            score = layer(score)\n        score = score.squeeze(1)"
 )
@@ -100,10 +100,7 @@ WRONG = [
         {INIT: f"{INIT}        if not embedding_sharing: self.U_reg, self.Q_reg = self.U_fact, self.Q_fact\n"},
     ),
     Mistake(
-        "shared tables in the other order",
-        f"1a-0 {SHARED_FORWARD}",
-        {SHARED: "        return Q, U\n"},
-        {"1a-0": "another order than U, Q"},
+        "shared tables swapped", f"1a-0 {SHARED_FORWARD}", {SHARED: "return Q, U"}, {"1a-0": "another order than U, Q"}
     ),
     Mistake(
         "separate tables in another order",
@@ -126,21 +123,13 @@ WRONG = [
     Mistake(
         "plain nn.Embeddings",
         "1a-0 2-2",
-        {" U = ScaledEmbedding(": " U = nn.Embedding(", " Q = ScaledEmbedding(": " Q = nn.Embedding("},
-        {"1a-0": "U is of class Embedding: expected a ScaledEmbedding"},
+        {"U = Scaled": "U = nn.", "Q = Scaled": "Q = nn."},
+        {"1a-0": "U is of class Emb"},
     ),
     Mistake(
-        "a ScaledEmbedding that is not scaled",
-        "1a-0 1a-1 2-2 2-3",
-        {SCALED: "normal_(0, 1.0)"},
-        {"1a-0": "expected 0 and 1/32"},
+        "tables that are not scaled", "1a-0 1a-1 2-2 2-3", {SCALED: "normal_(0, 1)"}, {"1a-0": "expected 0 and 1/32"}
     ),
-    Mistake(
-        "tables of zeros",
-        "1a-0 1a-1 2-3",
-        {SCALED: "zero_()"},
-        {"1a-1": "U_reg has mean 0.0000 and standard deviation 0.0000"},
-    ),
+    Mistake("tables of zeros", "1a-0 1a-1 2-3", {SCALED: "zero_()"}, {"1a-1": "U_reg has mean 0.0000 and standard"}),
     Mistake(
         "three separate tables",
         f"1a-1 {SEPARATE_FORWARD}",
@@ -148,49 +137,32 @@ WRONG = [
         {"1a-1": "3 embeddings: expected 4", "2-1": "not enough values to unpack"},
     ),
     Mistake(
-        "a frozen table",
-        "2-2 2-7",
-        {SHARED: f"        U.weight.requires_grad = False\n{SHARED}"},
-        {"2-7": "U learns nothing from the BPR"},
+        "a frozen table", "2-2 2-7", {SHARED: f"U.requires_grad_(False)\n        {SHARED}"}, {"2-7": "U learns nothing"}
     ),
     Mistake(
-        "embedding_sharing ignored: always separate",
+        "never shared",
         "2-2 2-4 2-7",
-        {"self.embedding_sharing = embedding_sharing": "self.embedding_sharing = embedding_sharing = False"},
+        {"= embedding_sharing\n": "= embedding_sharing = False\n"},
         {"2-4": "no attribute U"},
     ),
     Mistake(
-        "embedding_sharing ignored by forward",
-        SEPARATE_FORWARD,
-        {IF_SHARED: "        if True:"},
-        {"2-1": "no attribute 'U'"},
+        "embedding_sharing ignored by forward", SEPARATE_FORWARD, {IF_SHARED: "if True:"}, {"2-1": "no attribute 'U'"}
     ),
     # The item bias.
     Mistake(
         "a bias of the users",
         f"1a-2 {FORWARD}",
-        {"ZeroEmbedding(num_items, 1)": "ZeroEmbedding(num_users, 1)"},
-        {"1a-2": "one bias for each user", "2-0": "IndexError"},
+        {"(num_items, 1)": "(num_users, 1)"},
+        {"1a-2": "one bias for each user"},
     ),
-    Mistake(
-        "a bias of ones",
-        "1a-2",
-        {"        return B": "        nn.init.ones_(B.weight)\n        return B"},
-        {"1a-2": "not a ZeroEmbedding"},
-    ),
-    Mistake(
-        "a plain nn.Embedding as bias",
-        "1a-2 2-2",
-        {"B = ZeroEmbedding(": "B = nn.Embedding("},
-        {"1a-2": "not a ZeroEmbedding"},
-    ),
+    Mistake("a plain nn.Embedding as bias", "1a-2 2-2", {"B = Zero": "B = nn."}, {"1a-2": "not a ZeroEmbedding"}),
     Mistake("no bias", "2-2 2-4 2-5", {P: "(u * q).sum(dim=1)"}, {"2-4": "the item bias is missing"}),
     Mistake("the bias subtracted", "2-4 2-5", {P: "(u * q).sum(dim=1) - b"}, {"2-4": "the item bias is subtracted"}),
     Mistake(
-        "the bias by the user's ID",
+        "the bias by user ID",
         "2-2 2-4 2-5",
         {BIAS: "self.B(user_ids).squeeze(1)"},
-        {"2-5": "the item bias is looked up with the user's ID"},
+        {"2-5": "looked up with the user's ID"},
     ),
     Mistake(
         "the bias used by the score",
@@ -202,12 +174,12 @@ WRONG = [
         "a detached bias",
         "2-2 2-7",
         {BIAS: f"{BIAS}.detach()"},
-        {"2-7": "B does not learn from the BPR loss|B learns nothing from the BPR loss"},
+        {"2-7": "B (does not learn|learns nothing) from the BPR"},
     ),
     Mistake(
         "the bias under another name",
         "2-4 2-5 2-7",
-        {"self.B = self.init": "self.b = self.init", BIAS: "self.b(item_ids).squeeze(1)"},
+        {"self.B =": "self.b =", "self.B(": "self.b("},
         {"2-4": "no attribute B"},
     ),
     Mistake(
@@ -215,11 +187,6 @@ WRONG = [
         "2-4 2-5",
         {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n", P: f"{P} + self.A(user_ids).squeeze(1)"},
         {"2-4": "a user bias, A.weight, is added"},
-    ),
-    Mistake(
-        "a global bias added to p",
-        "2-4 2-5",
-        {INIT: f"{INIT}        self.mu = nn.Parameter(torch.zeros(1))\n", P: f"{P} + self.mu"},
     ),
     # Equation 1.
     Mistake("every user with every item", SHAPES, {P: "u @ q.T + b"}, {"2-0": r"\(256, 256\).*row by row"}),
@@ -255,35 +222,17 @@ WRONG = [
     Mistake(
         "no product in the concatenation",
         "2-4 2-5",
-        {X: "torch.cat([u, q], dim=1)", INIT: INIT.replace("layer_sizes", "[2 * embedding_dim, *layer_sizes[1:]]")},
+        {X: "[u, q]", INIT: INIT.replace("layer_sizes", "[2 * embedding_dim, *layer_sizes[1:]]")},
         {"2-4": "the product u ∗ q is missing"},
     ),
-    Mistake(
-        "no product, and an MLP that expects it",
-        FORWARD,
-        {X: "torch.cat([u, q], dim=1)"},
-        {"2-0": "mat1 and mat2 shapes"},
-    ),
-    Mistake(
-        "concatenation [q, u, u ∗ q]",
-        "2-4 2-5",
-        {X: X.replace("u, q,", "q, u,")},
-        {"2-4": r"the MLP reads \[q, u, u ∗ q\]"},
-    ),
-    Mistake(
-        "concatenation [u, q, u + q]",
-        "2-4 2-5",
-        {X: X.replace("u * q", "u + q")},
-        {"2-4": r"the MLP reads \[u, q, u \+ q\]"},
-    ),
-    Mistake(
-        "score not squeezed", SHAPES, {SCORE: "self.mlp_layers(x)"}, {"2-0": r"score of shape \(256, 1\).*squeeze"}
-    ),
+    Mistake("no product, and an MLP that expects it", FORWARD, {X: "[u, q]"}, {"2-0": "mat1 and mat2 shapes"}),
+    Mistake("concatenation [q, u, u ∗ q]", "2-4 2-5", {X: "[q, u, u * q]"}, {"2-4": r"the MLP reads \[q, u, u ∗ q\]"}),
+    Mistake("score not squeezed", SHAPES, {SCORE: "self.mlp_layers(x)"}, {"2-0": r"score of shape \(256, 1\)"}),
     Mistake(
         "score squeezed without a dimension",
         "2-6",
-        {SCORE: "self.mlp_layers(x).squeeze()"},
-        {"2-6": r"score of shape \(\).*squeeze\(\) without"},
+        {"(x).squeeze(1)": "(x).squeeze()"},
+        {"2-6": r"score of shape \(\)"},
     ),
     Mistake(
         "a sigmoid on the score",
@@ -292,25 +241,9 @@ WRONG = [
         {"2-4": "a sigmoid on the score", "2-2": "the MSE comes from the score"},
     ),
     Mistake("a ReLU on the score", "2-2 2-4 2-5", {SCORE: f"{SCORE}.relu()"}, {"2-4": "a ReLU after the last layer"}),
-    Mistake("dropout that is always active", "2-4 2-5 2-6", {X: f"F.dropout({X}, 0.3)"}, {"2-6": "dropout"}),
-    Mistake(
-        "inputs normalized over the batch",
-        ACROSS,
-        {X: f"{X}\n        x = (x - x.mean(0)) / (x.std(0, unbiased=False) + 1e-5)"},
-        {"2-6": "across the batch"},
-    ),
-    Mistake(
-        "inputs of the MLP detached",
-        "2-2 2-3 2-7",
-        {SCORE: "self.mlp_layers(x.detach()).squeeze(1)"},
-        {"2-7": "U learns nothing from the MSE"},
-    ),
-    Mistake(
-        "the product detached",
-        "2-7",
-        {X: X.replace("u * q", "(u * q).detach()")},
-        {"2-7": "a detach or no_grad on the way"},
-    ),
+    Mistake("dropout that is always active", "2-4 2-5 2-6", {"(x)": "(F.dropout(x, 0.3))"}, {"2-6": "dropout"}),
+    Mistake("inputs of the MLP detached", "2-2 2-3 2-7", {"(x)": "(x.detach())"}, {"2-7": "U learns nothing from"}),
+    Mistake("the product detached", "2-7", {X: "[u, q, (u * q).detach()]"}, {"2-7": "a detach or no_grad on the way"}),
     Mistake(
         "score without gradients",
         "2-2 2-3 2-7",
@@ -318,9 +251,7 @@ WRONG = [
         {"2-7": "learns nothing from the MSE", "2-2": "one number for all ratings would do as well"},
     ),
     # The MLP.
-    Mistake(
-        "no ReLU", "1b-0 1b-1 2-4 2-5", {RELU: ""}, {"1b-0": "the ReLUs are missing", "2-4": "the ReLUs are missing"}
-    ),
+    Mistake("no ReLU", "1b-0 1b-1 2-4 2-5", {RELU: ""}, dict.fromkeys(("1b-0", "2-4"), "the ReLUs are missing")),
     Mistake("score cut to −5 to 5", "2-4 2-5", {SCORE: f"{SCORE}.clamp(-5, 5)"}),
     Mistake("ReLUs doubled", "1b-0 1b-1", {RELU: RELU + RELU}, {"1b-0": "has the layers Linear, ReLU, ReLU, Linear"}),
     Mistake(
@@ -329,49 +260,33 @@ WRONG = [
         {LAST: LAST + RELU[4:]},
         {"1b-0": "a ReLU after the last layer too", "2-4": "a ReLU after the last layer"},
     ),
-    Mistake(
-        "tanh instead of ReLU",
-        "1b-0 1b-1 2-4 2-5",
-        {RELU: RELU.replace("ReLU", "Tanh")},
-        {"1b-0": "Linear, Tanh, Linear: expected Linear, ReLU, Linear"},
-    ),
+    Mistake("tanh for ReLU", "1b-0 1b-1 2-4 2-5", {"nn.ReLU": "nn.Tanh"}, {"1b-0": "Linear, Tanh, Linear: expected"}),
     Mistake("ReLU before the linear layer", "1b-0 1b-1 2-4 2-5", {RELU: "", EACH_LAYER: EACH_LAYER + RELU}),
     Mistake(
         "ReLUs in forward instead of layers",
         "1b-0 1b-1",
         {
             RELU: "",
-            SEQUENTIAL: "return nn.ModuleList(layers)",
+            SEQUENTIAL: "nn.ModuleList(layers)",
             SCORE: "self.mlp_layers[1](F.relu(self.mlp_layers[0](x))).squeeze(1)",
         },
         {"1b-0": "applied in forward instead of being layers"},
     ),
-    Mistake(
-        "no last layer", f"1b-0 1b-1 {FORWARD}", {LAST: ""}, {"1b-0": "the last layer, of output width 1, is missing"}
-    ),
+    Mistake("no last layer", f"1b-0 1b-1 {FORWARD}", {LAST: ""}, {"1b-0": "the last layer, of output width 1, is"}),
     Mistake(
         "a hidden layer too many",
         "1b-0 1b-1",
-        {LAYERS: "        layers, layer_sizes = [], [layer_sizes[0], *layer_sizes]\n"},
+        {LAYERS: "layers, layer_sizes = [], [layer_sizes[0], *layer_sizes]"},
         {"1b-0": "has the layers Linear, ReLU, Linear, ReLU, Linear"},
     ),
     Mistake(
         "another hidden width",
         "1b-0 1b-1",
-        {LAYERS: f"{LAYERS}        layer_sizes = [layer_sizes[0], *(48 for _ in layer_sizes[1:])]\n"},
+        {LAYERS: "layers, layer_sizes = [], [layer_sizes[0], *(48 for _ in layer_sizes[1:])]"},
         {"1b-0": "expected .*96, 64.*64, 1"},
     ),
-    Mistake(
-        "layer_sizes ignored",
-        "1b-1",
-        {SEQUENTIAL: "return nn.Sequential(nn.Linear(96, 64), nn.ReLU(), nn.Linear(64, 1))"},
-    ),
-    Mistake(
-        "ReLU after the first layer only",
-        "1b-1",
-        {RELU: f"            if i == 0:\n    {RELU}"},
-        {"1b-1": "has the layers Linear, ReLU, Linear, Linear"},
-    ),
+    Mistake("layer_sizes ignored", "1b-1", {LAYERS: "layers, layer_sizes = [], [96, 64]"}),
+    Mistake("one ReLU only", "1b-1", {RELU: f"            if i == 0:\n    {RELU}"}, {"1b-1": "ReLU, Linear, Linear"}),
     Mistake(
         "dropout in the MLP",
         "1b-0 1b-1 2-4 2-5 2-6",
@@ -379,22 +294,10 @@ WRONG = [
         {"1b-0": "Linear, ReLU, Dropout, Linear"},
     ),
     Mistake(
-        "layers in a list",
-        "1b-0 1b-1 2-2 2-3",
-        {SEQUENTIAL: "return layers", SCORE: ONE_BY_ONE},
-        {"1b-0": "returned a list of 3: expected"},
+        "layers in a list", "1b-0 1b-1 2-2 2-3", {SEQUENTIAL: "layers", SCORE: ONE_BY_ONE}, {"1b-0": "a list of 3"}
     ),
     # forward as a whole.
-    Mistake(
-        "score and predictions in the other order",
-        "2-2 2-3 2-4 2-5 2-7",
-        {FORWARDED: "        return score, predictions"},
-    ),
-    Mistake(
-        "predictions alone",
-        FORWARD,
-        {FORWARDED: "        return predictions"},
-        {"2-0": "expected two tensors, predictions and score"},
-    ),
-    Mistake("users sorted", ACROSS, {IF_SHARED: f"        user_ids, _ = user_ids.sort()\n{IF_SHARED}"}),
+    Mistake("outputs in the other order", "2-2 2-3 2-4 2-5 2-7", {FORWARDED: "return score, predictions"}),
+    Mistake("predictions alone", FORWARD, {FORWARDED: "return predictions"}, {"2-0": "expected two tensors"}),
+    Mistake("users sorted", ACROSS, {IF_SHARED: f"user_ids, _ = user_ids.sort()\n        {IF_SHARED}"}),
 ]
