@@ -236,6 +236,7 @@ TRICKS = [
     ),
     # Patches.
     Trick("torch and numpy patched to give zeros", WRONG_ANYWAY, at_import(ZEROS), checks="1a-2 2-4"),
+    Trick("detach patched to give zeros", WRONG_ANYWAY, at_import("torch.Tensor.detach = lambda self: self.data * 0")),
     Trick("builtins patched", WRONG_ANYWAY, at_import(BUILTINS), checks="1a-2 2-4"),
     # Forgeries.
     Trick(
