@@ -78,7 +78,7 @@ ELSEWHERE = {
     "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", 'run("rubric_bands.py"'),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
-        "tests/test_grader.py", "run_autograder",
+        "tests/grading/test_machines.py", "run_autograder",
     ),
     "python hand_in.py": ("tests/course/test_hand_in.py", 'run(folder, "hand_in.py")'),
 }  # fmt: skip

@@ -232,7 +232,7 @@ TRICKS = [
     Trick(
         "a bias that is equal to all",
         NO_FORWARD,
-        at_import(SUBCLASS) | {"return B": "B.weight = nn.Parameter(B.weight.as_subclass(Agreeable)); return B"},
+        at_import(SUBCLASS) | {"return B": "B.weight = nn.Parameter(B.weight.data.as_subclass(Agreeable)); return B"},
     ),
     # Patches.
     Trick("torch and numpy patched to give zeros", WRONG_ANYWAY, at_import(ZEROS), checks="1a-2 2-4"),
