@@ -137,7 +137,7 @@ def load(data_dir: Path | str = "data") -> Interactions:
 
 
 def read(source: DataSource) -> Interactions:
-    """Read the ratings of a source; of all but MovieLens 100K, a line on stderr says what was understood.
+    """Read the ratings of a source; a line on stderr says how ratings other than MovieLens 100K were read.
 
     Raises:
         ValueError: something in the ratings is wrong; the message says where.

@@ -116,7 +116,7 @@ def command_line(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0; 1 when runs failed, after a line for each; 2 after one line on stderr that says what to change;
+        Exit status: 0; 1 when runs failed, after a line for each; 2 after one line on stderr with the remedy;
         130 or 143 after Ctrl-C or SIGTERM.
     """
     options = parse_arguments(arguments)

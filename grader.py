@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0 if all points were reached; 1 if not; 2 after one line on stderr that says what to change;
+        Exit status: 0 if all points were reached; 1 if not; 2 after one line on stderr with the remedy;
         130 or 143 after Ctrl-C or SIGTERM.
     """
     options = parse_arguments(arguments)

@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0; 2 after one line on stderr that says what to change.
+        Exit status: 0; 2 after one line on stderr with the remedy.
     """
     options = parse_arguments(arguments)
     try:

@@ -1,7 +1,7 @@
 """The sources of ratings: releases of MovieLens and files of the user's own.
 
     source.py      the options that choose the ratings, and how these are read; start reading here
-    ratings.py     ratings as arrays, consecutive indices in place of IDs, cache files
+    ratings.py     ratings as arrays, consecutive indices instead of IDs, cache files
     releases.py    releases of MovieLens: archives, digests, places
     download.py    downloads over a network that may be slow, absent or in the way
     reading.py     ratings read from text and Parquet, and the place of a mistake

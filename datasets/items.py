@@ -22,7 +22,7 @@ YEARS = {"releaseyear"}
 
 
 class Item(NamedTuple):
-    """A line of the file; "" for what it does not have."""
+    """A line of the file; "" for a missing field."""
 
     id: str
     title: str

@@ -1,4 +1,4 @@
-"""Ratings as arrays with consecutive indices in place of the source's IDs, and their cache files."""
+"""Ratings as arrays with consecutive indices instead of the source's IDs, and their cache files."""
 
 import hashlib
 import json
@@ -92,7 +92,7 @@ def cached(folder: Path, sources: Sequence[Path], options: str, read: Callable[[
     """Return the ratings from their cache file, or read them and write it.
 
     A cache file, in ``folder/cache``, notes the sources' paths, sizes and times of change, and the options, which are
-    everything else that the ratings depend on. It is written anew where one of them differs, and where it is damaged.
+    everything else that the ratings depend on. It is written again where one of them differs, and where it is damaged.
     """
     paths = [str(path.resolve()) for path in sources]
     stats = [path.stat() for path in sources]
@@ -133,7 +133,7 @@ def _load(path: Path, key: str) -> Ratings | None:
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file can make the reader raise anything
-        print(f"{path} is damaged ({type(error).__name__}): reading the ratings anew", file=sys.stderr)
+        print(f"{path} is damaged ({type(error).__name__}): reading the ratings again", file=sys.stderr)
         return None
 
 

@@ -124,7 +124,7 @@ def _parse(block: Block, form: Layout, strings: list[bool], file: InputFile, aga
             raise ValueError(f"{file}, below line {block.line}: cannot be read as lines of {form.width} columns each")
         kept = b"\n".join(line for line in block.content.splitlines() if line.strip())
         return _parse(Block(kept, block.line), form, strings, file, again=True)
-    short = quotes and bool(table[form.width - 1].isna().any())  # or a column that nobody reads is empty
+    short = quotes and bool(table[form.width - 1].isna().any())  # or an unused column is empty
     if short or (not all(strings) and _has_leading_zero(content, separator)):
         _check_lines(block, form, strings, file)
     return table

@@ -79,7 +79,7 @@ def results(
 ) -> Generator[tuple[Key, Result], None, None]:
     """Call a function with each of these arguments, several at a time in processes, and yield results as they arrive.
 
-    Close the generator, with ``contextlib.closing``: no process is left then, whatever ended the loop.
+    Close the generator, with ``contextlib.closing``: no process is left then, however the loop ended.
 
     Args:
         function: a function of a module.

@@ -35,7 +35,7 @@ def test_negatives_are_drawn_from_all_items_and_triples_are_all_used(candidates:
 
 @pytest.mark.parametrize("batch_size", [7, 30])
 def test_many_blocks_are_one_epoch(batch_size: int, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking examples up in blocks changes neither their order nor the random numbers, whatever the blocks' size."""
+    """Looking examples up in blocks changes neither their order nor the random numbers, at any block size."""
     data, _ = split
     results = []
     for block in (2**19, 100):

@@ -5,7 +5,7 @@
     settings.py          the settings with their defaults, ranges and help; presets
     setup.py             a run's split, network and trainer; its device and threads
     sampling.py          the order of the examples, and their negative items
-    network.py           the network of models.py, whoever wrote it: made and checked
+    network.py           the making and checking of the network of models.py
     exercises.py         the exercise of the homework that each of its functions belongs to
     parts.py             its tables and layers by the homework's names
     evaluation.py        the ranked users, the evaluated epochs, and the scores of all items by one matrix product

@@ -56,7 +56,7 @@ class FusedStep:
     @torch.inference_mode()
     def run(self, triples: Triples, batch_size: int) -> Tensor:
         sizes = [len(batch) for batch in triples.ratings.split(batch_size)]
-        # Each batch's sums of σ(p⁺ − p⁻) and of (r̂ − r)², made into means once the epoch is over.
+        # Each batch's sums of σ(p⁺ − p⁻) and of (r̂ − r)², turned into means at the end of the epoch.
         sums = triples.ratings.new_empty(2, len(sizes))
         self.take(self.gradients.batches(triples, batch_size, sums))
         self.group.add_up(sums)

@@ -1,7 +1,7 @@
 """The items that each user rated in the training set, as some ingredients of ``Settings`` use them.
 
 ``sums`` is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15),
-with the items' own embeddings in place of a second table, as one layer of LightGCN has it (He et al., SIGIR 2020):
+with the items' own embeddings instead of a second table, as one layer of LightGCN has it (He et al., SIGIR 2020):
 
     s_i = n_i^(−1/2) · Σ_{k ∈ N(i)} q_k          N(i): the n_i items that user i rated
 
@@ -19,7 +19,7 @@ from torch.nn import functional
 from data import Interactions
 from training import parts
 
-LARGEST_TABLE = 2**25  # of so many pairs of users and items a table is made; of more, pairs are found by bisection
+LARGEST_TABLE = 2**25  # up to this many pairs of users and items have a table; more are found by bisection
 
 
 class _Bags(NamedTuple):

@@ -65,7 +65,7 @@ class Submission:
         return "imported"
 
     def tables(self, names: list[str]) -> Values:
-        """Call init_shared_… or init_separate_user_and_item_embeddings, whichever makes tables of these names.
+        """Call init_shared_… or init_separate_user_and_item_embeddings, the one that makes tables of these names.
 
         For each table, there are the names of its class and of the base classes, its array, and its memory's address.
         """
@@ -217,7 +217,7 @@ class Submission:
         return getattr(self._construct(sharing), method)(*arguments)
 
     def _construct(self, sharing: bool) -> Any:
-        """Make a network, whatever the order of the constructor's parameters."""
+        """Make a network with the parameters of its constructor in any order."""
         assert self.module is not None
         network = self.module.MultiTaskNet
         sizes = (*self.sizes[:3], list(self.sizes[3]))  # a copy: a submission can change the list

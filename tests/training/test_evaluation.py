@@ -96,7 +96,7 @@ class Recording(Group):
 def test_processes_share_the_work_of_one(
     metric: Callable[[Evaluation], float], size: int, users: str | int, net: MultiTaskNet, split: Split
 ) -> None:
-    """With seven processes and five users, two processes rank nobody."""
+    """With seven processes and five users, two processes rank no user."""
     data, test = split
     sums = torch.zeros(2, dtype=torch.float64)
     for rank in range(size):

@@ -15,7 +15,7 @@ USERS, ITEMS = 9, 7
 
 
 def ratings(seed: int) -> Interactions:
-    """Each user rated each item with an even chance; user 3 rated nothing, and nobody rated item 2."""
+    """Each user rated each item with an even chance; user 3 rated nothing, and no user rated item 2."""
     drawn = torch.rand((USERS, ITEMS), generator=torch.Generator().manual_seed(seed)) < 0.5
     drawn[3], drawn[:, 2] = False, False
     users, items = drawn.nonzero().unbind(1)
