@@ -20,7 +20,7 @@ SHOWN_MESSAGE = 4000  # characters of the reason for a failed check
 
 
 class Pool:
-    """Sandboxes for this many jobs at a time, until the end of a ``with`` block. The first one starts in the background.
+    """Sandboxes for several jobs at a time, until the end of a ``with`` block. The first starts in the background.
 
     Patience is a factor of the time limits.
 
