@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import Split, curves, fit_in
+from runs import Split, curves, fit_in, network
 from torch import Tensor
 
 from metrics import mrr_score, mse_score, ranking_scores
@@ -24,8 +24,7 @@ from training.settings import Settings
 
 @pytest.fixture
 def net(split: Split) -> MultiTaskNet:
-    torch.manual_seed(0)
-    net = MultiTaskNet(split[0].num_users, split[0].num_items, 4, (12, 5))
+    net = network(split[0], True)
     with torch.no_grad():
         net.B.weight.normal_()
     return net
@@ -33,8 +32,7 @@ def net(split: Split) -> MultiTaskNet:
 
 def fit(split: Split, folder: Path, settings: Settings) -> list[EpochMetrics]:
     data, test = split
-    torch.manual_seed(0)
-    return fit_in(folder, Trainer(MultiTaskNet(data.num_users, data.num_items), data, settings), test)
+    return fit_in(folder, Trainer(network(data, True), data, settings), test)
 
 
 def test_a_sample_is_ranked_exactly(net: MultiTaskNet, split: Split) -> None:
@@ -69,7 +67,6 @@ def test_the_seed_determines_the_sample_and_all_users_are_no_sample(net: MultiTa
 def test_auto_ranks_all_users_unless_that_takes_more_than_a_fifth(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The estimate depends on sizes alone."""
     monkeypatch.setattr(evaluation, "FEWEST_USERS", 1)
     data, test = split
     net = MultiTaskNet(data.num_users, data.num_items)
@@ -122,8 +119,8 @@ def test_epochs_without_an_evaluation_are_empty_cells(split: Split, tmp_path: Pa
     assert [step for step, _ in curves(tmp_path / "whole")["eval/MSE"]] == evaluated
     assert len(curves(tmp_path / "whole")["training/MSE"]) == 8
     assert closing_table(history).count("–") == 0
-    fit(split, tmp_path / "part", Settings(epochs=6, eval_every=3))  # the sixth is evaluated in both runs
-    fit(split, tmp_path / "part", Settings(epochs=8, eval_every=3))
+    for epochs in (6, 8):  # the sixth is evaluated in both runs
+        fit(split, tmp_path / "part", Settings(epochs=epochs, eval_every=3))
     one, other = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "part")
     assert one is not None
     assert other is not None

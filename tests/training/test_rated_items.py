@@ -53,7 +53,6 @@ def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
 def test_rated_candidates_are_excluded_unless_a_user_rated_all(
     candidates: Sequence[int], largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are found in a table and by bisection."""
     monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
     train = ratings(2)
     expected = [

@@ -216,14 +216,11 @@ def test_a_graph_that_cannot_be_recorded_is_done_without(monkeypatch: pytest.Mon
     )
 
 
-class Alone(Group):
-    """One of two processes, which has the whole batch."""
-
-    def part(self, n: int) -> slice:
-        return slice(0, n)
-
-
 def test_the_steps_of_several_processes_are_compared_too() -> None:
+    class Alone(Group):
+        def part(self, n: int) -> slice:
+            return slice(0, n)  # one of two processes, which has the whole batch
+
     def name(network: Callable[[int, int], nn.Module], group: Group) -> str:
         return choose(network, fused.ways(False, torch.device("cpu"), group), group)[0]
 
