@@ -3,7 +3,7 @@
     python handout.py student homework/              # or homework.zip
     python handout.py autograder autograder.zip
 
-``course/student.py`` and ``course/autograder.py`` list the files.
+``course/student_folder.py`` and ``course/autograder.py`` list the files.
 """
 
 from cli import command
@@ -18,7 +18,7 @@ from pathlib import Path
 from cli.arguments import Parser
 from cli.files import check_folder, write_zip
 from course.autograder import autograder_files
-from course.student import student_files
+from course.student_folder import student_files
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """The zip for Gradescope: the grader with all its checks, and two scripts."""
 
-from course.student import ROOT, room_files
+from course.student_folder import ROOT, room_files
 
 TOP = ("grader.py", "data.py", "metrics.py", "requirements.txt", "LICENSE")
 ROOMS = ("cli", "datasets", "grading")

@@ -25,7 +25,7 @@ from serving.loading import load_run
 from serving.lookup import Id, Items, ids_of, row_of
 from serving.quartiles import quartiles
 from training import network, parts, setup
-from training.evaluation import Clamped, fastest
+from training.evaluation import Clamped, fastest_scorer
 from training.rehearsal import Rehearsal
 
 BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, in memory at a time
@@ -62,7 +62,7 @@ class Recommender:
         self.regression_weight = regression_weight
         self.temperature = temperature
         rehearsal = Rehearsal(model, ratings.num_users, ratings.num_items, make)
-        self.scorer, self.notice = fastest(model, ratings.num_items, rehearsal)
+        self.scorer, self.notice = fastest_scorer(model, ratings.num_items, rehearsal)
         self.epochs = 0
         self._split: setup.Split | None = None
         self._clamp = False

@@ -43,7 +43,7 @@ class ByTables(ByForward):
         return torch.addmm(self.bias.weight.T, u, self.tables.items.weight.T)
 
 
-def fastest(model: nn.Module, num_items: int, rehearsal: Rehearsal) -> tuple[ByForward, str]:
+def fastest_scorer(model: nn.Module, num_items: int, rehearsal: Rehearsal) -> tuple[ByForward, str]:
     """Return ``ByTables`` if it agrees with ``forward``, else ``ByForward`` and a line that says why."""
     reason = rehearsal.ranking_difference(ByTables)
     if reason is None:

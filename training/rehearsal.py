@@ -124,7 +124,7 @@ class Rehearsal:
             reason = _raised(error, fast.name)
         return self._agreed(reason)
 
-    def fastest(self, others: Sequence[Way]) -> tuple[Way, str]:
+    def fastest_way(self, others: Sequence[Way]) -> tuple[Way, str]:
         """Choose the first way that agrees with the plain one, else that; a line says why it is not the first."""
         reasons: list[str] = []
         for way in others:

@@ -146,7 +146,7 @@ class Settings:
                 raise ValueError(f"{name} is for several candidates: expected negatives above 1 with it")
 
     @property
-    def plain_step(self) -> bool:
+    def homework_step(self) -> bool:
         """Return whether a step is the homework's."""
         changed = self.negatives > 1, self.user_balance, self.watched_items, self.temperature != 1, self.weight_decay
         return not any((*changed, self.embedding_dropout, self.dropout)) and self.lr_schedule == "constant"

@@ -18,7 +18,7 @@ from data import Interactions
 from training import parts
 from training.adam import Adam, SparseAdam, pick_optimizer
 from training.distributed import ALONE, Group
-from training.evaluation import fastest
+from training.evaluation import fastest_scorer
 from training.rated_items import RatedItems
 from training.rehearsal import Rehearsal, Way
 from training.sampling import Sampler
@@ -83,15 +83,15 @@ class Trainer:
         self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
 
         rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
-        way, other = self._way(eager, rehearsal)
-        self.scorer, notice = fastest(model, train.num_items, rehearsal)
+        way, step_notice = self._way(eager, rehearsal)
+        self.scorer, ranking_notice = fastest_scorer(model, train.num_items, rehearsal)
         if group.size > 1:  # a constructor may draw different numbers in each process
             parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
         self.adam = Adam(model, settings.learning_rate)
         self.step = way.make(model, self.adam, self.loss_weights, self.rated, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
-        # In a student's folder the last line would tell whether equation 1 is right, which is a hidden check.
-        lines = other, lazy if self.optimizer == "lazy_adam" else "", notice if HAS_FAST_STEPS else ""
+        # In a student's folder the notice on ranking would tell whether equation 1 is right, which is a hidden check.
+        lines = step_notice, lazy if self.optimizer == "lazy_adam" else "", ranking_notice if HAS_FAST_STEPS else ""
         self.notices = [line for line in lines if line]
 
         self.average = torch.zeros_like(self.adam.flat.data) if settings.average_last > 0 else None
@@ -120,7 +120,7 @@ class Trainer:
         settings = self.settings
         if eager and self.group.size > 1:
             raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
-        if not HAS_FAST_STEPS and (settings.optimizer == "lazy_adam" or not settings.plain_step):
+        if not HAS_FAST_STEPS and (settings.optimizer == "lazy_adam" or not settings.homework_step):
             raise ValueError(
                 "this folder has only the homework's step: leave out --preset, --optimizer and the flags that they set"
             )
@@ -137,12 +137,12 @@ class Trainer:
                     raise ValueError(f"lazy_adam cannot train the network of models.py: {error}") from error
                 self.optimizer = "adam"
             else:
-                return rehearsal.fastest([] if eager else others)
+                return rehearsal.fastest_way([] if eager else others)
 
     def _ways(self) -> tuple[Way, list[Way]]:
         """Return the plain way of taking the step of these settings, and the fast ways, the fastest first."""
         lazy = self.optimizer == "lazy_adam"
-        if not self.settings.plain_step:
+        if not self.settings.homework_step:
             from training import tuned
 
             steps = self.settings.epochs * -(-len(self.train) // self.batch_size)

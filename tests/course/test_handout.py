@@ -15,7 +15,7 @@ from test_main import COURSE_COMMANDS
 
 import handout
 from course.autograder import autograder_files
-from course.student import ROOMS, TOP, WITHHELD, is_withheld, student_files
+from course.student_folder import ROOMS, TOP, WITHHELD, is_withheld, student_files
 from grading.rubric import RUBRIC
 
 FUNCTION_OF = {"1a-0": "init_shared_", "1a-1": "init_separate_", "1a-2": "init_item_bias", "1b-0": "init_mlp_layers"}

@@ -198,7 +198,7 @@ def eager(lazy: bool = False) -> Way:
 def choose(network: Callable[[int, int], nn.Module], others: list[Way], group: Group | None = None) -> tuple[str, str]:
     rehearsed = Rehearsal(network(60, 90), 60, 90, network, group or Group())
     rehearsed.take_plainly(eager(), HALVES)
-    way, notice = rehearsed.fastest(others)
+    way, notice = rehearsed.fastest_way(others)
     return way.name, notice
 
 

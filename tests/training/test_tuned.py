@@ -79,8 +79,8 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
 
 
 def test_settings_without_ingredients_are_the_homeworks() -> None:
-    assert [name for name in INGREDIENTS if Settings(**INGREDIENTS[name]).plain_step] == ["nothing"]
-    assert Settings(average_last=0.5, start_at_mean=True, clamp=True).plain_step
+    assert [name for name in INGREDIENTS if Settings(**INGREDIENTS[name]).homework_step] == ["nothing"]
+    assert Settings(average_last=0.5, start_at_mean=True, clamp=True).homework_step
 
 
 def make_trainer(train: Interactions, epochs: int, sharing: bool = True, **ingredients: Any) -> Trainer:
