@@ -27,7 +27,7 @@ from cli.signals import Stopped, stoppable
 from study import baselines, picture, processes, summary
 from study.baselines import BaselineScore
 from study.four_experiments import EXPERIMENTS, Experiment, Run
-from tracking.history import EpochMetrics
+from tracking.metric_table import EpochMetrics
 from training import setup
 from training.settings import Settings
 

@@ -27,7 +27,7 @@ from cli.arguments import Parser, add_options, options_of
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
 from datasets.source import DataSource
-from tracking import history, projector, resuming
+from tracking import metric_table, projector, resuming
 from tracking.checkpoint import CHECKPOINT, Run
 from tracking.folder import RunFolder
 from tracking.record import Record, RunRecord
@@ -94,8 +94,14 @@ def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tup
 def describe(options: argparse.Namespace, source: DataSource, trainer: train.Trainer, split: setup.Split) -> Run:
     """Describe the run for its checkpoint."""
     fingerprint = data.fingerprint(split.train, split.test)
-    noted, device = trainer.settings.noted(), trainer.device.type
-    return Run(noted, fingerprint, source.name, device, options.eager, trainer.group.size)
+    return Run(
+        settings=trainer.settings.noted(),
+        data=fingerprint,
+        dataset=source.name,
+        device=trainer.device.type,
+        eager=options.eager,
+        processes=trainer.group.size,
+    )
 
 
 def run(options: argparse.Namespace, group: Group) -> int:
@@ -105,7 +111,7 @@ def run(options: argparse.Namespace, group: Group) -> int:
     with ExitStack() as stack:
         try:
             with group.agreement():
-                history.check_metrics(train.MEASURES)
+                metric_table.check_metrics(train.MEASURES)
                 source = options_of(DataSource, options)
                 trainer, split = set_up(options, source, group)
                 folder = stack.enter_context(RunFolder(options.logdir)) if group.rank == 0 else None
@@ -119,7 +125,8 @@ def run(options: argparse.Namespace, group: Group) -> int:
         evaluation = train.evaluation_of(trainer, split.test)
         for line in filter(None, (*trainer.notices, evaluation.notice)):
             print(line, file=sys.stderr)
-        epochs, done = trainer.settings.epochs, found.metrics if found is not None else []
+        epochs = trainer.settings.epochs
+        done = found.metrics if found is not None else []
         record = Record()
         if folder is not None:
             write_items = partial(projector.write_items, folder.path, trainer.train, source)
@@ -137,8 +144,8 @@ def run(options: argparse.Namespace, group: Group) -> int:
             group.ended(own.splitlines()[-1])
             print(own, file=sys.stderr)
             return 1
-    print(history.report(metrics, epochs, trainer.settings.patience, SHOWN))
-    trained = history.counted(len(metrics) - len(done), len(metrics) - 1)
+    print(metric_table.report(metrics, epochs, trainer.settings.patience, SHOWN))
+    trained = metric_table.counted(len(metrics) - len(done), len(metrics) - 1)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
     print(f"{trained} in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0
@@ -154,7 +161,8 @@ def report_end(options: argparse.Namespace, group: Group, error: Stopped | LostP
     elif not (options.logdir / CHECKPOINT).exists():
         print("stopped in the first epoch: there is nothing to resume", file=sys.stderr)
     else:
-        again = shlex.join([*group.launcher, *sys.argv, *["--resume"] * (not options.resume)])
+        resume = [] if options.resume else ["--resume"]
+        again = shlex.join([*group.launcher, *sys.argv, *resume])
         print(f"stopped; resume with: {again}", file=sys.stderr)
     return 128 + number
 
@@ -163,9 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0; 2 after one line on stderr with the remedy; 1 after a line that names the lost one of several
-        processes, or after the traceback of an error that models.py raised in training; 130 or 143 after Ctrl-C or
-        SIGTERM.
+        Exit status: 0; 2 after one line on stderr with the remedy; 130 or 143 after Ctrl-C or SIGTERM; 1 after the
+        traceback of an error that models.py raised in training, or after a line that names a lost process.
     """
     group = ALONE
     with only_the_first_speaks():

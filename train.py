@@ -22,7 +22,7 @@ import torch
 
 from data import Interactions
 from metrics import RankingScores
-from tracking.history import METRICS, EpochMetrics, When, best_epoch, check_metrics
+from tracking.metric_table import METRICS, EpochMetrics, When, best_epoch, check_metrics
 from tracking.record import Record
 from training.evaluation import Evaluation
 from training.setup import threads_for
@@ -36,8 +36,8 @@ class Epoch:
     """The input of an epoch's metrics.
 
     Attributes:
-        evaluation: the one on the test set; the one on the validation set for that set's metrics.
-        losses: means over the epoch; None at the end of a run.
+        evaluation: on the test set, or for validation metrics on the validation set.
+        losses: means over the epoch; None for all metrics but those of ``when="epoch"``.
     """
 
     trainer: Trainer
@@ -50,7 +50,7 @@ class Epoch:
         return self.evaluation.ranking()
 
 
-# The computation of each metric, by its name in tracking/history.py; validation metrics get that evaluation.
+# The computation of each metric, by its name in tracking/metric_table.py.
 MEASURES: dict[str, Callable[[Epoch], float]] = {
     **{name: attrgetter(f"losses.{name}") for name in Losses._fields},
     "test_mrr": lambda epoch: epoch.evaluation.mrr(),
@@ -82,22 +82,24 @@ def fit(
         The metrics of each epoch, including ``history``. The last epoch also has the metrics of the end.
 
     Raises:
-        ValueError: a metric is incomplete; see ``tracking.history.check_metrics``.
+        ValueError: a metric is incomplete; see ``tracking.metric_table.check_metrics``.
         FloatingPointError: a loss or a metric is not finite.
         Stopped: a signal asked the process to end; see ``cli.signals.stoppable``.
         LostProcess: another process exited or cannot be reached.
         OSError: a file of the record cannot be written.
     """
     check_metrics(MEASURES)
+    record = record or Record()
     test = test if isinstance(test, Evaluation) else evaluation_of(trainer, test)
     validation = evaluation_of(trainer, validation) if isinstance(validation, Interactions) else validation
     best = best_epoch(history)
     history = list(history)
     epochs, patience = trainer.settings.epochs, trainer.settings.patience
-    _try_metrics(trainer, test)
-    with threads_for(trainer.model, trainer.batch_size), record or Record() as record:
+    _try_metrics(trainer, test.test)
+    with threads_for(trainer.model, trainer.batch_size), record:
         for epoch in range(len(history), epochs):
-            if patience > 0 and best is not None and epoch - best > patience:
+            epochs_without_better = 0 if best is None else epoch - 1 - best
+            if 0 < patience <= epochs_without_better:
                 break
             losses = trainer.run_epoch()
             scores = _evaluate(trainer, test, validation) if test.is_due(epoch, epochs) else {}
@@ -133,9 +135,9 @@ def _measure(epoch: Epoch, *when: When) -> dict[str, float]:
     return {name: float(MEASURES[name](epoch)) for name, metric in METRICS.items() if metric.when in when}
 
 
-def _try_metrics(trainer: Trainer, test: Evaluation) -> None:
+def _try_metrics(trainer: Trainer, test: Interactions) -> None:
     """Compute the metrics of evaluations for a single rating, so that a mistake shows before training."""
-    one = test.test.select(torch.arange(1, device=trainer.device))
+    one = test.select(torch.arange(1, device=trainer.device))
     _measure(Epoch(trainer, Evaluation(trainer.scorer, trainer.train, one)), "test", "validation", "end")
 
 

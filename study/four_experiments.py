@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tracking import checkpoint
 from tracking.checkpoint import METRICS
-from tracking.history import EpochMetrics
+from tracking.metric_table import EpochMetrics
 from training.settings import Settings, folder_name
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from study.baselines import BaselineScore
 from study.four_experiments import EXPERIMENTS
 from study.summary import Histories
-from tracking.history import SUMMARY_METRICS
+from tracking.metric_table import SUMMARY_METRICS
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and strokes, because two experiments nearly agree.
 STROKES = dict(

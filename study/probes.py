@@ -25,7 +25,7 @@ from datasets.source import DataSource
 from metrics import mrr_score, mse_score
 from study import trials
 from study.summary import spread, table
-from tracking.history import EpochMetrics
+from tracking.metric_table import EpochMetrics
 from train import Trainer
 from training import parts, setup
 from training.adam import Adam

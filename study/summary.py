@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from study.baselines import BaselineScore
 from study.four_experiments import DIFFERENCES, EXPERIMENTS, Experiment
-from tracking.history import SUMMARY_METRICS, EpochMetrics
+from tracking.metric_table import SUMMARY_METRICS, EpochMetrics
 
 COVERAGE = 0.95  # of the intervals
 AT = {

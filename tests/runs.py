@@ -10,7 +10,7 @@ from data import Interactions
 from models import MultiTaskNet
 from tracking.checkpoint import METRICS, Run, load_checkpoint
 from tracking.folder import RunFolder
-from tracking.history import EpochMetrics
+from tracking.metric_table import EpochMetrics
 from tracking.record import RunRecord
 from tracking.resuming import restore
 from training.evaluation import SHOWN

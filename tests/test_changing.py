@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "changing.md").read_text()
-METRIC_FILES = {"tracking/history.py", "train.py"}
+METRIC_FILES = {"tracking/metric_table.py", "train.py"}
 NOT_COPIED = ("run", "data", ".*", "__pycache__", "*.zip", "*.png")
 
 
@@ -127,8 +127,8 @@ def test_an_example_does_what_the_page_says(example: Example, copy: Path, data_d
 @pytest.mark.parametrize(
     ("left_out", "says"),
     [
-        ("tracking/history.py", "is computed but has no row: add it to EpochMetrics in tracking/history.py"),
-        ("train.py", "of tracking/history.py is not computed: add it to MEASURES in train.py"),
+        ("tracking/metric_table.py", "is computed but has no row: add it to EpochMetrics in tracking/metric_table.py"),
+        ("train.py", "of tracking/metric_table.py is not computed: add it to MEASURES in train.py"),
     ],
 )
 def test_an_incomplete_metric_is_one_line_before_training(

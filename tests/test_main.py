@@ -19,7 +19,7 @@ from cli import VERSION
 from cli.arguments import options_of
 from datasets.source import DataSource
 from main import parse_arguments
-from tracking import history
+from tracking import metric_table
 from training import parts
 from training.distributed import ALONE
 from training.fused import FusedStep
@@ -260,7 +260,7 @@ def test_a_seed_decides_the_split_the_weights_the_shuffles_and_the_negatives(
 
 def test_the_closing_table_has_the_last_and_the_best_values() -> None:
     rows = [(0.4, 1.0, 0.5, 0.05, 0.9), (0.2, 1.5, 0.4, 0.09, 0.8), (0.3, 0.7, 0.3, 0.07, 1.1)]
-    assert history.closing_table([history.EpochMetrics(*row) for row in rows]).splitlines() == [
+    assert metric_table.closing_table([metric_table.EpochMetrics(*row) for row in rows]).splitlines() == [
         "             last of 3 (epoch 2)       best",
         "BPR loss     0.3000                    0.2000 (epoch 1)",
         "training MSE 0.7000                    0.7000 (epoch 2)",

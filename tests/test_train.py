@@ -10,7 +10,7 @@ import train
 from data import synthetic
 from metrics import mrr_score, mse_score
 from models import MultiTaskNet
-from tracking.history import METRICS, EpochMetrics, columns
+from tracking.metric_table import METRICS, EpochMetrics, columns
 from train import Trainer
 from training import sampling, setup
 from training.settings import Settings

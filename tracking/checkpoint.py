@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cli import VERSION
 from cli.files import write_whole
-from tracking.history import EpochMetrics, columns, from_rows
+from tracking.metric_table import EpochMetrics, columns, from_rows
 
 FORMAT = 3
 # The file names in a run's folder. BEST is the checkpoint of the best epoch, if a validation set chooses one.

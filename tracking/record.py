@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tracking.checkpoint import Checkpoint, Run
 from tracking.folder import RunFolder, contains_run
-from tracking.history import CHARTS, EpochMetrics, tags
+from tracking.metric_table import CHARTS, EpochMetrics, tags
 from tracking.tensorboard import EventFile
 
 CHECKPOINT_SECONDS = 2.0  # between two checkpoints

@@ -172,15 +172,19 @@ class Settings:
 
 
 def preset(name: str | Path) -> dict[str, Any]:
-    """Read the settings of a preset: one in ``training/presets/``, by its name, or a JSON file of that form.
+    """Read the settings of a preset: "homework", the defaults; one in ``training/presets/``; or a JSON file like those.
 
     Raises:
         ValueError, OSError: there is no such preset, it cannot be read, or it is no JSON object of settings.
     """
+    if name == "homework":
+        return {}
     own = {each.stem: each for each in PRESETS.glob("*.json")}
     path = own.get(str(name), Path(name))
     if not path.exists() or path.is_dir():
-        raise ValueError(f"preset {name} is not there: expected {', '.join(sorted(own))}, or a JSON file of settings")
+        raise ValueError(
+            f"preset {name} is not there: expected homework, {', '.join(sorted(own))}, or a JSON file of settings"
+        )
     try:
         values = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:

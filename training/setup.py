@@ -20,7 +20,7 @@ from training.distributed import ALONE, Group
 from training.settings import Settings
 from training.trainer import Trainer
 
-# Multiply-adds in the MLP of one step from which on more threads than one make it faster (measured on two cores).
+# From this many multiply-adds in the MLP per step, several threads are faster than one (measured on two cores).
 MANY_THREADS_WORK = 2**26
 ALL_THREADS = torch.get_num_threads()  # before ``use_one_thread`` lowers it
 
@@ -45,12 +45,13 @@ def split(interactions: Interactions, settings: Settings) -> Split:
             "two sets empty"
         )
     generator = torch.Generator().manual_seed(settings.seeds.validation)
-    return Split(*random_train_test_split(train, settings.validation_fraction, generator), test)
+    train, validation = random_train_test_split(train, settings.validation_fraction, generator)
+    return Split(train, validation, test)
 
 
 def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device) -> nn.Module:
     """Make the network of models.py on a device, with initial parameters drawn from the seed; see ``network.make``."""
-    network.network_class()
+    network.network_class()  # imports models.py, which may draw random numbers, before the seed is set
     torch.manual_seed(settings.seeds.network)
     made = network.make(settings, num_users, num_items)
     try:

@@ -87,11 +87,15 @@ class Trainer:
         self.scorer, ranking_notice = fastest_scorer(model, train.num_items, rehearsal)
         if group.size > 1:  # a constructor may draw different numbers in each process
             parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
-        self.adam = Adam(model, settings.learning_rate)
+        self.adam = Adam(model, settings.learning_rate)  # moves all parameters into one vector, ``flat``
         self.step = way.make(model, self.adam, self.loss_weights, self.rated, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
         # In a student's folder the notice on ranking would tell whether equation 1 is right, which is a hidden check.
-        lines = step_notice, lazy if self.optimizer == "lazy_adam" else "", ranking_notice if HAS_FAST_STEPS else ""
+        lines = [
+            step_notice,
+            lazy if self.optimizer == "lazy_adam" else "",
+            ranking_notice if HAS_FAST_STEPS else "",
+        ]
         self.notices = [line for line in lines if line]
 
         self.average = torch.zeros_like(self.adam.flat.data) if settings.average_last > 0 else None
@@ -116,7 +120,7 @@ class Trainer:
             )
 
     def _way(self, eager: bool, rehearsal: Rehearsal) -> tuple[Way, str]:
-        """Choose the way of taking a step, with a line that says why it is not the fastest."""
+        """Choose ``self.optimizer`` and the way of taking a step, with a line that says why it is not the fastest."""
         settings = self.settings
         if eager and self.group.size > 1:
             raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
@@ -126,7 +130,7 @@ class Trainer:
             )
         rows = self.train.num_users + self.train.num_items
         self.optimizer = pick_optimizer(settings.optimizer, rows, self.batch_size) if HAS_FAST_STEPS else "adam"
-        while True:
+        while True:  # a second time with adam if SparseAdam cannot train the network
             plain, others = self._ways()
             try:
                 rehearsal.take_plainly(plain, self.loss_weights, settings.negatives, settings.shared_negatives)
@@ -221,8 +225,9 @@ class Trainer:
         Raises:
             ValueError: the names, shapes or types of the tensors differ from this trainer's.
         """
-        own, same_device = self.state(), device == self.device.type
-        if not same_device:
+        own = self.state()
+        same_device = device == self.device.type
+        if not same_device:  # the states of generators are neither compared nor restored
             own |= {name: tensors[name] for name in ("generator", "torch") if name in tensors}
         if _kinds(tensors) != _kinds(own):
             raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")

@@ -15,7 +15,7 @@ from study import picture, summary
 from study.baselines import BaselineScore
 from study.four_experiments import DIFFERENCES, EXPERIMENTS, Experiment
 from study.summary import Row
-from tracking.history import METRICS, SUMMARY_METRICS, EpochMetrics
+from tracking.metric_table import METRICS, SUMMARY_METRICS, EpochMetrics
 
 TITLED = ("factorization_loss", "training_mse", "test_mse", "test_mrr")
 # Two-sided, from the usual table of Student's t: degrees of freedom → 80 %, 90 %, 95 %, 99 %.

@@ -15,7 +15,7 @@ from metrics import mrr_score, mse_score
 from models import MultiTaskNet
 from serving.recommender import Recommender
 from tracking.checkpoint import BEST, load_checkpoint
-from tracking.history import EpochMetrics, best_epoch, columns
+from tracking.metric_table import EpochMetrics, best_epoch, columns
 from tracking.resuming import restore
 from tracking.tensorboard import EventFile
 from train import Trainer

@@ -35,7 +35,7 @@ from models import MultiTaskNet
 from tracking import record
 from tracking.checkpoint import FORMAT, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
-from tracking.history import EpochMetrics
+from tracking.metric_table import EpochMetrics
 from tracking.resuming import restore
 from training.evaluation import Evaluation
 from training.settings import Settings

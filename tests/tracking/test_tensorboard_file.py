@@ -16,8 +16,8 @@ from cli.signals import Stopped
 from data import Interactions
 from models import MultiTaskNet
 from tracking.folder import contains_run
-from tracking.history import CHARTS as CHARTS_OF_RUNS
-from tracking.history import METRICS
+from tracking.metric_table import CHARTS as CHARTS_OF_RUNS
+from tracking.metric_table import METRICS
 from tracking.tensorboard import EventFile
 from training.settings import Settings
 

@@ -21,7 +21,7 @@ from selenium.webdriver.chrome.service import Service
 
 import main
 from tracking.checkpoint import load_checkpoint
-from tracking.history import CHARTS, METRICS
+from tracking.metric_table import CHARTS, METRICS
 
 T = TypeVar("T")
 TAGS = [metric.tag for metric in METRICS.values() if metric.when in ("epoch", "test")]

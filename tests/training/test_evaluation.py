@@ -14,7 +14,7 @@ from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
 from tracking import record
 from tracking.checkpoint import METRICS, Checkpoint, load_checkpoint
-from tracking.history import EpochMetrics, closing_table
+from tracking.metric_table import EpochMetrics, closing_table
 from train import Trainer
 from training import evaluation
 from training.distributed import Group

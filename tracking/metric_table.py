@@ -92,11 +92,15 @@ def check_metrics(computed: Mapping[str, object]) -> None:
     """
     for name in (*computed, *METRICS):
         if name not in METRICS:
-            raise ValueError(f"metric {name} is computed but has no row: add it to EpochMetrics in tracking/history.py")
+            raise ValueError(
+                f"metric {name} is computed but has no row: add it to EpochMetrics in tracking/metric_table.py"
+            )
         if name not in computed:
-            raise ValueError(f"metric {name} of tracking/history.py is not computed: add it to MEASURES in train.py")
+            raise ValueError(
+                f"metric {name} of tracking/metric_table.py is not computed: add it to MEASURES in train.py"
+            )
         if sum(metric.tag == METRICS[name].tag for metric in METRICS.values()) > 1:
-            raise ValueError(f"metric {name} of tracking/history.py has the tag of another one: give it its own")
+            raise ValueError(f"metric {name} of tracking/metric_table.py has the tag of another one: give it its own")
 
 
 def columns(history: Sequence[EpochMetrics]) -> list[str]:

@@ -15,10 +15,10 @@ import main
 import train
 from data import Interactions
 from models import MultiTaskNet
-from tracking import history
+from tracking import metric_table
 from tracking.checkpoint import load_checkpoint
 from tracking.folder import contains_run
-from tracking.history import METRICS, EpochMetrics, Metric
+from tracking.metric_table import METRICS, EpochMetrics, Metric
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
@@ -51,10 +51,19 @@ def two_rows_with_one_tag(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (computed_without_a_row, "metric norm is computed but has no row: add it to EpochMetrics in tracking/history"),
-        (a_row_that_is_not_computed, "metric norm of tracking/history.py is not computed: add it to MEASURES in train"),
-        (a_score_of_the_ranking_that_is_not_computed, "metric ndcg of tracking/history.py is not computed: add it to"),
-        (two_rows_with_one_tag, "metric test_mse of tracking/history.py has the tag of another one"),
+        (
+            computed_without_a_row,
+            "metric norm is computed but has no row: add it to EpochMetrics in tracking/metric_table",
+        ),
+        (
+            a_row_that_is_not_computed,
+            "metric norm of tracking/metric_table.py is not computed: add it to MEASURES in train",
+        ),
+        (
+            a_score_of_the_ranking_that_is_not_computed,
+            "metric ndcg of tracking/metric_table.py is not computed: add it to",
+        ),
+        (two_rows_with_one_tag, "metric test_mse of tracking/metric_table.py has the tag of another one"),
     ],
 )
 def test_an_incomplete_metric_is_one_line_before_training(
@@ -106,7 +115,7 @@ def test_a_metric_added_after_a_checkpoint_has_empty_cells_for_its_epochs(split:
     ]
     with (tmp_path / "part" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", *history.columns(whole)]
+    assert list(rows[0]) == ["epoch", *metric_table.columns(whole)]
     assert [bool(row["joint_loss"]) for row in rows] == [False, False, True, True]
     assert [step for step, _ in curves(tmp_path / "part")["training/Joint Loss"]] == [2, 3]
     assert [step for step, _ in curves(tmp_path / "part")["training/MSE"]] == [0, 1, 2, 3]
@@ -114,9 +123,9 @@ def test_a_metric_added_after_a_checkpoint_has_empty_cells_for_its_epochs(split:
 
 def test_the_columns_of_a_run() -> None:
     plain = [EpochMetrics(0.5, 3.0, 1.0), EpochMetrics(0.4, 2.0, 0.9, 0.1, 2.0, recall=0.3)]
-    assert history.columns(plain) == ["factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse"]
+    assert metric_table.columns(plain) == ["factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse"]
     validated = [*plain, EpochMetrics(0.4, 2.0, 0.9, 0.1, 2.0, 0.1, 2.0)]
-    assert history.columns(validated) == [*history.columns(plain), "validation_mrr", "validation_mse"]
+    assert metric_table.columns(validated) == [*metric_table.columns(plain), "validation_mrr", "validation_mse"]
 
 
 @pytest.mark.parametrize(
@@ -129,4 +138,4 @@ def test_the_columns_of_a_run() -> None:
     ],
 )
 def test_epochs_are_counted_and_named(epochs: int, last: int, said: str) -> None:
-    assert history.counted(epochs, last) == said
+    assert metric_table.counted(epochs, last) == said
