@@ -59,7 +59,7 @@ def read_ratings(source: DataSource) -> Ratings:
     repeated = f"; {ratings.repeated:,} more were of the same user and item as a later one" if ratings.repeated else ""
     print(
         f"{len(ratings.ratings):,} ratings of {len(ratings.items):,} items by {len(ratings.users):,} users, "
-        f"{ratings.ratings.min():g} to {ratings.ratings.max():g} stars; columns {', '.join(ratings.columns)}{repeated}",
+        f"{ratings.ratings.min():g} to {ratings.ratings.max():g} stars; column {', '.join(ratings.columns)}{repeated}",
         file=sys.stderr,
     )
     return ratings

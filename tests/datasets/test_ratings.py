@@ -96,7 +96,7 @@ def test_columns_can_be_chosen_by_name_or_number(tmp_path: Path, capsys: pytest.
     assert triples(load(path, "who,what,stars given")) == expected
     assert triples(load(path, "3,4,2")) == expected
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "2 ratings of 2 items by 2 users, 3.5 to 5 stars; columns who, what, stars given"
+        "2 ratings of 2 items by 2 users, 3.5 to 5 stars; column who, what, stars given"
     )
 
 
