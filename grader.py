@@ -65,19 +65,23 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"run only these checks: {ids}")
     flag = parser.add_argument
     flag("--hidden", action="store_true", help="run the hidden checks, too")
-    submission = "grade these: each a models.py, or a folder or zip that contains one (models.py beside the grader)"
+    submission = (
+        "grade these: each a models.py, or a folder or zip that contains one (default: models.py beside the grader)"
+    )
     flag("--submission", type=Path, nargs="+", action="extend", metavar="PATH", help=submission)
     flag("--csv", type=Path, metavar="FILE", help="write the points to this file, one row per submission")
     rerun = "grade only submissions that this table lacks or that could not be graded, and complete the table"
     flag("--rerun-failed", type=Path, metavar="CSV", help=f"{rerun} (in --csv if given)")
     flag("--json", type=Path, metavar="FILE", help="write the results of one submission to this file for Gradescope")
-    flag("--jobs", type=int, metavar="N", default=available_cores(), help="run N checks at a time (%(default)s)")
-    patience = "multiply the time limits by this factor, for slow machines (%(default)s)"
+    flag(
+        "--jobs", type=int, metavar="N", default=available_cores(), help="run N checks at a time (default: %(default)s)"
+    )
+    patience = "multiply the time limits by this factor, for slow machines (default: %(default)s)"
     flag("--patience", type=float, metavar="FACTOR", default=1.0, help=patience)
     unconfined = "grade other people's files even if the machine cannot confine them"
     flag("--unconfined", action="store_true", help=unconfined)
-    data_dir = "folder of the data, downloaded on first use (data, beside the grader)"
-    flag("--data_dir", type=Path, metavar="FOLDER", default=HERE / "data", help=data_dir)
+    data_dir = "folder of the data, downloaded on first use (default: data, beside the grader)"
+    flag("--data_dir", type=Path, metavar="DIR", default=HERE / "data", help=data_dir)
     options = parser.parse_args(arguments)
     # argparse reads checks after --submission as paths: "--submission student.zip 2-4-hidden".
     known = {check.id for check in RUBRIC}
