@@ -48,9 +48,8 @@ def add_options(parser: Parser, options: type[Any], names: Sequence[str] = ()) -
         if names and each.name not in names:
             continue
         group = parser.group(described.group)
-        shown = described.default_help
-        if shown is None:
-            shown = f"{each.default:g}" if isinstance(each.default, float) else each.default
+        default = f"{each.default:g}" if isinstance(each.default, float) else each.default
+        shown = default if described.default_help is None else described.default_help
         if isinstance(each.default, bool):
             help_line = f"{described.help} (default: {'yes' if each.default else 'no'})"
             group.add_argument(
