@@ -204,7 +204,7 @@ def test_runs_that_fail_are_reported_and_the_others_finish(
     assert (first, heading) == ("4 of 8 runs are finished already", "3 of 8 runs failed:")
     for folder, reason in (
         (damaged, "checkpoint.pt is damaged or not a checkpoint: "),
-        (other, "holds a run with other settings: seed was 0, now 1; the ratings differ"),
+        (other, "holds a run with other settings: seed was 0, now 1"),
         (locked, "another run is writing to "),
     ):
         assert sum(line.startswith(f"  {folder}: ") and reason in line for line in lines) == 1

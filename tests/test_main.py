@@ -184,7 +184,7 @@ def test_a_preset_may_be_the_users_own_file(tmp_path: Path) -> None:
         (None, "is not there: expected homework, tuned, or a JSON file of settings"),
         ("{", "is not JSON: "),
         ("[1]", "is not a JSON object: expected settings by name"),
-        ('{"epoch": 3}', "sets epoch: expected settings of a network, such as epochs or dropout"),
+        ('{"epoch": 3}', "sets epoch, which is no setting: expected names such as epochs or dropout"),
         ('{"epochs": 2.5}', "epochs is 2.5: expected a whole number"),
         ('{"epochs": true}', "epochs is True: expected a whole number"),
         ('{"clamp": 1}', "clamp is 1: expected true or false"),

@@ -53,7 +53,9 @@ class Run:
             for name in before
             if name in after and before[name] != after[name]
         ]
-        return changed + ["the ratings differ"] * (self.data != now.data)
+        split = ("seed", "test_fraction", "validation_fraction")
+        same_split = all(before.get(name) == after.get(name) for name in split)
+        return changed + ["the ratings differ"] * (self.data != now.data and same_split)
 
     def shown(self) -> dict[str, Any]:
         """Return the settings that TensorBoard shows."""

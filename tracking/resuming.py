@@ -73,7 +73,7 @@ def announce(folder: RunFolder, run: Run, epochs: int, found: Checkpoint | None)
         print(f"nothing to resume in {folder.path}: starting", file=sys.stderr)
         return
     done = len(found.history)
-    ended = f"; it already has all {epochs} epochs" if done >= epochs else ""
+    ended = "; nothing is left to train" if done >= epochs else ""
     reason = ""
     if (found.run.device, found.run.eager) != (run.device, run.eager):
         reason = "; not bit-identical, because the device or the kind of step differs"

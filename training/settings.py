@@ -31,8 +31,9 @@ def _users(text: str) -> int | str:
 class Settings:
     """The settings that the metrics of a run depend on, with the homework's values as defaults.
 
-    A run is resumed only with the same settings. The ones after ``optimizer`` are ingredients of training beyond the
-    homework, each independent of the others. Some need more words than their help:
+    A run is resumed only with the same settings, except for those that ``noted`` leaves out. The ones after
+    ``optimizer`` are ingredients of training beyond the homework, each independent of the others. Some need more words
+    than their help:
 
     Attributes:
         negatives: number of items drawn uniformly as candidates for the negative. The candidate with the highest p_ij
@@ -167,8 +168,12 @@ class Settings:
         return Seeds(*np.random.SeedSequence(self.seed).generate_state(4, np.uint64).tolist())
 
     def noted(self) -> dict[str, Any]:
-        """Return the settings that a resumed run has to share, by name: the epochs only if each depends on them."""
-        return {name: value for name, value in asdict(self).items() if name != "epochs" or self.needs_epochs}
+        """Return the settings that a resumed run has to share, by name.
+
+        Patience may differ, and the number of epochs as well, unless an epoch depends on it.
+        """
+        shared = {name: value for name, value in asdict(self).items() if name not in ("patience", "epochs")}
+        return shared | {"epochs": self.epochs} if self.needs_epochs else shared
 
 
 def preset(name: str | Path) -> dict[str, Any]:
@@ -194,7 +199,7 @@ def preset(name: str | Path) -> dict[str, Any]:
     known = {each.name: each for each in fields(Settings)}
     for key, value in values.items():
         if key not in known:
-            raise ValueError(f"preset {path} sets {key}: expected settings of a network, such as epochs or dropout")
+            raise ValueError(f"preset {path} sets {key}, which is no setting: expected names such as epochs or dropout")
         try:
             check_option(known[key], value)
         except ValueError as error:

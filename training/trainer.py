@@ -126,7 +126,7 @@ class Trainer:
             raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
         if not HAS_FAST_STEPS and (settings.optimizer == "lazy_adam" or not settings.homework_step):
             raise ValueError(
-                "this folder has only the homework's step: leave out --preset, --optimizer and the flags that they set"
+                "this folder has only the homework's step: leave out --optimizer and the flags beyond the homework"
             )
         rows = self.train.num_users + self.train.num_items
         self.optimizer = pick_optimizer(settings.optimizer, rows, self.batch_size) if HAS_FAST_STEPS else "adam"

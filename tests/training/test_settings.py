@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,3 +42,11 @@ from training.settings import Settings
 def test_settings_out_of_range_are_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         Settings(**change)
+
+
+def test_a_run_is_resumed_with_the_same_settings_but_for_patience_and_the_number_of_epochs() -> None:
+    first, patient = Settings(validation_fraction=0.1), Settings(validation_fraction=0.1, patience=3, epochs=7)
+    assert first.noted() == patient.noted()
+    assert first.noted() != Settings(validation_fraction=0.2).noted()
+    for planned in (Settings(lr_schedule="linear"), Settings(average_last=0.5)):
+        assert planned.noted() != replace(planned, epochs=7).noted()
