@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import signal
 import sys
 import threading
 import zipfile
@@ -19,6 +20,8 @@ from datasets import releases
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # because there is a worker for each core
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background job, whose children would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
