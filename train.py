@@ -1,7 +1,8 @@
 """The training loop: epochs, their evaluation, and their record for TensorBoard.
 
-    trainer = Trainer(MultiTaskNet(train.num_users, train.num_items), train, Settings(epochs=20))
-    history = fit(trainer, test)
+    train_set, test_set = data.random_train_test_split(data.load("data"))
+    network = MultiTaskNet(train_set.num_users, train_set.num_items)
+    history = fit(Trainer(network, train_set, Settings(epochs=20)), test_set)
 
 One step takes a batch of observed (user, item, rating) triples and, for each, one item drawn uniformly from all items.
 It minimizes
