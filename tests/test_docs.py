@@ -110,7 +110,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, data_dir: Path) -> Path:
-    """Return the folder of a user who has cloned the project and collected submissions."""
+    """Return a folder with the project, submissions and ratings in it."""
     for path in ROOT.iterdir():
         if path.name not in ("run", "data", ".git", "alice", "class") and path.suffix != ".zip":
             (tmp_path / path.name).symlink_to(path)

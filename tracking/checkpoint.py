@@ -49,13 +49,13 @@ class Run:
         reason = {"epochs": ", which lr_schedule and average_last depend on,"}
         before, after = self.settings, now.settings
         changed = [
-            f"{name}{reason.get(name, '')} was {_shown(before[name])}, now {_shown(after[name])}"
+            f"{name}{reason.get(name, '')} was {as_string(before[name])}, now {as_string(after[name])}"
             for name in before
             if name in after and before[name] != after[name]
         ]
-        split = ("seed", "test_fraction", "validation_fraction")
-        same_split = all(before.get(name) == after.get(name) for name in split)
-        return changed + ["the ratings differ"] * (self.data != now.data and same_split)
+        if not changed and self.data != now.data:  # other settings may be the reason that the split differs
+            return ["the ratings differ"]
+        return changed
 
     def shown(self) -> dict[str, Any]:
         """Return the settings that TensorBoard shows."""
@@ -63,7 +63,8 @@ class Run:
         return self.settings | more | ({"processes": self.processes} if self.processes > 1 else {})
 
 
-def _shown(value: object) -> str:
+def as_string(value: object) -> str:
+    """Write the value of a setting, several numbers with blanks between them."""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

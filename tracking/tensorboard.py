@@ -26,6 +26,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from tracking.checkpoint import as_string
 from tracking.folder import EVENTS
 
 
@@ -96,17 +97,13 @@ def _settings(settings: Mapping[str, Any]) -> Summary:
     TensorBoard makes one row of all runs with the same trial name, which it derives from the settings by default. With
     an empty name each run has a row of its own, even if another one has the same settings.
     """
-    shown = {name: value if _is_number(value) else _text(value) for name, value in settings.items()}
+    shown = {name: value if _is_number(value) else as_string(value) for name, value in settings.items()}
     return hparams_pb(shown, trial_id="")
 
 
 def _is_number(value: object) -> bool:
     """Return whether TensorBoard, which has only floats, can show a value as a number or a boolean."""
     return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
-
-
-def _text(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _layout(charts: Mapping[str, Sequence[str]]) -> Summary:

@@ -237,7 +237,7 @@ def test_a_command_with_child_processes_is_stopped_in_one_line_and_leaves_none(
 
 
 def _is_any_process_left(session: int) -> bool:
-    """Return whether a process of this session runs; zombies do not count (Linux)."""
+    """Return whether a process that the command started still runs; zombies do not count (Linux)."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]

@@ -447,7 +447,7 @@ def test_a_signal_during_the_imports_is_one_line(folder: Path) -> None:
     with subprocess.Popen(command("--logdir", "a"), cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         maps = Path(f"/proc/{process.pid}/maps")
         if not maps.exists():
-            pytest.skip("sees how far the imports are in Linux's /proc")
+            pytest.skip("needs Linux's /proc, which shows how far the imports are")
         deadline = time.monotonic() + 60
         while "libtorch" not in maps.read_text() and time.monotonic() < deadline:
             time.sleep(0.01)
