@@ -61,7 +61,7 @@ class Group:
         """Return the first process's value in all of them."""
         return value
 
-    def check_same(self, what: str) -> None:
+    def check_same(self, description: str) -> None:
         """Raise ValueError unless all processes give the same string, which describes their flags and ratings."""
 
     @contextlib.contextmanager
@@ -70,7 +70,7 @@ class Group:
         yield
 
     @contextlib.contextmanager
-    def one_after_the_first(self, what: str) -> Iterator[None]:
+    def one_after_the_first(self, name: str) -> Iterator[None]:
         """Let one process of each machine run the body before the others, which then find the files that it fetched."""
         yield
 
@@ -137,15 +137,15 @@ class TorchrunGroup(Group):
             alike = len(set(failures)) == 1
             raise ValueError(f"{'' if alike else f'rank {failed[0]}: '}{failures[failed[0]]}") from failure
 
-    def check_same(self, what: str) -> None:
-        values = self._all(what)
+    def check_same(self, description: str) -> None:
+        values = self._all(description)
         for rank, value in enumerate(values):
             if value != values[0]:
                 raise ValueError(f"rank {rank} has other flags or other ratings than rank 0: expected the same")
 
     @contextlib.contextmanager
-    def one_after_the_first(self, what: str) -> Iterator[None]:
-        key, first = f"{what}/{os.environ.get('GROUP_RANK', 0)}", os.environ.get("LOCAL_RANK") == "0"
+    def one_after_the_first(self, name: str) -> Iterator[None]:
+        key, first = f"{name}/{os.environ.get('GROUP_RANK', 0)}", os.environ.get("LOCAL_RANK") == "0"
         with _lost():
             while not first and not self._store.check([key]):
                 time.sleep(0.05)  # rather than in the store, where signals would not be handled

@@ -214,7 +214,7 @@ def test_the_cache_follows_its_source(tmp_path: Path, capsys: pytest.CaptureFixt
     first = triples(load(path))
     (kept,) = (tmp_path / "kept" / "cache").iterdir()
     payload = kept.read_bytes()
-    for place in range(0, len(payload), 97):  # wherever it is damaged, what comes out is right
+    for place in range(0, len(payload), 97):  # the output is right for damage in any place
         kept.write_bytes(payload[:place] + bytes([payload[place] ^ 255]) + payload[place + 1 :])
         assert triples(load(path)) == first
     kept.write_bytes(payload[: len(payload) // 2])

@@ -186,7 +186,7 @@ def test_auto_is_dense_for_small_tables_and_row_by_row_for_large_ones() -> None:
 
 
 class Replay:
-    """Stands in for a CUDA graph: does again what was recorded, on the tensors it was recorded with."""
+    """A stand-in for a CUDA graph, which repeats the recorded operations on the recorded tensors."""
 
     def __init__(self, recorded: CudaGraph) -> None:
         self.recorded, self.count = recorded, 0
