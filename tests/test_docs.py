@@ -61,6 +61,7 @@ SHORTENED = {
     "python -m pytest tests/course tests/grading": " --collect-only -p no:cacheprovider",
     "python -m pytest tests/study/test_writeup.py": " --collect-only -p no:cacheprovider",
     "python -m pytest -m exhaustive tests/tracking/test_kills.py": " --collect-only -p no:cacheprovider",
+    "python -m pytest -m exhaustive tests/grading": " --collect-only -p no:cacheprovider",
     'python -m pytest tests/test_changing.py -m "long or not long"': " --collect-only -p no:cacheprovider",
 }
 # The commands that another test or .ci/run runs, each with the file and a string that shows this.
