@@ -2,7 +2,7 @@
 
     python benchmarks/rubric_bands.py                # models.py, 20 seeds of weights, shuffles and negative items
 
-The grader uses one of these seeds, the same for all. But a submission that creates its layers in a different order
+The grader uses one of these seeds, the same for all. However, a submission that creates its layers in a different order
 starts from different weights.
 """
 
@@ -28,7 +28,7 @@ from cli.arguments import Parser
 from grading.checks import SEPARATE, SHARED, Split, import_models
 from grading.sandbox import Sandbox
 from grading.submissions import read_submission
-from grading.trained_metrics import train_and_score
+from grading.trained_metrics import FORWARD, train_and_score
 
 TIMEOUT = 120.0  # seconds for one training
 
@@ -42,7 +42,7 @@ def test_metrics(
         for seed in itertools.takewhile(lambda _: not ended.is_set(), seeds):
             with sandbox.session(read_submission(path), TIMEOUT, trains=True) as session:
                 import_models(session.ask)
-                found.append(train_and_score(session.ask, split, names, seed))
+                found.append(train_and_score(session.ask, split, names, seed)[FORWARD])
         return found
 
 

@@ -13,5 +13,6 @@
 The hidden checks, which students do not get:
 
     hidden.py           the lines, with their points: equations 1 and 4, batches, gradients
-    hidden_oracle.py    the expected outputs of the equations in float64, and those of usual mistakes
+    hidden_oracle.py    the equations and their gradients in float64, and the outputs of usual mistakes
+    hidden_metrics.py   the equations with trained parameters
 """

@@ -1,64 +1,133 @@
-"""The expected outputs of the homework's equations, in float64 from a submission's parameters, and of usual mistakes.
+"""The homework's equations and their gradients in float64 from a submission's parameters, and usual mistakes.
 
 p_ij = u_i · q_j + b_j                      (equation 1)
 r̂_ij = f_θ([u_i, q_j, u_i ∗ q_j])           (equation 4)
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from grading.checks import TOLERANCE, Array, Ids, Parameters, Wrong, close, mlp
+from grading.checks import NUM_USERS, TOLERANCE, Array, Ids, Parameters, close, linear, mlp
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The inputs of both equations for a batch of pairs, with the same rows for both when tables are shared."""
+    """A batch of users and items, and a network's parameters, which ``checks.check_network`` has accepted."""
 
-    u_fact: Array  # (batch, d), for equation 1
-    q_fact: Array  # (batch, d)
-    bias: Array  # (batch,)
-    u_reg: Array  # (batch, d), for equation 4
-    q_reg: Array  # (batch, d)
     parameters: Parameters
+    names: tuple[str, ...]  # of the tables: U_reg, Q_reg, U_fact, Q_fact, or U and Q for both equations
+    layers: Sequence[str]  # the names of the MLP's linear layers in order
     users: Ids  # (batch,)
+    items: Ids  # (batch,)
+
+    def rows_fact(self) -> tuple[Array, Array]:
+        """Look up u and q of equation 1: (batch, d) each."""
+        return self.parameters[self.names[-2]][self.users], self.parameters[self.names[-1]][self.items]
+
+    def rows_reg(self) -> tuple[Array, Array]:
+        """Look up u and q of equation 4: (batch, d) each."""
+        return self.parameters[self.names[0]][self.users], self.parameters[self.names[1]][self.items]
+
+    def bias(self) -> Array:
+        return np.asarray(self.parameters["B"][self.items, 0])
 
     def interactions(self) -> Array:
         """Compute equation 1: (batch,)."""
-        return np.asarray((self.u_fact * self.q_fact).sum(1) + self.bias)
+        u, q = self.rows_fact()
+        return np.asarray((u * q).sum(1) + self.bias())
 
     def ratings(self) -> Array:
-        """Compute equation 4: (batch,); NaN where the MLP cannot read [u, q, u ∗ q]."""
-        return mlp(np.concatenate([self.u_reg, self.q_reg, self.u_reg * self.q_reg], 1), self.parameters)
+        """Compute equation 4: (batch,)."""
+        u, q = self.rows_reg()
+        return self._mlp(u, q, u * q)
+
+    def _mlp(self, *parts: Array, relus: bool = True) -> Array:
+        return mlp(np.concatenate(parts, 1), self.parameters, self.layers, relus)
+
+    def bpr_gradients(self, negatives: Ids) -> dict[str, Array]:
+        """Compute the gradients of equation 3, the mean of 1 − σ(p⁺ − p⁻), with these negative items.
+
+        Returns:
+            the gradient of each parameter of equations 1 and 4, by its name; 0 where it has no part in the loss.
+        """
+        other = replace(self, items=negatives)
+        sigma = sigmoid(self.interactions() - other.interactions())
+        slopes = -sigma * (1 - sigma) / len(self.users)
+        gradients = self._zeros()
+        for pairs, slope in ((self, slopes), (other, -slopes)):
+            u, q = pairs.rows_fact()
+            np.add.at(gradients[self.names[-2]], pairs.users, slope[:, None] * q)
+            np.add.at(gradients[self.names[-1]], pairs.items, slope[:, None] * u)
+            np.add.at(gradients["B"], pairs.items, slope[:, None])
+        return gradients
+
+    def mse_gradients(self, ratings: Array) -> dict[str, Array]:
+        """Compute the gradients of equation 5, the mean of (r̂ − r)², as ``bpr_gradients`` does."""
+        gradients = self._zeros()
+        layer_inputs = self._layer_inputs()
+        slopes = (2 * (self.ratings() - ratings) / len(ratings))[:, None]  # with respect to a layer's outputs
+        for name, inputs in zip(reversed(self.layers), reversed(layer_inputs), strict=True):
+            gradients[f"{name}.weight"] = slopes.T @ inputs
+            gradients[f"{name}.bias"] = slopes.sum(0)
+            slopes = slopes @ self.parameters[f"{name}.weight"]
+            if name != self.layers[0]:
+                slopes = slopes * (inputs > 0)
+        u, q = self.rows_reg()
+        from_u, from_q, from_product = np.split(slopes, 3, axis=1)
+        np.add.at(gradients[self.names[0]], self.users, from_u + from_product * q)
+        np.add.at(gradients[self.names[1]], self.items, from_q + from_product * u)
+        return {name: gradient for name, gradient in gradients.items() if name in self.parameters}
+
+    def distance_from_corners(self) -> Array:
+        """Compute the distance from 0 of the nearest input of a ReLU: (batch,)."""
+        hidden = zip(self.layers[:-1], self._layer_inputs(), strict=False)
+        return np.asarray(np.min([np.abs(linear(inputs, self.parameters, name)).min(1) for name, inputs in hidden], 0))
+
+    def _layer_inputs(self) -> list[Array]:
+        """Compute the inputs of each linear layer, in order."""
+        u, q = self.rows_reg()
+        found = [np.concatenate([u, q, u * q], 1)]
+        for name in self.layers[:-1]:
+            found.append(np.maximum(linear(found[-1], self.parameters, name), 0))
+        return found
+
+    def _zeros(self) -> dict[str, Array]:
+        """Make an array of zeros for each parameter of the equations."""
+        own = {name: array for name, array in self.parameters.items() if not name.startswith("other.")}
+        return {name: np.zeros_like(array) for name, array in own.items()}
 
     def mistaken_interactions(self) -> dict[str, Array]:
         """Compute the outputs of usual mistakes in equation 1."""
-        p, parameters = self.interactions(), self.parameters
+        p, b = self.interactions(), self.bias()
+        (u_fact, q_fact), (u_reg, q_reg) = self.rows_fact(), self.rows_reg()
         mistakes = {
-            "the item bias is missing": p - self.bias,
-            "the item bias is subtracted": p - 2 * self.bias,
-            "the item bias alone": self.bias,
+            "the item bias is missing": p - b,
+            "the item bias is subtracted": p - 2 * b,
+            "the item bias alone": b,
             "a sigmoid on the predictions": sigmoid(p),
-            "the item bias is looked up with the user's ID": p - self.bias + parameters["B"].reshape(-1)[self.users],
-            "the product is averaged instead of summed": (self.u_fact * self.q_fact).mean(1) + self.bias,
-            "the regression tables in place of the factorization tables": (self.u_reg * self.q_reg).sum(1) + self.bias,
+            "the item bias is looked up with the user's ID": p - b + self.parameters["B"][self.users, 0],
+            "the product is averaged instead of summed": (u_fact * q_fact).mean(1) + b,
+            "the regression tables in place of the factorization tables": (u_reg * q_reg).sum(1) + b,
         }
-        for name, values in parameters.items():
-            if name.startswith("other.") and values.size == values.shape[0] > self.users.max():
+        for name, values in self.parameters.items():
+            if name.startswith("other.") and values.shape in ((NUM_USERS,), (NUM_USERS, 1)):
                 bias = f"a user bias, {name.removeprefix('other.')}, is added"
                 mistakes[bias] = p + values.reshape(-1)[self.users]
         return mistakes
 
     def mistaken_ratings(self) -> dict[str, Array]:
         """Compute the outputs of usual mistakes in equation 4."""
-        u, q, parameters, r = self.u_reg, self.q_reg, self.parameters, self.ratings()
+        r = self.ratings()
+        u, q = self.rows_reg()
+        u_fact, q_fact = self.rows_fact()
         mistakes = {
             "a sigmoid on the score": sigmoid(r),
-            "the item bias is added to the score": r + self.bias,
+            "the item bias is added to the score": r + self.bias(),
             "a ReLU after the last layer": np.maximum(r, 0),
-            "the ReLUs are missing": mlp(np.concatenate([u, q, u * q], 1), parameters, relus=False),
+            "the ReLUs are missing": self._mlp(u, q, u * q, relus=False),
         }
-        u_fact, q_fact = self.u_fact, self.q_fact
         for order, parts in {
             "[q, u, u ∗ q]": [q, u, u * q],
             "[u ∗ q, u, q]": [u * q, u, q],
@@ -69,26 +138,8 @@ class Pairs:
             "[u, q, u − q]": [u, q, u - q],
             "the factorization tables": [u_fact, q_fact, u_fact * q_fact],
         }.items():
-            mistakes[f"the MLP reads {order} instead of [u, q, u ∗ q]"] = mlp(np.concatenate(parts, 1), parameters)
+            mistakes[f"the MLP reads {order} instead of [u, q, u ∗ q]"] = self._mlp(*parts)
         return mistakes
-
-
-def look_up(parameters: Parameters, tables: tuple[str, ...], users: Ids, items: Ids, dim: int) -> Pairs:
-    """Look up the rows of pairs of IDs, (batch,) each, in the tables of these names and in B.
-
-    Raises:
-        Wrong: the rows of a table are not of length dim, or those of B not of length 1, or there are too few.
-    """
-
-    def rows(name: str, ids: Ids, width: int) -> Array:
-        table = parameters[name]
-        if table.shape[1:] != (width,) or len(table) <= ids.max():
-            raise Wrong(f"{name} has shape {table.shape}: expected {(f'more than {ids.max()}', width)}")
-        return np.asarray(table[ids])
-
-    u_reg, q_reg = rows(tables[0], users, dim), rows(tables[1], items, dim)
-    u_fact, q_fact = rows(tables[-2], users, dim), rows(tables[-1], items, dim)
-    return Pairs(u_fact, q_fact, rows("B", items, 1).reshape(-1), u_reg, q_reg, parameters, users)
 
 
 def sigmoid(x: Array) -> Array:

@@ -1,30 +1,42 @@
-"""A session with one worker: questions within a deadline, and answers whose form is checked."""
+"""A session with one worker: questions within a deadline, and answers of bounded size.
 
+Nothing is computed from an answer that does not have the shape of its question. An answer begins with a short text: the
+values that are no arrays, and the shapes of the arrays. The content of the arrays is received only when a check has
+named the shapes that it expects, and these are the shapes.
+"""
+
+import json
+import math
 import os
 import secrets
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grading.inside.messages import LENGTHS, lengths, pack, unpack
+from grading.inside.messages import LENGTHS, pack
 from grading.inside.processes import DYING, PROCESSES
 from grading.inside.walls import MEMORY, SCRATCH_BYTES, SCRATCH_FILES
 
+LONGEST_TEXT = 2**16  # bytes of an answer without the content of its arrays; right ones have less than 2**12
+MOST_DIMENSIONS = 4
 PRINTED = 2**14  # bytes that are kept of a submission's output
 WARDEN_TIMEOUT = DYING + 10.0  # seconds for the warden to end a session, which takes milliseconds, or at most DYING
 EXITING = 0.2  # seconds until the exit status of a process that has closed its channel is available
 NO_ANSWER = "the submission's process sent something that is not an answer"
+TOO_LONG = "the submission's process sent an answer far longer than a right one"
 EXCEEDED = {
     "memory": f"it used more than {MEMORY // 2**30} GiB of memory and was ended",
     "processes": f"it started more than {PROCESSES} processes and was ended",
     "disk": f"it wrote more than {SCRATCH_BYTES // 2**20} MiB or {SCRATCH_FILES} files and was ended",
 }
+
+Shape = tuple[int, ...]
 
 
 class Unanswered(Exception):
@@ -32,48 +44,64 @@ class Unanswered(Exception):
 
 
 class Answer:
-    """An answer, whose methods return values by name. They raise Unanswered where a value has another form."""
+    """An answer: the shapes of its arrays, by name, and its other values.
 
-    def __init__(self, value: Any) -> None:
-        self._value = value
+    The methods raise Unanswered where the answer has another form.
+    """
 
-    def _get(self, name: str) -> Any:
-        return _checked(self._value, dict).get(name)
+    def __init__(self, message: Any, size: int, receive: Callable[[int], bytearray]) -> None:
+        values, arrays = (_checked(_checked(message, dict).get(key), dict) for key in ("values", "arrays"))
+        self._values = values
+        self.shapes: dict[str, Shape] = {name: _shape(*_list_of(object, each, 2)) for name, each in arrays.items()}
+        self._size = size  # of the content of the arrays, in bytes
+        self._receive = receive
+
+    def shape(self, name: str) -> Shape:
+        if name not in self.shapes:
+            raise Unanswered(NO_ANSWER)
+        return self.shapes[name]
+
+    def arrays(self, expected: Mapping[str, Shape]) -> dict[str, NDArray[np.float64]]:
+        """Receive all arrays, which must have exactly these names and shapes, in double precision."""
+        sizes = {name: 4 * math.prod(shape) for name, shape in expected.items()}
+        if self.shapes != expected or self._size != sum(sizes.values()):
+            raise Unanswered(NO_ANSWER)
+        return {
+            name: np.frombuffer(self._receive(sizes[name]), np.float32).astype(np.float64).reshape(shape)
+            for name, shape in self.shapes.items()
+        }
 
     def __contains__(self, name: str) -> bool:
-        return isinstance(self._value, dict) and name in self._value
+        return name in self._values
 
-    def array(self, name: str) -> NDArray[np.float64]:
-        """Return an array in double precision."""
-        return _array(self._get(name))
+    def strings(self, name: str, count: int | None = None) -> list[str]:
+        """Return a list of strings, which must have this length if it is given."""
+        return _list_of(str, self._values.get(name), count)
 
-    def arrays(self, name: str) -> list[NDArray[np.float64]]:
-        return [_array(each) for each in _checked(self._get(name), list)]
-
-    def named_arrays(self, name: str | None = None) -> dict[str, NDArray[np.float64]]:
-        """Return arrays by name; without a name here, the whole answer."""
-        value = _checked(self._value if name is None else self._get(name), dict)
-        return {key: _array(each) for key, each in value.items()}
-
-    def strings(self, name: str) -> list[str]:
-        return _list_of(str, self._get(name))
-
-    def integers(self, name: str) -> list[int]:
-        return _list_of(int, self._get(name))
+    def integers(self, name: str, count: int | None = None) -> list[int]:
+        """Return a list of integers, which must have this length if it is given."""
+        return _list_of(int, self._values.get(name), count)
 
 
 def _checked(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise Unanswered(NO_ANSWER)
     return value
 
 
-def _list_of(kind: type, value: Any) -> list[Any]:
-    return [_checked(each, kind) for each in _checked(value, list)]
+def _list_of(kind: type, value: Any, count: int | None) -> list[Any]:
+    found = [_checked(each, kind) for each in _checked(value, list)]
+    if count not in (None, len(found)):
+        raise Unanswered(NO_ANSWER)
+    return found
 
 
-def _array(value: Any) -> NDArray[np.float64]:
-    return np.asarray(_checked(value, np.ndarray), dtype=np.float64)
+def _shape(dtype: object, sizes: object) -> Shape:
+    """Check the type and the shape of an array: float32, of at most MOST_DIMENSIONS dimensions."""
+    shape = tuple(_list_of(int, sizes, None))
+    if dtype != "float32" or len(shape) > MOST_DIMENSIONS or not all(0 <= size < 2**31 for size in shape):
+        raise Unanswered(NO_ANSWER)
+    return shape
 
 
 class Session:
@@ -89,6 +117,7 @@ class Session:
         self._deadline = time.monotonic() + seconds
         self._printed = bytearray()
         self._dropped = 0
+        self._unread = 0  # bytes of the last answer's arrays
         self._ended: Unanswered | None = None
 
     @property
@@ -106,47 +135,69 @@ class Session:
         if self._ended is not None:
             raise self._ended
         token = secrets.token_hex(8)  # an answer that was written before the question cannot contain it
+        while self._unread:  # the arrays of the last answer, of which no check needed more than the shapes
+            self._receive_content(min(self._unread, 2**20))
+        self._send(pack(arguments, token=token, method=question))
+        text, self._unread = LENGTHS.unpack(self._receive(LENGTHS.size))
+        if text > LONGEST_TEXT:
+            raise self._end(TOO_LONG)
+        received = self._receive(text)
         try:
-            reply = self._exchange(pack([token, question, arguments]))
-            if not isinstance(reply, dict) or reply.get("token") != token or not {"answer", "error"} & reply.keys():
+            message = _checked(json.loads(received), dict)
+            if message.get("token") != token:
                 raise Unanswered(NO_ANSWER)
-        except Unanswered as error:
-            self._ended = error
-            raise
-        if "error" in reply:
-            raise Unanswered(readable(str(reply["error"])))
-        return Answer(reply["answer"])
+            answer = Answer(message, self._unread, self._receive_content)
+        except (ValueError, RecursionError, Unanswered):
+            raise self._end(NO_ANSWER) from None
+        if "error" in message:
+            raise Unanswered(readable(str(message["error"])))
+        return answer
 
-    def _exchange(self, message: bytes) -> Any:
-        """Send a message and receive one before the deadline."""
-        to_send, received = memoryview(message), bytearray()
-        wanted: int | None = None
-        while True:
-            if (left := self._deadline - time.monotonic()) <= 0:
-                raise Unanswered(f"no answer within {self._seconds:g} seconds: an endless loop, or waiting for input?")
-            readers = [fd for fd in (self._answers, self._output) if fd is not None]
-            ready, writable, _ = select.select(readers, [self._answers] if to_send else [], [], left)
-            if self._output in ready:
-                self._read_output()
+    def _send(self, message: bytes) -> None:
+        to_send = memoryview(message)
+        while to_send:
+            self._wait([], [self._answers])
             try:
-                if writable:
-                    to_send = to_send[self._answers.send(to_send) :]
-                part = self._answers.recv(2**20) if self._answers in ready else None
+                to_send = to_send[self._answers.send(to_send) :]
+            except BlockingIOError:
+                continue
+            except OSError:  # the worker is gone
+                raise self._end() from None
+
+    def _receive_content(self, count: int) -> bytearray:
+        self._unread -= count
+        return self._receive(count)
+
+    def _receive(self, count: int) -> bytearray:
+        """Receive exactly this number of bytes."""
+        received = bytearray()
+        while len(received) < count:
+            self._wait([self._answers], [])
+            try:
+                part = self._answers.recv(min(count - len(received), 2**20))
             except BlockingIOError:
                 continue
             except OSError:  # the worker is gone
                 part = b""
-            if part == b"":
-                raise Unanswered(self._end())
-            received += part or b""
-            try:
-                if wanted is None and len(received) >= LENGTHS.size:
-                    text, payload = lengths(bytes(received[: LENGTHS.size]))
-                    start, wanted = LENGTHS.size + text, LENGTHS.size + text + payload
-                if wanted is not None and len(received) >= wanted:
-                    return unpack(bytes(received[LENGTHS.size : start]), bytes(received[start:wanted]))
-            except ValueError:
-                raise Unanswered(NO_ANSWER) from None
+            if not part:
+                raise self._end()
+            received += part
+        return received
+
+    def _wait(self, readers: list[socket.socket], writers: list[socket.socket]) -> None:
+        """Wait until a socket is ready, before the deadline, and read the submission's output meanwhile."""
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise self._end(f"no answer within {self._seconds:g} seconds: an endless loop, or waiting for input?")
+            watched: list[socket.socket | int] = [*readers]
+            if self._output is not None:
+                watched.append(self._output)
+            ready, writable, _ = select.select(watched, writers, [], left)
+            if self._output in ready:
+                self._read_output()
+            if writable or any(reader in ready for reader in readers):
+                return
 
     def _read_output(self) -> None:
         assert self._output is not None
@@ -161,16 +212,20 @@ class Session:
         self._printed += part[:room]
         self._dropped += len(part) - min(room, len(part))
 
-    def _end(self) -> str:
-        """End the worker, and say how it had ended by itself."""
+    def _end(self, reason: str = "") -> Unanswered:
+        """Note that no further question can be answered, for this reason or because the worker has ended."""
+        self._ended = Unanswered(reason or self._how_it_ended())
+        return self._ended
+
+    def _how_it_ended(self) -> str:
         time.sleep(EXITING)
-        status, reason = self._end_worker()
-        if reason:
-            return EXCEEDED[reason]
+        status, exceeded = self._end_worker()
+        if exceeded:
+            return EXCEEDED[exceeded]
         if status is None:
             return "its process ended without an answer"
         if status < 0:
-            return f"its process was ended by {signal.Signals(-status).name} before it had answered"
+            return f"its process was ended by {signal_name(-status)} before it had answered"
         return f"its process ended, with exit status {status}, before it had answered"
 
     def close(self) -> None:
@@ -185,6 +240,11 @@ class Session:
         if self._output is not None:
             os.close(self._output)
             self._output = None
+
+
+def signal_name(number: int) -> str:
+    names = {each.value: each.name for each in signal.Signals}
+    return names.get(number, f"signal {number}")
 
 
 def readable(string: str) -> str:

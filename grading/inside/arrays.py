@@ -82,12 +82,12 @@ def outputs_of(net: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     return plain_tensor(predictions, "predictions", dtype), plain_tensor(score, "score", dtype)
 
 
-def parameters_of(net: Any, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return the parameters of a network by name: its tables, "mlp.0.weight", …; all others as "other.NAME"."""
-    found = {name: weight_of(getattr(net, name), name) for name in names if hasattr(net, name)}
-    found |= mlp_parameters(getattr(net, "mlp_layers", None))
+def parameters_of(module: Any, names: Sequence[str], mlp: Any) -> dict[str, Tensor]:
+    """Return the parameters of a module by name: its tables, "mlp.0.weight", …; all others as "other.NAME"."""
+    found = {name: weight_of(getattr(module, name), name) for name in names if hasattr(module, name)}
+    found |= mlp_parameters(mlp)
     known = {id(parameter) for parameter in found.values()}
-    others = {f"other.{name}": each for name, each in net.named_parameters() if id(each) not in known}
+    others = {f"other.{name}": each for name, each in module.named_parameters() if id(each) not in known}
     return found | others
 
 

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from grading.inside import arrays
 from grading.inside.arrays import Unexpected, kind_of, outputs_of, parameters_of, to_array, weight_of
-from grading.inside.messages import pack, receive
+from grading.inside.messages import Values, pack, receive
 
 # A submission can replace functions in builtins and torch: bind ours before it is loaded.
 globals()["__builtins__"] = dict(vars(builtins))
@@ -33,23 +33,23 @@ Adam, sigmoid, tensor, manual_seed = torch.optim.Adam, torch.sigmoid, torch.tens
 
 Ids = NDArray[np.integer[Any]]
 Numbers = NDArray[np.float32]
-Values = dict[str, Any]  # ``pack`` can write it
 
 BLOCK_PAIRS = 2**10  # pairs of IDs at a time in ``all_pairs``: some submissions compute a square of this size
 SHOWN_FRAMES, SHOWN_CHARACTERS = 5, 4000  # of an error
 
 
 class Submission:
-    """A submission's models.py in a folder. ``pack`` can write the arguments and the answer of each public method."""
+    """A submission's models.py in a folder. Each public method answers a question with arrays and other values."""
 
     def __init__(self, code: str) -> None:
         self.code = code
         self.sizes: tuple[int, int, int, list[int]] = (0, 0, 0, [])
         self.module: ModuleType | None = None
         self.net: Any = None
-        self.names: Sequence[str] = ()
+        self.mlp_layers: Any = None
+        self.parameter_tensors: Callable[[], dict[str, Tensor]] = dict
 
-    def import_models(self, num_users: int, num_items: int, embedding_dim: int, layer_sizes: list[int]) -> str:
+    def import_models(self, num_users: int, num_items: int, embedding_dim: int, layer_sizes: list[int]) -> Values:
         """Import models.py, and note the sizes of its networks."""
         self.sizes = (num_users, num_items, embedding_dim, layer_sizes)
         sys.path.append(self.code)  # last: no file beside models.py can replace a real package
@@ -62,12 +62,12 @@ class Submission:
         if not isinstance(getattr(module, "MultiTaskNet", None), type):
             raise Unexpected("models.py has no class MultiTaskNet")
         self.module = module
-        return "imported"
+        return {}
 
     def tables(self, names: list[str]) -> Values:
         """Call init_shared_… or init_separate_user_and_item_embeddings, the one that makes tables of these names.
 
-        For each table, there are the names of its class and of the base classes, its array, and its memory's address.
+        For each table, there are its array, the names of its class and of the base classes, and its memory's address.
         """
         sharing = "U" in names
         method = f"init_{'shared' if sharing else 'separate'}_user_and_item_embeddings"
@@ -78,9 +78,8 @@ class Submission:
             raise Unexpected(f"{method} returned {kind_of(returned)}: expected {len(names)} embeddings") from None
         place = f"of the return value of {method}"
         weights = [weight_of(table, f"element {number} {place}") for number, table in enumerate(tables)]
-        return {
+        return {str(place): to_array(weight) for place, weight in enumerate(weights)} | {
             "classes": [" ".join(each.__name__ for each in type(table).__mro__) for table in tables],
-            "tables": [to_array(weight) for weight in weights],
             "memory": [data_ptr(weight) for weight in weights],
         }
 
@@ -89,8 +88,8 @@ class Submission:
         returned = self._initialize("init_item_bias", ["B"], self.sizes[:2])
         return {"table": to_array(weight_of(returned, "the return value of init_item_bias"))}
 
-    def mlp(self, layer_sizes: list[int], inputs: Numbers) -> Values:
-        """Call init_mlp_layers, and apply the layers to inputs of shape (n, layer_sizes[0]).
+    def mlp(self, layer_sizes: list[int]) -> Values:
+        """Call init_mlp_layers; return the arrays of its parameters, as ``parameters`` does, and its layers.
 
         The names of the layers' classes are in the order of their application. There are none for containers whose
         order is unclear, which are those other than nn.Sequential, nn.ModuleList and nn.ModuleDict.
@@ -102,36 +101,42 @@ class Submission:
                 f"init_mlp_layers returned {kind_of(mlp)}: expected an nn.Sequential or nn.ModuleList, whose "
                 "parameters are the network's"
             )
-        dtype = next((parameter.dtype for parameter in mlp.parameters()), torch.float32)
+        self.mlp_layers = mlp
+        self.parameter_tensors = lambda: parameters_of(mlp, (), mlp)
+        if is_lazy(mlp):
+            self.outputs(np.zeros((2, layer_sizes[0]), np.float32))
+        layers = [arrays.layer_name(layer) for layer in arrays.layers_in_order(mlp) or ()]
+        return self.parameters() | {"layers": layers}
+
+    def outputs(self, inputs: Numbers) -> Values:
+        """Apply the MLP's layers to inputs of shape (n, width)."""
+        dtype = next((parameter.dtype for parameter in self.mlp_layers.parameters()), torch.float32)
         outputs: Any = tensor(inputs, dtype=dtype)
-        for layer in arrays.parts_of(mlp) or [mlp]:
+        for layer in arrays.parts_of(self.mlp_layers) or [self.mlp_layers]:
             outputs = layer(outputs)
-        return {
-            "layers": [arrays.layer_name(layer) for layer in arrays.layers_in_order(mlp) or ()],
-            "parameters": {name: to_array(parameter) for name, parameter in arrays.mlp_parameters(mlp).items()},
-            "outputs": to_array(arrays.plain_tensor(outputs, "the output", dtype)),
-        }
+        return {"outputs": to_array(arrays.plain_tensor(outputs, "the output", dtype))}
 
     def network(self, names: list[str], seed: int) -> Values:
-        """Make the network for all further questions, with tables of these names; return ``parameters()``."""
+        """Make the network for all further questions, with tables of these names."""
         manual_seed(seed)
-        self.names = [*names, "B"]
-        self.net = self._construct(sharing="U" in names)
-        if any(isinstance(parameter, UninitializedParameter) for parameter in self.net.parameters()):
-            outputs_of(self.net, torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))  # lazy layers
+        net = self.net = self._construct(sharing="U" in names)
+        if is_lazy(net):
+            outputs_of(net, torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+        self.parameter_tensors = lambda: parameters_of(net, [*names, "B"], getattr(net, "mlp_layers", None))
         set_num_threads(1)  # again: the submission can change it, and the other cores are for other checks
-        return self.parameters()
+        return {}
 
     def parameters(self) -> Values:
-        """Return the network's arrays by name: the tables, B, mlp.0.weight, …; all others as "other.NAME"."""
-        return {name: to_array(parameter) for name, parameter in parameters_of(self.net, self.names).items()}
+        """Return all arrays of the network or MLP: the tables, B, mlp.0.weight, …; all others as "other.NAME"."""
+        return {name: to_array(parameter) for name, parameter in self.parameter_tensors().items()}
 
-    def assign(self, values: dict[str, Numbers]) -> None:
+    def assign(self, /, **values: Numbers) -> Values:
         """Set the parameters of these names."""
-        parameters = parameters_of(self.net, self.names)
+        parameters = self.parameter_tensors()
         with torch.no_grad():
             for name, value in values.items():
                 parameters[name].copy_(tensor(value))
+        return {}
 
     def forward(self, user_ids: Ids, item_ids: Ids) -> Values:
         """Return the network's predictions and score for pairs of IDs."""
@@ -139,23 +144,24 @@ class Submission:
         return {"predictions": to_array(predictions), "score": to_array(score)}
 
     def gradients(self, user_ids: Ids, item_ids: Ids, negative_ids: Ids, ratings: Numbers) -> Values:
-        """Return the gradients of the BPR loss and of the MSE, each by the names of ``parameters()``."""
+        """Return the gradients of the BPR loss and of the MSE: "bpr.U", …, "mse.U", … for all parameters."""
         users, items, negatives = tensor(user_ids), tensor(item_ids), tensor(negative_ids)
-        parameters = parameters_of(self.net, self.names)
+        parameters = self.parameter_tensors()
         learning = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
 
-        def gradients(loss: Tensor) -> Values:
-            zeros = {name: np.zeros(parameter.shape, np.float32) for name, parameter in parameters.items()}
-            if not loss.requires_grad:
-                return zeros
-            found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
-            return zeros | {n: to_array(g.to_dense()) for n, g in zip(learning, found, strict=True) if g is not None}
+        def gradients(loss: Tensor, title: str) -> Values:
+            found = {name: np.zeros(parameter.shape, np.float32) for name, parameter in parameters.items()}
+            if loss.requires_grad:
+                all_found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
+                pairs = zip(learning, all_found, strict=True)
+                found |= {name: to_array(gradient.to_dense()) for name, gradient in pairs if gradient is not None}
+            return {f"{title}.{name}": gradient for name, gradient in found.items()}
 
         positive, _ = self._forward_again(users, items)
         negative, _ = self._forward_again(users, negatives)
-        bpr = gradients((1 - sigmoid(positive - negative)).mean())
+        bpr = gradients((1 - sigmoid(positive - negative)).mean(), "bpr")
         _, score = self._forward_again(users, items)
-        return {"bpr": bpr, "mse": gradients(((score - tensor(ratings)) ** 2).mean())}
+        return bpr | gradients(((score - tensor(ratings)) ** 2).mean(), "mse")
 
     def train(self, user_ids: Ids, item_ids: Ids, negative_ids: Ids, ratings: Numbers, batch_size: int) -> Values:
         """Train both tasks with Adam and equal loss weights on batches of (epochs, n) triples, in this order.
@@ -245,6 +251,11 @@ class Submission:
         return outputs_of(self.net, users, items)
 
 
+def is_lazy(module: Module) -> bool:
+    """Tell whether a module has parameters whose shapes its first forward decides."""
+    return any(isinstance(parameter, UninitializedParameter) for parameter in module.parameters())
+
+
 def describe(error: BaseException, code: str) -> str:
     """Describe an exception to its author: the submission's own lines that led to it, and its message."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(code + os.sep)]
@@ -259,14 +270,14 @@ def describe(error: BaseException, code: str) -> str:
 def answer_questions(channel: socket.socket, submission: Submission) -> None:
     """Answer questions until the grader closes the channel."""
     while (message := receive(channel)) is not None:
-        token, question, arguments = message
-        reply: Values = {"token": token}
+        question, arguments = message
+        token = question["token"]
         try:
-            reply["answer"] = getattr(submission, question)(**arguments)
+            reply = pack(getattr(submission, question["method"])(**arguments), token=token)
         except Unexpected as error:
-            reply["error"] = str(error)
+            reply = pack({}, token=token, error=str(error)[:SHOWN_CHARACTERS])
         except BaseException as error:  # SystemExit, too, is only an error in this answer
-            reply["error"] = describe(error, submission.code)
+            reply = pack({}, token=token, error=describe(error, submission.code))
         with contextlib.suppress(Exception):
             sys.stdout.flush()
-        channel.sendall(pack(reply))
+        channel.sendall(reply)

@@ -38,6 +38,7 @@ EDITS = {
     "made double": {INIT: f"{INIT}        self.double()\n"},
     "a bias squeezed without a dimension": {BIAS: "self.B(item_ids).squeeze()"},
     "a user bias that is not used": {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n"},
+    "a scalar that is not used": {INIT: f"{INIT}        self.mean = nn.Parameter(torch.zeros(()))\n"},
     "another padding row": {f"self.weight.data.{SCALED}": f"self.padding_idx = 1; self.weight.data.{SCALED}"},
     "lazy layers": {"nn.Linear(layer_sizes[i], layer_sizes[i + 1])": "nn.LazyLinear(layer_sizes[i + 1])"},
     "layers in an nn.ModuleDict": {

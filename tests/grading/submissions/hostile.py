@@ -1,7 +1,7 @@
 """Hostile submissions: tricks on top of a wrong solution, so that each point that a trick gains is visible.
 
 The wrong solution, an edit of right/course.py, initializes its bias with ones and concatenates [q, u, u ∗ q]. Like the
-wrong solution, every submission here must fail at least 1a-2, 2-4 and 2-5.
+wrong solution, every submission here must fail at least 1a-2, 2-4, 2-5 and 2-7, except one that computes the equations.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ CONSTRUCTOR = "        self.embedding_dim = embedding_dim\n"
 INIT_BIAS = "        B = ZeroEmbedding("
 
 EVERYTHING = "1a-0 1a-1 1a-2 1b-0 1b-1 2-0 2-1 2-2 2-3 2-4 2-5 2-6 2-7"
-WRONG_ANYWAY = "1a-2 2-4 2-5"
+WRONG_ANYWAY = "1a-2 2-2 2-3 2-4 2-5 2-7"
 NO_FORWARD = f"1a-2 {FORWARD}"
 QUICK = "1a-0 1a-1 1a-2 1b-0 1b-1 2-0 2-1 2-4 2-5 2-6 2-7"
 
@@ -77,24 +77,112 @@ FORGERY = """
 import json, os, struct, time
 import numpy as np
 
-def message(value, arrays=(), payload=b""):
-    text = json.dumps({"value": value, "arrays": list(arrays)}).encode()
-    return struct.pack(">II", len(text), len(payload)) + text + payload
+def message(arrays, values, content=b"", **more):
+    text = json.dumps({"arrays": arrays, "values": values} | more).encode()
+    return struct.pack(">II", len(text), len(content)) + text + content
 
 LINES = b"".join(
     b"%b 1/1    0.1 s\\n" % name for name in (b"1a-2-basic  ", b"2-4-hidden  ", b"2-5-hidden  ")
 ) + b'14 / 14 points\\n{"score": 14, "max_score": 14, "tests": []}\\n{"status": 0, "reason": "", "passed": true}\\n'
 MESSAGES = b"".join(
-    message({"token": token, "answer": answer}, [["float32", [1683, 1]]], bytes(4 * 1683))
+    message(arrays, {"passed": True, "points": 14}, content, token=token)
     for token in (None, "", "0" * 16, True)
-    for answer in ("imported", {"table": {"array": 0}}, {"passed": True, "points": 14}, 14)
+    for arrays, content in (({}, b""), ({"table": ["float32", [1683, 1]]}, bytes(4 * 1683)))
 )
 """
 
 TIMELY = """
-for answer in ("imported", {"table": {"array": 0}}, {}):
-    os.write(3, message({"token": "0" * 16, "answer": answer}, [["float32", [1683, 1]]], bytes(4 * 1683)))
+for _ in range(3):
+    os.write(3, message({"table": ["float32", [1683, 1]]}, {}, bytes(4 * 1683), token="0" * 16))
     time.sleep(0.1)
+"""
+
+WORKER = """
+import os, sys, time
+import numpy as np
+Worker = sys.modules["grading.inside.worker"].Submission
+honest = Worker.parameters
+"""
+
+MANY_DIMENSIONS = """
+def bias(self):
+    token = sys._getframe(1).f_locals["question"]["token"]
+    os.write(3, message({"table": ["float32", [1] * 460_000]}, {}, token=token))
+    time.sleep(9)
+Worker.bias = bias
+"""
+
+# A worker without a network: it computes both equations, but no gradients, and does not train.
+NO_NETWORK = """
+LAYERS = {"mlp.0.weight": (64, 96), "mlp.0.bias": (64,), "mlp.1.weight": (1, 64), "mlp.1.bias": (1,)}
+
+def zeros(names):
+    tables = {name: (944 if name[0] == "U" else 1683, 32) for name in names} | {"B": (1683, 1)}
+    return {name: np.zeros(shape, "float32") for name, shape in (tables | LAYERS).items()}
+
+def compute(values, inputs, layers):
+    for place in range(layers):
+        inputs = (np.maximum(inputs, 0) if place else inputs) @ values[f"mlp.{place}.weight"].T
+        inputs = inputs + values[f"mlp.{place}.bias"]
+    return inputs
+
+class NoNetwork:
+    def import_models(self, **sizes):
+        return {}
+
+    def tables(self, names):
+        draw = np.random.default_rng(0)
+        tables = [draw.normal(0, 1 / 32, (944 if name[0] == "U" else 1683, 32)).astype("float32") for name in names]
+        return dict(zip("0123", tables)) | {"classes": ["ScaledEmbedding"] * len(names), "memory": [*range(len(names))]}
+
+    def bias(self):
+        return {"table": np.zeros((1683, 1), "float32")}
+
+    def mlp(self, layer_sizes):
+        self.values = {}
+        for place, (width, after) in enumerate(zip(layer_sizes, [*layer_sizes[1:], 1])):
+            self.values[f"mlp.{place}.weight"] = np.zeros((after, width), "float32")
+            self.values[f"mlp.{place}.bias"] = np.zeros(after, "float32")
+        return self.values | {"layers": ["Linear", "ReLU"] * (len(layer_sizes) - 1) + ["Linear"]}
+
+    def outputs(self, inputs):
+        return {"outputs": compute(self.values, inputs, len(self.values) // 2)}
+
+    def network(self, names, seed):
+        self.names, self.values = names, zeros(names)
+        return {}
+
+    def parameters(self):
+        return self.values
+
+    def assign(self, /, **values):
+        self.values |= values
+        return {}
+
+    def forward(self, user_ids, item_ids):
+        U_reg, Q_reg, U_fact, Q_fact = (self.values[name] for name in (self.names * 2)[:4])
+        u, q = U_reg[user_ids], Q_reg[item_ids]
+        score = compute(self.values, np.concatenate([u, q, u * q], 1), 2)[:, 0]
+        predictions = (U_fact[user_ids] * Q_fact[item_ids]).sum(1) + self.values["B"][item_ids, 0]
+        return {"predictions": predictions, "score": score}
+
+    def gradients(self, **_):
+        regression = [*self.names[:2], *LAYERS]
+        roles = {"bpr": [*self.names[-2:], "B"], "mse": regression}
+        return {
+            f"{loss}.{name}": np.full_like(value, 1e-20 if name in names else 0)
+            for loss, names in roles.items() for name, value in self.values.items()
+        }
+
+    def train(self, **_):
+        return {}
+
+    def all_pairs(self, num_users, num_items):
+        return {name: np.ones((num_users, num_items), "float32") for name in ("predictions", "score")}
+
+for name, method in vars(NoNetwork).items():
+    if not name.startswith("_"):
+        setattr(Worker, name, method)
 """
 
 FORK = "import os, signal, sys, time\n"
@@ -266,7 +354,39 @@ TRICKS = [
         "a message of 8 GB announced",
         NO_FORWARD,
         at_import(FORGERY) | in_forward("os.write(3, b'\\xff' * 8)"),
-        "not an answer",
+        "far longer than a right one",
+    ),
+    Trick(
+        "an array of 460,000 dimensions",
+        WRONG_ANYWAY,
+        at_import(FORGERY + WORKER + MANY_DIMENSIONS),
+        checks="1a-0 1a-2 2-4",
+    ),
+    Trick(
+        "2,000 parameters of one number",
+        f"{WRONG_ANYWAY} 2-6",
+        at_import(
+            WORKER + "more = {f'other.{n}': np.zeros(1, 'float32') for n in range(2000)}\n"
+            "Worker.parameters = lambda self: honest(self) | more"
+        ),
+        "at most 64",
+        checks="1a-2 2-4 2-6",
+    ),
+    Trick(
+        "a layer of 1,000,000 inputs",
+        f"{WRONG_ANYWAY} 2-6",
+        at_import(
+            WORKER + "Worker.parameters = lambda self: honest(self) | {'mlp.1.weight': np.zeros((10**6, 1), 'float32')}"
+        ),
+        "numbers: expected about",
+        checks="1a-2 2-4 2-6",
+    ),
+    Trick(
+        "no network, and no gradients",
+        "2-2 2-3 2-7",
+        at_import(WORKER + NO_NETWORK),
+        "does not learn",
+        checks="1a-0 1a-2 1b-1 2-4 2-5 2-6 2-7",
     ),
     # Files.
     Trick(

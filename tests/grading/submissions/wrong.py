@@ -1,8 +1,7 @@
 """Wrong submissions: each an edit of right/course.py, with exactly the checks that it must fail.
 
 The rubric decides which checks a mistake fails. Any mistake that changes the outputs fails the equations, 2-4 and 2-5,
-even if training (2-2, 2-3) still reaches the bands. A mistake in a shape fails all checks that compare outputs, but not
-the gradients, 2-7, which do not depend on the shape.
+and the gradients, 2-7. It fails the training, 2-2 and 2-3, if the metrics by the equations leave the bands.
 """
 
 from collections.abc import Mapping
@@ -51,21 +50,31 @@ ONE_BY_ONE = (
 
 SHARED_FORWARD = "2-0 2-2 2-4 2-6 2-7"  # the checks that an exception there fails
 SEPARATE_FORWARD = "2-1 2-3 2-5 2-6 2-7"
-FORWARD = "2-0 2-1 2-2 2-3 2-4 2-5 2-6 2-7"
-SHAPES = "2-0 2-1 2-2 2-3 2-4 2-5 2-6"
-ACROSS = "2-2 2-3 2-4 2-5 2-6"  # the checks that an operation across the batch fails
+FORWARD = "2-0 2-1 2-2 2-3 2-4 2-5 2-6 2-7"  # also those that an output of another shape fails
+ACROSS = "2-2 2-3 2-4 2-5 2-6 2-7"  # the checks that an operation across the batch fails
+NO_MLP = "1b-0 1b-1 2-2 2-3 2-4 2-5 2-7"
+CONSTANT = """
+class Constant(nn.Sequential):
+    def __init__(self, layers, number):
+        super().__init__(*layers)
+        self[-1].weight.data.zero_()
+        self[-1].bias.data.fill_(number)
+
+    def forward(self, x):
+        return self[-1].bias.expand(len(x), 1)
+"""
 
 WRONG = [
     # The tables.
     Mistake(
         "tables of the tasks swapped",
-        "2-5 2-7",
+        "2-3 2-5 2-7",
         {"interaction(u_fact, q_fact,": "interaction(u_reg, q_reg,", "rating(u_reg, q_reg,": "rating(u_fact, q_fact,"},
         {"2-5": "the regression tables in place of the factorization tables", "2-7": "U_reg.*learn from the other"},
     ),
     Mistake(
         "item tables of the tasks swapped",
-        "2-5 2-7",
+        "2-3 2-5 2-7",
         {"q_fact = self.Q_fact(": "q_fact = self.Q_reg(", "q_reg = self.Q_reg(": "q_reg = self.Q_fact("},
     ),
     Mistake(
@@ -156,11 +165,13 @@ WRONG = [
         {"1a-2": "one bias for each user"},
     ),
     Mistake("a plain nn.Embedding as bias", "1a-2 2-2", {"B = Zero": "B = nn."}, {"1a-2": "not a ZeroEmbedding"}),
-    Mistake("no bias", "2-2 2-4 2-5", {P: "(u * q).sum(dim=1)"}, {"2-4": "the item bias is missing"}),
-    Mistake("the bias subtracted", "2-4 2-5", {P: "(u * q).sum(dim=1) - b"}, {"2-4": "the item bias is subtracted"}),
+    Mistake("no bias", "2-2 2-4 2-5 2-7", {P: "(u * q).sum(dim=1)"}, {"2-4": "the item bias is missing"}),
+    Mistake(
+        "the bias subtracted", "2-2 2-4 2-5 2-7", {P: "(u * q).sum(dim=1) - b"}, {"2-4": "the item bias is subtracted"}
+    ),
     Mistake(
         "the bias by user ID",
-        "2-2 2-4 2-5",
+        "2-2 2-4 2-5 2-7",
         {BIAS: "self.B(user_ids).squeeze(1)"},
         {"2-5": "looked up with the user's ID"},
     ),
@@ -178,40 +189,42 @@ WRONG = [
     ),
     Mistake(
         "the bias under another name",
-        "2-4 2-5 2-7",
+        "2-2 2-3 2-4 2-5 2-7",
         {"self.B =": "self.b =", "self.B(": "self.b("},
         {"2-4": "no attribute B"},
     ),
     Mistake(
         "a user bias added to p",
-        "2-4 2-5",
+        "2-4 2-5 2-7",
         {INIT: f"{INIT}        self.A = ZeroEmbedding(num_users, 1)\n", P: f"{P} + self.A(user_ids).squeeze(1)"},
         {"2-4": "a user bias, A.weight, is added"},
     ),
     # Equation 1.
-    Mistake("every user with every item", SHAPES, {P: "u @ q.T + b"}, {"2-0": r"\(256, 256\).*row by row"}),
+    Mistake("every user with every item", FORWARD, {P: "u @ q.T + b"}, {"2-0": r"\(256, 256\).*row by row"}),
     Mistake(
         "a bias that broadcasts",
-        SHAPES,
+        FORWARD,
         {BIAS: "self.B(item_ids)"},
         {"2-1": r"predictions of shape \(256, 256\)", "2-2": r"predictions of shape \(256, 256\)"},
     ),
     Mistake(
         "p not squeezed",
-        SHAPES,
+        FORWARD,
         {P: "(u * q).sum(dim=1, keepdim=True) + self.B(item_ids)"},
         {"2-0": r"predictions of shape \(256, 1\).*squeeze", "2-3": r"predictions of shape \(256, 1\)"},
     ),
-    Mistake("p not summed", SHAPES, {P: "u * q + b[:, None]"}, {"2-0": r"\(256, 32\).*without its sum"}),
+    Mistake("p not summed", FORWARD, {P: "u * q + b[:, None]"}, {"2-0": r"\(256, 32\).*without its sum"}),
     Mistake(
         "p squeezed without a dimension",
         "2-6",
         {P: "((u * q).sum(dim=1, keepdim=True) + self.B(item_ids)).squeeze()"},
         {"2-6": r"in a batch of 1: predictions of shape \(\).*squeeze\(\) without a dimension"},
     ),
-    Mistake("the product averaged", "2-4 2-5", {P: "(u * q).mean(dim=1) + b"}, {"2-4": "averaged instead of summed"}),
-    Mistake("a sigmoid on p", "2-4 2-5", {P: f"torch.sigmoid({P})"}, {"2-4": "a sigmoid on the predictions"}),
-    Mistake("p scaled", "2-4 2-5", {P: f"({P}) / 32**0.5"}, {"2-4": "scaled by 0.1768"}),
+    Mistake(
+        "the product averaged", "2-3 2-4 2-5 2-7", {P: "(u * q).mean(dim=1) + b"}, {"2-4": "averaged instead of summed"}
+    ),
+    Mistake("a sigmoid on p", "2-4 2-5 2-7", {P: f"torch.sigmoid({P})"}, {"2-4": "a sigmoid on the predictions"}),
+    Mistake("p scaled", "2-4 2-5 2-7", {P: f"({P}) / 32**0.5"}, {"2-4": "scaled by 0.1768"}),
     Mistake(
         "p without the mean of its batch", ACROSS, {P: f"{P}\n        p = p - p.mean()"}, {"2-6": "across the batch"}
     ),
@@ -221,13 +234,18 @@ WRONG = [
     # Equation 4.
     Mistake(
         "no product in the concatenation",
-        "2-4 2-5",
+        "2-2 2-3 2-4 2-5 2-7",
         {X: "[u, q]", INIT: INIT.replace("layer_sizes", "[2 * embedding_dim, *layer_sizes[1:]]")},
         {"2-4": "the product u ∗ q is missing"},
     ),
     Mistake("no product, and an MLP that expects it", FORWARD, {X: "[u, q]"}, {"2-0": "mat1 and mat2 shapes"}),
-    Mistake("concatenation [q, u, u ∗ q]", "2-4 2-5", {X: "[q, u, u * q]"}, {"2-4": r"the MLP reads \[q, u, u ∗ q\]"}),
-    Mistake("score not squeezed", SHAPES, {SCORE: "self.mlp_layers(x)"}, {"2-0": r"score of shape \(256, 1\)"}),
+    Mistake(
+        "concatenation [q, u, u ∗ q]",
+        "2-2 2-3 2-4 2-5 2-7",
+        {X: "[q, u, u * q]"},
+        {"2-4": r"the MLP reads \[q, u, u ∗ q\]"},
+    ),
+    Mistake("score not squeezed", FORWARD, {SCORE: "self.mlp_layers(x)"}, {"2-0": r"score of shape \(256, 1\)"}),
     Mistake(
         "score squeezed without a dimension",
         "2-6",
@@ -236,12 +254,14 @@ WRONG = [
     ),
     Mistake(
         "a sigmoid on the score",
-        "2-2 2-3 2-4 2-5",
+        "2-2 2-3 2-4 2-5 2-7",
         {SCORE: f"{SCORE}.sigmoid()"},
         {"2-4": "a sigmoid on the score", "2-2": "the MSE comes from the score"},
     ),
-    Mistake("a ReLU on the score", "2-2 2-4 2-5", {SCORE: f"{SCORE}.relu()"}, {"2-4": "a ReLU after the last layer"}),
-    Mistake("dropout that is always active", "2-4 2-5 2-6", {"(x)": "(F.dropout(x, 0.3))"}, {"2-6": "dropout"}),
+    Mistake(
+        "a ReLU on the score", "2-2 2-4 2-5 2-7", {SCORE: f"{SCORE}.relu()"}, {"2-4": "a ReLU after the last layer"}
+    ),
+    Mistake("dropout that is always active", "2-4 2-5 2-6 2-7", {"(x)": "(F.dropout(x, 0.3))"}, {"2-6": "dropout"}),
     Mistake("inputs of the MLP detached", "2-2 2-3 2-7", {"(x)": "(x.detach())"}, {"2-7": "U learns nothing from"}),
     Mistake("the product detached", "2-7", {X: "[u, q, (u * q).detach()]"}, {"2-7": "a detach or no_grad on the way"}),
     Mistake(
@@ -251,17 +271,24 @@ WRONG = [
         {"2-7": "learns nothing from the MSE", "2-2": "one number for all ratings would do as well"},
     ),
     # The MLP.
-    Mistake("no ReLU", "1b-0 1b-1 2-4 2-5", {RELU: ""}, dict.fromkeys(("1b-0", "2-4"), "the ReLUs are missing")),
+    Mistake(
+        "no ReLU", "1b-0 1b-1 2-2 2-3 2-4 2-5 2-7", {RELU: ""}, dict.fromkeys(("1b-0", "2-4"), "the ReLUs are missing")
+    ),
     Mistake("score cut to −5 to 5", "2-4 2-5", {SCORE: f"{SCORE}.clamp(-5, 5)"}),
     Mistake("ReLUs doubled", "1b-0 1b-1", {RELU: RELU + RELU}, {"1b-0": "has the layers Linear, ReLU, ReLU, Linear"}),
     Mistake(
         "a ReLU after the last layer",
-        "1b-0 1b-1 2-2 2-4 2-5",
+        "1b-0 1b-1 2-2 2-4 2-5 2-7",
         {LAST: LAST + RELU[4:]},
         {"1b-0": "a ReLU after the last layer too", "2-4": "a ReLU after the last layer"},
     ),
-    Mistake("tanh for ReLU", "1b-0 1b-1 2-4 2-5", {"nn.ReLU": "nn.Tanh"}, {"1b-0": "Linear, Tanh, Linear: expected"}),
-    Mistake("ReLU before the linear layer", "1b-0 1b-1 2-4 2-5", {RELU: "", EACH_LAYER: EACH_LAYER + RELU}),
+    Mistake(
+        "tanh for ReLU",
+        "1b-0 1b-1 2-2 2-3 2-4 2-5 2-7",
+        {"nn.ReLU": "nn.Tanh"},
+        {"1b-0": "Linear, Tanh, Linear: expected"},
+    ),
+    Mistake("ReLU before the linear layer", "1b-0 1b-1 2-2 2-3 2-4 2-5 2-7", {RELU: "", EACH_LAYER: EACH_LAYER + RELU}),
     Mistake(
         "ReLUs in forward instead of layers",
         "1b-0 1b-1",
@@ -275,13 +302,13 @@ WRONG = [
     Mistake("no last layer", f"1b-0 1b-1 {FORWARD}", {LAST: ""}, {"1b-0": "the last layer, of output width 1, is"}),
     Mistake(
         "a hidden layer too many",
-        "1b-0 1b-1",
+        "1b-0 1b-1 2-2 2-3 2-4 2-5 2-7",
         {LAYERS: "layers, layer_sizes = [], [layer_sizes[0], *layer_sizes]"},
         {"1b-0": "has the layers Linear, ReLU, Linear, ReLU, Linear"},
     ),
     Mistake(
         "another hidden width",
-        "1b-0 1b-1",
+        "1b-0 1b-1 2-2 2-3 2-4 2-5 2-7",
         {LAYERS: "layers, layer_sizes = [], [layer_sizes[0], *(48 for _ in layer_sizes[1:])]"},
         {"1b-0": "expected .*96, 64.*64, 1"},
     ),
@@ -289,9 +316,46 @@ WRONG = [
     Mistake("one ReLU only", "1b-1", {RELU: f"            if i == 0:\n    {RELU}"}, {"1b-1": "ReLU, Linear, Linear"}),
     Mistake(
         "dropout in the MLP",
-        "1b-0 1b-1 2-4 2-5 2-6",
+        "1b-0 1b-1 2-4 2-5 2-6 2-7",
         {RELU: f"{RELU}            layers.append(nn.Dropout(0.3))\n"},
         {"1b-0": "Linear, ReLU, Dropout, Linear"},
+    ),
+    Mistake(
+        "no hidden layer in the network",
+        "2-2 2-3 2-4 2-5 2-7",
+        {INIT: f"{INIT}        self.mlp_layers = nn.Sequential(nn.Linear(96, 1))\n"},
+        {"2-4": r"the network's mlp_layers has linear layers .*\[\(96, 1\)\]: expected"},
+    ),
+    Mistake(
+        "other widths in the network",
+        "2-2 2-3 2-4 2-5 2-7",
+        {INIT: INIT.replace("layer_sizes", "[96, 7, 5]")},
+    ),
+    Mistake(
+        "hidden layers of width 0",
+        "2-2 2-3 2-4 2-5 2-7",
+        {INIT: f"{INIT}        self.mlp_layers = nn.Sequential(nn.Linear(96, 0), nn.ReLU(), nn.Linear(0, 1))\n"},
+        {"2-5": r"\(96, 0\), \(0, 1\)"},
+    ),
+    Mistake(
+        "an MLP that computes nothing, with weights of 0",
+        NO_MLP,
+        {"class MultiTaskNet(": f"{CONSTANT}\n\nclass MultiTaskNet(", SEQUENTIAL: "Constant(layers, 0)"},
+        {"1b-0": "computes other outputs"},
+    ),
+    Mistake(
+        "an MLP with an infinite bias",
+        f"{NO_MLP} 2-0 2-1",
+        {"class MultiTaskNet(": f"{CONSTANT}\n\nclass MultiTaskNet(", SEQUENTIAL: "Constant(layers, float('inf'))"},
+    ),
+    Mistake(
+        "a class ReLU that is the identity, with weights of 0",
+        NO_MLP,
+        {
+            "class MultiTaskNet(": "class ReLU(nn.Identity):\n    pass\n\n\nclass MultiTaskNet(",
+            "nn.ReLU()": "ReLU()",
+            SEQUENTIAL: "nn.Sequential(*layers).apply(lambda each: [p.data.zero_() for p in each.parameters()])",
+        },
     ),
     Mistake(
         "layers in a list", "1b-0 1b-1 2-2 2-3", {SEQUENTIAL: "layers", SCORE: ONE_BY_ONE}, {"1b-0": "a list of 3"}
