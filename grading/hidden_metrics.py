@@ -20,8 +20,8 @@ class ByEquations:
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
         """Compute equation 1 for every item: (users,) → (users, items)."""
-        users, items = (self.parameters[name] for name in self.names[-2:])
-        return torch.tensor(users[user_ids] @ items.T + self.parameters["B"].T, dtype=torch.float32)
+        users, items, bias = (torch.as_tensor(self.parameters[name]) for name in (*self.names[-2:], "B"))
+        return (users[user_ids] @ items.T + bias.T).float()
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Compute equation 4: (batch,) user IDs and item IDs → (batch,)."""
