@@ -40,7 +40,7 @@ def test_metrics(
     with Sandbox() as sandbox:
         found = []
         for seed in itertools.takewhile(lambda _: not ended.is_set(), seeds):
-            with sandbox.session(read_submission(path), TIMEOUT, trains=True) as session:
+            with sandbox.session(read_submission(path).files, TIMEOUT, trains=True) as session:
                 import_models(session.ask)
                 found.append(train_and_score(session.ask, split, names, seed)[FORWARD])
         return found

@@ -55,7 +55,7 @@ def own_files() -> dict[str, bytes]:
     """
     if not (HERE / FILE).is_file():
         raise Unreadable(f"{FILE} is missing: expected it beside hand_in.py")
-    return read_submission(HERE / FILE)
+    return read_submission(HERE / FILE).files
 
 
 def unanswered(answers: str) -> list[str]:

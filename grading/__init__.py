@@ -3,7 +3,10 @@
     rubric.py           the lines of the rubric, with their points; start reading here
     checks.py           the checks of tables, MLP and shapes, and their comparisons
     trained_metrics.py  the checks that train
-    submissions.py      a submission's files, read from a file, a folder or a zip
+    submissions.py      a submission's files, read from a file, a folder, a zip or a class's download
+    archives.py         the names in folders and zips, within limits
+    sources.py          Python source, or the code cells of a notebook
+    downloads.py        each student's files in the download of an LMS
     pool.py             one submission's checks, a few at a time
     results.py          results as lines, tables, CSV and JSON
     sandbox.py          processes in which submissions run

@@ -100,7 +100,7 @@ def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) 
         OSError: the grader failed, not the submission.
     """
     try:
-        files = read_submission(path)
+        files = read_submission(path).files
     except (Unreadable, OSError, RecursionError) as error:
         return ungraded(path, checks, str(error))
     # First by itself: a models.py that hangs would otherwise hang once for each check.

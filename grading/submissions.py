@@ -1,53 +1,118 @@
-"""Submissions on disk: models.py and the files beside it, read from a file, a folder or a zip.
+"""Submissions on disk: models.py and the files beside it, read from a file, a folder, a zip or a class's download.
 
 Nothing is unpacked: files are read into memory, within limits.
 """
 
-import lzma
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
-FILE = "models.py"
+from grading.archives import (
+    FILE,
+    LARGEST_CLASS,
+    LARGEST_INNER,
+    Entry,
+    Listing,
+    Unreadable,
+    check_limits,
+    failures_as_unreadable,
+    list_folder,
+    list_zip,
+    open_file,
+    read,
+    read_start,
+    shown,
+)
+from grading.downloads import members
+from grading.sources import EXPECTED, LARGEST_FILE, read_source
+
+__all__ = ["FILE", "HANDED_OUT", "Submission", "Unreadable", "Upload", "read_submission", "uploads"]
+
 HANDED_OUT = "handout.txt"  # in a student's folder, the list of the files that were handed out
-FIRST = (".", "submission")  # the folders that are searched for models.py first
-DEEPEST = 3  # levels of packages beside models.py
-LARGEST_FILE = 2**20  # bytes
-LARGEST_SOURCES = 2**24
-LARGEST_ZIP = 2**30  # bytes that a zip would unpack to
-MOST_ENTRIES = 20_000
-LONGEST_NAME = 200  # bytes, of a file or a folder
+FIRST = ("", "submission")  # the folders that are searched for models.py first
+INNER_ZIPS = 2  # zips inside each other
+MOST_SOURCES = 256
+LARGEST_SOURCES = 2**24  # bytes
+ZIP = (b"PK\3\4", b"PK\5\6", b"PK\7\10")  # the first bytes of zips
 
 
-class Unreadable(Exception):
-    """A submission that cannot be used, with the reason for its author."""
+class Submission(NamedTuple):
+    """The Python files of a submission, by their paths. ``note`` tells its author if models.py was made from others."""
+
+    files: dict[str, bytes]
+    note: str = ""
 
 
-def read_submission(path: Path) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class Upload:
+    """A submission that has a name and is read later. ``read`` raises Unreadable like ``read_submission``."""
+
+    name: str
+    read: Callable[[], Submission]
+
+
+def uploads(paths: Sequence[Path]) -> list[Upload]:
+    """Name the submissions at these paths: one for each, or all of a class if the only path is an LMS's download."""
+    if len(paths) == 1:
+        found = _class_download(paths[0])
+        if found:
+            return [Upload(f"{paths[0]}/{name}", partial(_read_member, files)) for name, files in found.items()]
+    return [Upload(str(path), partial(read_submission, path)) for path in paths]
+
+
+def _class_download(path: Path) -> dict[str, Listing]:
+    """List each student's files in a download of a class; nothing for any other path."""
+    try:
+        if path.is_dir():
+            listing = list_folder(path)
+        elif path.is_file() and read_start(path.name, _entry(path)).startswith(ZIP):
+            listing = list_zip(partial(open_file, path))
+        else:
+            return {}
+        check_limits(listing, "the download", LARGEST_CLASS)
+    except (Unreadable, OSError):
+        return {}  # reading it as one submission gives the reason
+    return members(listing)
+
+
+def _read_member(listing: Listing) -> Submission:
+    """Read a student's files of a class's download. One file is read like a path."""
+    if not listing:
+        raise Unreadable(f"there is no file, only a text that was typed in: {EXPECTED}")
+    if len(listing) > 1:
+        return _read_listing(listing)
+    [(name, entry)] = listing.items()
+    return _read_file(name, entry)
+
+
+def read_submission(path: Path) -> Submission:
     """Read models.py and the Python files beside and below it, by their paths relative to its folder.
 
-    A submission is a Python file of any name, which is graded as models.py; or a folder or zip that contains models.py
-    at the top, under submission/, or in one other folder. With models.py of a student's folder, the student's own files
-    beside it are read, too.
+    A submission is a Python file or a notebook of any name, which is graded as models.py; or a folder or zip that
+    contains models.py at the top, under submission/, or in one other folder. Without a models.py, the only Python file
+    with "models" in its name, the only notebook or the only zip takes its place. With models.py of a student's folder,
+    the student's own files beside it are read, too.
 
     Raises:
         FileNotFoundError: path does not exist.
-        Unreadable: models.py is missing, too large, damaged or a link; or a zip has a path that leads out of it.
+        Unreadable: anything else is wrong; the message says how to mend it.
     """
-    if path.is_dir():
-        files = _read_folder(path)
-    elif not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: expected a models.py, a folder or a zip")
-    elif zipfile.is_zipfile(path):
-        files = _read_zip(path)
-    else:
-        files = {FILE: _read_file(path)} | _own_beside(path)
-    if b"\0" in files[FILE]:
-        raise Unreadable(f"{path.name} is neither Python source nor a zip")
-    return files
+    with failures_as_unreadable(f"{shown(path.name)} cannot be read"):
+        if path.is_dir():
+            return _read_listing(list_folder(path))
+        if path.is_file():
+            submission = _read_file(path.name, _entry(path))
+            return submission._replace(files=_own_beside(path) | submission.files)
+        if path.exists():
+            raise Unreadable(f"{shown(path.name)} is neither a file nor a folder: {EXPECTED}")
+    raise FileNotFoundError(f"{path} does not exist: {EXPECTED}")
+
+
+def _entry(path: Path) -> Entry:
+    return Entry(path.stat().st_size, partial(open_file, path))
 
 
 def _own_beside(path: Path) -> dict[str, bytes]:
@@ -55,101 +120,100 @@ def _own_beside(path: Path) -> dict[str, bytes]:
     listed = path.parent / HANDED_OUT
     if path.name != FILE or not listed.is_file():
         return {}
-    handed_out = set(listed.read_text("utf-8").splitlines())
-    found = {each.relative_to(path.parent).as_posix(): each for each in _python_files(path.parent)}
-    return {name: _read_file(each) for name, each in found.items() if name not in handed_out}
+    handed_out = set(read(HANDED_OUT, _entry(listed), LARGEST_FILE).decode().splitlines())
+    return _sources({name: entry for name, entry in list_folder(path.parent).items() if name not in handed_out}, "")
 
 
-def _home(names: Iterable[str]) -> str:
-    """Find the folder of models.py among files, "." for the top.
+def _read_file(name: str, entry: Entry, inner_zips: int = INNER_ZIPS) -> Submission:
+    """Read a file as its content says, not its name: a zip, a notebook or Python source."""
+    start = read_start(name, entry)
+    if start.startswith(ZIP):
+        source = entry.open if entry.on_disk else partial(io.BytesIO, read(name, entry, LARGEST_INNER))
+        return _read_listing(list_zip(source), inner_zips)
+    content, note = read_source(name, entry)
+    return Submission({FILE: content}, note)
+
+
+def _read_listing(listing: Listing, inner_zips: int = INNER_ZIPS) -> Submission:
+    """Find models.py, or the one file that can only be meant as it, and read the Python files beside and below it."""
+    check_limits(listing, "the submission")
+    for entry in listing.values():
+        if entry.trouble:
+            raise Unreadable(entry.trouble)
+    main = _find(listing)
+    if main.lower().endswith(".zip") or read_start(main, listing[main]).startswith(ZIP):
+        return _read_inner(main, listing[main], inner_zips)
+    home = main.rpartition("/")[0]
+    content, note = read_source(main, listing[main])
+    if not note and main.rpartition("/")[2] != FILE:
+        note = f"{shown(main)} is graded as {FILE}"
+    files = _sources({name: entry for name, entry in listing.items() if name != main}, home)
+    return Submission(files | {FILE: content}, note)
+
+
+def _find(listing: Listing) -> str:
+    """Find models.py or the one file in its place.
 
     Raises:
         Unreadable: there is none, or more than one.
     """
-    found = [path for path in map(PurePosixPath, names) if path.name == FILE]
-    places = sorted({path.parent.as_posix() for path in found if not path.parts[0].startswith((".", "__MACOSX"))})
-    for place in [*FIRST, *(places if len(places) == 1 else [])]:
-        if place in places:
-            return place
-    several = f"more than one, in {', '.join(places[:3])}{' and more' if len(places) > 3 else ''}"
-    raise Unreadable(f"there is {several if places else 'none'}: expected one {FILE}, at the top or under submission/")
+    homes = [name.removesuffix(FILE).rstrip("/") for name in listing if f"/{name}".endswith(f"/{FILE}")]
+    if homes:
+        return f"{_home(homes)}/{FILE}".lstrip("/")
+    python = [name for name in listing if name.endswith(".py")]
+    top = min((name.count("/") for name in python), default=0)
+    python = [name for name in python if name.count("/") == top]
+    renamed = [name for name in python if len(python) == 1 or f"/{name}".lower().endswith(f"/{FILE}")]
+    notebooks = [name for name in listing if name.lower().endswith(".ipynb")]
+    zips = [name for name in listing if name.lower().endswith(".zip")]
+    for found in ([name for name in renamed if "models" in name.lower()], notebooks, zips):
+        if len(found) == 1:
+            return found[0]
+    if "[Content_Types].xml" in listing:
+        raise Unreadable(f"this is a Word document or other office file: {EXPECTED}")
+    names = zips or notebooks or [*listing]
+    several = f"{', '.join(map(shown, names[:3]))}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''}"
+    raise Unreadable(f"there is none: expected one {FILE}, at the top or under submission/, not {several or 'nothing'}")
 
 
-def _read_folder(folder: Path) -> dict[str, bytes]:
-    patterns = (FILE, f"*/{FILE}", f"*/submission/{FILE}")
-    home = folder / _home(
-        path.relative_to(folder).as_posix() for each in patterns for path in folder.glob(each) if path.is_file()
-    )
+def _home(homes: list[str]) -> str:
+    """Choose among the folders of several models.py: the first of FIRST, or the one that contains the others."""
+    for first in FIRST:
+        if first in homes:
+            return first
+    top = min(homes, key=len)
+    if all(f"{home}/".startswith(f"{top}/") for home in homes):
+        return top
+    several = f"more than one, in {', '.join(map(shown, homes[:3]))}{' and more' if len(homes) > 3 else ''}"
+    raise Unreadable(f"there is {several}: expected one {FILE}, at the top or under submission/")
+
+
+def _sources(listing: Listing, home: str) -> dict[str, bytes]:
+    """Read the Python files in a folder and below it, by their paths relative to it."""
+    start = f"{home}/" if home else ""
+    names = [name for name in listing if name.endswith(".py") and name.startswith(start)]
+    if len(names) > MOST_SOURCES:
+        raise Unreadable(f"there are {len(names):,} Python files: expected at most {MOST_SOURCES}, {FILE} and its own")
     files: dict[str, bytes] = {}
-    for path in _python_files(home):
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise Unreadable(f"{path.name} is a link that leads out of the submission")
-        files[path.relative_to(home).as_posix()] = _read_file(path)
-        _check_total(files)
-    return files
-
-
-def _python_files(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
-    """List the Python files in a folder and in packages below it, without following links to folders."""
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix == ".py":
-            yield path
-        elif depth and path.is_dir() and not path.is_symlink() and (path / "__init__.py").is_file():
-            yield from _python_files(path, depth - 1)
-
-
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return _read(file, path.name)
-
-
-def _read(file: IO[bytes], name: str) -> bytes:
-    content = file.read(LARGEST_FILE + 1)  # the size that an entry of a zip declares can be false
-    if len(content) > LARGEST_FILE:
-        raise Unreadable(f"{name} is larger than {LARGEST_FILE:,} bytes")
-    return content
-
-
-def _read_zip(path: Path) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if len(entries) > MOST_ENTRIES:
-                raise Unreadable(f"the zip holds {len(entries):,} files: expected at most {MOST_ENTRIES:,}")
-            if (total := sum(entry.file_size for entry in entries)) > LARGEST_ZIP:
-                raise Unreadable(f"the zip would unpack to {total:,} bytes: expected at most {LARGEST_ZIP:,}")
-            for entry in entries:
-                _check_entry(entry)
-            contents = {entry.filename: entry for entry in entries if not entry.is_dir()}
-            home = _home(contents)
-            files: dict[str, bytes] = {}
-            for name, entry in contents.items():
-                place = PurePosixPath(name)
-                if place.suffix == ".py" and place.is_relative_to(home):
-                    with archive.open(entry) as file:
-                        files[place.relative_to(home).as_posix()] = _read(file, name)
-                    _check_total(files)
-    except (
-        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError
-    ) as error:  # fmt: skip
-        raise Unreadable(f"the zip cannot be read: {error}") from error
+    total = 0
+    for name in names:
+        content = read(name, listing[name], LARGEST_FILE)
+        total += len(content)
+        if total > LARGEST_SOURCES:
+            raise Unreadable(f"the Python files are larger than {LARGEST_SOURCES:,} bytes together")
+        files[name.removeprefix(start)] = content
     for name in files:
-        if any(parent.as_posix() in files for parent in PurePosixPath(name).parents):
-            raise Unreadable(f"the zip holds a file and a folder of the same name, above {name}")
+        parents = [name[:place] for place, character in enumerate(name) if character == "/"]
+        if not files.keys().isdisjoint(parents):
+            raise Unreadable(f"there are a file and a folder of the same name, above {shown(name)}")
     return files
 
 
-def _check_entry(entry: zipfile.ZipInfo) -> None:
-    name = entry.filename
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if name.startswith(("/", "\\")) or ".." in parts or ":" in name.partition("/")[0]:
-        raise Unreadable(f"the zip holds the path {name!r}, which leads out of it")
-    if not name.isprintable() or max((len(part.encode()) for part in parts), default=0) > LONGEST_NAME:
-        raise Unreadable(f"the zip holds a path that is too long or has odd characters, {name[:LONGEST_NAME]!r}")
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        raise Unreadable(f"the zip holds a link, {name!r}")
-
-
-def _check_total(files: dict[str, bytes]) -> None:
-    if sum(map(len, files.values())) > LARGEST_SOURCES:
-        raise Unreadable(f"the Python files are larger than {LARGEST_SOURCES:,} bytes together")
+def _read_inner(name: str, entry: Entry, inner_zips: int) -> Submission:
+    """Read the only zip in a folder or zip."""
+    if inner_zips == 0:
+        raise Unreadable(f"there are more than {INNER_ZIPS} zips inside each other: {EXPECTED}")
+    try:
+        return _read_file(name, entry, inner_zips - 1)
+    except Unreadable as error:
+        raise Unreadable(f"in {shown(name)}: {error}") from error

@@ -66,7 +66,7 @@ def test_a_complete_submission(folder: Path) -> None:
     files = ("metrics.csv", "events.out.tfevents.1")
     runs = {f"run/{name}/{file}" for name in [*RUNS, "another"] for file in files}
     assert zipped(folder) == {"models.py", "layers.py", "parts/__init__.py", "answers.md"} | runs
-    assert read_submission(folder / "submission.zip").keys() == {"models.py", "layers.py", "parts/__init__.py"}
+    assert read_submission(folder / "submission.zip").files.keys() == {"models.py", "layers.py", "parts/__init__.py"}
     assert run(folder, "hand_in.py").returncode == 0  # overwrites the first one
 
 

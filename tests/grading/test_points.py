@@ -76,7 +76,7 @@ def name_of(check: Check) -> str:
 def failed(sandbox: Sandbox, path: Path, checks: Sequence[Check], split: Split | None = None) -> dict[str, str]:
     """Run checks in one session, with a new import of models.py for each; return the messages of those that fail."""
     seconds = sum(check.seconds for check in checks)
-    with sandbox.session(read_submission(path), seconds, trains=split is not None) as session:
+    with sandbox.session(read_submission(path).files, seconds, trains=split is not None) as session:
         messages = {name_of(check): failure(session, check, split) for check in checks}
     return {name: message for name, message in messages.items() if message}
 
