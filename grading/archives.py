@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import stat
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,12 +27,17 @@ LARGEST_INNER = 2**26  # bytes of a zip in a zip, which is unpacked into memory
 DEEPEST = 32  # folders inside each other
 LONGEST_NAME = 200  # bytes, of a file or a folder
 LONGEST_PATH = 1000
+SHOWN = 100  # characters of a name in a message
 CHUNK = 2**20
 LOCAL_HEADER = 30  # bytes before the name and the content of a file in a zip
+DIRECTORY_HEADER = 46  # bytes before its name in the zip's directory
+LARGEST_EXTRA = 1024  # bytes of an entry's extra fields; zipfile takes time in the square of it
 
 # Names that are passed over, beside those that begin with a dot. The last one is the icon of a folder on macOS.
 PASSED_OVER = ("__MACOSX", "__pycache__", "site-packages", "node_modules", "Icon\r")
 ENVIRONMENT = ("pyvenv.cfg", "conda-meta/history")  # a folder with one of these is a virtual environment
+
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Unreadable(Exception):
@@ -52,8 +58,9 @@ Listing = dict[str, Entry]  # by clean POSIX names, relative to the top
 
 def shown(text: str) -> str:
     """Make a string from an upload fit for a message: short, on one line, and printable."""
-    short = text if len(text) <= 100 else f"{text[:99]}…"
-    return short if short.isprintable() else ascii(short)[1:-1]
+    start = text[: SHOWN + 1]
+    readable = start if start.isprintable() else ascii(start)[1:-1]
+    return readable if len(readable) <= SHOWN else f"{readable[: SHOWN - 1]}…"
 
 
 @contextlib.contextmanager
@@ -104,22 +111,21 @@ def check_limits(listing: Listing, subject: str, largest: int = LARGEST_SUBMISSI
 
 
 def _clean(name: str) -> str:
-    """Write a name with single slashes, in Unicode that every file and terminal can hold."""
-    text = name.encode("utf-8", "backslashreplace").decode() if not name.isascii() else name
-    parts = text.split("/") if "\\" not in name else name.replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", "."))
+    """Write a name with single slashes, as Windows's backslashes are meant, and without lone surrogates."""
+    text = name.replace("\\", "/").encode("utf-8", "backslashreplace").decode()
+    return "/".join(part for part in text.split("/") if part not in ("", "."))
 
 
 def _trouble(name: str) -> str:
     """Say why a name is refused; "" if it is not."""
     parts = name.replace("\\", "/").split("/")
-    if name.startswith(("/", "\\")) or ".." in parts or re.match("[A-Za-z]:", name):
+    if parts[0] == "" or ".." in parts or (name[:1].isalpha() and name[1:2] == ":"):
         return f"there is a path that leads out of the submission, {shown(name)}"
     if len(parts) > DEEPEST:
         return f"there are more than {DEEPEST} folders inside each other, at {shown(name)}"
-    longest = max(len(part.encode("utf-8", "replace")) for part in parts)
-    odd = re.search(r"[\x00-\x1f\x7f-\x9f]", name.replace("Icon\r", ""))
-    if odd or longest > LONGEST_NAME or len(name.encode("utf-8", "replace")) > LONGEST_PATH:
+    sizes = [len(part.encode("utf-8", "replace")) for part in parts]
+    is_odd = _ODD.search(name.replace("Icon\r", ""))
+    if is_odd or max(sizes) > LONGEST_NAME or sum(sizes) > LONGEST_PATH:
         return f"there is a path that is too long or has odd characters, {shown(name)}"
     return ""
 
@@ -153,6 +159,8 @@ def list_folder(folder: Path) -> Listing:
 
 def _add(listing: Listing, name: str, entry: Entry) -> None:
     clean = shown(name) if entry.trouble else _clean(name)
+    if not clean:
+        return
     again = f"there are two files of the name {shown(clean)}"
     listing[clean] = entry._replace(trouble=entry.trouble or again) if clean in listing else entry
 
@@ -223,9 +231,21 @@ class _Window:
             file.seek(self._place)
             content = file.read(size)
         self._place += len(content)
-        if content.count(b"PK\1\2") > MOST_LISTED:  # before zipfile makes an object for each entry
-            raise Unreadable(f"the zip holds more than {MOST_LISTED:,} files: zip fewer files")
+        _check_directory(content)
         return content
+
+
+def _check_directory(content: bytes) -> None:
+    """Raise Unreadable where a zip's directory would take zipfile long; other parts of a zip pass."""
+    place = 0
+    for _ in range(MOST_LISTED):
+        if not content.startswith(b"PK\1\2", place) or len(content) < place + DIRECTORY_HEADER:
+            return
+        name_size, extra_size, comment_size = struct.unpack_from("<3H", content, place + 28)
+        if extra_size > LARGEST_EXTRA:
+            raise Unreadable(f"the zip is damaged: an entry has {extra_size:,} bytes of extra fields")
+        place += DIRECTORY_HEADER + name_size + extra_size + comment_size
+    raise Unreadable(f"the zip holds {MOST_LISTED:,} files or more: zip fewer files")
 
 
 def _without_passed_over(listing: Listing) -> Listing:

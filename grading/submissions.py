@@ -57,14 +57,17 @@ class Upload:
 def uploads(paths: Sequence[Path]) -> list[Upload]:
     """Name the submissions at these paths: one for each, or all of a class if the only path is an LMS's download."""
     if len(paths) == 1:
-        found = _class_download(paths[0])
+        listing = _list(paths[0])
+        found = members(listing)
         if found:
             return [Upload(f"{paths[0]}/{name}", partial(_read_member, files)) for name, files in found.items()]
+        if listing:  # listed only once
+            return [Upload(str(paths[0]), partial(_read_listing, listing))]
     return [Upload(str(path), partial(read_submission, path)) for path in paths]
 
 
-def _class_download(path: Path) -> dict[str, Listing]:
-    """List each student's files in a download of a class; nothing for any other path."""
+def _list(path: Path) -> Listing:
+    """List a folder or a zip; nothing for any other path, and where ``read_submission`` gives the reason."""
     try:
         if path.is_dir():
             listing = list_folder(path)
@@ -74,8 +77,8 @@ def _class_download(path: Path) -> dict[str, Listing]:
             return {}
         check_limits(listing, "the download", LARGEST_CLASS)
     except (Unreadable, OSError):
-        return {}  # reading it as one submission gives the reason
-    return members(listing)
+        return {}
+    return listing
 
 
 def _read_member(listing: Listing) -> Submission:
@@ -171,9 +174,11 @@ def _find(listing: Listing) -> str:
             return found[0]
     if "[Content_Types].xml" in listing:
         raise Unreadable(f"this is a Word document or other office file: {EXPECTED}")
+    if not listing:
+        raise Unreadable(f"there is nothing in it, apart from hidden files and folders of programs: {EXPECTED}")
     names = zips or notebooks or [*listing]
     several = f"{', '.join(map(shown, names[:3]))}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''}"
-    raise Unreadable(f"there is none: expected one {FILE}, at the top or under submission/, not {several or 'nothing'}")
+    raise Unreadable(f"there is none: expected one {FILE}, at the top or under submission/, not {several}")
 
 
 def _home(homes: list[str]) -> str:
@@ -216,4 +221,5 @@ def _read_inner(name: str, entry: Entry, inner_zips: int) -> Submission:
     try:
         return _read_file(name, entry, inner_zips - 1)
     except Unreadable as error:
-        raise Unreadable(f"in {shown(name)}: {error}") from error
+        place = "" if str(error).startswith(shown(name)) else f"in {shown(name)}: "
+        raise Unreadable(f"{place}{error}") from error
