@@ -45,7 +45,7 @@ class Unreadable(Exception):
 
 
 class Entry(NamedTuple):
-    """A file in a folder or a zip. ``trouble`` says why a submission with this entry is refused."""
+    """A file in a folder or a zip. ``trouble`` says why its name is refused; "" if it is not."""
 
     size: int
     open: Callable[[], IO[bytes]]
@@ -78,8 +78,6 @@ def failures_as_unreadable(message: str) -> Iterator[None]:
 def read(name: str, entry: Entry, limit: int) -> bytes:
     """Read a file of at most this many bytes, whatever size it declares."""
     too_large = Unreadable(f"{shown(name)} is larger than {limit:,} bytes")
-    if entry.trouble:
-        raise Unreadable(entry.trouble)
     if entry.size > limit:
         raise too_large
     content = io.BytesIO()
@@ -161,8 +159,14 @@ def _add(listing: Listing, name: str, entry: Entry) -> None:
     clean = shown(name) if entry.trouble else _clean(name)
     if not clean:
         return
-    again = f"there are two files of the name {shown(clean)}"
-    listing[clean] = entry._replace(trouble=entry.trouble or again) if clean in listing else entry
+    trouble = entry.trouble
+    if clean in listing and not trouble:
+        trouble = f"there are two files of the name {shown(clean)}"
+    listing[clean] = Entry(entry.size, partial(_refuse, trouble), entry.on_disk, trouble) if trouble else entry
+
+
+def _refuse(trouble: str) -> IO[bytes]:
+    raise Unreadable(trouble)
 
 
 def _is_environment(folder: Path) -> bool:

@@ -22,7 +22,8 @@ def members(listing: Listing) -> dict[str, Listing]:
     listing = _inside_one_folder(listing)
     for pattern in (_CANVAS, _MOODLE):
         matches = {name: pattern.fullmatch(name) for name in listing}
-        if any(matches.values()) and all(matches[name] for name in listing if _is_handed_in(name)):
+        handed_in = [match for name, match in matches.items() if _is_handed_in(name)]
+        if handed_in and all(handed_in):
             return _by_student(listing, {name: match for name, match in matches.items() if match})
     return _zips(listing)
 

@@ -108,7 +108,7 @@ def read_submission(path: Path) -> Submission:
             return _read_listing(list_folder(path))
         if path.is_file():
             submission = _read_file(path.name, _entry(path))
-            return submission._replace(files=_own_beside(path) | submission.files)
+            return submission._replace(files=_with_sources(submission.files, _own_beside(path), ""))
         if path.exists():
             raise Unreadable(f"{shown(path.name)} is neither a file nor a folder: {EXPECTED}")
     raise FileNotFoundError(f"{path} does not exist: {EXPECTED}")
@@ -118,13 +118,13 @@ def _entry(path: Path) -> Entry:
     return Entry(path.stat().st_size, partial(open_file, path))
 
 
-def _own_beside(path: Path) -> dict[str, bytes]:
-    """Read the Python files of a student's folder that were not handed out; none beside any other file."""
+def _own_beside(path: Path) -> Listing:
+    """List the files of a student's folder that were not handed out; none beside any other file."""
     listed = path.parent / HANDED_OUT
     if path.name != FILE or not listed.is_file():
         return {}
     handed_out = set(read(HANDED_OUT, _entry(listed), LARGEST_FILE).decode().splitlines())
-    return _sources({name: entry for name, entry in list_folder(path.parent).items() if name not in handed_out}, "")
+    return {name: entry for name, entry in list_folder(path.parent).items() if name not in handed_out}
 
 
 def _read_file(name: str, entry: Entry, inner_zips: int = INNER_ZIPS) -> Submission:
@@ -150,8 +150,8 @@ def _read_listing(listing: Listing, inner_zips: int = INNER_ZIPS) -> Submission:
     content, note = read_source(main, listing[main])
     if not note and main.rpartition("/")[2] != FILE:
         note = f"{shown(main)} is graded as {FILE}"
-    files = _sources({name: entry for name, entry in listing.items() if name != main}, home)
-    return Submission(files | {FILE: content}, note)
+    others = {name: entry for name, entry in listing.items() if name != main}
+    return Submission(_with_sources({FILE: content}, others, home), note)
 
 
 def _find(listing: Listing) -> str:
@@ -172,13 +172,21 @@ def _find(listing: Listing) -> str:
     for found in ([name for name in renamed if "models" in name.lower()], notebooks, zips):
         if len(found) == 1:
             return found[0]
-    if "[Content_Types].xml" in listing:
-        raise Unreadable(f"this is a Word document or other office file: {EXPECTED}")
     if not listing:
-        raise Unreadable(f"there is nothing in it, apart from hidden files and folders of programs: {EXPECTED}")
-    names = zips or notebooks or [*listing]
-    several = f"{', '.join(map(shown, names[:3]))}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''}"
-    raise Unreadable(f"there is none: expected one {FILE}, at the top or under submission/, not {several}")
+        raise Unreadable(
+            f"there is no {FILE}, nor another file that is read: expected one at the top or under submission/"
+        )
+    if "[Content_Types].xml" in listing:
+        raise Unreadable(f"it is a Word document or other office file: {EXPECTED}")
+    for kind, found in (("notebooks", notebooks), ("zips", zips)):
+        if len(found) > 1:
+            raise Unreadable(f"there is no {FILE}, but {len(found):,} {kind}, {_some(found)}: expected one")
+    raise Unreadable(f"there is no {FILE}, only {_some([*listing])}: expected one at the top or under submission/")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"{', '.join(map(shown, names[:3]))}{more}"
 
 
 def _home(homes: list[str]) -> str:
@@ -189,12 +197,11 @@ def _home(homes: list[str]) -> str:
     top = min(homes, key=len)
     if all(f"{home}/".startswith(f"{top}/") for home in homes):
         return top
-    several = f"more than one, in {', '.join(map(shown, homes[:3]))}{' and more' if len(homes) > 3 else ''}"
-    raise Unreadable(f"there is {several}: expected one {FILE}, at the top or under submission/")
+    raise Unreadable(f"there is more than one {FILE}, in {_some(homes)}: expected one, at the top or under submission/")
 
 
-def _sources(listing: Listing, home: str) -> dict[str, bytes]:
-    """Read the Python files in a folder and below it, by their paths relative to it."""
+def _with_sources(main: dict[str, bytes], listing: Listing, home: str) -> dict[str, bytes]:
+    """Add the Python files in a folder and below it to models.py, by their paths relative to it."""
     start = f"{home}/" if home else ""
     names = [name for name in listing if name.endswith(".py") and name.startswith(start)]
     if len(names) > MOST_SOURCES:
@@ -207,6 +214,7 @@ def _sources(listing: Listing, home: str) -> dict[str, bytes]:
         if total > LARGEST_SOURCES:
             raise Unreadable(f"the Python files are larger than {LARGEST_SOURCES:,} bytes together")
         files[name.removeprefix(start)] = content
+    files |= main
     for name in files:
         parents = [name[:place] for place, character in enumerate(name) if character == "/"]
         if not files.keys().isdisjoint(parents):
