@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import struct
 import time
 import tracemalloc
@@ -55,34 +56,79 @@ def patched(content: bytes, signature: bytes, place: int, field: bytes) -> bytes
 
 
 GOOD = zipped([(FILE, MODELS)])
-HOSTILE: dict[str, Callable[[], bytes]] = {
-    "a zip64 locator with two disks": lambda: with_two_disks(GOOD),
-    "a name that begins with NUL": lambda: listed([b"\0a", FILE.encode()]),
-    "a folder 1,500 deep": lambda: zipped([(FILE, MODELS), ("a/" * 1500 + "b.py", b"")]),
-    "folders 32,000 deep": lambda: zipped([(FILE, MODELS), *((f"{n}" + "/a" * 32_000, b"") for n in range(9))]),
-    "19,000 empty files": lambda: zipped([(FILE, MODELS), *((f"{n}.py", b"") for n in range(19_000))]),
-    "10,000 virtual environments": lambda: listed(b"a/" * 8 + b"%d/pyvenv.cfg" % n for n in range(10_000)),
-    "names of 65,000 backslashes": lambda: listed(b"\\" * 65_000 + b"%d" % n for n in range(100)),
-    "extra fields of 64 KiB": lambda: listed((b"%d" % n for n in range(120)), struct.pack("<HH", 9, 0) * 16_000),
-    "a directory of 12 MiB": lambda: listed((b"%d" % n + b"a" * 190 for n in range(300)), bytes(43_000)),
-    "bzip2": lambda: zipped([(FILE, bytes(2**20))], zipfile.ZIP_BZIP2),
-    "LZMA": lambda: zipped([(FILE, bytes(2**20))], zipfile.ZIP_LZMA),
-    "encrypted": lambda: listed([FILE.encode()], flags=1),
-    "two of one name": lambda: zipped([(FILE, MODELS), (FILE, b"2")]),
-    "two of one name with backslashes": lambda: zipped([("a/models.py", MODELS), ("a\\models.py", b"2")]),
-    "overlapping files": lambda: patched(
-        zipped([("a.py", MODELS), (FILE, MODELS)]), DIRECTORY, 42, struct.pack("<L", 20)
+TWO = zipped([("a.py", MODELS), (FILE, MODELS)])
+
+
+def nothing(number: int) -> list[tuple[str, bytes]]:
+    return [(f"{n}.py", b"") for n in range(number)]
+
+
+def inside(name: str, content: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    return zipped([(name, content)], method)
+
+
+HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "a zip64 locator with two disks": ("span multiple disks", lambda: with_two_disks(GOOD)),
+    "a name that begins with NUL": (r"odd characters, \\x00a", lambda: listed([b"\0a", FILE.encode()])),
+    "a folder 1,500 deep": ("more than 32 folders", lambda: zipped([(FILE, MODELS), ("a/" * 1500 + "b.py", b"")])),
+    "folders 32,000 deep": ("more than 32 folders", lambda: zipped((f"{n}" + "/a" * 32_000, b"") for n in range(9))),
+    "19,000 empty files": (
+        "19,000 Python files: expected at most 256",
+        lambda: zipped([(FILE, MODELS), *nothing(19_000)]),
     ),
-    "a size that is not true": lambda: patched(GOOD, DIRECTORY, 24, struct.pack("<L", 3)),
-    "a name that is not UTF-8": lambda: listed([FILE.encode(), b"\xff.py"], flags=0x800),
-    "cut off": lambda: GOOD[:-7],
-    "its first half": lambda: zipped([(FILE, random.Random(0).randbytes(1000))])[:600],
-    "a zip in a zip in a zip in a zip": lambda: zipped([("a.zip", zipped([("b.zip", zipped([("c.zip", GOOD)]))]))]),
-    "a large zip in a zip": lambda: zipped([("a.zip", zipped([("data", bytes(2**26))], zipfile.ZIP_STORED))]),
-    "a zip of nothing": lambda: zipped([]),
-    "a notebook of brackets": lambda: zipped([("hw.ipynb", b'{"cells": ' + b"[" * 2**20)]),
-    "a notebook of many lists": lambda: zipped([("hw.ipynb", b'{"cells": [' + b"[]," * 2**20 + b"[]]}")]),
-    "a notebook with a long number": lambda: zipped([("hw.ipynb", b'{"cells": ' + b"9" * 2**21 + b"}")]),
+    "65,536 files": ("holds 65,535 files or more", lambda: listed(b"%d/pyvenv.cfg" % n for n in range(65_536))),
+    "10,000 environments": (
+        "there is no models.py",
+        lambda: listed(b"a/" * 8 + b"%d/pyvenv.cfg" % n for n in range(10_000)),
+    ),
+    "names of 65,000 backslashes": ("leads out of", lambda: listed(b"\\" * 65_000 + b"%d" % n for n in range(100))),
+    "fields of 64 KiB": (
+        "64,000 bytes of extra fields",
+        lambda: listed((b"%d" % n for n in range(120)), bytes(64_000)),
+    ),
+    "a directory of 9 MiB": (
+        "directory is larger than 8,388,608",
+        lambda: listed(b"%d" % n + bytes(900) for n in range(10_000)),
+    ),
+    "bzip2": ("compressed by method 12", lambda: zipped([(FILE, MODELS)], zipfile.ZIP_BZIP2)),
+    "LZMA": ("compressed by method 14", lambda: zipped([(FILE, MODELS)], zipfile.ZIP_LZMA)),
+    "encrypted": ("models.py is encrypted", lambda: listed([FILE.encode()], flags=1)),
+    "two of one name": ("two files of the name models.py", lambda: zipped([(FILE, MODELS), (FILE, b"2")])),
+    "two with two slashes": (
+        "two files of the name a/b.py",
+        lambda: zipped([(FILE, MODELS), ("a/b.py", b""), ("a\\b.py", b"2")]),
+    ),
+    "overlapping files": (
+        "models.py overlaps another file",
+        lambda: patched(TWO, DIRECTORY, 42, struct.pack("<L", 20)),
+    ),
+    "a size that is not true": (
+        "models.py cannot be read .Bad CRC",
+        lambda: patched(GOOD, DIRECTORY, 24, struct.pack("<L", 3)),
+    ),
+    "much that unpacks to nothing": (
+        "declares 11 bytes, which is too few",
+        lambda: patched(GOOD, DIRECTORY, 20, struct.pack("<L", 9_999)),
+    ),
+    "a name that is not UTF-8": ("damaged: make it again", lambda: listed([FILE.encode(), b"\xff.py"], flags=0x800)),
+    "a link": ("models.py is a link", lambda: patched(GOOD, DIRECTORY, 38, struct.pack("<L", 0o120777 << 16))),
+    "cut off": ("damaged: make it again", lambda: GOOD[:-7]),
+    "a zip of nothing": ("there is no models.py", lambda: zipped([])),
+    "zips in zips": (
+        "in a.zip: in b.zip: there are more than 2 zips",
+        lambda: inside("a.zip", inside("b.zip", inside("c.zip", GOOD))),
+    ),
+    "a large zip in a zip": ("a.zip is larger than 67,108,864 bytes", lambda: inside("a.zip", LOCAL + bytes(2**26))),
+    "large zips in a zip": (
+        "in b.zip: the zip is damaged",
+        lambda: inside("a.zip", inside("b.zip", LOCAL + bytes(2**26 - 2**10), 0)),
+    ),
+    "a notebook of brackets": ("hw.ipynb is not a notebook", lambda: inside("hw.ipynb", b'{"cells": ' + b"[" * 2**20)),
+    "a notebook of lists": (
+        "hw.ipynb is not a notebook",
+        lambda: inside("hw.ipynb", b'{"cells": [' + b"[]," * 2**20 + b"[]]}"),
+    ),
+    "a long number": ("hw.ipynb is not a notebook", lambda: inside("hw.ipynb", b'{"cells": ' + b"9" * 2**21 + b"}")),
 }
 
 
@@ -111,8 +157,10 @@ def read_first(path: Path) -> Submission | str:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_archive_is_refused(name: str, tmp_path: Path) -> None:
-    (tmp_path / "submission.zip").write_bytes(HOSTILE[name]())
-    assert isinstance(read_within_bounds(tmp_path / "submission.zip"), str)
+    message, make = HOSTILE[name]
+    (tmp_path / "submission.zip").write_bytes(make())
+    result = read_within_bounds(tmp_path / "submission.zip")
+    assert re.search(message, str(result)), result
 
 
 NAMES = ("layers.py", "a/b.py", "notes.txt", "a/data.csv", "hw.ipynb")
