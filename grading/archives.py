@@ -1,7 +1,7 @@
 """Listings of folders and zips: files by their names, within limits, without unpacking.
 
-Folders and zips give the same kind of listing. It is made in linear time, and everything that is strange about an
-upload raises ``Unreadable``, whatever the operating system or ``zipfile`` raise.
+Folders and zips give the same kind of listing, in linear time. If anything about an upload is strange, ``Unreadable`` is
+raised with one line for its author, whatever the operating system or ``zipfile`` raise.
 """
 
 import contextlib
@@ -27,13 +27,14 @@ LARGEST_INNER = 2**26  # bytes of a zip in a zip, which is unpacked into memory
 DEEPEST = 32  # folders inside each other
 LONGEST_NAME = 200  # bytes, of a file or a folder
 LONGEST_PATH = 1000
+SMALLER = "leave out data and runs"
 SHOWN = 100  # characters of a name in a message
 CHUNK = 2**20
 LOCAL_HEADER = 30  # bytes before the name and the content of a file in a zip
 DIRECTORY_HEADER = 46  # bytes before its name in the zip's directory
 LARGEST_EXTRA = 1024  # bytes of an entry's extra fields; zipfile takes time in the square of it
 
-# Names that are passed over, beside those that begin with a dot. The last one is the icon of a folder on macOS.
+# These names and those that begin with a dot are passed over. The last one is the icon of a folder on macOS.
 PASSED_OVER = ("__MACOSX", "__pycache__", "site-packages", "node_modules", "Icon\r")
 ENVIRONMENT = ("pyvenv.cfg", "conda-meta/history")  # a folder with one of these is a virtual environment
 
@@ -102,14 +103,14 @@ def open_file(path: Path) -> IO[bytes]:
 def check_limits(listing: Listing, subject: str, largest: int = LARGEST_SUBMISSION) -> None:
     """Raise Unreadable where a listing is too long or too large."""
     if len(listing) > MOST_FILES:
-        raise Unreadable(f"{subject} holds {len(listing):,} files: expected at most {MOST_FILES:,}")
+        raise Unreadable(f"{subject} holds {len(listing):,} files: expected at most {MOST_FILES:,}; {SMALLER}")
     total = sum(entry.size for entry in listing.values())
     if total > largest:
-        raise Unreadable(f"{subject} would unpack to {total:,} bytes: expected at most {largest:,}")
+        raise Unreadable(f"{subject} would unpack to {total:,} bytes: expected at most {largest:,}; {SMALLER}")
 
 
 def _clean(name: str) -> str:
-    """Write a name with single slashes, as Windows's backslashes are meant, and without lone surrogates."""
+    """Write a name with single slashes in place of Windows's backslashes, and without lone surrogates."""
     text = name.replace("\\", "/").encode("utf-8", "backslashreplace").decode()
     return "/".join(part for part in text.split("/") if part not in ("", "."))
 
@@ -142,7 +143,7 @@ def list_folder(folder: Path) -> Listing:
                 for each in entries:
                     seen += 1
                     if seen > MOST_LISTED:
-                        raise Unreadable(f"the folder holds more than {MOST_LISTED:,} files: expected fewer")
+                        raise Unreadable(f"the folder holds more than {MOST_LISTED:,} files: {SMALLER}")
                     name = f"{place}/{each.name}" if place else each.name
                     trouble = _trouble(name)
                     if _is_passed_over(each.name):
@@ -230,7 +231,7 @@ class _Window:
         left = max(0, self._size - self._place)
         size = left if size < 0 else min(size, left)
         if size > LARGEST_DIRECTORY:
-            raise Unreadable(f"the zip's directory is larger than {LARGEST_DIRECTORY:,} bytes: zip fewer files")
+            raise Unreadable(f"the zip's directory is larger than {LARGEST_DIRECTORY:,} bytes: {SMALLER}")
         with self._source() as file:
             file.seek(self._place)
             content = file.read(size)
@@ -249,7 +250,7 @@ def _check_directory(content: bytes) -> None:
         if extra_size > LARGEST_EXTRA:
             raise Unreadable(f"the zip is damaged: an entry has {extra_size:,} bytes of extra fields")
         place += DIRECTORY_HEADER + name_size + extra_size + comment_size
-    raise Unreadable(f"the zip holds {MOST_LISTED:,} files or more: zip fewer files")
+    raise Unreadable(f"the zip holds {MOST_LISTED:,} files or more: {SMALLER}")
 
 
 def _without_passed_over(listing: Listing) -> Listing:

@@ -138,7 +138,7 @@ def _read_file(name: str, entry: Entry, inner_zips: int = INNER_ZIPS) -> Submiss
 
 
 def _read_listing(listing: Listing, inner_zips: int = INNER_ZIPS) -> Submission:
-    """Find models.py, or the one file that can only be meant as it, and read the Python files beside and below it."""
+    """Find models.py or the file in its place, and read it with the Python files beside and below it."""
     check_limits(listing, "the submission")
     for entry in listing.values():
         if entry.trouble:
