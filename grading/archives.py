@@ -1,7 +1,7 @@
 """Listings of folders and zips: files by their names, within limits, without unpacking.
 
-Folders and zips give the same kind of listing, in linear time. If anything about an upload is strange, ``Unreadable`` is
-raised with one line for its author, whatever the operating system or ``zipfile`` raise.
+Folders and zips give the same kind of listing, in linear time. Where an upload is strange, the functions raise
+``Unreadable`` with one line for its author, whatever the operating system or ``zipfile`` raise.
 """
 
 import contextlib
