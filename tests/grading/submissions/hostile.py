@@ -286,7 +286,7 @@ TRICKS = [
     ),
     Trick(
         "an answer of 100 GB",
-        f"1a-0 1a-2 2-5 {SHARED_FORWARD}",
+        "1a-0 1a-2 2-2 2-3 2-4 2-5 2-6 2-7",
         in_init_tables("U.weight = nn.Parameter(torch.zeros(1).expand(10**9, 32))"),
     ),
     Trick("1 GB printed", WRONG_ANYWAY, in_init_bias("for _ in range(2**10): print('x' * 2**20)"), checks="1a-0 1a-2"),
