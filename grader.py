@@ -6,42 +6,67 @@
     python grader.py --submission student/                 # another models.py, or a folder or zip that contains one
     python grader.py --hidden --submission class/*.zip --csv grades.csv
     python grader.py --hidden --submission class/*.zip --rerun-failed grades.csv     # only new or ungraded submissions
+    python grader.py --hidden --submission class/*.zip --csv grades.csv --feedback pages     # a page for each student
     python grader.py --hidden --submission student.zip --json results.json     # for Gradescope
 
-Exit status: 0 if all points of these checks were reached, 1 if not, 2 if the grader could not run.
+The files are written after each submission. If the grader is stopped, --rerun-failed grades the others.
+
+Exit status: 0 if all points of these checks were reached, 1 if not, 2 if the grader could not run or finish, 130 or 143
+after Ctrl-C or SIGTERM.
 
 Each check runs the submission in a new process, which answers questions with plain arrays. The grader compares them
 and gives the points. A submission never sees the test ratings or the expected answers, and the operating system denies
 it everything else on the machine (``grading/inside/walls.py``). The first line on stderr names the means.
 """
 
+import sys
+from typing import Any, NoReturn
+
 from cli import command
 
+
+def exit_after_bug(*error: Any) -> NoReturn:
+    """Print an exception with its traceback and exit with status 2, because 1 says that points are missing."""
+    sys.__excepthook__(*error)
+    sys.exit(2)
+
+
 if __name__ == "__main__":  # before the other imports
+    sys.excepthook = exit_after_bug
     command.begin(when_stopped="stopped before the grading began")
 
 import argparse
 import json
-import sys
+import os
 import time
+import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-if sys.platform == "win32":
-    sys.exit("grader.py: error: Windows cannot confine submissions: use Linux, WSL or macOS")
+if find_spec("fcntl") is None:
+    problem = "this system cannot confine submissions: expected Linux, macOS, or WSL on Windows"
+    sys.exit(command.fail("grader.py", OSError(problem)))
 
 from tqdm import tqdm
 
 from cli.arguments import Parser, available_cores
 from cli.files import check_folder, write_whole
+from cli.signals import Stopped
+from cli.text import one_line
 from grading.checks import Check, Split
-from grading.pool import Pool, grade, ungraded
-from grading.results import Grade, as_csv, from_csv, gradescope, header, label, report, row, table, total
+from grading.pool import Pool, grade
+from grading.record import Record
+from grading.results import Grade, gradescope, report, shortened, total, ungraded
 from grading.rubric import HIDDEN, RUBRIC
+from grading.session import readable
+from grading.submissions import Upload, uploads
+from grading.table import header, in_columns, label, points_of
 
 HERE = Path(__file__).parent
 SPLIT_SEED = 5  # its test set is of average difficulty: right networks get metrics near the centers of the bands
 TEST_FRACTION = 0.05
+NOT_GRADED = "the grader failed on this submission, which is not graded yet"  # for its author
 
 
 def course_split(data_dir: Path) -> Split:
@@ -69,10 +94,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "grade these: each a models.py, or a folder or zip that contains one (default: models.py beside the grader)"
     )
     flag("--submission", type=Path, nargs="+", action="extend", metavar="PATH", help=submission)
-    flag("--csv", type=Path, metavar="FILE", help="write the points to this file, one row per submission")
+    table = "write the points to this file, one row per submission, with the first cause and the problem"
+    flag("--csv", type=Path, metavar="FILE", help=table)
     rerun = "grade only submissions that this table lacks or that could not be graded, and complete the table"
     flag("--rerun-failed", type=Path, metavar="CSV", help=f"{rerun} (in --csv if given)")
-    flag("--json", type=Path, metavar="FILE", help="write the results of one submission to this file for Gradescope")
+    results = "write the results to this file: of one submission for Gradescope, of a class by submissions"
+    flag("--json", type=Path, metavar="FILE", help=results)
+    pages = "write a page for each submission's author to this folder, in Markdown and HTML"
+    flag("--feedback", type=Path, metavar="DIR", help=pages)
     flag(
         "--jobs", type=int, metavar="N", default=available_cores(), help="run N checks at a time (default: %(default)s)"
     )
@@ -112,10 +141,8 @@ def check_options(options: argparse.Namespace, paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: expected a models.py, or a folder or zip with one")
-    if options.json and options.rerun_failed:
-        raise ValueError("--json is for one submission, --rerun-failed for several: expected one of the two")
-    if options.json and len(paths) > 1:
-        raise ValueError(f"--json takes one submission, not {len(paths)}: use --csv for several")
+    if options.json and options.json in (options.csv, options.rerun_failed):
+        raise ValueError(f"--json is {options.json}, which is the table: expected another file")
     if options.jobs < 1:
         raise ValueError(f"--jobs is {options.jobs}: expected at least 1")
     if not options.patience > 0:
@@ -134,53 +161,80 @@ def run(options: argparse.Namespace) -> int:
     """
     started = time.perf_counter()
     checks = chosen_checks(options)
-    paths = options.submission or [HERE / "models.py"]
+    paths = [*dict.fromkeys(options.submission or [HERE / "models.py"])]
     check_options(options, paths)
-    columns = [*header(checks), "problem"]
-    rows: dict[str, list[str]] = {}
-    if options.rerun_failed:
-        rows = {each[0]: each for each in from_csv(options.rerun_failed, columns)}
-        paths = [path for path in paths if label(str(path)) not in rows or rows[label(str(path))][-1]]
-    with Pool(options.jobs, options.patience, options.unconfined or not options.submission) as pool:
-        split = course_split(options.data_dir) if any(check.needs_data for check in checks) else None
-        print(f"confined by: {pool.confinement}", file=sys.stderr)
-        grades = grade_all(pool, paths, checks, split)
-    rows |= {label(graded.name): [*row(graded), " ".join(label(graded.problem).split())] for graded in grades}
-    if table_file := options.csv or options.rerun_failed:
-        write_whole(as_csv(columns, [*rows.values()]), table_file)
-    if options.json:
-        results = gradescope(grades[0], time.perf_counter() - started, str(pool.confinement))
-        write_whole(json.dumps(results, indent=2).encode(), options.json)
+    found = uploads(paths)
+    alone = not options.rerun_failed and [each.name for each in found] == [str(paths[0])]
+    record = Record(
+        checks,
+        table=options.csv or options.rerun_failed,
+        results=None if alone else options.json,
+        pages=options.feedback,
+        earlier=options.rerun_failed,
+    )
+    todo = [each for each in found if record.lacks(each.name)]
+    if todo:
+        with Pool(options.jobs, options.patience, options.unconfined or not options.submission) as pool:
+            split = course_split(options.data_dir) if any(check.needs_data for check in checks) else None
+            confined = str(pool.confinement)
+            record.begin([each.name for each in todo], confined)
+            print(f"confined by: {confined}", file=sys.stderr)
+            last = grade_all(pool, todo, checks, split, record)
+        if alone and options.json:
+            results = gradescope(last, time.perf_counter() - started, confined)
+            write_whole(json.dumps(results, indent=2).encode(), options.json)
+    else:
+        record.begin([])
+        print(f"nothing to grade: {one_line(str(options.rerun_failed))} has all of these submissions", file=sys.stderr)
     # Last, so that the files are written even if stdout is a closed pipe.
     most = str(sum(check.points for check in checks))
-    full = sum(each[-2] == most for each in rows.values())
-    if len(rows) == 1 and grades:
-        print(report(grades[0]))
+    full = [each for each in record.rows.values() if points_of(each) == most]
+    if len(record.rows) == 1 and todo:
+        print(report(last))
     else:
-        print(table([header(checks), *(each[:-1] for each in rows.values())]))
-        print(f"{full} of {len(rows)} submissions have all {most} points")
-    return 0 if full == len(rows) else 1
+        print(in_columns([header(checks), *record.rows.values()]))
+        print(f"{len(full)} of {len(record.rows)} submissions have all {most} points")
+    return 0 if len(full) == len(record.rows) else 1
 
 
-def grade_all(pool: Pool, paths: Sequence[Path], checks: Sequence[Check], split: Split | None) -> list[Grade]:
-    """Grade submissions one by one. Of several, print each result and the time left."""
-    grades: list[Grade] = []
+def grade_all(
+    pool: Pool, todo: Sequence[Upload], checks: Sequence[Check], split: Split | None, record: Record
+) -> Grade:
+    """Grade submissions one by one, write each result, and return the last. Of several, print results and time left."""
+    several = len(todo) > 1
     started = time.perf_counter()
-    with tqdm(paths, disable=None if len(paths) > 1 else True, unit="submission") as bar:
-        for path in bar:
-            try:
-                grades.append(grade(pool, path, checks, split))
-            except OSError as error:
-                if len(paths) == 1:
-                    raise
-                grades.append(ungraded(path, checks, f"the grader failed: {error}"))
-            if len(paths) > 1:
-                left = (time.perf_counter() - started) / len(grades) * (len(paths) - len(grades))
-                problem = f", {grades[-1].problem}" if grades[-1].problem else ""
-                done = f"{label(path.name)}: {total(grades[-1])}{label(problem)}"
-                ending = f", about {tqdm.format_interval(left)} left" if len(grades) < len(paths) else ""
-                tqdm.write(f"{len(grades)} of {len(paths)}  {done}{ending}", file=sys.stderr)
-    return grades
+    done = 0
+    try:
+        with tqdm(todo, disable=None if several else True, unit="submission") as bar:
+            for upload in bar:
+                graded = grade_one(pool, upload, checks, split, raising=not several and record.table is None)
+                record.add(graded)
+                done += 1
+                if several:
+                    left = (time.perf_counter() - started) / done * (len(todo) - done)
+                    ending = f", about {tqdm.format_interval(left)} left" if done < len(todo) else ""
+                    tqdm.write(f"{done} of {len(todo)}  {in_short(graded)}{ending}", file=sys.stderr)
+    finally:
+        if several and done < len(todo):
+            print(f"{done} of {len(todo)} submissions are graded, {record.place}", file=sys.stderr)
+    return graded
+
+
+def grade_one(pool: Pool, upload: Upload, checks: Sequence[Check], split: Split | None, raising: bool) -> Grade:
+    """Grade a submission. If the grader fails on it, raise the exception, or make it the result."""
+    try:
+        return grade(pool, upload, checks, split)
+    except Exception as error:
+        if raising:
+            raise
+        tqdm.write(shortened(readable(traceback.format_exc())), file=sys.stderr)
+        return ungraded(upload.name, checks, NOT_GRADED, f"the grader failed: {error!r}")
+
+
+def in_short(graded: Grade) -> str:
+    """Give a submission's name and points, and its problem if it could not be graded."""
+    name = label(Path(graded.name).name)
+    return f"{name}: {total(graded)}, {graded.problem}" if graded.problem else f"{name}: {total(graded)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -195,6 +249,9 @@ def main(arguments: list[str] | None = None) -> int:
         return run(options)
     except (ValueError, OSError) as error:
         return command.fail("grader.py", error)
+    except Stopped as stopped:
+        print("stopped", file=sys.stderr, flush=True)
+        os._exit(128 + stopped.signal_number)  # without waiting for the checks that still run
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
     arguments.py   the parser, and flags made from options
     signals.py     Ctrl-C and SIGTERM, as an exception or an exit status
     files.py       checks of output folders, files that are never half written
+    text.py        text that is safe on a terminal
 
 No module here imports torch or numpy, because a command begins with these modules, before its slow imports.
 """

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from cli import VERSION
 from cli.options import option_of
+from cli.text import one_line
 
 Options = TypeVar("Options")
 
@@ -31,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=VERSION, help="print the version and exit")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)  # argparse would ignore that the output is a closed pipe

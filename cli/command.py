@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from cli import signals
+from cli.text import one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -110,5 +111,5 @@ def fail(program: str, error: Exception) -> int:
     """
     if isinstance(error, BrokenPipeError):
         raise error
-    print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"{program}: error: {one_line(str(error))}", file=sys.stderr)
     return 2

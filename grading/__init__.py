@@ -8,7 +8,10 @@
     sources.py          Python source, or the code cells of a notebook
     downloads.py        each student's files in the download of an LMS
     pool.py             one submission's checks, a few at a time
-    results.py          results as lines, tables, CSV and JSON
+    results.py          results as lines, causes in words, and JSON
+    table.py            the table of a class, and the labels of its submissions
+    feedback.py         pages for students
+    record.py           the files that are written after each submission
     sandbox.py          processes in which submissions run
     session.py          questions to one of these processes, and its answers
     inside/             the files that are copied beside a submission, with the walls around it

@@ -2,21 +2,20 @@
 
 import contextlib
 import queue
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
+from cli.text import one_line
 from grading.checks import Check, Split, Wrong, import_models
 from grading.inside.walls import Confinement
-from grading.results import Grade, Result, shortened
+from grading.results import SHOWN_MESSAGE, Grade, Result, shortened, ungraded
 from grading.sandbox import Sandbox, Unconfined
 from grading.session import Session, Unanswered, readable
-from grading.submissions import Unreadable, read_submission
-
-SHOWN_MESSAGE = 4000  # characters of the reason for a failed check
+from grading.submissions import Unreadable, Upload
 
 
 class Pool:
@@ -48,11 +47,13 @@ class Pool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # do not wait for running checks after Ctrl-C
+        if kind is not None:  # do not wait for running checks
             for sandbox in self._sandboxes:
                 sandbox.cancel()
-        self._threads.shutdown(cancel_futures=True)
-        self._stack.close()
+        stopped = kind is not None and not issubclass(kind, Exception)
+        self._threads.shutdown(wait=not stopped, cancel_futures=True)
+        if not stopped:  # after Ctrl-C, the wardens clean up when this process has ended
+            self._stack.close()
 
     def submit(self, check: Check, files: dict[str, bytes], split: Split | None) -> "Future[Result]":
         """Run a check as soon as a sandbox is free."""
@@ -86,35 +87,34 @@ def failure(session: Session, check: Check, split: Split | None) -> str:
     except (OSError, Unconfined):
         raise
     except Exception as error:
-        # Answers of the right form can still contradict each other, for instance in size or number.
-        message = f"the answers of the submission's process do not fit together ({error!r:.200})"
+        message = f"the grader failed on these answers ({error!r:.200})"
     return shortened(readable(message), SHOWN_MESSAGE)
 
 
-def grade(pool: Pool, path: Path, checks: Sequence[Check], split: Split | None) -> Grade:
-    """Run checks on a submission: a models.py, or a folder or zip that contains one.
-
-    A submission that cannot be read, or whose models.py cannot be loaded, fails all checks.
+def grade(pool: Pool, upload: Upload, checks: Sequence[Check], split: Split | None) -> Grade:
+    """Run checks on a submission. One that cannot be read, or whose models.py cannot be loaded, fails all checks.
 
     Raises:
-        OSError: the grader failed, not the submission.
+        Exception: the grader failed, not the submission.
     """
     try:
-        files = read_submission(path).files
-    except (Unreadable, OSError, RecursionError) as error:
-        return ungraded(path, checks, str(error))
+        submission = upload.read()
+    except Unreadable as error:
+        return ungraded(upload.name, checks, str(error))
+    except OSError as error:
+        return ungraded(upload.name, checks, f"it cannot be read: {error.strerror or error}")
+    note = one_line(submission.note)
     # First by itself: a models.py that hangs would otherwise hang once for each check.
-    alone = pool.submit(IMPORT_ALONE, files, None).result()
+    alone = pool.submit(IMPORT_ALONE, submission.files, None).result()
     if not alone.passed:
-        failed = (Result(check, False, alone.seconds / len(checks), alone.message, alone.printed) for check in checks)
-        return Grade(str(path), tuple(failed), "models.py cannot be loaded")
+        late = LATE.match(alone.message)
+        message = f"{AT_IMPORT}: {late[0]}" if late else alone.message
+        return ungraded(upload.name, checks, message, printed=alone.printed, note=note)
     longest_first = sorted(checks, key=lambda check: -check.seconds)
-    results = {check.id: pool.submit(check, files, split) for check in longest_first}
-    return Grade(str(path), tuple(results[check.id].result() for check in checks))
-
-
-def ungraded(path: Path, checks: Sequence[Check], problem: str) -> Grade:
-    return Grade(str(path), tuple(Result(check, False, 0.0, problem) for check in checks), problem)
+    results = {check.id: pool.submit(check, submission.files, split) for check in longest_first}
+    return Grade(upload.name, tuple(results[check.id].result() for check in checks), note=note)
 
 
 IMPORT_ALONE = Check("import", 0, "models.py can be loaded", lambda ask, split: None)
+LATE = re.compile(r"no answer within \S+ seconds")  # the message of a session whose time is over
+AT_IMPORT = "an endless loop at import, or waiting for input"

@@ -1,17 +1,20 @@
-"""Results of checks, and their formats: lines, a table, CSV, and Gradescope's JSON."""
+"""Results of checks, and their formats for one submission: lines, a cause in words, and Gradescope's JSON."""
 
-import csv
-import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from cli.text import one_line
 from grading.checks import Check
 from grading.session import readable
+from grading.submissions import FILE
 
 SHOWN_OUTPUT = 2000  # characters of a submission's output
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of cells that spreadsheet programs compute
+SHOWN_MESSAGE = 4000  # of the reason for a failed check
+SHOWN_CAUSE = 300  # of a cause in words
+# A place in a submission, as ``describe`` in ``inside/worker.py`` writes it: of a frame, or of a SyntaxError.
+PLACE = re.compile(r'(?:  )?(?:File "(.+?)"|(\S.*?)), line (\d+)')
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Grade:
-    """A submission's results, in the order of the rubric, and the problem if it could not be graded ("" otherwise)."""
+    """A submission's results, in the order of the rubric.
+
+    If the submission could not be graded, ``problem`` is the cause in words, and all results have the same message.
+    The note says how the submission was read, if that is unusual.
+    """
 
     name: str
     results: tuple[Result, ...]
     problem: str = ""
+    note: str = ""
 
     @property
     def points(self) -> int:
@@ -46,17 +54,46 @@ class Grade:
         return sum(result.check.points for result in self.results)
 
 
+def ungraded(
+    name: str, checks: Sequence[Check], message: str, problem: str = "", printed: str = "", note: str = ""
+) -> Grade:
+    """Make the grade of a submission that could not be graded.
+
+    Args:
+        name: the submission's name.
+        checks: the checks, which all fail.
+        message: the reason for the submission's author.
+        problem: the cause for the table; by default, the message in words.
+        printed: the submission's output.
+        note: how the submission was read.
+    """
+    said = shortened(readable(message), SHOWN_MESSAGE)
+    results = tuple(Result(check, False, 0.0, said, printed) for check in checks)
+    return Grade(name, results, with_note(note, one_line(problem, SHOWN_CAUSE) if problem else in_words(said)), note)
+
+
 def report(graded: Grade) -> str:
     """List each check with its points, time and the reason of a failure; the last line is the sum."""
-    lines = []
-    before: list[str] = []
+    lines = [graded.note] if graded.note else []
+    before = ""
     for result in graded.results:
         check = result.check
         lines.append(f"{check.id:12} {result.points}/{check.points} {result.seconds:6.1f} s  {check.title}")
-        details = [*result.message.splitlines(), *(f"| {line}" for line in shortened(result.printed).splitlines())]
-        lines += [f"    {line}" for line in (["as above"] if details and details == before else details)]
-        before = details
+        reason = "" if graded.problem else explanation(result)
+        lines += _indented("as above" if reason and reason == before else reason)
+        before = reason
+    if graded.problem:
+        lines += _indented(explanation(graded.results[0]))
     return "\n".join([*lines, total(graded)])
+
+
+def _indented(text: str) -> list[str]:
+    return [f"    {line}" for line in text.splitlines()]
+
+
+def explanation(result: Result) -> str:
+    """Give the reason of a failure, and then the submission's output; "" if there is neither."""
+    return "\n".join([*result.message.splitlines(), *(f"| {line}" for line in shortened(result.printed).splitlines())])
 
 
 def total(graded: Grade) -> str:
@@ -69,10 +106,42 @@ def shortened(string: str, longest: int = SHOWN_OUTPUT) -> str:
     return string if more <= 0 else f"{string[:longest]}\n[{more:,} more characters]"
 
 
+def first_cause(graded: Grade) -> str:
+    """Name the first failed check and its cause; "" if all passed, or if the submission's problem is the cause."""
+    failed = [result for result in graded.results if not result.passed]
+    if graded.problem or not failed:
+        return ""
+    return with_note(graded.note, f"{failed[0].check.id}: {in_words(failed[0].message)}")
+
+
+def with_note(note: str, cause: str) -> str:
+    return f"{one_line(note, SHOWN_CAUSE)}; {cause}" if note else cause
+
+
+def in_words(message: str) -> str:
+    """Say the reason of a failure in one line: of an exception, its type, its last line in the submission, its message.
+
+    >>> in_words("  models.py, line 3, in <module>: x\nNameError: name 'x' is not defined")
+    "NameError, line 3: name 'x' is not defined"
+    """
+    lines = message.splitlines()
+    places = []
+    while lines and lines[0].startswith(("  ", 'File "')):  # the lines of code that led to the exception
+        places.append(PLACE.match(lines.pop(0)))
+    found = [place for place in places if place is not None]
+    if not found or not lines:
+        return one_line(message, SHOWN_CAUSE)
+    kind, colon, said = " ".join(lines).partition(":")
+    quoted, plain, number = found[-1].groups()
+    file = quoted or plain
+    line = f"line {number}" if file == FILE else f"{file}, line {number}"
+    return one_line(f"{kind}, {line}{colon}{said}", SHOWN_CAUSE)
+
+
 def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
     """Format the results for Gradescope (its documentation, "Autograder Specifications").
 
-    Students see ``output``. It must not reveal the results of hidden checks.
+    Students see each ``output``. It must not reveal the results of hidden checks. Only instructors see ``extra_data``.
     """
     tests = [
         {
@@ -81,72 +150,24 @@ def gradescope(graded: Grade, seconds: float, confined: str) -> dict[str, Any]:
             "score": result.points,
             "max_score": result.check.points,
             "status": "passed" if result.passed else "failed",
-            "output": "\n".join(filter(None, (result.message, printed_as_output(result)))),
+            "output": "" if graded.problem else as_output(result),
             "visibility": "after_published" if result.check.hidden else "visible",
         }
         for result in graded.results
     ]
     visible = Grade(graded.name, tuple(result for result in graded.results if not result.check.hidden))
-    output = total(visible) + (" in the visible checks" if visible.results != graded.results else "")
+    points = total(visible) + (" in the visible checks" if visible.results != graded.results else "")
+    reason = as_output(graded.results[0]) if graded.problem else ""
     return {
         "score": graded.points,
         "max_score": graded.most,
-        "output": f"{output}\nconfined by: {confined}",
-        "extra_data": {"confined_by": confined},
+        "output": "\n".join(filter(None, (points, graded.note, reason))),
+        "extra_data": {"confined_by": confined} | ({"problem": graded.problem} if graded.problem else {}),
         "execution_time": round(seconds, 1),
         "tests": tests,
     }
 
 
-def printed_as_output(result: Result) -> str:
-    return f"Your code printed:\n{shortened(result.printed)}" if result.printed else ""
-
-
-def header(checks: Sequence[Check]) -> list[str]:
-    """Make the first row of a table of several submissions."""
-    return ["submission", *(check.id for check in checks), "points"]
-
-
-def row(graded: Grade) -> list[str]:
-    return [label(graded.name), *(str(result.points) for result in graded.results), str(graded.points)]
-
-
-def label(name: str) -> str:
-    """Make a submission's name printable: bytes that are not UTF-8 are escaped, control characters replaced."""
-    return readable(name.encode(errors="surrogateescape").decode(errors="backslashreplace")).replace("\n", "\ufffd")
-
-
-def as_csv(header: list[str], rows: Sequence[list[str]]) -> bytes:
-    """Write a table as CSV, with an apostrophe before each cell that a spreadsheet program would compute."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in each] for each in [header, *rows])
-    return file.getvalue().encode()
-
-
-def from_csv(path: Path, header: list[str]) -> list[list[str]]:
-    """Read the rows of an earlier table.
-
-    Raises:
-        ValueError: its header differs from this one.
-        OSError: the file cannot be read.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            cells = [[cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell for cell in each]
-                     for each in csv.reader(file)]  # fmt: skip
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of grades ({error}): expected a CSV file that --csv wrote") from error
-    if not cells or cells[0] != header or any(len(each) != len(header) for each in cells):
-        raise ValueError(f"{path} is no table of the same checks: expected the columns {', '.join(header)}")
-    return cells[1:]
-
-
-def table(rows: Sequence[list[str]]) -> str:
-    """Format rows in aligned columns."""
-    cells = [[each.removesuffix("-basic").removesuffix("-hidden") for each in row] for row in rows]
-    first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
-    return "\n".join(
-        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(points, widths, strict=True))])
-        for name, *points in cells
-    )
+def as_output(result: Result) -> str:
+    printed = f"Your code printed:\n{shortened(result.printed)}" if result.printed else ""
+    return "\n".join(filter(None, (result.message, printed)))

@@ -22,6 +22,7 @@ from wrong import COURSE
 from grading.pool import Pool, grade
 from grading.results import Grade
 from grading.rubric import RUBRIC
+from grading.submissions import uploads
 
 CHECKS = {check.id.rpartition("-")[0]: check for check in RUBRIC}
 HASTE = 0.15  # patience with submissions that hang
@@ -69,7 +70,7 @@ def assert_gains_nothing(trick: Trick, names: str, pool: Pool, folder: Path, sub
         (submission / name).parent.mkdir(parents=True, exist_ok=True)
         (submission / name).write_text(content)
     before = contents(submission)
-    graded = grade(pool, submission, [CHECKS[name] for name in names.split()], None)
+    graded = grade(pool, uploads([submission])[0], [CHECKS[name] for name in names.split()], None)
     for result in graded.results:
         assert result.seconds < result.check.seconds * pool.patience + 2
     messages = failed(graded)

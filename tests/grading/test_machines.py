@@ -22,6 +22,7 @@ from grading.pool import Pool, grade
 from grading.rubric import RUBRIC
 from grading.sandbox import Sandbox, Unconfined
 from grading.session import Unanswered
+from grading.submissions import uploads
 
 ROOT = Path(__file__).parent.parent.parent
 DENYING = [sys.executable, str(Path(__file__).parent / "without_namespaces.py")]
@@ -112,7 +113,7 @@ def points_of(files: Mapping[str, bytes], folder: Path, checks: Sequence[Check])
     with Pool(jobs=2) as pool:
         for name, content in files.items():
             (folder / f"{name}.py").write_bytes(content)
-            points[name] = grade(pool, folder / f"{name}.py", checks, None).points
+            points[name] = grade(pool, uploads([folder / f"{name}.py"])[0], checks, None).points
     return points
 
 
