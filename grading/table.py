@@ -26,10 +26,10 @@ def label(name: str) -> str:
         return whole
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
     start = rf"\~{digest}~"
-    rest = name[-LONGEST_LABEL:]
-    while len(start + _escaped(rest)) > LONGEST_LABEL:
-        rest = rest[1:]
-    return start + _escaped(rest)
+    rest = [_escaped(character) for character in name[-LONGEST_LABEL:]]
+    while len(start) + sum(map(len, rest)) > LONGEST_LABEL:
+        rest.pop(0)
+    return start + "".join(rest)
 
 
 def _escaped(name: str) -> str:
