@@ -88,7 +88,7 @@ def test_hidden_checks_and_json_for_gradescope(data_dir: Path, tmp_path: Path) -
     assert (results["score"], results["max_score"]) == (12, 14)
     assert results["execution_time"] > 0
     confined = done.stderr.splitlines()[0]
-    assert results["output"] == f"8 / 8 points in the visible checks\n{confined}"
+    assert results["output"] == "8 / 8 points in the visible checks"
     assert results["extra_data"] == {"confined_by": confined.removeprefix("confined by: ")}
     tests = results["tests"]
     assert [test["number"] for test in tests] == [check.id for check in RUBRIC]
@@ -160,9 +160,10 @@ def test_a_class_gets_a_table_and_a_csv(tmp_path: Path) -> None:
     assert last == "3 of 8 submissions have all 4 points"
     with (tmp_path / "grades.csv").open() as file:
         table = list(csv.reader(file))
-    assert table[0] == ["submission", *checks, "points", "problem"]
-    assert [row[:-1] for row in table[1:]] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
+    assert table[0] == ["submission", *checks, "points", "first cause", "problem"]
+    assert [row[:-2] for row in table[1:]] == [[str(s), *p.split()] for s, p in zip(submissions, points, strict=True)]
     assert [bool(row[-1]) for row in table[1:]] == [False] * 5 + [True] * 3
+    assert [row[-2].partition(":")[0] for row in table[1:]] == ["", *["2-4-hidden"] * 2, *[""] * 5]
 
     # Only new and ungraded submissions are graded again; the other rows are kept.
     zipped(tmp_path / "notes.zip", {"models.py": MODELS})
@@ -176,7 +177,7 @@ def test_a_class_gets_a_table_and_a_csv(tmp_path: Path) -> None:
     with (tmp_path / "grades.csv").open() as file:
         merged = list(csv.reader(file))
     assert merged[:8] == table[:8]
-    assert [row[-2:] for row in merged[8:]] == [["4", ""], ["4", ""]]
+    assert [row[-3:] for row in merged[8:]] == [["4", "", ""], ["4", "", ""]]
     (tmp_path / "right.py").write_text(MODELS)
     assert run("2-4-hidden", "--submission", submissions[0], submissions[3]).returncode == 0
 
@@ -188,9 +189,13 @@ def test_names_that_spreadsheets_and_terminals_would_misread_are_escaped(tmp_pat
         b"+1.py": "'+1.py",
         b"-1.py": "'-1.py",
         b"@SUM(A1).py": "'@SUM(A1).py",
-        b"\ttab.py": "'\ttab.py",
-        b"\xff\xfe.py": "\\xff\\xfe.py",
-        b"a\nb.py": "a\ufffdb.py",
+        b"\ttab.py": "\\ttab.py",
+        b"'=.py": "''=.py",
+        b"\xff\xfe.py": "\\udcff\\udcfe.py",
+        b"\\xff\\xfe.py": "\\\\xff\\\\xfe.py",
+        b"a\nb.py": "a\\nb.py",
+        "a\u200cb.py".encode(): "a\\u200cb.py",
+        "a\ufffdb.py".encode(): "a\ufffdb.py",
         "ü.py".encode(): "ü.py",
     }
     for name in shown:
@@ -202,7 +207,7 @@ def test_names_that_spreadsheets_and_terminals_would_misread_are_escaped(tmp_pat
         assert done.returncode == 0, done.stderr
         with (tmp_path / "grades.csv").open(newline="") as file:
             assert {row[0] for row in csv.reader(file)} == {"submission", *shown.values()}
-    assert rest(done.stderr) == ""
+    assert done.stderr == "nothing to grade: grades.csv has all of these submissions\n"
 
 
 def test_the_reason_is_shown_if_a_submission_cannot_be_read(tmp_path: Path) -> None:
@@ -218,7 +223,10 @@ def test_the_reason_is_shown_if_a_submission_cannot_be_read(tmp_path: Path) -> N
         ("2-9-basic", "there is no check 2-9-basic: expected one of 1a-0-basic, "),
         ("--submission nowhere.py", "nowhere.py does not exist: expected a models.py, or a folder or zip"),
         ("--submission models.py nowhere", "nowhere does not exist"),
-        ("--submission models.py data.py --json out.json", "--json takes one submission, not 2"),
+        ("--json out.csv --csv out.csv", "--json is out.csv, which is the table: expected another file"),
+        ("--feedback models.py", "models.py is a file: expected a folder"),
+        ("--hidden\x1b[31m\u202e", "unrecognized arguments: --hidden\\x1b[31m\\u202e"),
+        ("--submission \x1b[31m" + "x" * 3000, "…"),
         ("--json nowhere/out.json", "nowhere/out.json cannot be written: expected a file in a folder that exists"),
         ("--csv tests", "tests cannot be written"),
         ("--jobs 0", "--jobs is 0: expected at least 1"),
@@ -236,12 +244,32 @@ def test_a_grader_that_cannot_run_gives_the_reason_in_one_line(
     errors = refused("grader.py", grader.main, arguments.split())
     assert re.fullmatch(r"grader\.py: error: [^\n]+\n", errors), errors
     assert message in errors
+    assert errors[:-1].isprintable()
+    assert len(errors) < 1100
 
 
 def test_torch_is_loaded_only_for_the_checks_that_train() -> None:
     """Loading torch takes a second, and the processes of submissions load it themselves."""
     program = "import sys, grader; sys.exit(grader.main(['2-4-hidden']) or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_system_without_fcntl_is_refused_in_one_line() -> None:
+    """The grader also runs as if Windows had started it: walls need fcntl, which Windows does not have."""
+    program = "import runpy, sys; sys.modules['fcntl'] = None; runpy.run_path('grader.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    expected = "this system cannot confine submissions: expected Linux, macOS, or WSL on Windows"
+    assert done.stderr == f"grader.py: error: {expected}\n"
+
+
+@pytest.mark.parametrize("fault", ["import grading.pool; grading.pool.Pool = 0 ", "sys.modules['tqdm'] = None"])
+def test_a_bug_has_a_traceback_and_not_the_status_of_missing_points(fault: str) -> None:
+    program = f"import runpy, sys; {fault}; runpy.run_path('grader.py', run_name='__main__')"
+    command = [sys.executable, "-c", program, "1a-2-basic"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
 
 
 def processes_in(folder: Path) -> list[Path]:
