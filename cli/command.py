@@ -24,12 +24,19 @@ from cli.text import one_line
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def begin(when_stopped: str | None = None) -> None:
+def begin(when_stopped: str | None = None, after_bug: int = 1) -> None:
     """Make the standard streams safe to write to, and let Ctrl-C and SIGTERM end the process with one line.
 
     Args:
         when_stopped: the line, used until the command handles signals itself; None leaves signals as they are.
+        after_bug: the exit status after an uncaught exception, which keeps its traceback.
     """
+
+    def exit_after_bug(*error: Any) -> None:
+        sys.__excepthook__(*error)
+        sys.exit(after_bug)
+
+    sys.excepthook = exit_after_bug
     _open_closed_descriptors()
     if isinstance(sys.stderr, io.TextIOWrapper):
         file = io.BufferedWriter(_LossyFile(2, "w", closefd=False))
