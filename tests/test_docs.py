@@ -39,7 +39,9 @@ SHORTENED = {
     "python grader.py --submission alice/": ONE_CHECK,
     "python grader.py --hidden --submission alice.zip": ONE_CHECK,
     "python grader.py --hidden --submission class/*.zip --csv grades.csv": ONE_CHECK,
+    "python grader.py --hidden --submission class/*.zip --csv grades.csv --feedback pages": ONE_CHECK,
     "python grader.py --hidden --submission class/*.zip --rerun-failed grades.csv": ONE_CHECK,
+    "python grader.py --hidden --submission download.zip --csv grades.csv": ONE_CHECK,
     "python grader.py --hidden --submission alice.zip --json results.json": ONE_CHECK,
     "torchrun --standalone --nproc_per_node 2 main.py": ONE_EPOCH,
     "torchrun --standalone --nproc_per_node 2 --max-restarts 3 main.py --resume": ONE_EPOCH,
@@ -125,6 +127,9 @@ def folder(tmp_path: Path, data_dir: Path) -> Path:
     for name in ("alice.zip", "class/bob.zip", "class/carol.zip"):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.write(ROOT / "models.py", "models.py")
+    with zipfile.ZipFile(tmp_path / "download.zip", "w") as archive:
+        for name in ("doejane_11_21_models.py", "roejohn_12_22_models.py"):
+            archive.write(ROOT / "models.py", name)
     return tmp_path
 
 
@@ -158,7 +163,7 @@ def test_a_command_does_what_it_says(line: str, folder: Path, trained: Path) -> 
     done = run(line + SHORTENED[line], folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    for flag in ("--csv", "--json", "--logdir", "--out"):
+    for flag in ("--csv", "--json", "--feedback", "--logdir", "--out"):
         if flag in line:
             assert (folder / line.split(f"{flag} ")[1].split()[0]).exists()
 
