@@ -22,9 +22,7 @@ it everything else on the machine (``grading/inside/walls.py``). The first line 
 from cli import command
 
 if __name__ == "__main__":  # before the other imports
-    command.begin(
-        when_stopped="stopped before the grading began", after_bug=2
-    )  # because 1 says that points are missing
+    command.begin(when_stopped="stopped before the grading began", after_bug=2)  # 1 means that points are missing
 
 import argparse
 import json
@@ -38,8 +36,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 if find_spec("fcntl") is None:
-    problem = "this system cannot confine submissions: expected Linux, macOS, or WSL on Windows"
-    sys.exit(command.fail("grader.py", OSError(problem)))
+    unsuitable = OSError("this system cannot confine submissions: expected Linux, macOS, or WSL on Windows")
+    sys.exit(command.fail("grader.py", unsuitable))
 
 from tqdm import tqdm
 
@@ -156,9 +154,7 @@ def run(options: argparse.Namespace) -> int:
     checks = chosen_checks(options)
     paths = [*dict.fromkeys(options.submission or [HERE / "models.py"])]
     check_options(options, paths)
-    # Gradescope's folder is one submission, even if a student's files look like a class's download.
-    one = options.json and len(paths) == 1 and not (options.csv or options.rerun_failed)
-    found = [Upload(str(paths[0]), partial(read_submission, paths[0]))] if one else uploads(paths)
+    found = uploads_at(paths, options)
     alone = not options.rerun_failed and [each.name for each in found] == [str(paths[0])]
     record = Record(
         checks,
@@ -183,13 +179,21 @@ def run(options: argparse.Namespace) -> int:
         print(f"nothing to grade: {one_line(str(options.rerun_failed))} has all of these submissions", file=sys.stderr)
     # Last, so that the files are written even if stdout is a closed pipe.
     most = str(sum(check.points for check in checks))
-    full = [each for each in record.rows.values() if points_of(each) == most]
+    full = [row for row in record.rows.values() if points_of(row) == most]
     if len(record.rows) == 1 and todo:
         print(report(last))
     else:
         print(in_columns([header(checks), *record.rows.values()]))
         print(f"{len(full)} of {len(record.rows)} submissions have all {most} points")
     return 0 if len(full) == len(record.rows) else 1
+
+
+def uploads_at(paths: Sequence[Path], options: argparse.Namespace) -> list[Upload]:
+    """Return the submissions at these paths. One path can be a class's download, but never for Gradescope."""
+    for_gradescope = options.json and len(paths) == 1 and not (options.csv or options.rerun_failed)
+    if for_gradescope:  # a student's files can look like a download
+        return [Upload(str(paths[0]), partial(read_submission, paths[0]))]
+    return uploads(paths)
 
 
 def grade_all(
@@ -228,7 +232,7 @@ def grade_one(pool: Pool, upload: Upload, checks: Sequence[Check], split: Split 
 
 def in_short(graded: Grade) -> str:
     """Give a submission's name and points, and its problem if it could not be graded."""
-    name = label(Path(graded.name).name)
+    name = label(Path(graded.name).name or graded.name)
     return f"{name}: {total(graded)}, {graded.problem}" if graded.problem else f"{name}: {total(graded)}"
 
 

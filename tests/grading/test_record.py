@@ -274,6 +274,31 @@ def test_the_same_path_is_graded_once_and_a_note_is_shown(
     assert note in (folder / "pages" / "hw.ipynb.html").read_text()
 
 
+def test_a_folder_for_gradescope_is_one_submission_even_if_it_looks_like_a_class(folder: Path) -> None:
+    for name in ("doejane_11_21_models.py", "roejohn_12_22_models.py"):
+        (folder / "class" / name).write_text(MODELS)
+    for path in (folder / "class").iterdir():
+        if "_models" not in path.name:
+            path.unlink()
+    arguments = [
+        sys.executable,
+        str(ROOT / "grader.py"),
+        "1a-2-basic",
+        "--submission",
+        "class",
+        "--json",
+        "results.json",
+    ]
+    done = run(folder, arguments)
+    results = json.loads((folder / "results.json").read_text())
+    assert (done.returncode, results["score"], results["max_score"]) == (1, 0, 1)
+    assert "there is" in results["output"]
+    done = run(folder, [*arguments, "--csv", "grades.csv"])
+    results = json.loads((folder / "results.json").read_text())["submissions"]
+    assert (done.returncode, [result["score"] for result in results.values()]) == (0, [1, 1])
+    assert list(results) == [row[0] for row in rows_of(folder / "grades.csv")[1:]]
+
+
 def test_an_endless_loop_at_import_says_so_once(folder: Path) -> None:
     (folder / "class" / "loop.py").write_text("while True: pass\n")
     flags = ["--submission", "class/loop.py", "--csv", "grades.csv", "--patience", "0.1"]
