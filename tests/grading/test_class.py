@@ -1,0 +1,246 @@
+"""A class as an instructor grades it: table, results and pages; one submission's trouble is one row."""
+
+import csv
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import grader
+from grading.pool import Pool
+from grading.submissions import Submission, Upload
+
+ROOT = Path(__file__).parent.parent.parent
+MODELS = (ROOT / "models.py").read_text()
+CHECKS = ["1a-0-basic", "1a-2-basic"]
+WRONG = MODELS.replace("ZeroEmbedding(num_items", "ScaledEmbedding(num_items")
+HOSTILE = "<script>alert(1)</script>"
+CLASS = {
+    "right.py": MODELS,
+    "syntax.py": "x = 1\ndef f(:\n    pass\n",
+    "wrong.py": f"{WRONG}\nprint('{HOSTILE}')\n",
+    "name.py": f"{MODELS}\nundefined\n",
+    "a\u200cb.py": MODELS,
+    "a\ufffdb.py": WRONG,
+    "empty.py": "",
+}
+assert WRONG != MODELS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with the submissions of a class in ``class``."""
+    (tmp_path / "class").mkdir()
+    for name, code in CLASS.items():
+        (tmp_path / "class" / name).write_text(code)
+    return tmp_path
+
+
+def command(flag: str, csv_file: str, feedback: str = "pages", results: str = "results.json") -> list[str]:
+    submissions = [f"class/{name}" for name in CLASS]
+    files = [flag, csv_file, "--feedback", feedback, "--json", results]
+    return [sys.executable, str(ROOT / "grader.py"), *CHECKS, "--submission", *submissions, *files]
+
+
+def run(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def results_of(path: Path) -> dict[str, Any]:
+    """Read the results of a class without their times."""
+    found: dict[str, Any] = json.loads(path.read_text())["submissions"]
+    for result in found.values():
+        assert result.pop("execution_time") >= 0
+    return found
+
+
+def pages_in(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_a_class_has_a_table_results_and_pages_with_causes_in_words(folder: Path) -> None:
+    done = run(folder, command("--csv", "grades.csv"))
+    assert done.returncode == 1, done.stderr
+    header, *rows = rows_of(folder / "grades.csv")
+    assert header == ["submission", *CHECKS, "points", "first cause", "problem"]
+    cause = (
+        "1a-2-basic: the item bias starts with numbers other than 0: expected zeros. Likely cause: not a ZeroEmbedding"
+    )
+    assert rows == [
+        ["class/right.py", "1", "1", "2", "", ""],
+        ["class/syntax.py", "0", "0", "0", "", "SyntaxError, line 2: invalid syntax"],
+        ["class/wrong.py", "1", "0", "1", cause, ""],
+        [
+            "class/name.py", "0", "0", "0", "",
+            f"NameError, line {MODELS.count(chr(10)) + 2}: name 'undefined' is not defined",
+        ],
+        ["class/a\\u200cb.py", "1", "1", "2", "", ""],
+        ["class/a\ufffdb.py", "1", "0", "1", cause, ""],
+        ["class/empty.py", "0", "0", "0", "", "models.py has no class MultiTaskNet"],
+    ]  # fmt: skip
+
+    results = results_of(folder / "results.json")
+    assert list(results) == [row[0] for row in rows]
+    assert [str(result["score"]) for result in results.values()] == [row[3] for row in rows]
+    syntax = results["class/syntax.py"]
+    assert json.dumps(syntax).count("SyntaxError") == 2  # for the student, and for the instructor in extra_data
+    assert syntax["extra_data"]["problem"] == "SyntaxError, line 2: invalid syntax"
+    confined = done.stderr.splitlines()[0].removeprefix("confined by: ")
+    for result in results.values():
+        assert result.pop("extra_data")["confined_by"] == confined
+        assert confined not in json.dumps(result)
+
+    pages = pages_in(folder / "pages")
+    names = ["right.py", "syntax.py", "wrong.py", "name.py", "a%5Cu200cb.py", "a%EF%BF%BDb.py", "empty.py"]
+    assert sorted(pages) == sorted(f"{name}.{ending}" for name in names for ending in ("md", "html"))
+    for ending in ("md", "html"):
+        assert cause.partition(": ")[2] in pages[f"wrong.py.{ending}"]
+        assert "1 / 2 points" in pages[f"wrong.py.{ending}"]
+        assert pages[f"syntax.py.{ending}"].count("SyntaxError") == 1
+    assert f"| {HOSTILE}" in pages["wrong.py.md"]
+    assert HOSTILE not in pages["wrong.py.html"]
+    assert f"| {html.escape(HOSTILE)}" in pages["wrong.py.html"]
+    assert not any(confined in page for page in pages.values())
+
+    # Nothing is left to do but the submissions that could not be graded; the others are not asked again.
+    for name in ("syntax.py", "name.py", "empty.py"):
+        (folder / "class" / name).write_text(MODELS)
+    shutil.rmtree(folder / "pages")
+    again = run(folder, command("--rerun-failed", "grades.csv"))
+    assert [row[3] for row in rows_of(folder / "grades.csv")[1:]] == ["2", "2", "1", "2", "2", "1", "2"]
+    assert [result["score"] for result in results_of(folder / "results.json").values()] == [2, 2, 1, 2, 2, 1, 2]
+    assert {name.rpartition(".")[0] for name in pages_in(folder / "pages")} == {"syntax.py", "name.py", "empty.py"}
+    assert again.stdout.endswith("5 of 7 submissions have all 2 points\n")
+    last = run(folder, command("--rerun-failed", "grades.csv"))
+    assert (last.returncode, last.stdout) == (1, again.stdout)
+    assert last.stderr == "nothing to grade: grades.csv has all of these submissions\n"
+
+
+def failing(name: str, error: Exception) -> Upload:
+    def read() -> Submission:
+        raise error
+
+    return Upload(name, read)
+
+
+def graded_here(folder: Path, uploads: Sequence[Upload], monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:
+    """Run the command in this process on these uploads."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(grader, "uploads", lambda _: uploads)
+    monkeypatch.setattr(grader, "available_cores", lambda: 1)
+    return grader.main(["1a-2-basic", *flags, "--submission", "class"])
+
+
+def test_a_submission_on_which_the_grader_fails_is_one_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"models.py": MODELS.encode()}
+    right = [Upload(name, lambda: Submission(files)) for name in ("first.py", "last.py")]
+    bug = failing("bug.zip", IndexError("\x1b[31m" + "x" * 9000))
+    deep = failing("deep.zip", RecursionError("too deep"))
+    disk = failing("disk.zip", PermissionError(13, "Permission denied", "/secret/place"))
+    judged = Upload("judged.py", lambda: Submission({"models.py": b"judge"}))
+    submit = Pool.submit
+
+    def submit_or_fail(pool: Pool, check: Any, files: dict[str, bytes], split: Any) -> Any:
+        if files["models.py"] == b"judge":
+            raise OSError("the wall seccomp cannot be put up any more")
+        return submit(pool, check, files, split)
+
+    monkeypatch.setattr(Pool, "submit", submit_or_fail)
+    uploads = [right[0], bug, deep, disk, judged, right[1]]
+    flags = ("--csv", "grades.csv", "--feedback", "pages", "--json", "results.json")
+    assert graded_here(folder, uploads, monkeypatch, *flags) == 1
+    rows = {row[0]: row[1:] for row in rows_of(folder / "grades.csv")[1:]}
+    assert list(rows) == [each.name for each in uploads]
+    assert rows["first.py"] == rows["last.py"] == ["1", "1", "", ""]
+    assert re.fullmatch(r"the grader failed: IndexError.{100,300}", rows["bug.zip"][-1])
+    assert rows["deep.zip"][-1] == "the grader failed: RecursionError('too deep')"
+    assert rows["disk.zip"][-1] == "it cannot be read: Permission denied"
+    assert "the wall seccomp" in rows["judged.py"][-1]
+    output, errors = capsys.readouterr()
+    assert all(line.isprintable() for line in (output + errors).splitlines())
+    assert len(errors) < 12_000
+    student = "".join(pages_in(folder / "pages").values())
+    student += json.dumps([result["tests"] for result in results_of(folder / "results.json").values()])
+    assert "the grader failed on this submission, which is not graded yet" in student
+    assert "wall" not in student
+
+
+def test_a_grader_that_cannot_write_its_table_ends_with_the_number_of_graded_submissions(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").mkdir()
+
+    def remove() -> Submission:
+        shutil.rmtree(folder / "out")
+        return Submission({"models.py": b""})
+
+    right = Upload("right.py", lambda: Submission({"models.py": MODELS.encode()}))
+    uploads = [right, Upload("remover.py", remove), Upload("never.py", remove)]
+    assert graded_here(folder, uploads, monkeypatch, "--csv", "out/grades.csv") == 2
+    *_, count, reason = capsys.readouterr().err.splitlines()
+    assert count == "1 of 3 submissions are graded, in out/grades.csv: --rerun-failed with this file grades the others"
+    assert reason == "grader.py: error: out/grades.csv cannot be written: No such file or directory"
+
+
+def test_the_same_path_is_graded_once_and_a_note_is_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = run(folder, [sys.executable, str(ROOT / "grader.py"), "1a-2-basic", "--submission", *["class/right.py"] * 3])
+    assert done.stdout.endswith("1 / 1 points\n")
+    note = "the code cells of hw.ipynb are graded"
+    upload = Upload("hw.ipynb", lambda: Submission({"models.py": WRONG.encode()}, note))
+    flags = ("--csv", "grades.csv", "--feedback", "pages", "--json", "results.json")
+    assert graded_here(folder, [upload], monkeypatch, *flags) == 1
+    assert rows_of(folder / "grades.csv")[1][-2].startswith(f"{note}; 1a-2-basic: the item bias starts")
+    assert note in capsys.readouterr().out
+    assert note in json.loads((folder / "results.json").read_text())["submissions"]["hw.ipynb"]["output"]
+    assert note.replace("_", "\\_") in (folder / "pages" / "hw.ipynb.md").read_text()
+    assert note in (folder / "pages" / "hw.ipynb.html").read_text()
+
+
+def test_a_folder_for_gradescope_is_one_submission_even_if_it_looks_like_a_class(folder: Path) -> None:
+    for name in ("doejane_11_21_models.py", "roejohn_12_22_models.py"):
+        (folder / "class" / name).write_text(MODELS)
+    for path in (folder / "class").iterdir():
+        if "_models" not in path.name:
+            path.unlink()
+    arguments = [
+        sys.executable,
+        str(ROOT / "grader.py"),
+        "1a-2-basic",
+        "--submission",
+        "class",
+        "--json",
+        "results.json",
+    ]
+    done = run(folder, arguments)
+    results = json.loads((folder / "results.json").read_text())
+    assert (done.returncode, results["score"], results["max_score"]) == (1, 0, 1)
+    assert "there is" in results["output"]
+    done = run(folder, [*arguments, "--csv", "grades.csv"])
+    results = json.loads((folder / "results.json").read_text())["submissions"]
+    assert (done.returncode, [result["score"] for result in results.values()]) == (0, [1, 1])
+    assert list(results) == [row[0] for row in rows_of(folder / "grades.csv")[1:]]
+
+
+def test_an_endless_loop_at_import_says_so_once(folder: Path) -> None:
+    (folder / "class" / "loop.py").write_text("while True: pass\n")
+    flags = ["--submission", "class/loop.py", "--csv", "grades.csv", "--patience", "0.1"]
+    done = run(folder, [sys.executable, str(ROOT / "grader.py"), *CHECKS, *flags])
+    problem = "an endless loop at import, or waiting for input: no answer within 1 seconds"
+    assert done.stdout.count(problem) == 1
+    assert rows_of(folder / "grades.csv")[1] == ["class/loop.py", "0", "0", "0", "", problem]
