@@ -5,6 +5,7 @@
     python grader.py 2-4-hidden                            # one check
     python grader.py --submission student/                 # another models.py, or a folder or zip that contains one
     python grader.py --hidden --submission class/*.zip --csv grades.csv
+    python grader.py --hidden --submission download.zip --csv grades.csv     # a class's download from Canvas or Moodle
     python grader.py --hidden --submission class/*.zip --rerun-failed grades.csv     # only new or ungraded submissions
     python grader.py --hidden --submission class/*.zip --csv grades.csv --feedback pages     # a page for each student
     python grader.py --hidden --submission student.zip --json results.json     # for Gradescope
@@ -52,7 +53,7 @@ from grading.results import Grade, gradescope, report, shortened, total, ungrade
 from grading.rubric import HIDDEN, RUBRIC
 from grading.session import readable
 from grading.submissions import Upload, read_submission, uploads
-from grading.table import header, in_columns, label, points_of
+from grading.table import header, in_columns, points_of, short_label
 
 HERE = Path(__file__).parent
 SPLIT_SEED = 5  # its test set is of average difficulty: right networks get metrics near the centers of the bands
@@ -82,14 +83,18 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--hidden", action="store_true", help="run the hidden checks, too")
     submission = (
-        "grade these: each a models.py, or a folder or zip that contains one (default: models.py beside the grader)"
+        "grade these: each a models.py, or a folder or zip that contains one; or one download of a class from Canvas "
+        "or Moodle (default: models.py beside the grader)"
     )
     flag("--submission", type=Path, nargs="+", action="extend", metavar="PATH", help=submission)
     table = "write the points to this file, one row per submission, with the first cause and the problem"
     flag("--csv", type=Path, metavar="FILE", help=table)
     rerun = "grade only submissions that this table lacks or that could not be graded, and complete the table"
     flag("--rerun-failed", type=Path, metavar="CSV", help=f"{rerun} (in --csv if given)")
-    results = "write the results to this file: of one submission for Gradescope, of a class by submissions"
+    results = (
+        "write the results to this file: of one submission for Gradescope; of a class, with --csv or several paths, "
+        "by the names of the submissions"
+    )
     flag("--json", type=Path, metavar="FILE", help=results)
     pages = "write a page for each submission's author to this folder, in Markdown and HTML"
     flag("--feedback", type=Path, metavar="DIR", help=pages)
@@ -132,6 +137,8 @@ def check_options(options: argparse.Namespace, paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: expected a models.py, or a folder or zip with one")
+    if options.rerun_failed and not options.rerun_failed.exists():
+        raise FileNotFoundError(f"{options.rerun_failed} does not exist: expected a table that --csv wrote")
     if options.json and options.json in (options.csv, options.rerun_failed):
         raise ValueError(f"--json is {options.json}, which is the table: expected another file")
     if options.jobs < 1:
@@ -232,8 +239,8 @@ def grade_one(pool: Pool, upload: Upload, checks: Sequence[Check], split: Split 
 
 def in_short(graded: Grade) -> str:
     """Give a submission's name and points, and its problem if it could not be graded."""
-    name = label(Path(graded.name).name or graded.name)
-    return f"{name}: {total(graded)}, {graded.problem}" if graded.problem else f"{name}: {total(graded)}"
+    problem = f", {graded.problem}" if graded.problem else ""
+    return f"{short_label(graded.name)}: {total(graded)}{problem}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from grading.results import Grade, explanation, total
-from grading.table import label
+from grading.table import short_label
 
 LONGEST_NAME = 180  # bytes of a file's name, without its ending
 KEPT = "-_.,+=@() "  # beside letters, their marks, and digits
@@ -32,7 +32,7 @@ def markdown(graded: Grade) -> str:
         for result in graded.results
     ]
     blocks = [
-        f"# {_plain(label(graded.name))}",
+        f"# {_plain(short_label(graded.name))}",
         total(graded),
         *([_plain(graded.note)] if graded.note else []),
         "\n".join(["| check | points | subject |", "| --- | --- | --- |", *rows]),
@@ -56,7 +56,7 @@ def _fenced(text: str) -> str:
 
 def web_page(graded: Grade) -> str:
     """Write the same page in HTML, without links to other files."""
-    name = html.escape(label(graded.name))
+    name = html.escape(short_label(graded.name))
     rows = [
         f"<tr><td>{result.check.id}<td>{result.points} / {result.check.points}<td>{html.escape(result.check.title)}"
         for result in graded.results

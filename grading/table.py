@@ -36,6 +36,11 @@ def _escaped(name: str) -> str:
     return printable(name.replace("\\", r"\\"))
 
 
+def short_label(name: str) -> str:
+    """Make the last part of a submission's path printable. It can be that of others, too."""
+    return label(Path(name).name or name)
+
+
 def header(checks: Sequence[Check]) -> list[str]:
     return ["submission", *(check.id for check in checks), "points", "first cause", "problem"]
 

@@ -232,6 +232,7 @@ def test_the_reason_is_shown_if_a_submission_cannot_be_read(tmp_path: Path) -> N
         ("--jobs 0", "--jobs is 0: expected at least 1"),
         ("--patience nan", "--patience is nan"),
         ("--data_dir models.py", "models.py is a file: expected a folder"),
+        ("--rerun-failed nowhere.csv", "nowhere.csv does not exist: expected a table that --csv wrote"),
         ("--rerun-failed pyproject.toml", "pyproject.toml is no table of the same checks: expected the columns"),
         ("--hiden", "unrecognized arguments: --hiden"),
     ],
@@ -302,6 +303,9 @@ def test_a_stopped_grader_leaves_no_process_and_no_folder(number: signal.Signals
         # The grader, the warden, a session's leader, its worker, and the worker's child.
         assert wait_for(lambda: len(processes_in(tmp_path)) >= 5)
         process.send_signal(number)
+        sent = time.monotonic()
+        process.wait()
+        assert time.monotonic() - sent < 2, "heard within a second, plus one for a busy machine"
         output, errors = process.communicate(timeout=20)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert (output, errors) == ("", "" if number == signal.SIGKILL else "stopped\n")
