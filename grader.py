@@ -51,6 +51,7 @@ from grading.pool import Pool, grade
 from grading.record import Record
 from grading.results import Grade, gradescope, report, shortened, total, ungraded
 from grading.rubric import HIDDEN, RUBRIC
+from grading.sandbox import Unconfined
 from grading.session import readable
 from grading.submissions import Upload, read_submission, uploads
 from grading.table import header, in_columns, points_of, short_label
@@ -206,14 +207,22 @@ def uploads_at(paths: Sequence[Path], options: argparse.Namespace) -> list[Uploa
 def grade_all(
     pool: Pool, todo: Sequence[Upload], checks: Sequence[Check], split: Split | None, record: Record
 ) -> Grade:
-    """Grade submissions one by one, write each result, and return the last. Of several, print results and time left."""
+    """Grade submissions one by one, write each result, and return the last. Of several, print results and time left.
+
+    Raises:
+        OSError: the grader failed on each submission, or a file cannot be written.
+    """
     several = len(todo) > 1
     started = time.perf_counter()
-    done = 0
+    done = failures = 0
     try:
         with tqdm(todo, disable=None if several else True, unit="submission") as bar:
             for upload in bar:
-                graded = grade_one(pool, upload, checks, split, raising=not several and record.table is None)
+                try:
+                    graded = grade(pool, upload, checks, split)
+                except Exception as error:
+                    failures += 1
+                    graded = failed_grade(upload, checks, error)
                 record.add(graded)
                 done += 1
                 if several:
@@ -223,18 +232,17 @@ def grade_all(
     finally:
         if several and done < len(todo):
             print(f"{done} of {len(todo)} submissions are graded, {record.place}", file=sys.stderr)
+    if failures == len(todo):
+        raise OSError(graded.problem)
     return graded
 
 
-def grade_one(pool: Pool, upload: Upload, checks: Sequence[Check], split: Split | None, raising: bool) -> Grade:
-    """Grade a submission. If the grader fails on it, raise the exception, or make it the result."""
-    try:
-        return grade(pool, upload, checks, split)
-    except Exception as error:
-        if raising:
-            raise
-        tqdm.write(shortened(readable(traceback.format_exc())), file=sys.stderr)
-        return ungraded(upload.name, checks, NOT_GRADED, f"the grader failed: {error!r}")
+def failed_grade(upload: Upload, checks: Sequence[Check], error: Exception) -> Grade:
+    """Make the grade of a submission on which the grader failed. Print the traceback, unless the system refused."""
+    if isinstance(error, (OSError, Unconfined)):
+        return ungraded(upload.name, checks, NOT_GRADED, f"the grader failed: {error}")
+    tqdm.write(shortened(readable(traceback.format_exc())), file=sys.stderr)
+    return ungraded(upload.name, checks, NOT_GRADED, f"the grader failed: {error!r}")
 
 
 def in_short(graded: Grade) -> str:

@@ -179,6 +179,26 @@ def test_a_submission_on_which_the_grader_fails_is_one_row(
     assert "wall" not in student
 
 
+def test_a_grader_that_fails_on_all_submissions_has_not_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, is_bug in ((OSError("no sandbox"), False), (KeyError("bug"), True)):
+        for count in (1, 2):
+            uploads = [failing(f"{n}.py", ValueError()) for n in range(count)]
+
+            def grade_or_fail(*_: object, error: Exception = error) -> None:
+                raise error
+
+            monkeypatch.setattr(grader, "grade", grade_or_fail)
+            assert graded_here(folder, uploads, monkeypatch, "--csv", "grades.csv", "--json", "results.json") == 2
+            errors = capsys.readouterr().err.splitlines()
+            assert errors[-1].startswith("grader.py: error: the grader failed: ")
+            assert ("Traceback (most recent call last):" in errors) == is_bug
+            assert [row[-1][:19] for row in rows_of(folder / "grades.csv")[1:]] == ["the grader failed: "] * count
+    assert graded_here(folder, uploads[:1], monkeypatch, "--json", "gradescope.json") == 2
+    assert not (folder / "gradescope.json").exists()
+
+
 def test_a_grader_that_cannot_write_its_table_ends_with_the_number_of_graded_submissions(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
