@@ -93,8 +93,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     rerun = "grade only submissions that this table lacks or that could not be graded, and complete the table"
     flag("--rerun-failed", type=Path, metavar="CSV", help=f"{rerun} (in --csv if given)")
     results = (
-        "write the results to this file: of one submission for Gradescope; of a class, with --csv or several paths, "
-        "by the names of the submissions"
+        "write the results to this file: of one submission (with no table: of a folder) for Gradescope; of a class by "
+        "the names of the submissions"
     )
     flag("--json", type=Path, metavar="FILE", help=results)
     pages = "write a page for each submission's author to this folder, in Markdown and HTML"
@@ -197,9 +197,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def uploads_at(paths: Sequence[Path], options: argparse.Namespace) -> list[Upload]:
-    """Return the submissions at these paths. One path can be a class's download, but never for Gradescope."""
-    for_gradescope = options.json and len(paths) == 1 and not (options.csv or options.rerun_failed)
-    if for_gradescope:  # a student's files can look like a download
+    """Return the submissions at these paths. One path can be a class's download, but not a folder for Gradescope."""
+    for_gradescope = options.json and not (options.csv or options.rerun_failed)
+    if for_gradescope and len(paths) == 1 and paths[0].is_dir():  # a student's files can look like a download
         return [Upload(str(paths[0]), partial(read_submission, paths[0]))]
     return uploads(paths)
 
