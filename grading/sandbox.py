@@ -34,9 +34,10 @@ START = 120.0  # seconds for the warden to load torch
 CODE, SCRATCH = "code", "scratch"
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 PROGRAM = (
-    "import json, sys; settings = json.loads(sys.argv[1]); "
+    "import json, socket, sys; control, outside = (socket.socket(fileno=int(each)) for each in sys.argv[1:]); "
+    "settings = json.loads(control.recv(65536)); "
     "sys.path[:] = [settings['root'], *sys.path, *settings['packages']]; "
-    "from grading.inside import warden; warden.main(settings)"
+    "from grading.inside import warden; warden.main(control, outside, settings)"
 )
 
 
@@ -150,14 +151,17 @@ class Sandbox:
         # The warden runs a copy, so that a traceback does not tell a submission where this project and its data are.
         shutil.copytree(HERE / "inside", root / "grading" / "inside", ignore=shutil.ignore_patterns("__pycache__"))
         (root / "grading" / "__init__.py").touch()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
         settings = {
-            "control": theirs.fileno(),
             "root": str(root),
             "packages": sorted({installed("torch"), installed("numpy")}),
             "walls": [*self._walls],
-            "outside": [str(path) for path in (HERE / "checks.py", HERE.parent / "models.py", Path("/etc/passwd"))],
         }
+        outside = [str(path) for path in (HERE / "checks.py", HERE.parent / "models.py", Path("/etc/passwd"))]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
+        to_survey, of_survey = socket.socketpair()
+        ours.send(json.dumps(settings).encode())
+        to_survey.send(json.dumps(outside).encode())
+        to_survey.close()
         environment = {
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
@@ -168,15 +172,16 @@ class Sandbox:
             **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
         }
         self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", PROGRAM, json.dumps(settings)],
+            [sys.executable, "-I", "-B", "-c", PROGRAM, str(theirs.fileno()), str(of_survey.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), of_survey.fileno()],
             env=environment,
             cwd=root,
             start_new_session=True,  # Ctrl-C reaches the grader only, which then ends the warden
         )
         theirs.close()
+        of_survey.close()
         self._control = ours
         ours.settimeout(START)
         try:

@@ -4,7 +4,8 @@ walls.py          the walls around a submission's processes; start reading here
 namespaces.py     a wall: a root folder, process numbers and a network of its own
 landlock.py       a wall: rights to files, TCP and signals
 system_calls.py   a wall: system calls given up (seccomp); and calls that Python lacks
-warden.py         the process that surveys the machine's walls, then runs sessions
+survey.py         the walls that a machine has, and the gaps that they leave
+warden.py         the process that runs one session after the other
 processes.py      the processes of one session: starting, measuring and ending them
 worker.py         the process with the submission's code: it answers questions
 arrays.py         a submission's tables, layers and outputs as plain arrays

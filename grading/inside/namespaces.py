@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grading.inside.system_calls import DENIED, PARENT_DIED, call, prctl, processor_column, syscall
+from grading.inside.system_calls import PARENT_DIED, call, call_denied, prctl
 
 DEVICES = ("/dev/null", "/dev/urandom")
 MOUNT, IPC, UTS, USER, PID, NETWORK = 0x20000, 0x08000000, 0x04000000, 0x10000000, 0x20000000, 0x40000000
@@ -55,7 +55,7 @@ def build_root(readable: Sequence[str], scratch: str, options: str) -> None:
     _tmpfs(root + scratch, options)
     _set(root, READ_ONLY, 0)
     os.chdir(root)
-    syscall(DENIED["pivot_root"][processor_column()], b".", b".")
+    call_denied("pivot_root", b".", b".")
     call("umount2", b".", DETACH)
     os.chdir("/")
 
@@ -78,4 +78,4 @@ def _tmpfs(path: str, options: str) -> None:
 
 def _set(path: str, attributes: int, how: int) -> None:
     change = attributes.to_bytes(8, "little") + bytes(24)
-    syscall(DENIED["mount_setattr"][processor_column()], AT_WORKING_FOLDER, os.fsencode(path), how, change, len(change))
+    call_denied("mount_setattr", AT_WORKING_FOLDER, os.fsencode(path), how, change, len(change))

@@ -1,11 +1,11 @@
 """Linux system calls: those that Python lacks, by ctypes, and those that a process gives up (seccomp).
 
 seccomp is the wall against actions that neither Landlock nor namespaces see: sockets of every kind, calls into other
-processes, changes of files' modes, times and attributes, memory that no limit counts, and leaving the process group by
-which a session is ended. A process gives these calls up for good and for its children, without any privilege (kernel
-3.17 and later). The filter is a list of instructions that the kernel runs before each system call (classic BPF). It
-compares numbers and cannot follow pointers. A few calls that take all their arguments from memory (clone3, openat2) are
-therefore reported as missing, and the C library uses the older ones.
+processes, changes of files' modes, times and attributes, queues that outlive a session, memory that no limit counts,
+and leaving the process group by which a session is ended. A process gives these calls up for good and for its
+children, without any privilege (kernel 3.17 and later). The filter is a list of instructions that the kernel runs
+before each system call (classic BPF). It compares numbers and cannot follow pointers. A few calls that take all their
+arguments from memory (clone3, openat2) are therefore reported as missing, and the C library uses the older ones.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ import os
 import platform
 import struct
 import sys
+from collections.abc import Sequence
 
 NO_NEW_PRIVILEGES, PARENT_DIED, SUBREAPER, SECCOMP, DROP_BOUND = 38, 1, 36, 22, 24  # prctl(2)
 CAPABILITIES_VERSION, LAST_CAPABILITY = 0x20080522, 63
@@ -34,7 +35,8 @@ DENIED = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
     "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
-    "process_madvise": (440, 440), "process_mrelease": (448, 448), "setsid": (112, 157), "setpgid": (109, 154),
+    "process_madvise": (440, 440), "process_mrelease": (448, 448), "migrate_pages": (256, 238),
+    "move_pages": (279, 239), "get_robust_list": (274, 100), "setsid": (112, 157), "setpgid": (109, 154),
     "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119), "sched_setattr": (314, 274), "sched_setaffinity": (203, 122),
     # Programs, limits, mounts, namespaces.
@@ -42,8 +44,8 @@ DENIED = {
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
     "setns": (308, 268), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
     "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
-    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "quotactl": (179, 60),
-    "quotactl_fd": (443, 443),
+    "statmount": (457, 457), "listmount": (458, 458), "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265), "quotactl": (179, 60), "quotactl_fd": (443, 443),
     # Modes, owners, times and attributes of files; notifications of changes.
     "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, -1),
     "lchown": (94, -1), "fchown": (93, 55), "fchownat": (260, 54), "utime": (132, -1), "utimes": (235, -1),
@@ -52,7 +54,11 @@ DENIED = {
     "truncate": (76, 45), "inotify_init": (253, -1), "inotify_init1": (294, 26), "fanotify_init": (300, 262),
     # Memory that no limit counts, and memory that outlives its process.
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196),
-    "shmctl": (31, 195), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    "shmctl": (31, 195), "shmdt": (67, 197), "io_setup": (206, 0),
+    # Queues and semaphores, which belong to a user and outlive a process.
+    "semget": (64, 190), "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186),
+    "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
+    "mq_timedsend": (242, 182), "mq_timedreceive": (243, 183), "mq_notify": (244, 184), "mq_getsetattr": (245, 185),
     # Parts of the kernel with the most security flaws.
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "bpf": (321, 280),
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "keyctl": (250, 219), "add_key": (248, 217),
@@ -61,9 +67,14 @@ DENIED = {
 MISSING = {"clone3": (435, 435), "openat2": (437, 437)}
 CONDITIONAL = {
     "kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261), "clone": (56, 220), "mmap": (9, 222),
-    "open": (2, -1), "openat": (257, 56), "ioctl": (16, 29),
+    "open": (2, -1), "openat": (257, 56), "ioctl": (16, 29), "fcntl": (72, 25), "prctl": (157, 167),
 }  # fmt: skip
 CAPSET = (126, 91)
+# The commands of fcntl that remain: duplicates, flags, locks and the size of a pipe. By others, the kernel would signal
+# any process when a file or a pipe changes.
+COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032)
+SET_FLAGS, SIGNALLING = 4, 0o20000  # a command of fcntl, and its flag O_ASYNC
+SCHEDULED_TOGETHER = 62  # prctl: PR_SCHED_CORE changes other processes
 TERMINALS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)  # ioctl: isatty, window size, (non)blocking, close on exec
 SHARED_ANONYMOUS = 0x21  # flags of mmap
 UNNAMED_FILE = 0o20000000  # of open: O_TMPFILE without O_DIRECTORY
@@ -88,6 +99,11 @@ def call(name: str, *arguments: Argument) -> int:
 def syscall(number: int, *arguments: Argument) -> int:
     """Make a system call by its number, as ``call`` does."""
     return call("syscall", number, *arguments)
+
+
+def call_denied(name: str, *arguments: Argument) -> int:
+    """Make one of the system calls that submissions are denied, as ``call`` does."""
+    return syscall(DENIED[name][processor_column()], *arguments)
 
 
 def prctl(option: int, value: int) -> None:
@@ -141,11 +157,12 @@ def instructions(column: int, process: int) -> list[Instruction]:
         "mmap": _if_masked(_low(3), SHARED_ANONYMOUS, SHARED_ANONYMOUS, _error(errno.ENOMEM)),
         "open": _opening(1),
         "openat": _opening(2),
-        "ioctl": [
-            (LOAD, 0, 0, _low(1)),
-            *[(EQUAL, len(TERMINALS) - at, 0, each) for at, each in enumerate(TERMINALS)],
-            _error(errno.ENOTTY),
+        "ioctl": _unless_among(_low(1), TERMINALS, _error(errno.ENOTTY)),
+        "fcntl": [
+            *_unless_among(_low(1), COMMANDS, _error(errno.EINVAL)),
+            *_if_equal(_low(1), SET_FLAGS, _if_any(_low(2), SIGNALLING, refuse)),
         ],
+        "prctl": _if_equal(_low(0), SCHEDULED_TOGETHER, [_error(errno.EINVAL)]),
     }
     program: list[Instruction] = [
         (LOAD, 0, 0, 4),
@@ -184,6 +201,15 @@ def _low(argument: int) -> int:
 
 def _unless_equal(where: int, value: int, answer: Instruction) -> list[Instruction]:
     return [(LOAD, 0, 0, where), (EQUAL, 1, 0, value), answer]
+
+
+def _unless_among(where: int, values: Sequence[int], answer: Instruction) -> list[Instruction]:
+    tests = [(EQUAL, len(values) - at, 0, each) for at, each in enumerate(values)]
+    return [(LOAD, 0, 0, where), *tests, answer]
+
+
+def _if_equal(where: int, value: int, then: list[Instruction]) -> list[Instruction]:
+    return [(LOAD, 0, 0, where), (EQUAL, 0, len(then), value), *then]
 
 
 def _if_any(where: int, bits: int, answer: Instruction) -> list[Instruction]:

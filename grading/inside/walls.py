@@ -7,15 +7,17 @@
     landlock     rights to files, TCP, signals                    the same files; TCP; abstract sockets; signals
                  (``landlock.py``)
     seccomp      system calls given up                            sockets of any kind; calls into other processes;
-                 (``system_calls.py``)                            modes and times of files; leaving the process group
+                 (``system_calls.py``)                            queues that outlive a session; modes and times of
+                                                                  files; leaving the process group
     user         a user ID that nothing else on the machine       the rights of the grader's user; closed files;
                  has, where the grader is root                    processes beyond a number
     limits       of one process (setrlimit), and of a session     memory, processes, disk and time beyond a bound
                  as a whole (``processes.py``)
 
 After the fork from the warden, and before the first byte of the submission is read, a process puts the walls up around
-itself. It cannot take them down again. Each wall is used where the machine has it. Most attacks are stopped by two or
-more walls, so that a mistake in one does not let them through; a test makes the table in docs/grading.md.
+itself. It cannot take them down again. Each wall is used where the machine has it (``survey.py``). Most attacks are
+stopped by two or more walls, so that a mistake in one does not let them through; a test makes the table in
+docs/grading.md.
 
 bubblewrap would add nothing: it consists of namespaces, which most containers deny to their processes, also
 Gradescope's. Landlock, seccomp and another user ID work there.
@@ -24,9 +26,10 @@ Gradescope's. Landlock, seccomp and another user ID work there.
 import contextlib
 import os
 import resource
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from grading.inside import landlock, namespaces
 from grading.inside.system_calls import give_up_calls, give_up_privileges
@@ -35,6 +38,7 @@ WALLS = ("namespaces", "landlock", "seccomp", "user", "limits")
 MEMORY = 4 * 2**30  # bytes, of one process, and of all processes of a session together
 SCRATCH_BYTES, SCRATCH_FILES = 2**27, 2**12
 LARGEST_FILE, OPEN_FILES = 2**26, 64  # of one process
+TASKS = 64  # processes and threads of a session
 
 
 class Unavailable(Exception):
@@ -151,28 +155,33 @@ def limit(allowance: Allowance) -> None:
                 resource.setrlimit(kind, (bound, bound))
 
 
-def reached(outside: Sequence[str], process: int) -> list[str]:
-    """Try harmlessly to reach files and a process outside the walls, and return the kinds of things reached."""
-    ways: dict[str, list[Callable[[], object]]] = {
-        "files": [
-            *(lambda path=path: os.close(os.open(path, os.O_RDONLY)) for path in outside),
-            *(lambda path=path: os.close(os.open(path, os.O_WRONLY)) for path in outside),
-            lambda: os.listdir("/proc/self"),
-        ],
-        "network": [
-            lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("127.0.0.1", 9)),
-            lambda: socket.create_connection(("127.0.0.1", 9), 1),
-        ],
-        "other processes": [lambda: os.kill(process, 0)],
-    }
-    found = []
-    for kind, attempts in ways.items():
-        for attempt in attempts:
-            with contextlib.suppress(OSError):
-                with contextlib.suppress(ConnectionRefusedError):  # it shows that there is a network
-                    attempt()
-                found.append(kind)
-    return sorted({*found})
+def allowance(job: dict[str, Any], walls: Sequence[str], user: int, readable: Sequence[str]) -> Allowance:
+    """Set the rights of a session within these walls."""
+    shares_user = not {"user", "namespaces"} & {*walls}
+    return Allowance(
+        readable=[*readable, job["code"]],
+        scratch=job["scratch"],
+        user=user,
+        addresses=_mapped() + 2 * MEMORY,
+        tasks=TASKS + (_tasks_of_user() if shares_user else 0),
+        seconds=job["seconds"],
+    )
+
+
+def _mapped() -> int:
+    """Count the bytes of addresses that this process has mapped; 2**46 on systems without /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 2**46
+
+
+def _tasks_of_user() -> int:
+    count = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            count += len(os.listdir(entry / "task")) if entry.stat().st_uid == os.getuid() else 0
+    return count
 
 
 def _become(user: int) -> None:

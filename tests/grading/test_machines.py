@@ -65,11 +65,11 @@ def test_the_process_of_a_submission_has_never_seen_the_answers() -> None:
         b"print(sorted(n for n in sys.modules if n.startswith('grading')), file=sys.stderr)\n"
         b"known = {'data', 'datasets', 'metrics', 'train', 'training', 'grader', 'study', 'pandas'}\n"
         b"known |= {n for n in sys.modules if n.startswith('grading.') and not n.startswith('grading.inside')}\n"
-        b"print(known & sys.modules.keys(), sys.argv, sys.orig_argv[1:], sys.modules['__main__'].settings)\n"
+        b"print(known & sys.modules.keys(), sys.argv)\n"
     )
     with Sandbox() as sandbox, sandbox.session({"models.py": code}, 20) as session, contextlib.suppress(Unanswered):
         import_models(session.ask)
-    assert "set() ['-c'] [] {}" in session.printed, session.printed
+    assert "set() ['-c']" in session.printed, session.printed
     assert "grading.inside.worker" in session.printed
 
 

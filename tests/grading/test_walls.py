@@ -12,6 +12,7 @@ import ast
 import contextlib
 import hashlib
 import os
+import re
 import select
 import shutil
 import socket
@@ -27,8 +28,10 @@ from pathlib import Path
 import pytest
 import torch
 from hostile_system import ATTACKS, REACHED, Attack
+from queues import Queues
 
 from grading.checks import Wrong, import_models
+from grading.inside.system_calls import CONDITIONAL, DENIED, MISSING
 from grading.inside.walls import WALLS
 from grading.rubric import RUBRIC
 from grading.sandbox import Sandbox
@@ -43,8 +46,10 @@ SECONDS = 10.0
 FEW = (
     "reference by its path", "reference through /proc/self/root", "an open descriptor of a file or folder",
     "modules, frames and objects of the grader", "other submissions", "lines appended to the checks",
-    "a file's mode changed", "ptrace", "kill(-1)", "TCP", "UDP", "an abstract Unix socket", "100 processes",
-    "memory shared and uncounted", "one file of 256 MiB", "a daemon", "a user namespace", "another program",
+    "a file's mode changed", "ptrace", "kill(-1)", "a signal by way of a pipe", "a queue removed",
+    "a POSIX queue removed", "a queue left for the next session", "TCP", "UDP", "an abstract Unix socket",
+    "100 processes", "memory shared and uncounted", "one file of 256 MiB", "a daemon", "a user namespace",
+    "another program",
 )  # fmt: skip
 ALL = tuple(attack.name for attack in ATTACKS)
 SIBLING = "import signal; signal.signal(signal.SIGURG, lambda *_: print(1, flush=True)); print(0, flush=True); input()"
@@ -60,6 +65,7 @@ class Field:
     folder: Path  # contains files like the project's, for attacks that would do harm
     listeners: list[socket.socket]
     sibling: int  # the stdout of a process of the same user, which prints each signal
+    queues: Queues
 
     def heard(self) -> bool:
         """Tell whether a socket was connected to, or the other process got a signal."""
@@ -72,9 +78,10 @@ class Field:
                 each.recv(64)
             else:
                 each.accept()[0].close()
-        return signalled or bool(heard)
+        return signalled or bool(heard) or self.queues.left()
 
     def restore(self) -> None:
+        self.targets |= self.queues.renew()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         shutil.copyfile(ROOT / "grading" / "checks.py", self.folder / "checks.py")
@@ -114,6 +121,8 @@ def field_of_attack(real: bool) -> Iterator[Field]:
         abstract.bind(f"\0walls {os.getpid()}")
         for each in (tcp, unix, abstract):
             each.listen()
+        queues = Queues()
+        stack.callback(queues.remove)
         sibling = stack.enter_context(
             subprocess.Popen([sys.executable, "-c", SIBLING], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
         )
@@ -141,7 +150,7 @@ def field_of_attack(real: bool) -> Iterator[Field]:
             "unix": str(base / "socket"),
             "abstract": f"\0walls {os.getpid()}",
         }
-        yield Field(targets, folder, [tcp, udp, unix, abstract], sibling.stdout.fileno())
+        yield Field(targets, folder, [tcp, udp, unix, abstract], sibling.stdout.fileno(), queues)
 
 
 def attacked(sandbox: Sandbox, attack: Attack, field: Field) -> tuple[bool, str]:
@@ -188,7 +197,7 @@ def files_below(place: Path) -> Iterator[Path]:
 
 def processes_of(sandbox_folder: Path) -> list[str]:
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/environ"):  # HOME is there
         with contextlib.suppress(OSError):
             found += [path.parent.name] if os.fsencode(sandbox_folder) in path.read_bytes() else []
     return found
@@ -205,6 +214,17 @@ def imported_by(path: Path) -> set[str]:
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)}
     return {"grading.inside" if name.startswith("grading.inside") else name.partition(".")[0] for name in names}
+
+
+def test_the_numbers_of_system_calls_are_those_of_the_kernels_headers() -> None:
+    headers = ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm-generic/unistd.h")
+    if not all(Path(header).exists() for header in headers):
+        pytest.skip("needs the headers of both processors")
+    for column, header in enumerate(headers):
+        found = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text())
+        numbers = {name: int(number) for name, number in found}
+        for name, given in (DENIED | MISSING | CONDITIONAL).items():
+            assert given[column] == numbers.get(name, given[column] if given[column] > numbers["quotactl_fd"] else -1)
 
 
 @pytest.mark.parametrize("names", [FEW, pytest.param(ALL, marks=pytest.mark.long)], ids=["few", "all"])

@@ -27,7 +27,7 @@ class Attack(NamedTuple):
 
 
 PRELUDE = """
-import ctypes, gc, mmap, os, resource, signal, socket, struct, subprocess, sys, time
+import ctypes, fcntl, gc, mmap, os, resource, signal, socket, struct, subprocess, sys, time
 from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -164,7 +164,49 @@ return call(310 if x86 else 270, T["sibling"], local, 1, remote, 1, 0)
     Attack("a signal to the grader", "os.kill(T['grader'], 0); return True"),
     Attack("a signal to the warden", "os.kill(os.getppid(), 0) if os.getppid() else 1 / 0; return True"),
     Attack("a signal to a sibling", "os.kill(T['sibling'], signal.SIGWINCH); return True"),
+    Attack(
+        "a signal by way of a pipe",
+        """
+inner, outer = os.pipe()
+fcntl.fcntl(inner, fcntl.F_SETOWN, T["sibling"])
+fcntl.fcntl(inner, 10, signal.SIGURG)  # F_SETSIG: the default, SIGIO, would kill
+fcntl.fcntl(inner, fcntl.F_SETFL, os.O_ASYNC)
+os.write(outer, b"x")
+""",
+    ),
+    Attack(
+        "a signal by way of a thread's pipe",
+        """
+inner, outer = os.pipe()
+fcntl.fcntl(inner, 15, struct.pack("ii", 1, T["sibling"]))  # F_SETOWN_EX
+fcntl.fcntl(inner, 10, signal.SIGURG)
+fcntl.fcntl(inner, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+os.write(outer, b"x")
+""",
+    ),
     Attack("a sibling slowed down", "os.setpriority(os.PRIO_PROCESS, T['sibling'], 5); return True"),
+    Attack("a sibling's memory moved", """
+page, node, status = struct.pack("P", T["address"]), struct.pack("i", 0), bytes(4)
+return call(279 if x86 else 239, T["sibling"], 1, page, node, status, 2) + 1
+"""),
+    # The queues of the user.
+    Attack("a message read from a queue", """
+return call(70 if x86 else 188, T["queue"], ctypes.create_string_buffer(64), 56, 0, 0o4000)  # IPC_NOWAIT
+"""),
+    Attack("a message written to a queue", """
+return call(69 if x86 else 189, T["queue"], struct.pack("qq", 1, 1), 8, 0) + 1
+"""),
+    Attack("a queue removed", "return call(71 if x86 else 187, T['queue'], 0, 0) + 1"),
+    Attack("a semaphore changed", """
+return call(65 if x86 else 193, T["semaphore"], struct.pack("Hhh", 0, 1, 0), 1) + 1
+"""),
+    Attack("a semaphore removed", "return call(66 if x86 else 191, T['semaphore'], 0, 0, 0) + 1"),
+    Attack("a POSIX queue opened", "return call(240 if x86 else 180, T['mqueue'].encode(), os.O_RDWR, 0, 0) + 1"),
+    Attack("a POSIX queue removed", "return call(241 if x86 else 181, T['mqueue'].encode()) + 1"),
+    Attack("a queue left for the next session", "call(68 if x86 else 186, T['key'], 0o1666)"),
+    Attack("a POSIX queue left for the next session", """
+call(240 if x86 else 180, T["left"].encode(), os.O_CREAT | os.O_RDWR, 0o666, 0)
+"""),
     # The network.
     Attack("TCP", "return socket.create_connection(('127.0.0.1', T['tcp']), 2)"),
     Attack("TCP, listening", "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); return True"),
