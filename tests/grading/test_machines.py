@@ -73,6 +73,28 @@ def test_the_process_of_a_submission_has_never_seen_the_answers() -> None:
     assert "grading.inside.worker" in session.printed
 
 
+@root_only
+def test_no_memory_of_a_submission_has_the_projects_path_or_the_teachers_name(open_folder: Path) -> None:
+    """The submission's own search finds none, nor does a search of all processes of its sandbox from outside."""
+    teacher, in_the_submission = "teacher-4f1c", "present-93ab"
+    project = open_folder / teacher / "homework"
+    sandboxes = open_folder / "sandboxes"
+    shutil.copytree(ROOT / "grading", project / "grading", ignore=shutil.ignore_patterns("__pycache__"))
+    sandboxes.mkdir(mode=0o755)
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parent / "search_memory.py", teacher, in_the_submission],
+        env={**os.environ, "HOME": str(project.parent), "USER": teacher, "TMPDIR": str(sandboxes)},
+        cwd=project, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    inside, outside, grader = json.loads(done.stdout)
+    assert inside == [in_the_submission]
+    assert sorted(outside.values())[-1] == [in_the_submission]
+    assert len(outside) >= 3, "the warden, the leader and the worker"
+    assert not [process for process, found in outside.items() if teacher in found]
+    assert teacher in grader, "the search finds it where it is"
+
+
 @pytest.mark.long
 @root_only
 def test_gradescopes_scripts_where_namespaces_are_denied(data_dir: Path, open_folder: Path) -> None:

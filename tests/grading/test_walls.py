@@ -31,7 +31,7 @@ from hostile_system import ATTACKS, REACHED, Attack
 from queues import Queues
 
 from grading.checks import Wrong, import_models
-from grading.inside.system_calls import CONDITIONAL, DENIED, MISSING
+from grading.inside.system_calls import ARCHITECTURES, CONDITIONAL, DENIED, MISSING
 from grading.inside.walls import WALLS
 from grading.rubric import RUBRIC
 from grading.sandbox import Sandbox
@@ -216,15 +216,21 @@ def imported_by(path: Path) -> set[str]:
     return {"grading.inside" if name.startswith("grading.inside") else name.partition(".")[0] for name in names}
 
 
-def test_the_numbers_of_system_calls_are_those_of_the_kernels_headers() -> None:
-    headers = ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm-generic/unistd.h")
-    if not all(Path(header).exists() for header in headers):
-        pytest.skip("needs the headers of both processors")
-    for column, header in enumerate(headers):
-        found = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text())
-        numbers = {name: int(number) for name, number in found}
-        for name, given in (DENIED | MISSING | CONDITIONAL).items():
-            assert given[column] == numbers.get(name, given[column] if given[column] > numbers["quotactl_fd"] else -1)
+@pytest.mark.parametrize(
+    ("column", "header"),
+    [(0, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), (1, "/usr/include/asm-generic/unistd.h")],
+    ids=[*ARCHITECTURES],
+)
+def test_system_calls_have_the_numbers_of_the_kernels_headers(column: int, header: str) -> None:
+    if not Path(header).exists():
+        pytest.skip(f"needs {header}")
+    found = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text())
+    expected = {name: int(number) for name, number in found}
+    given = {name: numbers[column] for name, numbers in (DENIED | MISSING | CONDITIONAL).items()}
+    newer = {name for name, number in given.items() if number > max(expected.values())}
+    assert {name: given[name] for name in given.keys() - newer} == {
+        name: expected.get(name, -1) for name in given.keys() - newer
+    }
 
 
 @pytest.mark.parametrize("names", [FEW, pytest.param(ALL, marks=pytest.mark.long)], ids=["few", "all"])
