@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from hostile_system import ATTACKS
-from test_walls import attacked, field_of_attack
+from test_walls import ALL, SITE, attacked, field_of_attack
 from wrong import COURSE, X, edited
 
 from grading.checks import Check, import_models
@@ -28,6 +28,12 @@ ROOT = Path(__file__).parent.parent.parent
 DENYING = [sys.executable, str(Path(__file__).parent / "without_namespaces.py")]
 HIDE_AND_SEEK = "import os\nfor p in ('/work', '/home', '/autograder'):\n    for f in os.walk(p): pass\n"
 BY_HAND = [each for each in RUBRIC if not each.needs_data]
+QUEUES = (
+    "reference by its path", "a signal to a sibling", "a signal by way of a pipe", "a signal by way of a thread's pipe",
+    "a sibling's memory moved", "a message read from a queue", "a message written to a queue", "a queue removed",
+    "a semaphore changed", "a semaphore removed", "a POSIX queue opened", "a POSIX queue removed",
+    "a queue left for the next session", "a POSIX queue left for the next session",
+)  # fmt: skip
 TWO = [check for check in RUBRIC if check.id in ("1a-2-basic", "2-4-hidden")]
 
 root_only = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root on Linux")
@@ -93,6 +99,63 @@ def test_no_memory_of_a_submission_has_the_projects_path_or_the_teachers_name(op
     assert len(outside) >= 3, "the warden, the leader and the worker"
     assert not [process for process, found in outside.items() if teacher in found]
     assert teacher in grader, "the search finds it where it is"
+
+
+@pytest.fixture
+def project_of_nobody(open_folder: Path) -> Path:
+    """A copy of the project for the user nobody, in which Landlock is that of a kernel of 2023."""
+    for name in ("grading", "cli", "datasets", "training", "tracking", "tests/grading"):
+        shutil.copytree(ROOT / name, open_folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, open_folder)
+    with (open_folder / "grading" / "inside" / "landlock.py").open("a") as file:
+        file.write("\nfound = version\n\n\ndef version() -> int:\n    return min(4, found())\n")
+    return open_folder
+
+
+def run_as_nobody(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python in a project as the user nobody and without namespaces, by an interpreter that nobody can execute."""
+    environment = {**os.environ, "HOME": str(project), "PYTHONPATH": str(SITE), "PYTHONDONTWRITEBYTECODE": "1"}
+    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        command = [*DENYING, "--nobody", python]
+        kwargs = {"env": environment, "cwd": project, "capture_output": True, "text": True, "timeout": 240}
+        if subprocess.run([*command, "-c", "import torch"], check=False, **kwargs).returncode == 0:
+            return subprocess.run([*command, *arguments], check=False, **kwargs)
+    pytest.skip("there is no Python that the user nobody can execute")
+
+
+ATTACKING = """
+import json, os, sys
+sys.path[:0] = [os.getcwd(), "tests/grading", "tests/grading/submissions"]
+from hostile_system import ATTACKS
+from test_walls import ALL, SITE, attacked, field_of_attack
+from grading.sandbox import Sandbox
+with field_of_attack(real=False) as field, Sandbox() as sandbox:
+    sandbox.start()
+    through = [each.name for each in ATTACKS if each.name in sys.argv[1:] and attacked(sandbox, each, field)[0]]
+print(json.dumps([str(sandbox.confinement), through]))
+"""
+
+
+@root_only
+@pytest.mark.parametrize("names", [QUEUES, pytest.param(ALL, marks=pytest.mark.exhaustive)], ids=["few", "all"])
+def test_landlock_4_and_seccomp_alone_stop_attacks_by_nobody(names: Sequence[str], project_of_nobody: Path) -> None:
+    """The other processes of the user are reached neither by signals nor by queues."""
+    done = run_as_nobody(project_of_nobody, "-c", ATTACKING, *names)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["Landlock 4, seccomp, no network", []]
+
+
+@root_only
+def test_nobodys_right_submission_gets_all_points_within_landlock_4_and_seccomp(
+    project_of_nobody: Path, data_dir: Path
+) -> None:
+    (project_of_nobody / "right.py").write_text(COURSE)
+    (project_of_nobody / "data").symlink_to(data_dir)
+    done = run_as_nobody(project_of_nobody, "grader.py", "--submission", "right.py")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "confined by: Landlock 4, seccomp, no network" in done.stderr
+    assert "8 / 8" in done.stdout
 
 
 @pytest.mark.long
