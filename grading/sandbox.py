@@ -12,6 +12,7 @@ that its network does not contain. ``hidden.py`` says how little that gains.
 """
 
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import json
@@ -26,12 +27,17 @@ from pathlib import Path
 
 from grading.inside.walls import WALLS, Confinement
 from grading.session import WARDEN_TIMEOUT, Session
+from grading.submissions import Unreadable
 
 HERE = Path(__file__).parent
 PIPE = 2**20  # bytes
 PASSABLE = 0o711  # mode of a folder that other users can pass through but not list
 START = 120.0  # seconds for the warden to load torch
+AT_ONCE = 0.3  # seconds to wait for a process after Ctrl-C
 CODE, SCRATCH = "code", "scratch"
+REMOVE = 'rm -rf -- "$1" || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }'
+# The errors of the operating system that a name in a submission can cause: its length, its characters, another one.
+NAMES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 PROGRAM = (
     "import json, socket, sys; control, outside = (socket.socket(fileno=int(each)) for each in sys.argv[1:]); "
@@ -51,6 +57,7 @@ class Sandbox:
     Raises:
         OSError: from ``session``: the warden does not start, or a wall cannot be put up any more.
         Unconfined: from ``session`` and ``start``, unless gaps are accepted.
+        Unreadable: from ``session``: the submission has a file that cannot be written to this disk.
     """
 
     def __init__(self, walls: Collection[str] = WALLS, unconfined: bool = False) -> None:
@@ -59,7 +66,8 @@ class Sandbox:
         self._root: Path | None = None  # the warden's folder
         self._warden: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._working = False
+        self._working = self._cancelled = False
+        self._removals: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -75,6 +83,18 @@ class Sandbox:
         """
         control = self.start()
         folder = self._unpack(files)
+        try:
+            session = self._start_worker(control, folder, seconds, trains)
+            try:
+                yield session
+            finally:
+                session.close()
+        finally:
+            # Without waiting, because a submission can make folders whose removal takes seconds.
+            self._removals = [each for each in self._removals if each.poll() is None]
+            self._removals.append(start_removing(folder))
+
+    def _start_worker(self, control: socket.socket, folder: Path, seconds: float, trains: bool) -> Session:
         ours, theirs = socket.socketpair()
         output, their_output = os.pipe()
         if sys.platform == "linux":
@@ -83,35 +103,51 @@ class Sandbox:
         job = {"code": str(folder / CODE), "scratch": str(folder / SCRATCH), "seconds": seconds, "trains": trains}
         try:
             socket.send_fds(control, [json.dumps(job).encode()], [theirs.fileno(), their_output])
+        except OSError:
+            ours.close()
+            os.close(output)
+            raise
         finally:
             theirs.close()
             os.close(their_output)
         self._working = True
         ours.setblocking(False)
         os.set_blocking(output, False)
-        session = Session(ours, output, self.end_worker, seconds)
-        try:
-            yield session
-        finally:
-            session.close()
-            remove(folder)
+        return Session(ours, output, self.end_worker, seconds)
 
     def _unpack(self, files: Mapping[str, bytes]) -> Path:
-        """Make a folder with a submission's files in one inner folder, and an empty one."""
+        """Make a folder with a submission's files in one inner folder, and an empty one.
+
+        Raises:
+            Unreadable: a file's name is none on this disk, or is also a folder's.
+        """
         folder = Path(tempfile.mkdtemp(dir=self._root))
         folder.chmod(PASSABLE)
         (folder / SCRATCH).mkdir(mode=0o700)
-        for name, content in files.items():
-            path = folder / CODE / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            path.chmod(0o644)
-        for inner, _, _ in os.walk(folder / CODE):
-            os.chmod(inner, 0o755)
+        made: set[Path] = set()
+        try:
+            for name, content in files.items():
+                path = folder / CODE / name
+                for parent in [*path.relative_to(folder).parents][-2::-1]:
+                    if parent not in made:
+                        (folder / parent).mkdir()
+                        (folder / parent).chmod(0o755)
+                        made.add(parent)
+                path.write_bytes(content)
+                path.chmod(0o644)
+        except (OSError, ValueError) as error:
+            remove(folder)
+            if isinstance(error, OSError) and error.errno not in NAMES:
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise Unreadable(
+                f"the file {name!r:.100} cannot be written beside models.py ({reason}): rename it"
+            ) from None
         return folder
 
     def cancel(self) -> None:
-        """End the running session from another thread; its next question is unanswered."""
+        """End the running session from another thread, for good; its next question is unanswered."""
+        self._cancelled = True
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
@@ -183,10 +219,13 @@ class Sandbox:
         theirs.close()
         of_survey.close()
         self._control = ours
+        if self._cancelled:  # meanwhile
+            self.cancel()
         ours.settimeout(START)
         try:
             self.confinement = Confinement(**json.loads(ours.recv(2**16)))
         except (OSError, ValueError):
+            self._warden.kill()  # it may be loading torch, and would not notice that it is to end
             self._stop()
             raise OSError("the process in which submissions run did not start") from None
         if self.confinement.gaps and not self._unconfined:
@@ -195,20 +234,23 @@ class Sandbox:
         return ours
 
     def _stop(self) -> None:
-        """End the warden, which first ends all processes that it started."""
+        """End the warden, which first ends all processes that it started; and remove its folder."""
         if self._control is not None:
             self._control.close()
             self._control = None
         if self._warden is not None:
             try:
-                self._warden.wait(WARDEN_TIMEOUT)
+                self._warden.wait(AT_ONCE if self._cancelled else WARDEN_TIMEOUT)
             except subprocess.TimeoutExpired:
-                self._warden.kill()
+                self._warden.kill()  # and its processes, which are told by the kernel, end themselves
                 self._warden.wait()
             self._warden = None
         if self._root is not None:
-            remove(self._root)
+            self._removals.append(start_removing(self._root))
             self._root = None
+        while self._removals:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a removal that takes longer goes on by itself
+                self._removals.pop(0).wait(AT_ONCE if self._cancelled else None)
 
 
 def installed(package: str) -> str:
@@ -219,9 +261,12 @@ def installed(package: str) -> str:
     return str(Path(spec.origin).parent.parent)
 
 
+def start_removing(folder: Path) -> "subprocess.Popen[bytes]":
+    """Delete a folder of any depth in the background, even if a submission has removed permissions in it."""
+    command = ["sh", "-c", REMOVE, "remove", str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)  # Ctrl-C does not reach it
+
+
 def remove(folder: Path) -> None:
-    """Delete a folder of any depth, even if a submission has removed permissions in it."""
-    delete = ["rm", "-rf", "--", str(folder)]
-    if subprocess.run(delete, stderr=subprocess.DEVNULL, check=False).returncode != 0:
-        subprocess.run(["chmod", "-R", "u+rwx", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
-        subprocess.run(delete, check=False)
+    """Delete a folder as ``start_removing`` does, and wait until it is gone."""
+    start_removing(folder).wait()

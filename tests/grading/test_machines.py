@@ -116,11 +116,16 @@ def project_of_nobody(open_folder: Path) -> Path:
 def run_as_nobody(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run Python in a project as the user nobody and without namespaces, by an interpreter that nobody can execute."""
     environment = {**os.environ, "HOME": str(project), "PYTHONPATH": str(SITE), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(python: str, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        command = [*DENYING, "--nobody", python, *arguments]
+        return subprocess.run(
+            command, env=environment, cwd=project, capture_output=True, text=True, timeout=240, check=False
+        )
+
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        command = [*DENYING, "--nobody", python]
-        kwargs = {"env": environment, "cwd": project, "capture_output": True, "text": True, "timeout": 240}
-        if subprocess.run([*command, "-c", "import torch"], check=False, **kwargs).returncode == 0:
-            return subprocess.run([*command, *arguments], check=False, **kwargs)
+        if run(python, ["-c", "import torch"]).returncode == 0:
+            return run(python, arguments)
     pytest.skip("there is no Python that the user nobody can execute")
 
 
