@@ -293,6 +293,7 @@ return child
     Attack("being root", "os.setuid(0); return os.open('/etc/shadow', os.O_RDONLY)"),
     Attack("another program", "return subprocess.run(['/bin/sh', '-c', 'echo'], check=True, capture_output=True)"),
     Attack("io_uring", "return call(425, 8, bytes(120)) + 1"),
+    Attack("asynchronous I/O", "return call(206 if x86 else 0, 1, ctypes.create_string_buffer(8)) + 1"),
     Attack("bpf", "return call(321 if x86 else 280, 0, struct.pack('IIII', 1, 4, 8, 1) + bytes(112), 128) + 1"),
     Attack("userfaultfd", "return call(323 if x86 else 282, 1) + 1"),
     Attack("keyctl", "return call(248 if x86 else 217, b'user', b'k', b'x', 1, -3)"),
