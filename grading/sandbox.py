@@ -34,6 +34,7 @@ PIPE = 2**20  # bytes
 PASSABLE = 0o711  # mode of a folder that other users can pass through but not list
 START = 120.0  # seconds for the warden to load torch
 AT_ONCE = 0.3  # seconds to wait for a process after Ctrl-C
+REMOVING = 1.0  # seconds to wait for the removal of a session's folder
 CODE, SCRATCH = "code", "scratch"
 REMOVE = 'rm -rf -- "$1" || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }'
 # The errors of the operating system that a name in a submission can cause: its length, its characters, another one.
@@ -90,9 +91,7 @@ class Sandbox:
             finally:
                 session.close()
         finally:
-            # Without waiting, because a submission can make folders whose removal takes seconds.
-            self._removals = [each for each in self._removals if each.poll() is None]
-            self._removals.append(start_removing(folder))
+            self._remove(folder)
 
     def _start_worker(self, control: socket.socket, folder: Path, seconds: float, trains: bool) -> Session:
         ours, theirs = socket.socketpair()
@@ -119,31 +118,35 @@ class Sandbox:
         """Make a folder with a submission's files in one inner folder, and an empty one.
 
         Raises:
-            Unreadable: a file's name is none on this disk, or is also a folder's.
+            Unreadable: the disk does not take the name of a file, or it is also a folder's.
         """
         folder = Path(tempfile.mkdtemp(dir=self._root))
         folder.chmod(PASSABLE)
         (folder / SCRATCH).mkdir(mode=0o700)
-        made: set[Path] = set()
         try:
             for name, content in files.items():
                 path = folder / CODE / name
-                for parent in [*path.relative_to(folder).parents][-2::-1]:
-                    if parent not in made:
-                        (folder / parent).mkdir()
-                        (folder / parent).chmod(0o755)
-                        made.add(parent)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
                 path.chmod(0o644)
-        except (OSError, ValueError) as error:
-            remove(folder)
+        except (OSError, ValueError, RecursionError) as error:
+            self._remove(folder)
             if isinstance(error, OSError) and error.errno not in NAMES:
                 raise
             reason = error.strerror if isinstance(error, OSError) else error
-            raise Unreadable(
-                f"the file {name!r:.100} cannot be written beside models.py ({reason}): rename it"
-            ) from None
+            raise Unreadable(f"the file {name!r:.100} cannot be written ({reason}): rename it") from None
+        for inner, _, _ in os.walk(folder / CODE):
+            os.chmod(inner, 0o755)
         return folder
+
+    def _remove(self, folder: Path) -> None:
+        """Delete a session's folder, in the background after a second: some submissions make 10,000 nested folders."""
+        self._removals = [each for each in self._removals if each.poll() is None]
+        removal = start_removing(folder)
+        try:
+            removal.wait(AT_ONCE if self._cancelled else REMOVING)
+        except subprocess.TimeoutExpired:
+            self._removals.append(removal)
 
     def cancel(self) -> None:
         """End the running session from another thread, for good; its next question is unanswered."""
