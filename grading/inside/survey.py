@@ -1,7 +1,7 @@
 """The survey of a machine: the walls that can be put up, and the gaps that they leave.
 
 A process like a session's puts the walls up, and then tries harmlessly to reach files, the network and other processes.
-An attempt counts only if it succeeds: a signal, for instance, only if the warden has received it.
+An attempt counts only if it succeeds. For some, only the warden can tell: it received a signal, or finds a queue.
 
 The paths that it tries to open tell where the project is. Submissions must not find them in the warden's memory, which
 they inherit, so the warden never reads them: they wait in a socket, at which only the processes of the survey look.
@@ -26,7 +26,9 @@ from grading.inside.walls import WALLS, Allowance, Confinement, allowance
 START = 20.0  # seconds for walls to be put up
 USERS = range(60600, 61184)  # IDs that Linux distributions leave unused
 IGNORABLE = signal.SIGURG  # a process without a handler for this signal ignores it
-FOR_ALL, NO_WAIT, REMOVE = 0o666, 0o4000, 0  # mode and flag of a System V queue, and a command to msgctl
+FOR_ALL, NO_WAIT, REMOVE = 0o666, 0o4000, 0  # the mode of a queue; a flag of msgsnd; a command of msgctl
+PRIVATE, KEYS = 0, 2**30  # the key of a System V queue without one; to this, a process ID is added
+SMALL = struct.pack("8l", 0, 1, 1, 0, 0, 0, 0, 0)  # a POSIX queue of one message of one byte
 Attempt = Callable[[], object]
 
 
@@ -79,13 +81,14 @@ _locks: list[socket.socket] = []
 
 
 def _put_up(walls: Sequence[str], rights: Allowance, outside: socket.socket) -> dict[str, Any]:
-    """Put walls up around a process that tries to reach things outside; return its reports, completed by ours."""
+    """Put walls up around a process that tries to reach things outside; return its reports, completed by traces."""
     warden = os.getpid()
     with _queue_attempts() as queues, _received_signals() as received:
 
         def try_to_reach(report: int) -> None:
             paths = json.loads(socket.socket(fileno=3).recv(2**16, socket.MSG_PEEK))
-            processes.write_report(report, {"gaps": reached(paths, warden, queues)})
+            leave_traces(warden)
+            processes.write_report(report, {"gaps": reached(paths, queues)})
 
         null = os.open(os.devnull, os.O_RDWR)
         leader, report = processes.start(walls, rights, outside.fileno(), null, try_to_reach)
@@ -97,13 +100,14 @@ def _put_up(walls: Sequence[str], rights: Allowance, outside: socket.socket) -> 
             found |= news
         os.close(report)
         processes.end(leader)
-    if received and "gaps" in found:
+    traces = [*received, *remove_queues(warden)]
+    if traces and "gaps" in found:
         found["gaps"] = sorted({*found["gaps"], "other processes"})
     return found
 
 
-def reached(outside: Sequence[str], process: int, queues: Sequence[Attempt]) -> list[str]:
-    """Try to reach files, the network and queues, and return the kinds of things reached. Signal a process, too."""
+def reached(outside: Sequence[str], queues: Sequence[Attempt]) -> list[str]:
+    """Try to reach files, the network and other processes' queues, and return the kinds of things reached."""
     ways: dict[str, list[Attempt]] = {
         "files": [
             *(lambda path=path: os.close(os.open(path, os.O_RDONLY)) for path in outside),
@@ -123,11 +127,20 @@ def reached(outside: Sequence[str], process: int, queues: Sequence[Attempt]) -> 
                 with contextlib.suppress(ConnectionRefusedError):  # it shows that there is a network
                     attempt()
                 found.append(kind)
-    with contextlib.suppress(OSError):
-        os.kill(process, IGNORABLE)
-    with contextlib.suppress(OSError):
-        _signal_by_a_pipe(process)
     return sorted({*found})
+
+
+def leave_traces(process: int) -> None:
+    """Try to signal a process, directly and by way of a pipe, and to leave queues, which outlive this process."""
+    attempts: list[Attempt] = [
+        lambda: os.kill(process, IGNORABLE),
+        lambda: _signal_by_a_pipe(process),
+        lambda: call_denied("msgget", KEYS + process, os.O_CREAT | FOR_ALL),
+        lambda: call_denied("mq_open", _name(process, "left"), os.O_CREAT | os.O_RDWR, FOR_ALL, SMALL),
+    ]
+    for attempt in attempts:
+        with contextlib.suppress(OSError):
+            attempt()
 
 
 def _signal_by_a_pipe(process: int) -> None:
@@ -147,7 +160,7 @@ def _signal_by_a_pipe(process: int) -> None:
 
 @contextlib.contextmanager
 def _received_signals() -> Iterator[list[int]]:
-    """Collect the signals that this process receives from the survey's processes."""
+    """Collect the signals that this process receives."""
     received: list[int] = []
     before = signal.signal(IGNORABLE, lambda number, _: received.append(number))
     try:
@@ -156,13 +169,25 @@ def _received_signals() -> Iterator[list[int]]:
         signal.signal(IGNORABLE, before)
 
 
+def remove_queues(process: int) -> list[str]:
+    """Remove the queues that were left for a process, and return their kinds."""
+    found = []
+    with contextlib.suppress(OSError):
+        call_denied("msgctl", call_denied("msgget", KEYS + process, 0), REMOVE, None)
+        found.append("System V")
+    with contextlib.suppress(OSError):
+        call_denied("mq_unlink", _name(process, "left"))
+        found.append("POSIX")
+    return found
+
+
 @contextlib.contextmanager
 def _queue_attempts() -> Iterator[list[Attempt]]:
     """Make a System V and a POSIX queue, and yield the attempts to use and to remove them; none for a missing kind."""
     attempts: list[Attempt] = []
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            queue = call_denied("msgget", 0, FOR_ALL)
+            queue = call_denied("msgget", PRIVATE, FOR_ALL)
             message = struct.pack("ll", 1, 0)
             stack.callback(_remove, "msgctl", queue, REMOVE, None)
             attempts += [
@@ -170,9 +195,8 @@ def _queue_attempts() -> Iterator[list[Attempt]]:
                 lambda: call_denied("msgctl", queue, REMOVE, None),
             ]
         with contextlib.suppress(OSError):
-            name = f"models.py-grader-{os.getpid()}".encode()
-            attributes = struct.pack("8l", 0, 1, 1, 0, 0, 0, 0, 0)  # for one message of one byte
-            opened = call_denied("mq_open", name, os.O_CREAT | os.O_RDWR, FOR_ALL, attributes)
+            name = _name(os.getpid(), "own")
+            opened = call_denied("mq_open", name, os.O_CREAT | os.O_RDWR, FOR_ALL, SMALL)
             stack.callback(_remove, "mq_unlink", name)
             os.fchmod(opened, FOR_ALL)  # without the mask of new files
             os.close(opened)
@@ -181,6 +205,10 @@ def _queue_attempts() -> Iterator[list[Attempt]]:
                 lambda: call_denied("mq_unlink", name),
             ]
         yield attempts
+
+
+def _name(process: int, kind: str) -> bytes:
+    return f"models.py-grader-{process}-{kind}".encode()
 
 
 def _remove(name: str, *arguments: int | bytes | None) -> None:

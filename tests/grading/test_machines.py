@@ -151,6 +151,38 @@ def test_landlock_4_and_seccomp_alone_stop_attacks_by_nobody(names: Sequence[str
     assert json.loads(done.stdout) == ["Landlock 4, seccomp, no network", []]
 
 
+LESS = ("kill", "msgsnd", "msgget", "mq_unlink")
+HOLE = """
+
+whole = instructions
+
+
+def instructions(column, process):
+    number = (DENIED | CONDITIONAL)["NAME"][column]
+    return [(LOAD, 0, 0, 0), (EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW), *whole(column, process)]
+"""
+SURVEYING = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+from grading.sandbox import Sandbox
+with Sandbox(unconfined=True) as sandbox:
+    sandbox.start()
+    print(sandbox.confinement)
+"""
+
+
+@root_only
+@pytest.mark.parametrize(
+    "name", ["fcntl", "msgctl", "mq_open", *(pytest.param(name, marks=pytest.mark.long) for name in LESS)]
+)
+def test_the_survey_finds_that_the_filter_allows_a_call(name: str, project_of_nobody: Path) -> None:
+    with (project_of_nobody / "grading" / "inside" / "system_calls.py").open("a") as file:
+        file.write(HOLE.replace("NAME", name))
+    done = run_as_nobody(project_of_nobody, "-c", SURVEYING)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Landlock 4, seccomp, no network, but open: other processes\n"
+
+
 @root_only
 def test_nobodys_right_submission_gets_all_points_within_landlock_4_and_seccomp(
     project_of_nobody: Path, data_dir: Path

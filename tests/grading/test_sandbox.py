@@ -101,29 +101,26 @@ def test_a_cancelled_session_ends_within_a_second(delay: float) -> None:
     assert len(ended) == 1
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("x" * 300 + ".py",),
-        ("/".join(["folder"] * 1000) + "/x.py",),
-        ("/".join(["x"] * 1900) + "/x.py",),
-        ("tools.py", "tools.py/more.py"),
-        ("tools/more.py", "tools"),
-        ("x\0.py",),
-        ("x\ud800.py",),
-    ],
-    ids=["long name", "long path", "deep path", "file as folder", "folder as file", "NUL", "surrogate"],
-)
-def test_a_name_that_cannot_be_written_is_the_submissions_fault(names: Sequence[str], tmp_path: Path) -> None:
-    """Nothing is left of it, and the next submission is graded."""
+REFUSED = {
+    "a long name": ["x" * 300 + ".py"],
+    "a long path": ["/".join(["folder"] * 1000) + "/x.py"],
+    "a deep path": ["/".join(["x"] * 1900) + "/x.py"],
+    "a file that is also a folder": ["tools.py", "tools.py/more.py"],
+    "a folder that is also a file": ["tools/more.py", "tools"],
+    "NUL": ["x\0.py"],
+    "half of a surrogate pair": ["x\ud800.py"],
+}
+
+
+def test_a_name_that_cannot_be_written_is_the_submissions_fault(tmp_path: Path) -> None:
+    """Nothing is left of such a submission, and the next one is graded."""
     with pytest.MonkeyPatch.context() as patch, Sandbox(unconfined=True) as sandbox:
         patch.setattr("tempfile.tempdir", str(tmp_path))
-        with (
-            pytest.raises(Unreadable, match=r"cannot be written \(.+\): rename it"),
-            sandbox.session({"models.py": NETWORK} | dict.fromkeys(names, b""), 10),
-        ):
-            pass
-        assert [path.name for path in tmp_path.glob("*/*")] == ["grading"]
+        for kind, names in REFUSED.items():
+            files = {"models.py": NETWORK} | dict.fromkeys(names, b"")
+            with pytest.raises(Unreadable, match=r"cannot be written \(.+\): rename it"), sandbox.session(files, 10):
+                pass
+            assert [path.name for path in tmp_path.glob("*/*")] == ["grading"], kind
         with sandbox.session({"models.py": NETWORK, "tools/more/x.py": b""}, 20) as session:
             import_models(session.ask)
 
