@@ -128,20 +128,24 @@ def resident_memory(group: int) -> dict[int, int]:
 
 
 def disk_use(folder: str) -> tuple[int, int]:
-    """Return the bytes and the number of all files and folders below a folder; 2**62 where it cannot be listed."""
+    """Return the bytes and the number of all files and folders below a folder; 2**62 where one cannot be listed."""
     size = count = 0
     try:
-        for _, folders, files, fd in os.fwalk(folder):
+        for _, folders, files, fd in os.fwalk(folder, onerror=_unless_gone):
             for name in (*folders, *files):
-                size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
-                count += 1
+                with contextlib.suppress(FileNotFoundError):
+                    size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+                    count += 1
             if count > walls.SCRATCH_FILES:
                 break
-    except FileNotFoundError:
-        pass
     except (OSError, RecursionError):
         return 2**62, 2**62
     return size, count
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def exceeded_limit(leader: int, own: int, scratch: str | None) -> str:

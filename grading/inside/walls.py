@@ -114,8 +114,8 @@ def enclose(walls: Sequence[str], allowance: Allowance) -> None:
     if "landlock" in walls:
         with _wall("landlock"):
             scratch = landlock.WRITE | landlock.READ
-            if "namespaces" not in walls:  # a file that is deleted but open would not be measured
-                scratch -= {"remove_file"}
+            if "namespaces" not in walls:  # deleted files that are open, and renamed folders, would not be measured
+                scratch -= {"remove_file", "remove_dir"}
             rules = [(path, landlock.READ) for path in allowance.readable]
             rules += [(path, landlock.DEVICE) for path in namespaces.DEVICES]
             landlock.restrict([*rules, (allowance.scratch, scratch)])

@@ -252,6 +252,33 @@ for number in range(8192):
 time.sleep(1)
 return len(os.listdir()) >= 8192
 """),
+    Attack("8,192 files in a folder that cannot be listed", """
+os.mkdir("closed", 0o300)
+os.chdir("closed")
+for number in range(8192):
+    os.mknod(str(number))
+time.sleep(1)
+return True
+"""),
+    Attack("256 MiB in a folder that is renamed all the time", """
+os.mkdir("0")
+def rename():
+    for number in range(10**6):
+        os.rename(str(number), str(number + 1))
+forked(rename)
+here = os.open(".", os.O_RDONLY)
+for folder in iter(lambda: [name for name in os.listdir(here) if name.isdigit()], None):
+    try:
+        os.chdir(folder[0])
+        break
+    except OSError:
+        pass
+for number in range(16):
+    with open(f"large{number}", "wb") as file:
+        file.write(bytes(2**24))
+time.sleep(1)
+return sum(os.stat(f"large{number}").st_size for number in range(16)) == 2**28
+"""),
     Attack("limits raised", """
 for name in ("RLIMIT_DATA", "RLIMIT_FSIZE"):
     resource.setrlimit(getattr(resource, name), (2**50, 2**50))
