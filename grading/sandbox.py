@@ -245,7 +245,7 @@ class Sandbox:
             try:
                 self._warden.wait(AT_ONCE if self._cancelled else WARDEN_TIMEOUT)
             except subprocess.TimeoutExpired:
-                self._warden.kill()  # and its processes, which are told by the kernel, end themselves
+                self._warden.kill()  # the kernel then ends its processes (PARENT_DIED)
                 self._warden.wait()
             self._warden = None
         if self._root is not None:

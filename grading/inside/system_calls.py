@@ -70,9 +70,9 @@ CONDITIONAL = {
     "open": (2, -1), "openat": (257, 56), "ioctl": (16, 29), "fcntl": (72, 25), "prctl": (157, 167),
 }  # fmt: skip
 CAPSET = (126, 91)
-# The commands of fcntl that remain: duplicates, flags, locks and the size of a pipe. By others, the kernel would signal
-# any process when a file or a pipe changes.
-COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032)
+# The commands of fcntl that remain: duplicates, flags and locks. Others have the kernel signal any process when a file
+# or a pipe changes, or take pages that all pipes of a user share.
+COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)
 SET_FLAGS, SIGNALLING = 4, 0o20000  # a command of fcntl, and its flag O_ASYNC
 SCHEDULED_TOGETHER = 62  # prctl: PR_SCHED_CORE changes other processes
 TERMINALS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)  # ioctl: isatty, window size, (non)blocking, close on exec
