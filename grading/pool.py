@@ -105,7 +105,10 @@ def grade(pool: Pool, upload: Upload, checks: Sequence[Check], split: Split | No
         return ungraded(upload.name, checks, f"it cannot be read: {error.strerror or error}")
     note = one_line(submission.note)
     # First by itself: a models.py that hangs would otherwise hang once for each check.
-    alone = pool.submit(IMPORT_ALONE, submission.files, None).result()
+    try:
+        alone = pool.submit(IMPORT_ALONE, submission.files, None).result()
+    except Unreadable as error:  # the disk does not take a file
+        return ungraded(upload.name, checks, str(error), note=note)
     if not alone.passed:
         late = LATE.match(alone.message)
         message = f"{AT_IMPORT}: {late[0]}" if late else alone.message

@@ -278,9 +278,9 @@ def test_a_bug_has_a_traceback_and_not_the_status_of_missing_points(fault: str) 
 def processes_in(folder: Path) -> list[Path]:
     """Find the processes of sandboxes whose folders are below a folder."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/environ"):  # with HOME or TMPDIR
         with contextlib.suppress(OSError):
-            found += [path] if str(folder) in path.read_text() else []
+            found += [path] if os.fsencode(folder) in path.read_bytes() else []
     return found
 
 
