@@ -26,8 +26,9 @@ from grading.inside.walls import WALLS, Allowance, Confinement, allowance
 START = 20.0  # seconds for walls to be put up
 USERS = range(60600, 61184)  # IDs that Linux distributions leave unused
 IGNORABLE = signal.SIGURG  # a process without a handler for this signal ignores it
-FOR_ALL, NO_WAIT, REMOVE = 0o666, 0o4000, 0  # the mode of a queue; a flag of msgsnd; a command of msgctl
-PRIVATE, KEYS = 0, 2**30  # the key of a System V queue without one; to this, a process ID is added
+FOR_ALL = 0o666  # the mode of a queue: as if an earlier session had left it
+CREATE, NO_WAIT, REMOVE = 0o1000, 0o4000, 0  # a flag of msgget, a flag of msgsnd, a command of msgctl
+PRIVATE, KEYS = 0, 2**30  # no key of a System V queue; the first key, to which a process ID is added
 SMALL = struct.pack("8l", 0, 1, 1, 0, 0, 0, 0, 0)  # a POSIX queue of one message of one byte
 Attempt = Callable[[], object]
 
@@ -135,7 +136,7 @@ def leave_traces(process: int) -> None:
     attempts: list[Attempt] = [
         lambda: os.kill(process, IGNORABLE),
         lambda: _signal_by_a_pipe(process),
-        lambda: call_denied("msgget", KEYS + process, os.O_CREAT | FOR_ALL),
+        lambda: call_denied("msgget", KEYS + process, CREATE | FOR_ALL),
         lambda: call_denied("mq_open", _name(process, "left"), os.O_CREAT | os.O_RDWR, FOR_ALL, SMALL),
     ]
     for attempt in attempts:
