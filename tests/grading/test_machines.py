@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hostile import TRICKS
 from hostile_system import ATTACKS
 from test_walls import ALL, SITE, attacked, field_of_attack
-from wrong import COURSE, X, edited
+from wrong import COURSE, WRONG, edited
 
 from grading.checks import Check, import_models
 from grading.inside.walls import WALLS
@@ -35,6 +37,10 @@ QUEUES = (
     "a queue left for the next session", "a POSIX queue left for the next session",
 )  # fmt: skip
 TWO = [check for check in RUBRIC if check.id in ("1a-2-basic", "2-4-hidden")]
+HOSTILE = (
+    "lines appended to the checks", "a daemon", "100 processes", "256 MiB in files", "an endless loop at import",
+    "an array of 460,000 dimensions", "answers written everywhere", "all file descriptors closed",
+)  # fmt: skip
 
 root_only = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root on Linux")
 
@@ -234,31 +240,46 @@ def points_of(files: Mapping[str, bytes], folder: Path, checks: Sequence[Check])
     points = {}
     with Pool(jobs=2) as pool:
         for name, content in files.items():
-            (folder / f"{name}.py").write_bytes(content)
-            points[name] = grade(pool, uploads([folder / f"{name}.py"])[0], checks, None).points
+            (folder / name).write_bytes(content)
+            points[name] = grade(pool, uploads([folder / name])[0], checks, None).points
     return points
 
 
+def hostile_files(targets: dict[str, object]) -> dict[str, bytes]:
+    """Make ten submissions that attack the system, the grader's answers or the reading of uploads."""
+    attacks = {each.name: each.source(targets) for each in ATTACKS if each.name in HOSTILE}
+    tricks = {each.name: each.files["models.py"].encode() for each in TRICKS if each.name in HOSTILE}
+    assert {*attacks, *tricks} == {*HOSTILE}
+    end = b"PK\5\6" + bytes(18)
+    zips = {"two disks": b"PK\6\7" + bytes(12) + b"\2\0\0\0" + end, "no end": b"PK\3\4" + bytes(1000)}
+    return {f"{n}.py": code for n, code in enumerate([*attacks.values(), *tricks.values()])} | {
+        f"{name}.zip": content for name, content in zips.items()
+    }
+
+
 @pytest.mark.parametrize(
-    ("pairs", "checks"),
+    ("others", "checks", "seeds"),
     [
-        pytest.param(1, TWO, marks=pytest.mark.long),
-        pytest.param(7, BY_HAND, marks=pytest.mark.exhaustive),
+        pytest.param(6, TWO, [0], marks=pytest.mark.long),
+        pytest.param(20, BY_HAND, [1, 2, 3], marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_class_with_hostile_submissions_among_the_others(pairs: int, checks: Sequence[Check], tmp_path: Path) -> None:
-    """The others get the same points as alone."""
+def test_a_class_with_ten_hostile_submissions(
+    others: int, checks: Sequence[Check], seeds: Sequence[int], tmp_path: Path
+) -> None:
+    """In any order, the others get the same points as alone."""
     edited_checks = ROOT / "grading" / "checks.py"
     before = edited_checks.read_bytes()
-    hostile = [each for each in ATTACKS if each.name in ("lines appended to the checks", "a daemon", "100 processes")]
-    kinds = {"right": COURSE.encode(), "wrong": edited({X: "[u, q, u + q]"}).encode()}
-    alone = points_of(kinds, tmp_path, checks)
-    assert alone["right"] == sum(check.points for check in checks) > alone["wrong"]
-    others = {f"{kind} {n}": content for n in range(pairs) for kind, content in kinds.items()}
+    right = [COURSE, (ROOT / "models.py").read_text()]
+    wrong = [edited(mistake.edits) for mistake in WRONG[:: -(len(WRONG) // 18)]]
+    honest = {f"honest {n}.py": code.encode() for n, code in enumerate([*right, *wrong][:others])}
+    assert len(honest) == others
+    alone = points_of(honest, tmp_path, checks)
+    assert alone["honest 0.py"] == sum(check.points for check in checks) > min(alone.values())
     with field_of_attack(real=True) as field:
-        targets = field.targets | {"decoy": str(edited_checks)}
-        attacks = {each.name: each.source(targets) for each in hostile}
-        again = {f"{name}, again": content for name, content in others.items()}
-        together = points_of(others | attacks | again, tmp_path, checks)
+        files = [*(honest | hostile_files(field.targets | {"decoy": str(edited_checks)})).items()]
+        for seed in seeds:
+            random.Random(seed).shuffle(files)
+            together = points_of(dict(files), tmp_path, checks)
+            assert {name: together[name] for name in alone} == alone
     assert edited_checks.read_bytes() == before
-    assert together == {name: alone.get(name.split()[0], 0) for name in together}
