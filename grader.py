@@ -59,7 +59,7 @@ from grading.table import header, in_columns, points_of, short_label
 HERE = Path(__file__).parent
 SPLIT_SEED = 5  # its test set is of average difficulty: right networks get metrics near the centers of the bands
 TEST_FRACTION = 0.05
-NOT_GRADED = "the grader failed on this submission, which is not graded yet"  # for its author
+NOT_GRADED = "the grader failed on this submission, which is not graded yet: tell your instructor"  # for its author
 
 
 def course_split(data_dir: Path) -> Split:
@@ -172,6 +172,7 @@ def run(options: argparse.Namespace) -> int:
         earlier=options.rerun_failed,
     )
     todo = [each for each in found if record.lacks(each.name)]
+    last = None
     if todo:
         with Pool(options.jobs, options.patience, options.unconfined or not options.submission) as pool:
             split = course_split(options.data_dir) if any(check.needs_data for check in checks) else None
@@ -185,10 +186,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         record.begin([])
         print(f"nothing to grade: {one_line(str(options.rerun_failed))} has all of these submissions", file=sys.stderr)
-    # Last, so that the files are written even if stdout is a closed pipe.
+    return summary(record, checks, last)  # last, so that the files are written even if stdout is a closed pipe
+
+
+def summary(record: Record, checks: Sequence[Check], last: Grade | None) -> int:
+    """Print the table, or the report of the only submission if it was graded now; return the exit status."""
     most = str(sum(check.points for check in checks))
     full = [row for row in record.rows.values() if points_of(row) == most]
-    if len(record.rows) == 1 and todo:
+    if len(record.rows) == 1 and last:
         print(report(last))
     else:
         print(in_columns([header(checks), *record.rows.values()]))
@@ -214,7 +219,8 @@ def grade_all(
     """
     several = len(todo) > 1
     started = time.perf_counter()
-    done = failures = 0
+    done = 0
+    failures = 0
     try:
         with tqdm(todo, disable=None if several else True, unit="submission") as bar:
             for upload in bar:
@@ -231,7 +237,7 @@ def grade_all(
                     tqdm.write(f"{done} of {len(todo)}  {in_short(graded)}{ending}", file=sys.stderr)
     finally:
         if several and done < len(todo):
-            print(f"{done} of {len(todo)} submissions are graded, {record.place}", file=sys.stderr)
+            print(f"{done} of {len(todo)} submissions are graded, {record.how_to_go_on()}", file=sys.stderr)
     if failures == len(todo):
         raise OSError(graded.problem)
     return graded

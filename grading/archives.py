@@ -1,7 +1,7 @@
 """Listings of folders and zips: files by their names, within limits, without unpacking.
 
-Folders and zips give the same kind of listing, in linear time. Where an upload is strange, the functions raise
-``Unreadable`` with one line for its author, whatever the operating system or ``zipfile`` raise.
+Folders and zips give the same kind of listing, in linear time. Every error of the operating system or of ``zipfile``
+becomes ``Unreadable``, with one line for the author.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
+
+from cli.text import printable
 
 FILE = "models.py"
 LARGEST_DIRECTORY = 2**23  # bytes of a zip's directory, of which zipfile makes one object for each entry
@@ -59,8 +61,7 @@ Listing = dict[str, Entry]  # by clean POSIX names, relative to the top
 
 def shown(text: str) -> str:
     """Make a string from an upload fit for a message: short, on one line, and printable."""
-    start = text[: SHOWN + 1]
-    readable = start if start.isprintable() else ascii(start)[1:-1]
+    readable = printable(text[: SHOWN + 1])
     return readable if len(readable) <= SHOWN else f"{readable[: SHOWN - 1]}…"
 
 
@@ -77,7 +78,7 @@ def failures_as_unreadable(message: str) -> Iterator[None]:
 
 
 def read(name: str, entry: Entry, limit: int) -> bytes:
-    """Read a file of at most this many bytes, whatever size it declares."""
+    """Read a file of at most this many bytes. The declared size is not trusted."""
     too_large = Unreadable(f"{shown(name)} is larger than {limit:,} bytes")
     if entry.size > limit:
         raise too_large
@@ -119,13 +120,16 @@ def _trouble(name: str) -> str:
     """Say why a name is refused; "" if it is not."""
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ".." in parts or (name[:1].isalpha() and name[1:2] == ":"):
-        return f"there is a path that leads out of the submission, {shown(name)}"
-    if len(parts) > DEEPEST:
+        return f"the path {shown(name)} leads out of the submission: make the zip from the files in your folder"
+    if len(parts) > DEEPEST + 1:  # the folders and the file
         return f"there are more than {DEEPEST} folders inside each other, at {shown(name)}"
     sizes = [len(part.encode("utf-8", "replace")) for part in parts]
     is_odd = _ODD.search(name.replace("Icon\r", ""))
     if is_odd or max(sizes) > LONGEST_NAME or sum(sizes) > LONGEST_PATH:
-        return f"there is a path that is too long or has odd characters, {shown(name)}"
+        return (
+            f"the path {shown(name)} is too long or has odd characters: expected at most {LONGEST_NAME} bytes for a name "
+            f"and {LONGEST_PATH} for a path; rename it"
+        )
     return ""
 
 
@@ -144,10 +148,10 @@ def list_folder(folder: Path) -> Listing:
                     seen += 1
                     if seen > MOST_LISTED:
                         raise Unreadable(f"the folder holds more than {MOST_LISTED:,} files: {SMALLER}")
-                    name = f"{place}/{each.name}" if place else each.name
-                    trouble = _trouble(name)
                     if _is_passed_over(each.name):
                         continue
+                    name = f"{place}/{each.name}" if place else each.name
+                    trouble = _trouble(name)
                     if each.is_dir(follow_symlinks=False) and not trouble:
                         waiting.append(name)
                     else:
@@ -162,7 +166,7 @@ def _add(listing: Listing, name: str, entry: Entry) -> None:
         return
     trouble = entry.trouble
     if clean in listing and not trouble:
-        trouble = f"there are two files of the name {shown(clean)}"
+        trouble = f"there are two files of the name {shown(clean)}: remove or rename one"
     listing[clean] = Entry(entry.size, partial(_refuse, trouble), entry.on_disk, trouble) if trouble else entry
 
 
@@ -181,7 +185,7 @@ def _is_passed_over(name: str) -> bool:
 def _open_file(folder: Path, name: str) -> IO[bytes]:
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise Unreadable(f"{shown(name)} is a link that leads out of the submission")
+        raise Unreadable(f"{shown(name)} is a link that leads out of the submission: expected the file itself")
     if not path.is_file():  # to open a named pipe would take forever
         raise Unreadable(f"{shown(name)} is not a regular file")
     return open_file(path)
@@ -248,7 +252,7 @@ def _check_directory(content: bytes) -> None:
             return
         name_size, extra_size, comment_size = struct.unpack_from("<3H", content, place + 28)
         if extra_size > LARGEST_EXTRA:
-            raise Unreadable(f"the zip is damaged: an entry has {extra_size:,} bytes of extra fields")
+            raise Unreadable(f"the zip is damaged: an entry has {extra_size:,} bytes of extra fields: make it again")
         place += DIRECTORY_HEADER + name_size + extra_size + comment_size
     raise Unreadable(f"the zip holds {MOST_LISTED:,} files or more: {SMALLER}")
 
@@ -272,7 +276,7 @@ def _check_overlaps(entries: list[zipfile.ZipInfo]) -> None:
     end = 0
     for info in sorted(entries, key=lambda info: info.header_offset):
         if info.header_offset < end:
-            raise Unreadable(f"the zip is damaged: {shown(info.filename)} overlaps another file")
+            raise Unreadable(f"the zip is damaged: {shown(info.filename)} overlaps another file: make it again")
         end = info.header_offset + LOCAL_HEADER + info.compress_size
 
 

@@ -4,12 +4,12 @@ A check raises ``Wrong`` where the submission is wrong. It compares the shapes o
 numbers only if these are the expected ones. Before a check judges a computation, it sets all parameters to numbers that
 cannot be predicted, and draws the IDs after that.
 
-Code that replaces the methods of ``worker.Submission`` answers in the place of the network. It can gain the points of
-the new tables and the new bias (1a), because any arrays of the right shape and spread do, and of shapes (2-0, 2-1) and
-independence (2-6), because any function of the IDs does. For all others it must compute the equations, their gradients
-and the training: the MLP (1b), equations 1 and 4 (2-4, 2-5) and their gradients (2-7) from numbers that differ each
-time; and parameters that reach the bands by these equations (2-2, 2-3) under IDs that differ each time. The training
-set is public, so it could recognize the users by their ratings, and hand over parameters that were trained before.
+Code that replaces the methods of ``worker.Submission`` answers in place of the network. It can gain the points of the
+new tables and the new bias (1a), because only their shapes and spread are checked, and those of shapes (2-0, 2-1) and
+independence (2-6), because every function of the IDs passes. All other checks need the right computation on numbers
+that differ each time: the MLP (1b), equations 1 and 4 (2-4, 2-5) and their gradients (2-7). Training (2-2, 2-3) needs
+parameters that reach the bands by these equations, under IDs that differ each time. Because the training set is public,
+such code could recognize the users by their ratings, and hand over parameters that were trained before.
 """
 
 import math
@@ -127,12 +127,13 @@ def check_mlp(ask: Ask, layer_sizes: list[int]) -> None:
         elif "ReLU" not in layers:
             cause = ". Likely cause: the ReLUs are missing, or applied in forward instead of being layers"
         raise Wrong(f"{asked} has the layers {', '.join(layers)}: expected {', '.join(expected)}{cause}")
+    check_size(shapes, asked, mlp_numbers(layer_sizes))
     names = linear_layers(shapes, layer_sizes, asked)
     if layers and names != sorted(names):
         raise Wrong(f"{asked} applies its linear layers in another order than their widths: expected {layer_sizes}")
-    check_size(shapes, asked, mlp_numbers(layer_sizes))
     parameters = set_parameters(ask, shapes)
     inputs = np.random.default_rng().standard_normal((64, layer_sizes[0])).astype(np.float32)
+    inputs[32:] *= 20  # a bounded activation shows at large numbers
     outputs = ask("outputs", inputs=inputs)
     shape = outputs.shape("outputs")
     if shape not in ((64, 1), (64,)):
@@ -203,9 +204,9 @@ def check_shapes(ask: Ask, names: tuple[str, ...]) -> None:
     forward(ask, users, items)
 
 
-def forward(ask: Ask, users: Ids, items: Ids, where: str = "") -> tuple[Array, Array]:
+def forward(ask: Ask, users: Ids, items: Ids, where: str = "", training: bool = True) -> tuple[Array, Array]:
     """Ask for predictions and score of some pairs, and check that they are finite numbers, one per pair."""
-    answer = ask("forward", user_ids=users, item_ids=items)
+    answer = ask("forward", user_ids=users, item_ids=items, training=training)
     for name in OUTPUTS:
         check_vector(f"{where}{name}", answer.shape(name), len(users))
     outputs = answer.arrays(dict.fromkeys(OUTPUTS, (len(users),)))
@@ -271,9 +272,13 @@ def expect_shape(name: str, found: Shape, shape: Shape, causes: dict[Shape, str]
 
 
 def some_pairs(count: int = BATCH) -> tuple[Ids, Ids]:
-    """Draw the IDs of users and items."""
+    """Draw the IDs of users and items. The first and the last ID of both are always among them."""
     draw = np.random.default_rng()
-    return draw.integers(0, NUM_USERS, count), draw.integers(0, NUM_ITEMS, count)
+    users, items = draw.integers(0, NUM_USERS, count), draw.integers(0, NUM_ITEMS, count)
+    users[:4] = items[4:8] = 0
+    users[8:12] = NUM_USERS - 1
+    items[12:16] = NUM_ITEMS - 1
+    return users, items
 
 
 def close(got: Array, expected: Array) -> bool:

@@ -17,6 +17,7 @@ from grading.table import short_label
 LONGEST_NAME = 180  # bytes of a file's name, without its ending
 KEPT = "-_.,+=@() "  # beside letters, their marks, and digits
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?![^.])", re.IGNORECASE)  # Windows has no files of these names
+OUTPUT = 'Lines that begin with "|" are the output of your code.'
 STYLE = (
     "body { font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em } "
     "table { border-collapse: collapse } "
@@ -37,6 +38,8 @@ def markdown(graded: Grade) -> str:
         *([_plain(graded.note)] if graded.note else []),
         "\n".join(["| check | points | subject |", "| --- | --- | --- |", *rows]),
     ]
+    if any(result.printed for result in graded.results if not result.passed):
+        blocks.append(OUTPUT)
     for heading, reason in _failures(graded):
         blocks += [f"## Failed: {heading}", _fenced(reason)]
     return "\n\n".join(blocks) + "\n"
@@ -67,13 +70,15 @@ def web_page(graded: Grade) -> str:
         *([f"<p>{html.escape(graded.note)}</p>"] if graded.note else []),
         "\n".join(["<table>", "<tr><th>check<th>points<th>subject", *rows, "</table>"]),
     ]
+    if any(result.printed for result in graded.results if not result.passed):
+        parts.append(f"<p>{html.escape(OUTPUT)}</p>")
     for heading, reason in _failures(graded):
         parts.append(f"<h2>Failed: {heading}</h2>\n<pre>{html.escape(reason)}</pre>")
     return "\n".join(parts) + "\n"
 
 
 def _failures(graded: Grade) -> list[tuple[str, str]]:
-    """Return the reasons of the failures, each with the checks that fail for it one after the other."""
+    """Group neighbouring failed checks that have the same reason."""
     failed = [result for result in graded.results if not result.passed]
     return [
         (", ".join(result.check.id for result in results), reason)

@@ -43,19 +43,21 @@ def check_equations(ask: Ask, names: tuple[str, ...]) -> None:
     layers = check_network(shapes, names)
     for scale in (0.5, 2.0):  # a bounded output shows at large numbers
         parameters = set_parameters(ask, shapes, scale)
-        users, items = some_pairs()
-        compare_outputs(ask, Pairs(parameters, names, layers, users, items))
+        for training in (True, False):
+            users, items = some_pairs()
+            compare_outputs(ask, Pairs(parameters, names, layers, users, items), training)
 
 
-def compare_outputs(ask: Ask, pairs: Pairs) -> None:
+def compare_outputs(ask: Ask, pairs: Pairs, training: bool = True) -> None:
     """Check the outputs of forward for pairs against both equations, and name the mistake of wrong ones."""
-    predictions, score = forward(ask, pairs.users, pairs.items)
+    where = "" if training else "in eval mode: "
+    predictions, score = forward(ask, pairs.users, pairs.items, where, training)
     p, r = pairs.interactions(), pairs.ratings()
     if not close(predictions, p):
         mistakes = pairs.mistaken_interactions()
-        raise Wrong(difference("predictions are not those", OUTPUTS["predictions"], predictions, p, mistakes))
+        raise Wrong(difference(f"{where}predictions are not those", OUTPUTS["predictions"], predictions, p, mistakes))
     if not close(score, r):
-        raise Wrong(difference("score is not that", OUTPUTS["score"], score, r, pairs.mistaken_ratings()))
+        raise Wrong(difference(f"{where}score is not that", OUTPUTS["score"], score, r, pairs.mistaken_ratings()))
 
 
 def check_batches(ask: Ask, names: tuple[str, ...]) -> None:
@@ -116,7 +118,7 @@ def check_role(names: tuple[str, ...], loss: str, name: str, gradient: Array) ->
     if taught and not gradient.any():
         raise Wrong(
             f"{WITH[names]}, {name} learns nothing from {LOSSES[loss]}: its gradient is 0. "
-            "Likely cause: a detach or no_grad, or another table in its place"
+            "Likely cause: forward does not use it there, or a detach or no_grad on the way"
         )
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import queue
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,9 +12,11 @@ from cli.text import one_line
 from grading.checks import Check, Split, Wrong, import_models
 from grading.inside.walls import Confinement
 from grading.results import SHOWN_MESSAGE, Grade, Result, shortened, ungraded
-from grading.sandbox import Sandbox, Unconfined
+from grading.sandbox import Sandbox
 from grading.session import Session, Unanswered, readable
 from grading.submissions import Unreadable, Upload
+
+IMPORT_ALONE = Check("import", 0, "models.py can be loaded", lambda ask, split: None)
 
 
 class Pool:
@@ -75,7 +76,7 @@ def failure(session: Session, check: Check, split: Split | None) -> str:
     """Import models.py and run a check in a session; return the reason of its failure, "" if it passes.
 
     Raises:
-        OSError, Unconfined: the grader failed, not the submission.
+        Exception: the grader failed, not the submission.
     """
     message = ""
     try:
@@ -84,10 +85,6 @@ def failure(session: Session, check: Check, split: Split | None) -> str:
             check.run(session.ask, split)
     except (Wrong, Unanswered) as error:
         message = str(error) or type(error).__name__
-    except (OSError, Unconfined):
-        raise
-    except Exception as error:
-        message = f"the grader failed on these answers ({error!r:.200})"
     return shortened(readable(message), SHOWN_MESSAGE)
 
 
@@ -110,14 +107,7 @@ def grade(pool: Pool, upload: Upload, checks: Sequence[Check], split: Split | No
     except Unreadable as error:  # the disk does not take a file
         return ungraded(upload.name, checks, str(error), note=note)
     if not alone.passed:
-        late = LATE.match(alone.message)
-        message = f"{AT_IMPORT}: {late[0]}" if late else alone.message
-        return ungraded(upload.name, checks, message, printed=alone.printed, note=note)
+        return ungraded(upload.name, checks, alone.message, printed=alone.printed, note=note)
     longest_first = sorted(checks, key=lambda check: -check.seconds)
     results = {check.id: pool.submit(check, submission.files, split) for check in longest_first}
     return Grade(upload.name, tuple(results[check.id].result() for check in checks), note=note)
-
-
-IMPORT_ALONE = Check("import", 0, "models.py can be loaded", lambda ask, split: None)
-LATE = re.compile(r"no answer within \S+ seconds")  # the message of a session whose time is over
-AT_IMPORT = "an endless loop at import, or waiting for input"

@@ -14,7 +14,7 @@ from grading.table import as_csv, from_csv, header, label, row
 
 
 class Record:
-    """The rows of a table by the submissions' labels, and the files that are asked for.
+    """The rows of a table by the submissions' labels, and the files of the options.
 
     Args:
         checks: the checks, which give the table its columns.
@@ -37,7 +37,9 @@ class Record:
         earlier: Path | None = None,
     ) -> None:
         self._header = header(checks)
-        self.table, self._results, self._pages = table, results, pages
+        self._table = table
+        self._results = results
+        self._pages = pages
         self.rows = from_csv(earlier, self._header) if earlier else {}
         self._json = _from_json(results) if results and results.exists() and earlier else {}
         self._page_names: dict[str, str] = {}
@@ -50,12 +52,11 @@ class Record:
         found = self.rows.get(label(name))
         return found is None or bool(found[-1])
 
-    @property
-    def place(self) -> str:
-        """The file of the graded submissions, in words."""
-        if not self.table:
-            return "in no table: expected --csv"
-        return f"in {one_line(str(self.table))}: --rerun-failed with this file grades the others"
+    def how_to_go_on(self) -> str:
+        """Say where the results of a stopped grading are."""
+        if not self._table:
+            return "and their results are lost: --csv FILE keeps them"
+        return f"in {one_line(str(self._table))}: --rerun-failed with this file grades the others"
 
     def begin(self, names: Collection[str], confined: str = "") -> None:
         """Write table and JSON before the first of these submissions, so that a killed grading can be resumed."""
@@ -87,8 +88,8 @@ class Record:
         write_whole(f'{{"submissions": {{\n{entries}\n}}}}\n'.encode(), path)
 
     def _write_table(self) -> None:
-        if self.table:
-            write_whole(as_csv([self._header, *self.rows.values()]), self.table)
+        if self._table:
+            write_whole(as_csv([self._header, *self.rows.values()]), self._table)
 
 
 def _from_json(path: Path) -> dict[str, str]:

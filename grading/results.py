@@ -69,7 +69,8 @@ def ungraded(
     """
     said = shortened(readable(message), SHOWN_MESSAGE)
     results = tuple(Result(check, False, 0.0, said, printed) for check in checks)
-    return Grade(name, results, with_note(note, one_line(problem, SHOWN_CAUSE) if problem else in_words(said)), note)
+    cause = one_line(problem, SHOWN_CAUSE) if problem else in_words(said)
+    return Grade(name, results, with_note(note, cause), note)
 
 
 def report(graded: Grade) -> str:
@@ -107,11 +108,15 @@ def shortened(string: str, longest: int = SHOWN_OUTPUT) -> str:
 
 
 def first_cause(graded: Grade) -> str:
-    """Name the first failed check and its cause; "" if all passed, or if the submission's problem is the cause."""
+    """Name the first failed check and its cause; "" if all passed, or if the submission's problem is the cause.
+
+    Checks that train come last, because they see the effect of a mistake that another check names.
+    """
     failed = [result for result in graded.results if not result.passed]
     if graded.problem or not failed:
         return ""
-    return with_note(graded.note, f"{failed[0].check.id}: {in_words(failed[0].message)}")
+    first = min(failed, key=lambda result: result.check.needs_data)
+    return with_note(graded.note, f"{first.check.id}: {in_words(first.message)}")
 
 
 def with_note(note: str, cause: str) -> str:

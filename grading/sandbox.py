@@ -2,13 +2,13 @@
 
     with Sandbox() as sandbox, sandbox.session({"models.py": b"…"}, seconds=10) as session:
         import_models(session.ask)
-        bias = session.ask("bias").array("table")
+        bias = session.ask("bias").arrays({"table": (1683, 1)})["table"]
 
 A session is one worker process within walls (``inside/walls.py``), which inherits nothing from earlier sessions. When
 it ends, all of its processes are killed and its files deleted.
 
 The worker's answers cannot be trusted: a submission can replace the methods of ``inside/worker.py``, and send arrays
-that its network does not contain. ``hidden.py`` says how little that gains.
+that its network does not contain. ``checks.py`` says which points that can gain.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ AT_ONCE = 0.3  # seconds to wait for a process after Ctrl-C
 REMOVING = 1.0  # seconds to wait for the removal of a session's folder
 CODE, SCRATCH = "code", "scratch"
 REMOVE = 'rm -rf -- "$1" || { chmod -R u+rwx -- "$1"; rm -rf -- "$1"; }'
-# The errors of the operating system that a name in a submission can cause: its length, its characters, another one.
+# errno values that a file's name can cause: too long, odd characters, already a file or a folder.
 NAMES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
 PACKETS = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 PROGRAM = (

@@ -1,8 +1,8 @@
 """A session with one worker: questions within a deadline, and answers of bounded size.
 
 Nothing is computed from an answer that does not have the shape of its question. An answer begins with a short text: the
-values that are no arrays, and the shapes of the arrays. The content of the arrays is received only when a check has
-named the shapes that it expects, and these are the shapes.
+values that are no arrays, and the shapes of the arrays. The content of the arrays is received only after a check has
+named the expected shapes and they are equal.
 """
 
 import json
@@ -108,9 +108,9 @@ class Session:
     """Questions to one worker. ``Sandbox.session`` makes it."""
 
     def __init__(
-        self, answers: socket.socket, output: int, end_worker: Callable[[], tuple[int | None, str]], seconds: float
+        self, channel: socket.socket, output: int, end_worker: Callable[[], tuple[int | None, str]], seconds: float
     ) -> None:
-        self._answers = answers
+        self._channel = channel
         self._output: int | None = output
         self._end_worker = end_worker
         self._seconds = seconds
@@ -138,27 +138,28 @@ class Session:
         while self._unread:  # the arrays of the last answer, of which no check needed more than the shapes
             self._receive_content(min(self._unread, 2**20))
         self._send(pack(arguments, token=token, method=question))
-        text, self._unread = LENGTHS.unpack(self._receive(LENGTHS.size))
-        if text > LONGEST_TEXT:
+        length, self._unread = LENGTHS.unpack(self._receive(LENGTHS.size))
+        if length > LONGEST_TEXT:
             raise self._end(TOO_LONG)
-        received = self._receive(text)
+        received = self._receive(length)
         try:
             message = _checked(json.loads(received), dict)
             if message.get("token") != token:
                 raise Unanswered(NO_ANSWER)
+            error = _checked(message["error"], str) if "error" in message else ""
             answer = Answer(message, self._unread, self._receive_content)
         except (ValueError, RecursionError, Unanswered):
             raise self._end(NO_ANSWER) from None
         if "error" in message:
-            raise Unanswered(readable(str(message["error"])))
+            raise Unanswered(readable(error))
         return answer
 
     def _send(self, message: bytes) -> None:
         to_send = memoryview(message)
         while to_send:
-            self._wait([], [self._answers])
+            self._wait([], [self._channel])
             try:
-                to_send = to_send[self._answers.send(to_send) :]
+                to_send = to_send[self._channel.send(to_send) :]
             except BlockingIOError:
                 continue
             except OSError:  # the worker is gone
@@ -172,9 +173,9 @@ class Session:
         """Receive exactly this number of bytes."""
         received = bytearray()
         while len(received) < count:
-            self._wait([self._answers], [])
+            self._wait([self._channel], [])
             try:
-                part = self._answers.recv(min(count - len(received), 2**20))
+                part = self._channel.recv(min(count - len(received), 2**20))
             except BlockingIOError:
                 continue
             except OSError:  # the worker is gone
@@ -189,7 +190,7 @@ class Session:
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise self._end(f"no answer within {self._seconds:g} seconds: an endless loop, or waiting for input?")
+                raise self._end(f"no answer within {self._seconds:g} s: an endless loop, or waiting for input?")
             watched: list[socket.socket | int] = [*readers]
             if self._output is not None:
                 watched.append(self._output)
@@ -230,7 +231,7 @@ class Session:
 
     def close(self) -> None:
         """End the worker, and read the last of its output."""
-        self._answers.close()
+        self._channel.close()
         self._end_worker()
         deadline = time.monotonic() + WARDEN_TIMEOUT
         while self._output is not None and time.monotonic() < deadline:

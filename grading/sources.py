@@ -49,9 +49,11 @@ def read_source(name: str, entry: Entry) -> tuple[bytes, str]:
     else:
         content = read(name, entry, LARGEST_FILE)
     if b"\0" in content:
-        raise Unreadable(f"{shown(name)} is neither Python source nor a zip")
+        raise Unreadable(f"{shown(name)} is neither Python source nor a zip: save it as UTF-8")
     if len(content) > LARGEST_FILE:
-        raise Unreadable(f"the code cells of {shown(name)} are larger than {LARGEST_FILE:,} bytes")
+        raise Unreadable(
+            f"the code cells of {shown(name)} are larger than {LARGEST_FILE:,} bytes: keep the network only"
+        )
     return content, note
 
 
@@ -82,8 +84,8 @@ def _code(name: str, content: bytes) -> bytes:
         raise Unreadable(f"{shown(name)} is not a notebook that can be read: save it again, or as {FILE}") from error
     written = [cell for cell in cells if re.match(rf"%%(writefile|file)[ \t]+(\S*/)?{re.escape(FILE)}[ \t]*\n", cell)]
     code = written[-1].partition("\n")[2] if written else "\n\n".join(map(_python, cells))
-    if not code.strip():
-        raise Unreadable(f"{shown(name)} is a notebook without code: expected {FILE}")
+    if "class MultiTaskNet" not in code:
+        raise Unreadable(f"{shown(name)} is a notebook without a class MultiTaskNet: expected {FILE}")
     return code.encode("utf-8", "replace")
 
 

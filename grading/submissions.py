@@ -67,7 +67,7 @@ def uploads(paths: Sequence[Path]) -> list[Upload]:
 
 
 def _list(path: Path) -> Listing:
-    """List a folder or a zip; nothing for any other path, and where ``read_submission`` gives the reason."""
+    """List a folder or a zip. Return nothing for another path, or if ``read_submission`` will give the reason."""
     try:
         if path.is_dir():
             listing = list_folder(path)
@@ -85,10 +85,10 @@ def _read_member(listing: Listing) -> Submission:
     """Read a student's files of a class's download. One file is read like a path."""
     if not listing:
         raise Unreadable(f"there is no file, only a text that was typed in: {EXPECTED}")
-    if len(listing) > 1:
-        return _read_listing(listing)
-    [(name, entry)] = listing.items()
-    return _read_file(name, entry)
+    only = next(iter(listing))
+    if len(listing) == 1 and only.endswith(".py"):  # of any name
+        return _read_file(only, listing[only])
+    return _read_listing(listing)
 
 
 def read_submission(path: Path) -> Submission:
@@ -173,15 +173,13 @@ def _find(listing: Listing) -> str:
         if len(found) == 1:
             return found[0]
     if not listing:
-        raise Unreadable(
-            f"there is no {FILE}, nor another file that is read: expected one at the top or under submission/"
-        )
+        raise Unreadable(f"there is no {FILE}, nor another file that is read: {EXPECTED}")
     if "[Content_Types].xml" in listing:
         raise Unreadable(f"it is a Word document or other office file: {EXPECTED}")
     for kind, found in (("notebooks", notebooks), ("zips", zips)):
         if len(found) > 1:
             raise Unreadable(f"there is no {FILE}, but {len(found):,} {kind}, {_some(found)}: expected one")
-    raise Unreadable(f"there is no {FILE}, only {_some([*listing])}: expected one at the top or under submission/")
+    raise Unreadable(f"there is no {FILE}, only {_some([*listing])}: {EXPECTED}")
 
 
 def _some(names: list[str]) -> str:
@@ -212,13 +210,15 @@ def _with_sources(main: dict[str, bytes], listing: Listing, home: str) -> dict[s
         content = read(name, listing[name], LARGEST_FILE)
         total += len(content)
         if total > LARGEST_SOURCES:
-            raise Unreadable(f"the Python files are larger than {LARGEST_SOURCES:,} bytes together")
+            raise Unreadable(
+                f"the Python files are larger than {LARGEST_SOURCES:,} bytes together: keep only those in use"
+            )
         files[name.removeprefix(start)] = content
     files |= main
     for name in files:
         parents = [name[:place] for place, character in enumerate(name) if character == "/"]
         if not files.keys().isdisjoint(parents):
-            raise Unreadable(f"there are a file and a folder of the same name, above {shown(name)}")
+            raise Unreadable(f"there are a file and a folder of the same name, above {shown(name)}: rename one")
     return files
 
 

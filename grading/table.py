@@ -12,7 +12,7 @@ from grading.results import Grade, first_cause
 
 LONGEST_LABEL = 200  # characters
 # First characters of cells that spreadsheet programs compute, and the apostrophe, which protects them.
-PROTECTED = ("=", "+", "-", "@", "\t", "\r", "'")
+PROTECTED = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "'")
 
 
 def label(name: str) -> str:

@@ -1,7 +1,8 @@
 """The metrics of a submission's trained network: checks 2-2 and 2-3, the only ones for which the grader loads torch.
 
 The test metrics come from the outputs of ``forward``, and once more from the trained parameters by equations 1 and 4.
-Both must be within the bands. A student's folder lacks the equations (``hidden_metrics.py``), and has the former only.
+Both must be within the bands. A student's folder lacks the equations (``hidden_metrics.py``), so only the outputs of
+``forward`` count there.
 """
 
 from dataclasses import dataclass

@@ -71,6 +71,11 @@ def plain_tensor(output: Any, name: str, dtype: torch.dtype) -> Tensor:
     return output
 
 
+def dtype_of(module: Any) -> torch.dtype:
+    """Return the type of a module's first parameter of floating-point numbers."""
+    return next((each.dtype for each in module.parameters() if each.is_floating_point()), torch.float32)
+
+
 def outputs_of(net: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the predictions and the score of a network for pairs of IDs."""
     outputs = net(users, items)
@@ -78,7 +83,7 @@ def outputs_of(net: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         predictions, score = outputs
     except (TypeError, ValueError):
         raise Unexpected(f"forward returned {kind_of(outputs)}: expected two tensors, predictions and score") from None
-    dtype = next((parameter.dtype for parameter in net.parameters()), torch.float32)
+    dtype = dtype_of(net)
     return plain_tensor(predictions, "predictions", dtype), plain_tensor(score, "score", dtype)
 
 
@@ -87,8 +92,9 @@ def parameters_of(module: Any, names: Sequence[str], mlp: Any) -> dict[str, Tens
     found = {name: weight_of(getattr(module, name), name) for name in names if hasattr(module, name)}
     found |= mlp_parameters(mlp)
     known = {id(parameter) for parameter in found.values()}
-    others = {f"other.{name}": each for name, each in module.named_parameters() if id(each) not in known}
-    return found | others
+    others = {name: each for name, each in module.named_parameters() if id(each) not in known}
+    # Integers cannot learn.
+    return found | {f"other.{name}": each for name, each in others.items() if each.is_floating_point()}
 
 
 def to_array(values: Tensor) -> NDArray[Any]:

@@ -48,8 +48,8 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], Values] | None:
     header = exactly(LENGTHS.size)
     if len(header) < LENGTHS.size:
         return None
-    text, _ = LENGTHS.unpack(header)
-    message = json.loads(exactly(text))
+    length, _ = LENGTHS.unpack(header)
+    message = json.loads(exactly(length))
     arrays: dict[str, NDArray[Any]] = {}
     for name, (dtype, shape) in message["arrays"].items():
         size = math.prod(shape) * np.dtype(dtype).itemsize

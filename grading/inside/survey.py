@@ -4,7 +4,7 @@ A process like a session's puts the walls up, and then tries harmlessly to reach
 An attempt counts only if it succeeds. For some, only the warden can tell: it received a signal, or finds a queue.
 
 The paths that it tries to open tell where the project is. Submissions must not find them in the warden's memory, which
-they inherit, so the warden never reads them: they wait in a socket, at which only the processes of the survey look.
+they inherit, so the warden never reads them: they wait in a socket that only the survey's processes read.
 """
 
 import contextlib

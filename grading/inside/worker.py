@@ -110,7 +110,7 @@ class Submission:
 
     def outputs(self, inputs: Numbers) -> Values:
         """Apply the MLP's layers to inputs of shape (n, width)."""
-        dtype = next((parameter.dtype for parameter in self.mlp_layers.parameters()), torch.float32)
+        dtype = arrays.dtype_of(self.mlp_layers)
         outputs: Any = tensor(inputs, dtype=dtype)
         for layer in arrays.parts_of(self.mlp_layers) or [self.mlp_layers]:
             outputs = layer(outputs)
@@ -138,9 +138,12 @@ class Submission:
                 parameters[name].copy_(tensor(value))
         return {}
 
-    def forward(self, user_ids: Ids, item_ids: Ids) -> Values:
-        """Return the network's predictions and score for pairs of IDs."""
-        predictions, score = self._forward_again(tensor(user_ids), tensor(item_ids))
+    def forward(self, user_ids: Ids, item_ids: Ids, training: bool) -> Values:
+        """Return the network's predictions and score for pairs of IDs, in training mode or as in an evaluation."""
+        self.net.train(training)
+        with torch.set_grad_enabled(training):
+            predictions, score = self._forward_again(tensor(user_ids), tensor(item_ids))
+        self.net.train()
         return {"predictions": to_array(predictions), "score": to_array(score)}
 
     def gradients(self, user_ids: Ids, item_ids: Ids, negative_ids: Ids, ratings: Numbers) -> Values:

@@ -159,7 +159,7 @@ class NoNetwork:
         self.values |= values
         return {}
 
-    def forward(self, user_ids, item_ids):
+    def forward(self, user_ids, item_ids, training):
         U_reg, Q_reg, U_fact, Q_fact = (self.values[name] for name in (self.names * 2)[:4])
         u, q = U_reg[user_ids], Q_reg[item_ids]
         score = compute(self.values, np.concatenate([u, q, u * q], 1), 2)[:, 0]
