@@ -117,55 +117,65 @@ def _clean(name: str) -> str:
 
 
 def _trouble(name: str) -> str:
-    """Say why a name is refused; "" if it is not."""
+    """Say why a file of this name is refused, in a folder of any name; "" if it is not."""
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ".." in parts or (name[:1].isalpha() and name[1:2] == ":"):
         return f"the path {shown(name)} leads out of the submission: make the zip from the files in your folder"
-    if len(parts) > DEEPEST + 1:  # the folders and the file
-        return f"there are more than {DEEPEST} folders inside each other, at {shown(name)}"
-    sizes = [len(part.encode("utf-8", "replace")) for part in parts]
-    is_odd = _ODD.search(name.replace("Icon\r", ""))
-    if is_odd or max(sizes) > LONGEST_NAME or sum(sizes) > LONGEST_PATH:
-        return (
-            f"the path {shown(name)} is too long or has odd characters: expected at most {LONGEST_NAME} bytes for a name "
-            f"and {LONGEST_PATH} for a path; rename it"
-        )
+    if _ODD.search(name.replace("Icon\r", "")):
+        return f"the path {shown(name)} has odd characters: rename it"
     return ""
 
 
+def check_names(listing: Listing) -> None:
+    """Raise Unreadable where a name is refused."""
+    for name, entry in listing.items():
+        if entry.trouble:
+            raise Unreadable(entry.trouble)
+        parts = name.split("/")
+        if len(parts) > DEEPEST + 1:  # the folders and the file
+            raise Unreadable(f"there are more than {DEEPEST} folders inside each other, at {shown(name)}")
+        sizes = [len(part.encode()) for part in parts]
+        if max(sizes) > LONGEST_NAME or sum(sizes) > LONGEST_PATH:
+            raise Unreadable(
+                f"the path {shown(name)} is too long: expected at most {LONGEST_NAME} bytes for a name and "
+                f"{LONGEST_PATH} for a path; rename it"
+            )
+
+
 def list_folder(folder: Path) -> Listing:
-    """List the files of a folder. Links to folders are not followed."""
+    """List the files of a folder. Links to folders are not followed.
+
+    A folder that is passed over or lies too deep is listed as if it were a file.
+    """
     listing: Listing = {}
-    seen = 0
     waiting = [""]
     with failures_as_unreadable("the folder cannot be read"):
         while waiting:
             place = waiting.pop()
-            if place and _is_environment(folder / place):
-                continue
             with os.scandir(folder / place) as entries:
                 for each in entries:
-                    seen += 1
-                    if seen > MOST_LISTED:
+                    if len(listing) + len(waiting) > MOST_LISTED:
                         raise Unreadable(f"the folder holds more than {MOST_LISTED:,} files: {SMALLER}")
-                    if _is_passed_over(each.name):
-                        continue
                     name = f"{place}/{each.name}" if place else each.name
-                    trouble = _trouble(name)
-                    if each.is_dir(follow_symlinks=False) and not trouble:
+                    if each.is_dir(follow_symlinks=False) and _is_searched(folder, name):
                         waiting.append(name)
                     else:
                         size = each.stat(follow_symlinks=False).st_size
-                        _add(listing, name, Entry(size, partial(_open_file, folder, name), True, trouble))
+                        _add(listing, name, Entry(size, partial(_open_file, folder, name), True, _trouble(name)))
     return dict(sorted(listing.items()))
 
 
+def _is_searched(folder: Path, name: str) -> bool:
+    too_deep = name.count("/") > DEEPEST or len(name) > 3 * LONGEST_PATH
+    return not (too_deep or is_passed_over(name.rpartition("/")[2]))
+
+
 def _add(listing: Listing, name: str, entry: Entry) -> None:
-    clean = shown(name) if entry.trouble else _clean(name)
+    clean = _clean(name)
     if not clean:
         return
     trouble = entry.trouble
-    if clean in listing and not trouble:
+    if clean in listing:
         trouble = f"there are two files of the name {shown(clean)}: remove or rename one"
     listing[clean] = Entry(entry.size, partial(_refuse, trouble), entry.on_disk, trouble) if trouble else entry
 
@@ -174,11 +184,8 @@ def _refuse(trouble: str) -> IO[bytes]:
     raise Unreadable(trouble)
 
 
-def _is_environment(folder: Path) -> bool:
-    return any((folder / mark).exists() for mark in ENVIRONMENT) and not (folder / FILE).exists()
-
-
-def _is_passed_over(name: str) -> bool:
+def is_passed_over(name: str) -> bool:
+    """Tell whether a file or folder of this name is no part of a submission."""
     return (name.startswith(".") and name != "..") or name in PASSED_OVER
 
 
@@ -206,7 +213,7 @@ def list_zip(source: Callable[[], IO[bytes]]) -> Listing:
             trouble = _trouble(name)
             if trouble or not name.endswith(("/", "\\")):
                 _add(listing, name, Entry(info.file_size, partial(_open_entry, archive, info), False, trouble))
-    return _without_passed_over(listing)
+    return listing
 
 
 class _Window:
@@ -257,14 +264,14 @@ def _check_directory(content: bytes) -> None:
     raise Unreadable(f"the zip holds {MOST_LISTED:,} files or more: {SMALLER}")
 
 
-def _without_passed_over(listing: Listing) -> Listing:
+def without_passed_over(listing: Listing) -> Listing:
     """Leave out hidden files, caches, and virtual environments that have no models.py beside their mark."""
     marked = {name.removesuffix(f"/{mark}") for name in listing for mark in ENVIRONMENT if name.endswith(f"/{mark}")}
     environments = {folder for folder in marked if f"{folder}/{FILE}" not in listing}
     own: Listing = {}
     for name, entry in listing.items():
         parts = name.split("/")
-        if any(map(_is_passed_over, parts)):
+        if any(map(is_passed_over, parts)):
             continue
         folders = itertools.accumulate(parts, "{}/{}".format) if environments else ()
         if environments.isdisjoint(folders):

@@ -1,15 +1,16 @@
 """Downloads of a class from an LMS: each student's files, by the names that Canvas and Moodle give them."""
 
 import re
+from collections import Counter
 
-from grading.archives import FILE, Listing
+from grading.archives import FILE, LONGEST_PATH, Listing, is_passed_over, without_passed_over
 
 HANDED_IN = (".py", ".ipynb", ".zip")
 
 # doejane_123_456_models.py or doejane_LATE_123_456_models.py: the IDs of the student and of the file
 _CANVAS = re.compile(r"(?P<student>anon_(?:LATE_)?[A-Za-z0-9]{5}|[^/]+?_(?:LATE_)?\d+)_\d+_(?P<file>[^/]+)")
 # Jane Doe_123_assignsubmission_file_/models.py or Jane Doe_123_assignsubmission_file_models.py
-_MOODLE = re.compile(r"(?P<student>[^/]+_\d+)_assignsubmission_(?P<kind>[a-z]+)_?/?(?P<file>.*)")
+_MOODLE = re.compile(r"(?P<student>[^/]+_\d+)_assignsubmission_(?P<kind>[a-z]+)_?/?(?P<file>.*)", re.DOTALL)
 _AGAIN = re.compile(r"-\d+(?=\.\w+$)")  # Canvas puts it before the extension of a file that was handed in again
 
 
@@ -19,13 +20,18 @@ def members(listing: Listing) -> dict[str, Listing]:
     A download of neither Canvas nor Moodle has at least two zips at its top, or two folders with one zip in each. There
     may be a folder around it.
     """
-    listing = _inside_one_folder(listing)
+    listing = _inside_one_folder(_tops_read(listing))
     for pattern in (_CANVAS, _MOODLE):
-        matches = {name: pattern.fullmatch(name) for name in listing}
+        matches = {name: pattern.fullmatch(name) if len(name) <= LONGEST_PATH else None for name in listing}
         handed_in = [match for name, match in matches.items() if _is_handed_in(name)]
         if handed_in and all(handed_in):
             return _by_student(listing, {name: match for name, match in matches.items() if match})
     return _zips(listing)
+
+
+def _tops_read(listing: Listing) -> Listing:
+    """Leave out files and folders at the top that are no part of any submission."""
+    return {name: entry for name, entry in listing.items() if not is_passed_over(name.partition("/")[0])}
 
 
 def _is_handed_in(name: str) -> bool:
@@ -39,7 +45,7 @@ def _inside_one_folder(listing: Listing) -> Listing:
         top = f"{tops.pop()}/" if len(tops) == 1 else "/"
         if top == "/" or _MOODLE.match(top):
             return listing
-        listing = {name.removeprefix(top): entry for name, entry in listing.items()}
+        listing = _tops_read({name.removeprefix(top): entry for name, entry in listing.items()})
 
 
 def _by_student(listing: Listing, matches: dict[str, re.Match[str]]) -> dict[str, Listing]:
@@ -60,18 +66,18 @@ def _by_student(listing: Listing, matches: dict[str, re.Match[str]]) -> dict[str
             first = _AGAIN.sub("", name)
             if first not in files:
                 files[first] = files.pop(name)
-        found[whole[0] if len(whole) == 1 and "/" not in whole[0] else student] = files
+        found[student] = files
     return found
 
 
 def _zips(listing: Listing) -> dict[str, Listing]:
-    """Collect the files and folders at the top of a download that consists of zips."""
-    if FILE in listing or f"submission/{FILE}" in listing:
+    """Collect all files and folders at the top of a download that consists of zips."""
+    own = without_passed_over(listing)
+    zips = Counter(name.partition("/")[0] for name in own if name.lower().endswith(".zip"))
+    if FILE in own or f"submission/{FILE}" in own or [*zips.values()].count(1) < 2:
         return {}
     groups: dict[str, Listing] = {}
     for name, entry in listing.items():
         top, _, rest = name.partition("/")
-        if rest or _is_handed_in(name):
-            groups.setdefault(top, {})[rest or name] = entry
-    zips = [group for group in groups.values() if sum(name.lower().endswith(".zip") for name in group) == 1]
-    return groups if len(zips) >= 2 else {}
+        groups.setdefault(top, {})[rest or name] = entry
+    return groups

@@ -18,6 +18,7 @@ from grading.archives import (
     Listing,
     Unreadable,
     check_limits,
+    check_names,
     failures_as_unreadable,
     list_folder,
     list_zip,
@@ -25,6 +26,7 @@ from grading.archives import (
     read,
     read_start,
     shown,
+    without_passed_over,
 )
 from grading.downloads import members
 from grading.sources import EXPECTED, LARGEST_FILE, read_source
@@ -75,7 +77,7 @@ def _list(path: Path) -> Listing:
             listing = list_zip(partial(open_file, path))
         else:
             return {}
-        check_limits(listing, "the download", LARGEST_CLASS)
+        check_limits(without_passed_over(listing), "the download", LARGEST_CLASS)
     except (Unreadable, OSError):
         return {}
     return listing
@@ -124,7 +126,8 @@ def _own_beside(path: Path) -> Listing:
     if path.name != FILE or not listed.is_file():
         return {}
     handed_out = set(read(HANDED_OUT, _entry(listed), LARGEST_FILE).decode().splitlines())
-    return {name: entry for name, entry in list_folder(path.parent).items() if name not in handed_out}
+    listing = without_passed_over(list_folder(path.parent))
+    return {name: entry for name, entry in listing.items() if name not in handed_out}
 
 
 def _read_file(name: str, entry: Entry, inner_zips: int = INNER_ZIPS) -> Submission:
@@ -139,10 +142,9 @@ def _read_file(name: str, entry: Entry, inner_zips: int = INNER_ZIPS) -> Submiss
 
 def _read_listing(listing: Listing, inner_zips: int = INNER_ZIPS) -> Submission:
     """Find models.py or the file in its place, and read it with the Python files beside and below it."""
+    listing = without_passed_over(listing)
     check_limits(listing, "the submission")
-    for entry in listing.values():
-        if entry.trouble:
-            raise Unreadable(entry.trouble)
+    check_names(listing)
     main = _find(listing)
     if main.lower().endswith(".zip") or read_start(main, listing[main]).startswith(ZIP):
         return _read_inner(main, listing[main], inner_zips)

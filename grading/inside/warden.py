@@ -57,12 +57,12 @@ def main(control: socket.socket, outside: socket.socket, settings: dict[str, Any
     gc.freeze()
     confined = survey(settings["walls"], outside, readable, Path(root))
     outside.close()
-    with contextlib.suppress(BrokenPipeError):  # the grader has been killed meanwhile; the loop ends, too
+    with contextlib.suppress(ConnectionError):  # the grader was killed meanwhile
         control.send(json.dumps(asdict(confined)).encode())
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
-        if not message or not supervise(control, json.loads(message), confined, readable, *descriptors):
-            break
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
+            if not message or not supervise(control, json.loads(message), confined, readable, *descriptors):
+                break
     subprocess.Popen(["rm", "-rf", "--", root], stderr=subprocess.DEVNULL)  # the grader may have been killed
 
 
@@ -113,7 +113,9 @@ def supervise(
             if reason:
                 os.killpg(leader, signal.SIGKILL)
         pause = max(LOOK_EVERY, min(LONGEST_PAUSE, SHARE * (time.thread_time() - looked)))
-    connected = bool(control.recv(64))
+    connected = False
+    with contextlib.suppress(ConnectionError):  # the grader was killed
+        connected = bool(control.recv(64))
     found = processes.read_reports(report)
     os.close(report)
     gone = processes.end(leader)
