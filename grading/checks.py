@@ -8,8 +8,9 @@ Code that replaces the methods of ``worker.Submission`` answers in place of the 
 new tables and the new bias (1a), because only their shapes and spread are checked, and those of shapes (2-0, 2-1) and
 independence (2-6), because every function of the IDs passes. All other checks need the right computation on numbers
 that differ each time: the MLP (1b), equations 1 and 4 (2-4, 2-5) and their gradients (2-7). Training (2-2, 2-3) needs
-parameters that reach the bands by these equations, under IDs that differ each time. Because the training set is public,
-such code could recognize the users by their ratings, and hand over parameters that were trained before.
+parameters that reach the bands by these equations, under IDs that differ each time. A number of ratings for each movie
+and mean ratings reach them, too. Because the training set is public, such code could also recognize the users by their
+ratings, and hand over parameters that were trained before.
 """
 
 import math

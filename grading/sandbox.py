@@ -154,6 +154,8 @@ class Sandbox:
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
+        if self._root is not None:
+            self._removals.append(start_removing(self._root))
 
     def end_worker(self) -> tuple[int | None, str]:
         """End the running worker and all that it started.
