@@ -6,14 +6,14 @@ Runs in a copy of the project, and prints in JSON the strings that the submissio
 process of its sandbox, and those in the grader's process.
 """
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, os.getcwd())
+
+from sandbox_processes import processes_of
 
 from grading.checks import import_models
 from grading.sandbox import Sandbox
@@ -73,20 +73,12 @@ def holds(process: str, name: bytes) -> bool:
     return False
 
 
-def started_below(folder: str) -> Iterator[str]:
-    """Find the processes of the sandbox in a folder, where their HOME is."""
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if f"HOME={folder}".encode() in environment.read_bytes():
-                yield environment.parent.name
-
-
 def main(names: list[str]) -> None:
     patterns = ["".join(f"[{letter}]" for letter in name).encode() for name in names]
     code = f"PATTERNS = {patterns}\n{SUBMISSION}"
     with Sandbox() as sandbox, sandbox.session({"models.py": code.encode()}, 60) as session:
         import_models(session.ask)
-        processes = [*started_below(os.environ["TMPDIR"])]
+        processes = {*processes_of(Path(os.environ["TMPDIR"]))} - {str(os.getpid())}
         outside = {process: [name for name in names if holds(process, name.encode())] for process in processes}
     inside = [name for name, found in zip(names, json.loads(session.printed), strict=True) if found]
     print(json.dumps([inside, outside, [name for name in names if holds("self", name.encode())]]))

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import re
-import resource
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from memory import memory_below
 
 from grading import session as session_module
 from grading.checks import Check, Wrong, import_models
@@ -36,6 +36,7 @@ BIAS = next(check for check in RUBRIC if check.id == "1a-2-basic")
 EQUATIONS = next(check for check in RUBRIC if check.id == "2-4-hidden")
 Reply = Callable[[str, Values], bytes]  # makes the bytes of an answer with this token and these values
 SECONDS = 10.0
+SOON = 5.0  # seconds of a check on a busy machine
 
 
 class Last(bytes):
@@ -154,7 +155,7 @@ def test_a_hostile_answer_is_refused_at_once(reply: Reply, reason: str, submissi
 
     started = time.monotonic()
     assert outcome(BIAS, submission, after_import) == reason
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < SOON
 
 
 @pytest.mark.parametrize(
@@ -186,51 +187,21 @@ def test_forged_shapes_are_refused_before_their_content(
         ).encode()
         return LENGTHS.pack(len(text), content) + text
 
-    started, memory = time.monotonic(), peak_memory()
-    message = outcome(EQUATIONS, submission, reply)
+    started = time.monotonic()
+    with memory_below(2**26):
+        message = outcome(EQUATIONS, submission, reply)
     assert re.search(reason, message), message
-    assert time.monotonic() - started < 1
-    assert peak_memory() - memory < 2**26
-
-
-def peak_memory() -> int:
-    """Return the peak memory of this process in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert time.monotonic() - started < SOON
 
 
 ODD_NUMBERS = (np.nan, np.inf, -np.inf, 0.0, 1e38, -1e-45)
 ODD_VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    0,
-    2**31,
-    2**63,
-    10**300,
-    1.5,
-    "",
-    "U",
-    "x" * 5000,
-    [],
-    [[]],
-    {},
-    {"array": 0},
-    "\ud800",
-    "\0",
+    *(None, True, -1, 0, 2**31, 2**63, 10**300, 1.5, "", "U", "x" * 5000, "\ud800", "\0"),
+    *([], [[]], {}, {"array": 0}),
 )
 ODD_SHAPES = (
-    (),
-    (0,),
-    (1,),
-    (1, 1),
-    (256, 256),
-    (64, 0),
-    (0, 96),
-    (1,) * 9,
-    (2**31,),
-    (2**20, 2**20),
-    (944, 32),
-    (1683, 1),
+    *((), (0,), (1,), (1, 1), (256, 256), (64, 0), (0, 96), (1,) * 9),
+    *((2**31,), (2**20, 2**20), (944, 32), (1683, 1)),
 )
 
 
@@ -304,7 +275,7 @@ DAMAGES = (odd_numbers, odd_shapes, odd_names, odd_description, odd_bytes)
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_damaged_answers(count: int, submission: Submission) -> None:
     draw = random.Random(count)
-    memory, threads = peak_memory(), torch.get_num_threads()
+    threads = torch.get_num_threads()
     answers = failures = 0
     torch.set_num_threads(1)
     while answers < count:
@@ -319,8 +290,8 @@ def test_damaged_answers(count: int, submission: Submission) -> None:
             return draw.choice(DAMAGES)(draw, token, dict(values))
 
         started = time.monotonic()
-        failures += bool(outcome(draw.choice(UNTRAINED), submission, reply))
-        assert time.monotonic() - started < 2
+        with memory_below(2**28):
+            failures += bool(outcome(draw.choice(UNTRAINED), submission, reply))
+        assert time.monotonic() - started < SOON
     torch.set_num_threads(threads)
     assert failures > count / 10
-    assert peak_memory() - memory < 2**28

@@ -1,73 +1,27 @@
 """A class as an instructor grades it: table, results and pages; one submission's trouble is one row."""
 
-import csv
 import html
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from classes import CHECKS, HOSTILE, MODELS, ROOT, WRONG, command, make_class, pages_in, results_of, rows_of, run
 
 import grader
 from grading.pool import Pool
 from grading.submissions import Submission, Upload
 
-ROOT = Path(__file__).parent.parent.parent
-MODELS = (ROOT / "models.py").read_text()
-CHECKS = ["1a-0-basic", "1a-2-basic"]
-WRONG = MODELS.replace("ZeroEmbedding(num_items", "ScaledEmbedding(num_items")
-HOSTILE = "<script>alert(1)</script>"
-CLASS = {
-    "right.py": MODELS,
-    "syntax.py": "x = 1\ndef f(:\n    pass\n",
-    "wrong.py": f"{WRONG}\nprint('{HOSTILE}')\n",
-    "name.py": f"{MODELS}\nundefined\n",
-    "a\u200cb.py": MODELS,
-    "a\ufffdb.py": WRONG,
-    "empty.py": "",
-}
-assert WRONG != MODELS
+GRADER = [sys.executable, str(ROOT / "grader.py")]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with the submissions of a class in ``class``."""
-    (tmp_path / "class").mkdir()
-    for name, code in CLASS.items():
-        (tmp_path / "class" / name).write_text(code)
-    return tmp_path
-
-
-def command(flag: str, csv_file: str, feedback: str = "pages", results: str = "results.json") -> list[str]:
-    submissions = [f"class/{name}" for name in CLASS]
-    files = [flag, csv_file, "--feedback", feedback, "--json", results]
-    return [sys.executable, str(ROOT / "grader.py"), *CHECKS, "--submission", *submissions, *files]
-
-
-def run(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-
-
-def rows_of(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
-
-
-def results_of(path: Path) -> dict[str, Any]:
-    """Read the results of a class without their times."""
-    found: dict[str, Any] = json.loads(path.read_text())["submissions"]
-    for result in found.values():
-        assert result.pop("execution_time") >= 0
-    return found
-
-
-def pages_in(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir() if not path.name.startswith(".")}
+    return make_class(tmp_path)
 
 
 def test_a_class_has_a_table_results_and_pages_with_causes_in_words(folder: Path) -> None:
@@ -86,13 +40,13 @@ def test_a_class_has_a_table_results_and_pages_with_causes_in_words(folder: Path
             "class/name.py", "0", "0", "0", "",
             f"NameError, line {MODELS.count(chr(10)) + 2}: name 'undefined' is not defined",
         ],
-        ["class/a\\u200cb.py", "1", "1", "2", "", ""],
-        ["class/a\ufffdb.py", "1", "0", "1", cause, ""],
+        ["'=cmd|' -C calc'!A0.py", "1", "1", "2", "", ""],
+        ["class/\\udcff\\udcfe.py", "1", "0", "1", cause, ""],
         ["class/empty.py", "0", "0", "0", "", "models.py has no class MultiTaskNet"],
     ]  # fmt: skip
 
     results = results_of(folder / "results.json")
-    assert list(results) == [row[0] for row in rows]
+    assert list(results) == [row[0].removeprefix("'") for row in rows]  # only a table needs it
     assert [str(result["score"]) for result in results.values()] == [row[3] for row in rows]
     syntax = results["class/syntax.py"]
     assert json.dumps(syntax).count("SyntaxError") == 2  # for the student, and for the instructor in extra_data
@@ -152,6 +106,7 @@ def test_a_submission_on_which_the_grader_fails_is_one_row(
     deep = failing("deep.zip", RecursionError("too deep"))
     disk = failing("disk.zip", PermissionError(13, "Permission denied", "/secret/place"))
     judged = Upload("judged.py", lambda: Submission({"models.py": b"judge"}))
+    unwritten = Upload("unwritten.zip", lambda: Submission({**files, "x" * 300 + ".py": b""}))
     submit = Pool.submit
 
     def submit_or_fail(pool: Pool, check: Any, files: dict[str, bytes], split: Any) -> Any:
@@ -160,7 +115,7 @@ def test_a_submission_on_which_the_grader_fails_is_one_row(
         return submit(pool, check, files, split)
 
     monkeypatch.setattr(Pool, "submit", submit_or_fail)
-    uploads = [right[0], bug, deep, disk, judged, right[1]]
+    uploads = [right[0], bug, deep, disk, judged, unwritten, right[1]]
     flags = ("--csv", "grades.csv", "--feedback", "pages", "--json", "results.json")
     assert graded_here(folder, uploads, monkeypatch, *flags) == 1
     rows = {row[0]: row[1:] for row in rows_of(folder / "grades.csv")[1:]}
@@ -170,6 +125,7 @@ def test_a_submission_on_which_the_grader_fails_is_one_row(
     assert rows["deep.zip"][-1] == "the grader failed: RecursionError('too deep')"
     assert rows["disk.zip"][-1] == "it cannot be read: Permission denied"
     assert "the wall seccomp" in rows["judged.py"][-1]
+    assert "cannot be written" in rows["unwritten.zip"][-1]
     output, errors = capsys.readouterr()
     assert all(line.isprintable() for line in (output + errors).splitlines())
     assert len(errors) < 12_000
@@ -219,7 +175,7 @@ def test_a_grader_that_cannot_write_its_table_ends_with_the_number_of_graded_sub
 def test_the_same_path_is_graded_once_and_a_note_is_shown(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = run(folder, [sys.executable, str(ROOT / "grader.py"), "1a-2-basic", "--submission", *["class/right.py"] * 3])
+    done = run(folder, [*GRADER, "1a-2-basic", "--submission", *["class/right.py"] * 3])
     assert done.stdout.endswith("1 / 1 points\n")
     note = "the code cells of hw.ipynb are graded"
     upload = Upload("hw.ipynb", lambda: Submission({"models.py": WRONG.encode()}, note))
@@ -238,15 +194,7 @@ def test_a_folder_for_gradescope_is_one_submission_even_if_it_looks_like_a_class
     for path in (folder / "class").iterdir():
         if "_models" not in path.name:
             path.unlink()
-    arguments = [
-        sys.executable,
-        str(ROOT / "grader.py"),
-        "1a-2-basic",
-        "--submission",
-        "class",
-        "--json",
-        "results.json",
-    ]
+    arguments = [*GRADER, "1a-2-basic", "--submission", "class", "--json", "results.json"]
     done = run(folder, arguments)
     results = json.loads((folder / "results.json").read_text())
     assert (done.returncode, results["score"], results["max_score"]) == (1, 0, 1)
@@ -260,7 +208,7 @@ def test_a_folder_for_gradescope_is_one_submission_even_if_it_looks_like_a_class
 def test_an_endless_loop_at_import_says_so_once(folder: Path) -> None:
     (folder / "class" / "loop.py").write_text("while True: pass\n")
     flags = ["--submission", "class/loop.py", "--csv", "grades.csv", "--patience", "0.1"]
-    done = run(folder, [sys.executable, str(ROOT / "grader.py"), *CHECKS, *flags])
+    done = run(folder, [*GRADER, *CHECKS, *flags])
     problem = "an endless loop at import, or waiting for input: no answer within 1 seconds"
     assert done.stdout.count(problem) == 1
     assert rows_of(folder / "grades.csv")[1] == ["class/loop.py", "0", "0", "0", "", problem]

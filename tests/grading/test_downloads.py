@@ -1,24 +1,16 @@
 """Downloads of a class: Canvas's and Moodle's names and zips of zips give one submission for each student."""
 
-import io
-import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
+from memory import memory_below
+from uploaded import zip_and_folder, zipped
 
 from grading.submissions import Submission, Unreadable, Upload, uploads
 
 ONE = b"models = 1\n"
 TWO = b"models = 2\n"
-
-
-def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", method) as archive:
-        for name, each in files.items():
-            archive.writestr(name, each)
-    return content.getvalue()
 
 
 def result(upload: Upload) -> dict[str, bytes] | str:
@@ -29,24 +21,20 @@ def result(upload: Upload) -> dict[str, bytes] | str:
 
 
 def read_both(files: dict[str, bytes], place: Path) -> dict[str, dict[str, bytes] | str]:
-    """Read the same download as a zip and as a folder; return what each student's upload gives."""
-    (place / "download.zip").write_bytes(packed(files))
-    for name, content in files.items():
-        (place / "download" / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / "download" / name).write_bytes(content)
-    zipped, unzipped = (
+    """Read the same download as a zip and as a folder; return the result of each student's upload."""
+    first, second = (
         {upload.name.removeprefix(str(path)): result(upload) for upload in uploads([path])}
-        for path in (place / "download.zip", place / "download")
+        for path in zip_and_folder(files, place)
     )
-    assert zipped == unzipped
-    return zipped
+    assert first == second
+    return first
 
 
 CANVAS = {
     "doejane_12_345_models.py": ONE,
     "roejo_LATE_13_346_models-2.py": TWO,
     "roejo_LATE_13_347_layers.py": b"layers",
-    "o_hara_ann_14_348_homework-1.zip": packed({"hw/models.py": ONE, "hw/layers.py": b""}),
+    "o_hara_ann_14_348_homework-1.zip": zipped({"hw/models.py": ONE, "hw/layers.py": b""}),
     "wrong_15_349_report.pdf": b"%PDF-1.7",
     "wrong_15_350_models.txt": TWO,
     "alone_16_351_solution.py": TWO,
@@ -67,8 +55,8 @@ MOODLE = {
     "Jane Doe_12_assignsubmission_onlinetext_/onlinetext.html": b"<p>Here it is.</p>",
     "Jo Roe_13_assignsubmission_file_/hw/models.py": TWO,
     "Jo Roe_13_assignsubmission_file_/hw/layers.py": b"layers",
-    "Ann O'Hara_14_assignsubmission_file_/homework.zip": packed({"hw/models.py": ONE}),
-    "Ann O'Hara_15_assignsubmission_file_submission.zip": packed({"models.py": TWO}),
+    "Ann O'Hara_14_assignsubmission_file_/homework.zip": zipped({"hw/models.py": ONE}),
+    "Ann O'Hara_15_assignsubmission_file_submission.zip": zipped({"models.py": TWO}),
     "Text Only_16_assignsubmission_onlinetext_/onlinetext.html": b"def f(): ...",
     "No Zip_17_assignsubmission_file_/hw.zip": b"class MultiTaskNet: pass",
 }
@@ -82,8 +70,8 @@ MOODLE_READ = {
     "No Zip_17": "hw.zip is a text file, not an archive: expected models.py, or a folder or zip that contains it",
 }
 ZIPS = {
-    "alice.zip": packed({"models.py": ONE}),
-    "bob/hw.zip": packed({"hw/models.py": TWO}),
+    "alice.zip": zipped({"models.py": ONE}),
+    "bob/hw.zip": zipped({"hw/models.py": TWO}),
     "bob/notes.txt": b"",
     "carol/models.py": ONE,
     "dan.py": TWO,
@@ -114,7 +102,7 @@ def test_each_student_of_a_download_is_a_submission(
         ({"a/models.py": ONE, "b/models.py": TWO}, "there is more than one models.py, in a, b: "),
         ({"models.py": ONE, "run_1_2_layers.py": b""}, {"models.py": ONE, "run_1_2_layers.py": b""}),
         ({"run_1_2_metrics.csv": ONE}, "there is no models.py, only run_1_2_metrics.csv: "),
-        ({"hw.zip": packed({"models.py": ONE})}, {"models.py": ONE}),
+        ({"hw.zip": zipped({"models.py": ONE})}, {"models.py": ONE}),
     ],
 )
 def test_one_submission_is_no_download(files: dict[str, bytes], read: dict[str, bytes] | str, tmp_path: Path) -> None:
@@ -126,7 +114,7 @@ def test_one_submission_is_no_download(files: dict[str, bytes], read: dict[str, 
 def test_among_several_paths_none_is_a_download(tmp_path: Path) -> None:
     """A student cannot become several rows of a class."""
     paths = [tmp_path / "jane.zip", tmp_path / "jo.py", tmp_path / "gone.py"]
-    paths[0].write_bytes(packed({"a.zip": CANVAS["o_hara_ann_14_348_homework-1.zip"], "b.zip": b""}))
+    paths[0].write_bytes(zipped({"a.zip": CANVAS["o_hara_ann_14_348_homework-1.zip"], "b.zip": b""}))
     paths[1].write_bytes(ONE)
     found = uploads(paths)
     assert [upload.name for upload in found] == [str(path) for path in paths]
@@ -140,7 +128,7 @@ def test_among_several_paths_none_is_a_download(tmp_path: Path) -> None:
 def test_a_students_odd_name_is_that_students_trouble(name: str, tmp_path: Path) -> None:
     """Moodle's download keeps the names that students give their files."""
     files = {**MOODLE, f"Odd Name_99_assignsubmission_file_/{name}": TWO}
-    (tmp_path / "download.zip").write_bytes(packed(files))
+    (tmp_path / "download.zip").write_bytes(zipped(files))
     found = [result(upload) for upload in uploads([tmp_path / "download.zip"])]
     assert found[:-1] == [*MOODLE_READ.values()]
     assert str(found[-1]).startswith(("there is a path that", "there are more than 32 folders"))
@@ -148,13 +136,9 @@ def test_a_students_odd_name_is_that_students_trouble(name: str, tmp_path: Path)
 
 def test_a_download_is_read_one_student_at_a_time(tmp_path: Path) -> None:
     """Each of 40 zips has 4 MiB."""
-    inner = packed({"models.py": ONE, "checkpoint.pt": bytes(2**22)}, zipfile.ZIP_STORED)
-    (tmp_path / "download.zip").write_bytes(packed({f"s{n}_{n}_{n}_hw.zip": inner for n in range(40)}))
-    tracemalloc.start()
-    found = uploads([tmp_path / "download.zip"])
-    listed = tracemalloc.get_traced_memory()[1]
-    assert [result(upload) for upload in found] == [{"models.py": ONE}] * 40
-    read = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert listed < 2**21
-    assert read < 2**24
+    inner = zipped({"models.py": ONE, "checkpoint.pt": bytes(2**22)}, zipfile.ZIP_STORED)
+    (tmp_path / "download.zip").write_bytes(zipped({f"s{n}_{n}_{n}_hw.zip": inner for n in range(40)}))
+    with memory_below(2**21):
+        found = uploads([tmp_path / "download.zip"])
+    with memory_below(2**24):
+        assert [result(upload) for upload in found] == [{"models.py": ONE}] * 40

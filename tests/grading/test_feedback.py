@@ -3,6 +3,7 @@
 import random
 import re
 import unicodedata
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
@@ -88,8 +89,7 @@ def test_the_markdown_page_says_everything_and_shows_hostile_text_as_text() -> N
 
 
 @pytest.mark.parametrize("write", [markdown, web_page])
-def test_the_same_reason_is_said_once(write: object) -> None:
-    assert callable(write)
+def test_the_same_reason_is_said_once(write: Callable[[Grade], str]) -> None:
     page = write(ungraded("a.py", CHECKS, "there is none: expected one models.py", problem="walls"))
     assert page.count("there is none: expected one models.py") == 1
     assert "Failed: 1-basic, 2-basic, 3-hidden" in page

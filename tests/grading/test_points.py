@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from wrong import BIAS, INIT, ONE_BY_ONE, RIGHT, SCALED, SCORE, SEQUENTIAL, WRONG, Mistake, edited
+from wrong import BIAS, INIT, ONE_BY_ONE, RIGHT, SCALED, SCORE, SEQUENTIAL, WRONG, Mistake, edited, name_of
 
 import grader
 from grading.checks import Check, Split
@@ -67,10 +67,6 @@ def course_split(data_dir: Path) -> Iterator[Split]:
     threads = torch.get_num_threads()
     yield grader.course_split(data_dir)
     torch.set_num_threads(threads)
-
-
-def name_of(check: Check) -> str:
-    return check.id.rpartition("-")[0]
 
 
 def failed(sandbox: Sandbox, path: Path, checks: Sequence[Check], split: Split | None = None) -> dict[str, str]:

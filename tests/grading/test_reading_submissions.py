@@ -2,13 +2,13 @@
 
 import json
 import os
-import stat
-import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from memory import memory_below
+from uploaded import make_folder, zip_and_folder, zipped
 
 from grading.submissions import Submission, Unreadable, read_submission
 
@@ -29,29 +29,11 @@ def notebook(*cells: dict[str, Any]) -> bytes:
     return json.dumps({"cells": cells}).encode()
 
 
-def make_zip(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def make_folder(path: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    return path
-
-
-def packed(files: dict[str, bytes], place: Path) -> bytes:
-    return make_zip(place / "inner.zip", files).read_bytes()
-
-
 def read_both(files: dict[str, bytes], place: Path) -> Submission:
     """Read the same files from a zip and from a folder."""
-    read = read_submission(make_zip(place / "submission.zip", files))
-    assert read_submission(make_folder(place / "folder", files)) == read
-    return read
+    first, second = map(read_submission, zip_and_folder(files, place))
+    assert first == second
+    return first
 
 
 @pytest.mark.parametrize(
@@ -97,7 +79,8 @@ def test_files_of_programs_are_passed_over(junk: str, tmp_path: Path) -> None:
 def test_a_virtual_environment_with_20_000_files_is_passed_over(tmp_path: Path) -> None:
     environment = {f"hw/env/lib/python3.11/site-packages/torch/include/ATen/ops/{n}.h": b"" for n in range(20_000)}
     files = {"hw/models.py": b"1", "hw/env/pyvenv.cfg": b"", **environment}
-    assert read_submission(make_zip(tmp_path / "submission.zip", files)) == Submission({"models.py": b"1"})
+    (tmp_path / "submission.zip").write_bytes(zipped(files))
+    assert read_submission(tmp_path / "submission.zip") == Submission({"models.py": b"1"})
 
 
 @pytest.mark.parametrize(
@@ -136,7 +119,7 @@ def test_the_code_cells_of_a_notebook_are_read_in_order(tmp_path: Path) -> None:
 def test_a_zip_in_a_zip_is_read(depth: int, tmp_path: Path) -> None:
     files = {"hw/models.py": b"1", "hw/layers.py": b"2"}
     for n in range(depth):
-        files = {f"{n}/hw.zip": packed(files, tmp_path), "readme.txt": b""}
+        files = {f"{n}/hw.zip": zipped(files), "readme.txt": b""}
     assert read_both(files, tmp_path).files == {"models.py": b"1", "layers.py": b"2"}
 
 
@@ -199,43 +182,22 @@ def test_files_of_other_kinds_are_named(name: str, content: bytes, message: str,
     ],
 )
 def test_zips_that_are_refused(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
-    path = make_zip(tmp_path / "submission.zip", files)
+    (tmp_path / "submission.zip").write_bytes(zipped(files))
     with pytest.raises(Unreadable, match=message):
-        read_submission(path)
+        read_submission(tmp_path / "submission.zip")
 
 
 @pytest.mark.parametrize(
     ("declared", "message"), [(2**30 + 1, "would unpack to 1,073,741,825 bytes"), (100, "larger than|cannot be read")]
 )
-def test_a_zip_that_unpacks_to_much_is_refused_whatever_it_declares(
+def test_a_zip_that_unpacks_to_much_is_refused_with_any_declared_size(
     declared: int, message: str, tmp_path: Path
 ) -> None:
     with zipfile.ZipFile(tmp_path / "submission.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("models.py", bytes(2**26))
         archive.infolist()[0].file_size = declared
-    tracemalloc.start()
-    with pytest.raises(Unreadable, match=message):
+    with memory_below(2**23), pytest.raises(Unreadable, match=message):
         read_submission(tmp_path / "submission.zip")
-    assert tracemalloc.get_traced_memory()[1] < 2**23
-    tracemalloc.stop()
-
-
-def test_a_zip_with_a_link_or_damage(tmp_path: Path) -> None:
-    path = tmp_path / "submission.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        link = zipfile.ZipInfo("models.py")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(link, "/etc/passwd")
-    with pytest.raises(Unreadable, match="a link"):
-        read_submission(path)
-    whole = make_zip(path, {"models.py": MODELS}).read_bytes()
-    for place in range(0, len(whole), 97):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        try:
-            files = read_submission(path).files
-        except Unreadable:
-            continue
-        assert files == {"models.py": MODELS}
 
 
 def test_links_out_of_a_folder_are_refused(tmp_path: Path) -> None:
@@ -254,13 +216,7 @@ def test_a_folder_obeys_the_limits_of_a_zip(tmp_path: Path) -> None:
         read_submission(tmp_path)
 
 
-def test_a_folder_of_many_files_is_refused(tmp_path: Path) -> None:
-    make_folder(tmp_path, {f"{n % 9}/{n}": b"" for n in range(20_001)})
-    with pytest.raises(Unreadable, match="20,001 files: expected at most 20,000"):
-        read_submission(tmp_path)
-
-
-def test_what_is_not_a_file_is_never_opened(tmp_path: Path) -> None:
+def test_pipes_are_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "models.py")
     for path in (tmp_path, tmp_path / "models.py"):
         with pytest.raises(Unreadable, match=r"models\.py is (not a regular file|neither a file nor a folder)"):
@@ -280,8 +236,8 @@ def test_links_and_odd_names_that_are_not_read_do_no_harm(tmp_path: Path) -> Non
 
 
 def test_a_zip_is_read_under_any_name(tmp_path: Path) -> None:
-    path = make_zip(tmp_path / "models.py", {"models.py": MODELS})
-    assert read_submission(path) == Submission({"models.py": MODELS})
+    (tmp_path / "models.py").write_bytes(zipped({"models.py": MODELS}))
+    assert read_submission(tmp_path / "models.py") == Submission({"models.py": MODELS})
     with pytest.raises(FileNotFoundError, match=r"nothing does not exist: expected models\.py"):
         read_submission(tmp_path / "nothing")
 

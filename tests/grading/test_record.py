@@ -1,17 +1,20 @@
 """The files of a grading that is stopped or killed at any moment: no result is lost, and the rest can be added."""
 
 import contextlib
+import os
 import random
 import re
-import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
-from test_class import command, folder, pages_in, results_of, rows_of, run
+from classes import ROOT, command, make_class, pages_in, results_of, rows_of, run
+from sandbox_processes import processes_of
 
 from cli.files import write_whole
 from grading import record
@@ -19,7 +22,12 @@ from grading.record import Record
 from grading.results import Grade, Result, ungraded
 from grading.rubric import RUBRIC
 
-__all__ = ["folder"]  # a fixture
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_class(tmp_path)
 
 
 def points_in(path: Path) -> list[tuple[str, list[int], str]]:
@@ -28,56 +36,62 @@ def points_in(path: Path) -> list[tuple[str, list[int], str]]:
     return [(name, [test["score"] for test in each["tests"]], each["output"]) for name, each in found.items()]
 
 
-def stopped_after(folder: Path, number: signal.Signals, seconds: float) -> str:
-    """Grade the class until a signal some seconds after the beginning; return stderr."""
+@contextlib.contextmanager
+def grading(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Start to grade the class, and wait until the sandboxes are ready."""
     with subprocess.Popen(
         command("--csv", "grades.csv"), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("confined by: ")
-        time.sleep(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-        sent = time.monotonic()
-        process.wait()
-        assert time.monotonic() - sent < 2, "heard within a second, plus one for a busy machine"
-        assert process.returncode in (1, {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number])
-        return process.stderr.read()
+        assert errors_of(process).readline().startswith("confined by: ")
+        yield process
 
 
-def assert_nothing_is_lost(folder: Path, moments: Sequence[tuple[signal.Signals, float]]) -> None:
-    """Check that a grading that was stopped leaves the beginning of the results, and that the rest can be added."""
-    assert run(folder, command("--csv", "whole.csv", "whole", "whole.json")).returncode == 1
-    whole = rows_of(folder / "whole.csv")
-    for number, seconds in moments:
-        for path in ("grades.csv", "results.json"):
-            (folder / path).unlink(missing_ok=True)
-        shutil.rmtree(folder / "pages", ignore_errors=True)
-        errors = stopped_after(folder, number, seconds)
-        done = rows_of(folder / "grades.csv")
-        assert done == whole[: len(done)]
-        results = results_of(folder / "results.json")
-        assert list(results)[: len(done) - 1] == [row[0] for row in done[1:]]
-        if errors.endswith("stopped\n"):
-            said = re.findall(
-                r"^(\d) of 7 submissions are graded, in grades\.csv: --rerun-failed", errors, re.MULTILINE
-            )
-            assert len(done) == len(whole) or said == [str(len(done) - 1)]
-        run(folder, command("--rerun-failed", "grades.csv"))
-        assert rows_of(folder / "grades.csv") == whole
-        assert points_in(folder / "results.json") == points_in(folder / "whole.json")
-        assert pages_in(folder / "pages") == pages_in(folder / "whole")
+def errors_of(process: "subprocess.Popen[str]") -> IO[str]:
+    assert process.stderr is not None
+    return process.stderr
+
+
+def assert_nothing_is_lost(folder: Path) -> int:
+    """Check that there is the beginning of the results, and that the rest can be added; return the number of rows."""
+    done = rows_of(folder / "grades.csv")
+    results = results_of(folder / "results.json")
+    assert list(results)[: len(done) - 1] == [row[0].removeprefix("'") for row in done[1:]]
+    run(folder, command("--rerun-failed", "grades.csv"))
+    whole = rows_of(folder / "grades.csv")
+    assert done == whole[: len(done)]
+    assert len(whole) == 8
+    run(folder, command("--csv", "whole.csv", "whole", "whole.json"))
+    assert whole == rows_of(folder / "whole.csv")
+    assert points_in(folder / "results.json") == points_in(folder / "whole.json")
+    assert pages_in(folder / "pages") == pages_in(folder / "whole")
+    return len(done) - 1
 
 
 def test_a_killed_grading_leaves_what_was_done_and_can_be_completed(folder: Path) -> None:
-    assert_nothing_is_lost(folder, [(signal.SIGKILL, 0.8)])
+    with grading(folder) as process:
+        assert any(line.startswith("1 of 7") for line in errors_of(process))
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 1 <= assert_nothing_is_lost(folder) < 7
 
 
 @pytest.mark.exhaustive
-def test_a_grading_can_be_stopped_at_any_moment(folder: Path) -> None:
-    draw = random.Random(22)
-    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
-    assert_nothing_is_lost(folder, [(draw.choice(signals), draw.uniform(0, 3)) for _ in range(20)])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_grading_can_be_stopped_at_any_moment(seed: int, folder: Path) -> None:
+    draw = random.Random(seed)
+    number = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    with grading(folder) as process:
+        time.sleep(draw.uniform(0, 3))
+        process.send_signal(number)
+        sent = time.monotonic()
+        process.wait()
+        assert time.monotonic() - sent < 2, "heard within a second, plus one for a busy machine"
+        errors = errors_of(process).read()
+    assert process.returncode in (1, STATUS[number])
+    done = assert_nothing_is_lost(folder)
+    if errors.endswith("stopped\n"):
+        said = re.findall(r"^(\d) of 7 submissions are graded, in grades\.csv: --rerun-failed", errors, re.MULTILINE)
+        assert done == 7 or said == [str(done)]
 
 
 class Killed(BaseException):
@@ -128,3 +142,33 @@ def test_a_grading_that_ends_between_any_two_writes_can_be_completed(
         if completed:
             break
     assert writes == 2 + 4 * 4, "table and JSON at the beginning; then two pages, JSON and table for each"
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_grader_leaves_no_process_and_no_folder(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text("import os, time\nos.fork()\ntime.sleep(100)\n")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "grader.py"), "--submission", str(tmp_path), "1a-2-basic"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("confined by: ")
+        # The grader, the warden, a session's leader, its worker, and the worker's child.
+        assert wait_for(lambda: len(processes_of(tmp_path)) >= 5)
+        process.send_signal(number)
+        sent = time.monotonic()
+        process.wait()
+        assert time.monotonic() - sent < 2, "heard within a second, plus one for a busy machine"
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == STATUS[number]
+    assert (output, errors) == ("", "" if number == signal.SIGKILL else "stopped\n")
+    assert wait_for(lambda: [*processes_of(tmp_path), *tmp_path.glob("grader-*")] == [])

@@ -12,11 +12,9 @@ import pytest
 
 from grading.checks import import_models
 from grading.inside.walls import WALLS
-from grading.pool import Pool, grade
-from grading.rubric import RUBRIC
 from grading.sandbox import Sandbox
 from grading.session import Unanswered
-from grading.submissions import Submission, Unreadable, Upload
+from grading.submissions import Unreadable
 
 NETWORK = b"class MultiTaskNet: pass\n"
 SECONDS = 2.0
@@ -125,15 +123,6 @@ def test_a_name_that_cannot_be_written_is_the_submissions_fault(tmp_path: Path) 
             assert [path.name for path in tmp_path.glob("*/*")] == ["grading"], kind
         with sandbox.session({"models.py": NETWORK, "tools/more/x.py": b""}, 20) as session:
             import_models(session.ask)
-
-
-def test_a_submission_that_cannot_be_written_is_one_row() -> None:
-    files = {"models.py": NETWORK, "x" * 300 + ".py": b""}
-    checks = [check for check in RUBRIC if check.id == "1a-2-basic"]
-    with Pool(jobs=1, unconfined=True) as pool:
-        graded = grade(pool, Upload("doe.zip", lambda: Submission(files)), checks, None)
-    assert (graded.name, graded.points) == ("doe.zip", 0)
-    assert "cannot be written" in graded.problem
 
 
 def test_a_fault_of_the_machine_is_not_the_submissions(monkeypatch: pytest.MonkeyPatch) -> None:

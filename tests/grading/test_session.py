@@ -17,7 +17,7 @@ from grading.session import WARDEN_TIMEOUT, Unanswered
 MODELS = (Path(__file__).parent.parent.parent / "models.py").read_bytes()
 
 
-def test_what_is_packed_is_what_is_received() -> None:
+def test_received_values_equal_the_packed_ones() -> None:
     values: Values = {
         "matrix": np.arange(6, dtype=np.int32).reshape(2, 3),
         "transposed": np.arange(6.0, dtype=np.float32).reshape(2, 3).T,

@@ -29,6 +29,7 @@ import pytest
 import torch
 from hostile_system import ATTACKS, REACHED, Attack
 from queues import Queues
+from sandbox_processes import processes_of
 
 from grading.checks import Wrong, import_models
 from grading.inside.system_calls import ARCHITECTURES, CONDITIONAL, DENIED, MISSING
@@ -193,14 +194,6 @@ def files_below(place: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(place):
         folders[:] = sorted({*folders} - CACHES)
         yield from (Path(folder, name) for name in sorted(files))
-
-
-def processes_of(sandbox_folder: Path) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):  # HOME is there
-        with contextlib.suppress(OSError):
-            found += [path.parent.name] if os.fsencode(sandbox_folder) in path.read_bytes() else []
-    return found
 
 
 def test_the_files_inside_import_nothing_from_outside() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from grading.checks import Check
+
 RIGHT = Path(__file__).parent / "right"
 COURSE = (RIGHT / "course.py").read_text()
 
@@ -19,6 +21,10 @@ class Mistake(NamedTuple):
     fails: str  # exactly the checks that it must fail, without "-basic" and "-hidden"
     edits: Mapping[str, str]  # of right/course.py: old strings, each of which occurs once, and new ones
     says: Mapping[str, str] = {}  # patterns of messages, by check
+
+
+def name_of(check: Check) -> str:
+    return check.id.rpartition("-")[0]
 
 
 def edited(edits: Mapping[str, str], code: str = COURSE) -> str:
