@@ -24,6 +24,28 @@ CLASS = {
     "class/empty.py": "",
 }
 assert WRONG != MODELS
+CAUSE = "1a-2-basic: the item bias starts with numbers other than 0: expected zeros. Likely cause: not a ZeroEmbedding"
+UNDEFINED = f"NameError, line {len(MODELS.splitlines()) + 2}: name 'undefined' is not defined"
+ROWS = [
+    ["class/right.py", "1", "1", "2", "", ""],
+    ["class/syntax.py", "0", "0", "0", "", "SyntaxError, line 2: invalid syntax"],
+    ["class/wrong.py", "1", "0", "1", CAUSE, ""],
+    ["class/name.py", "0", "0", "0", "", UNDEFINED],
+    ["'=cmd|' -C calc'!A0.py", "1", "1", "2", "", ""],
+    ["class/\\udcff\\udcfe.py", "1", "0", "1", CAUSE, ""],
+    ["class/empty.py", "0", "0", "0", "", "models.py has no class MultiTaskNet"],
+]
+SCORES = {row[0].removeprefix("'"): int(row[3]) for row in ROWS}  # only a table needs the first "'"
+NAMES = [
+    "right.py",
+    "syntax.py",
+    "wrong.py",
+    "name.py",
+    "=cmd%7C%27 -C calc%27%21A0.py",
+    "%5Cudcff%5Cudcfe.py",
+    "empty.py",
+]
+PAGES = {f"{name}.{ending}" for name in NAMES for ending in ("md", "html")}
 
 
 def make_class(folder: Path) -> Path:
@@ -54,6 +76,10 @@ def results_of(path: Path) -> dict[str, Any]:
     for result in found.values():
         assert result.pop("execution_time") >= 0
     return found
+
+
+def scores_of(results: dict[str, Any]) -> dict[str, int]:
+    return {name: result["score"] for name, result in results.items()}
 
 
 def pages_in(folder: Path) -> dict[str, str]:

@@ -25,7 +25,7 @@ from grading.rubric import RUBRIC
 from grading.submissions import uploads
 
 CHECKS = {name_of(check): check for check in RUBRIC}
-MEMORY = 2**27  # bytes of the grader itself
+MEMORY = 2**25  # bytes of the grader itself
 HASTE = 0.15  # patience with submissions that hang
 BRIEF, FEW = "1a-0 1a-2 2-4", "1a-0 1a-2 1b-1 2-4 2-6"  # the first one of these can be lost, not gained
 
