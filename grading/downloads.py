@@ -6,6 +6,7 @@ from collections import Counter
 from grading.archives import FILE, LONGEST_PATH, Listing, is_passed_over, without_passed_over
 
 HANDED_IN = (".py", ".ipynb", ".zip")
+NOT_HANDED_IN = (".csv", ".html", ".json", ".md")  # an LMS and the grader write them
 
 # doejane_123_456_models.py or doejane_LATE_123_456_models.py: the IDs of the student and of the file
 _CANVAS = re.compile(r"(?P<student>anon_(?:LATE_)?[A-Za-z0-9]{5}|[^/]+?_(?:LATE_)?\d+)_\d+_(?P<file>[^/]+)")
@@ -79,5 +80,6 @@ def _zips(listing: Listing) -> dict[str, Listing]:
     groups: dict[str, Listing] = {}
     for name, entry in listing.items():
         top, _, rest = name.partition("/")
-        groups.setdefault(top, {})[rest or name] = entry
+        if rest or not name.lower().endswith(NOT_HANDED_IN):
+            groups.setdefault(top, {})[rest or name] = entry
     return groups

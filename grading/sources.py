@@ -84,7 +84,7 @@ def _code(name: str, content: bytes) -> bytes:
         raise Unreadable(f"{shown(name)} is not a notebook that can be read: save it again, or as {FILE}") from error
     written = [cell for cell in cells if re.match(rf"%%(writefile|file)[ \t]+(\S*/)?{re.escape(FILE)}[ \t]*\n", cell)]
     code = written[-1].partition("\n")[2] if written else "\n\n".join(map(_python, cells))
-    if "class MultiTaskNet" not in code:
+    if not written and "MultiTaskNet" not in code:
         raise Unreadable(f"{shown(name)} is a notebook without a class MultiTaskNet: expected {FILE}")
     return code.encode("utf-8", "replace")
 

@@ -28,7 +28,7 @@ from grading.archives import (
     shown,
     without_passed_over,
 )
-from grading.downloads import members
+from grading.downloads import HANDED_IN, members
 from grading.sources import EXPECTED, LARGEST_FILE, read_source
 
 __all__ = ["FILE", "HANDED_OUT", "Submission", "Unreadable", "Upload", "read_submission", "uploads"]
@@ -88,7 +88,7 @@ def _read_member(listing: Listing) -> Submission:
     if not listing:
         raise Unreadable(f"there is no file, only a text that was typed in: {EXPECTED}")
     only = next(iter(listing))
-    if len(listing) == 1 and only.endswith(".py"):  # of any name
+    if len(listing) == 1 and only.lower().endswith(HANDED_IN):  # of any name
         return _read_file(only, listing[only])
     return _read_listing(listing)
 
