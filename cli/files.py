@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -43,7 +43,8 @@ def lock(file: IO[str]) -> None:
 def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> None:
     """Write a file under a temporary name, and rename it once all of it is on disk.
 
-    Several processes may write the same file at the same time; one of them wins.
+    Several processes may write the same file at the same time; one of them wins. A device or a pipe, such as
+    /dev/stdout, is written directly.
 
     Args:
         payload: the content, or a function that writes it to a file.
@@ -52,25 +53,41 @@ def write_whole(payload: bytes | Callable[[IO[bytes]], object], path: Path) -> N
     Raises:
         OSError: the file cannot be written; an earlier file of this name is unchanged.
     """
+    if path.exists() and not path.is_file():
+        with _named_errors(path), path.open("wb") as file:
+            _write(payload, file)
+        return
     for stale in path.parent.glob(f".{path.name}.*"):  # left by a killed process
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stale.stat().st_mtime > STALE_SECONDS:
                 stale.unlink()
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with partial.open("xb") as file:
-            if callable(payload):
-                payload(file)
-            else:
-                file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
+        with _named_errors(path):
+            with partial.open("xb") as file:
+                _write(payload, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         with contextlib.suppress(OSError):  # the first error matters
             partial.unlink(missing_ok=True)
+
+
+def _write(payload: bytes | Callable[[IO[bytes]], object], file: IO[bytes]) -> None:
+    if callable(payload):
+        payload(file)
+    else:
+        file.write(payload)
+
+
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Name the file in an error of the operating system."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write_zip(files: Mapping[str, bytes], path: Path) -> None:

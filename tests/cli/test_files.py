@@ -71,3 +71,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         files.check_folder(tmp_path / "file" / "below")
     files.check_folder(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_pipe_is_written_directly(tmp_path: Path) -> None:
+    """A file in its place would be seen by nobody, and one in the place of /dev/null by everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_whole(b"whole", pipe)
+    assert os.read(reader, 100) == b"whole"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
