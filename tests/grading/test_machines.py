@@ -91,7 +91,8 @@ def test_no_memory_of_a_submission_has_the_projects_path_or_the_teachers_name(op
     teacher, in_the_submission = "teacher-4f1c", "present-93ab"
     project = open_folder / teacher / "homework"
     sandboxes = open_folder / "sandboxes"
-    shutil.copytree(ROOT / "grading", project / "grading", ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("grading", "cli"):
+        shutil.copytree(ROOT / room, project / room, ignore=shutil.ignore_patterns("__pycache__"))
     sandboxes.mkdir(mode=0o755)
     done = subprocess.run(
         [sys.executable, Path(__file__).parent / "search_memory.py", teacher, in_the_submission],
