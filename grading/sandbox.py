@@ -270,8 +270,3 @@ def start_removing(folder: Path) -> "subprocess.Popen[bytes]":
     """Delete a folder of any depth in the background, even if a submission has removed permissions in it."""
     command = ["sh", "-c", REMOVE, "remove", str(folder)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)  # Ctrl-C does not reach it
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder as ``start_removing`` does, and wait until it is gone."""
-    start_removing(folder).wait()

@@ -11,7 +11,7 @@ import pytest
 from grading.checks import import_models
 from grading.inside.messages import Values, pack, receive
 from grading.inside.processes import DYING
-from grading.sandbox import Sandbox, remove
+from grading.sandbox import Sandbox, start_removing
 from grading.session import WARDEN_TIMEOUT, Unanswered
 
 MODELS = (Path(__file__).parent.parent.parent / "models.py").read_bytes()
@@ -115,6 +115,6 @@ def test_a_folder_is_removed_however_deep_and_closed_it_is(tmp_path: Path) -> No
         inner.mkdir(parents=True)
     (inner / "link").symlink_to(outside)
     inner.chmod(0)
-    remove(folder)
+    start_removing(folder).wait()
     assert not folder.exists()
     assert stat.S_IMODE(outside.stat().st_mode) == 0o500
