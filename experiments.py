@@ -117,7 +117,7 @@ def command_line(arguments: list[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 1 when runs failed, after a line for each; 2 after one line on stderr with the remedy;
-        130 or 143 after Ctrl-C or SIGTERM.
+        130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP.
     """
     options = parse_arguments(arguments)
     try:

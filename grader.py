@@ -12,8 +12,8 @@
 
 The files are written after each submission. If the grader is stopped, --rerun-failed grades the others.
 
-Exit status: 0 if all points of these checks were reached, 1 if not, 2 if the grader could not run or finish, 130 or 143
-after Ctrl-C or SIGTERM.
+Exit status: 0 if all points of these checks were reached, 1 if not, 2 if the grader could not run or finish, 130, 143
+or 129 after Ctrl-C, SIGTERM or SIGHUP.
 
 Each check runs the submission in a new process, which answers questions with plain arrays. The grader compares them
 and gives the points. A submission never sees the test ratings or the expected answers, and the operating system denies
@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 if all points were reached; 1 if not; 2 after one line on stderr with the remedy;
-        130 or 143 after Ctrl-C or SIGTERM.
+        130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP.
     """
     options = parse_arguments(arguments)
     try:

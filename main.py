@@ -171,8 +171,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0; 2 after one line on stderr with the remedy; 130 or 143 after Ctrl-C or SIGTERM; 1 after the
-        traceback of an error that models.py raised in training, or after a line that names a lost process.
+        Exit status: 0; 2 after one line on stderr with the remedy; 130, 143 or 129 after Ctrl-C, SIGTERM or
+        SIGHUP; 1 after the traceback of an error that models.py raised in training, or after a line that names a lost
+        process.
     """
     group = ALONE
     with only_the_first_speaks():

@@ -3,7 +3,7 @@
     command.py     start and end of a command, standard streams, errors in one line; start reading here
     options.py     command-line options as fields of a dataclass
     arguments.py   the parser, and flags made from options
-    signals.py     Ctrl-C and SIGTERM, as an exception or an exit status
+    signals.py     Ctrl-C, SIGTERM and SIGHUP, as an exception or an exit status
     files.py       checks of output folders, files that are never half written
     text.py        text that is safe on a terminal
 

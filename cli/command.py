@@ -25,7 +25,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def begin(when_stopped: str | None = None, after_bug: int = 1) -> None:
-    """Make the standard streams safe to write to, and let Ctrl-C and SIGTERM end the process with one line.
+    """Make the standard streams safe to write to, and let Ctrl-C, SIGTERM and SIGHUP end it with one line.
 
     Args:
         when_stopped: the line, used until the command handles signals itself; None leaves signals as they are.
@@ -99,7 +99,7 @@ def _discard(*descriptors: int) -> None:
 
 
 def _status(main: Callable[[], int]) -> str | int | None:
-    """Run a command and return its exit status: 130 or 143, after a line on stderr, if a signal stops it."""
+    """Run a command and return its exit status: 130, 143 or 129, after a line on stderr, if a signal stops it."""
     try:
         with signals.stoppable():
             return main()

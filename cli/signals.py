@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM, the two signals that stop a command.
+"""Ctrl-C, SIGTERM and SIGHUP, the signals that stop a command.
 
 ``command.end`` and ``main.report_end`` turn a stop into an exit status.
 
-A signal that the process was started to ignore stays ignored. A script's background jobs ignore Ctrl-C, for example.
+SIGHUP comes when the terminal is closed or its connection breaks; Windows has no such signal. A signal that the process
+was started to ignore stays ignored: a script's background jobs ignore Ctrl-C, and nohup's command ignores SIGHUP.
 """
 
 import contextlib
@@ -10,7 +11,9 @@ import os
 import signal
 from collections.abc import Iterator
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Stopped(BaseException):
@@ -22,7 +25,7 @@ class Stopped(BaseException):
 
 
 def end_process(message: str) -> None:
-    """Make both signals end the process at once, with a line on stderr and exit status 130 or 143."""
+    """Make these signals end the process at once, with a line on stderr and exit status 130, 143 or 129."""
 
     def stop(number: int, _: object) -> None:
         with contextlib.suppress(OSError):
@@ -35,14 +38,15 @@ def end_process(message: str) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into ``Stopped``; a second Ctrl-C ends the process at once."""
+    """Turn the first of these signals into ``Stopped``; a second Ctrl-C ends the process at once."""
+    stopping = _not_ignored()
 
     def stop(number: int, _: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for each in stopping:
+            signal.signal(each, signal.SIG_DFL if each == signal.SIGINT else signal.SIG_IGN)
         raise Stopped(number)
 
-    before = {each: signal.signal(each, stop) for each in _not_ignored()}
+    before = {each: signal.signal(each, stop) for each in stopping}
     try:
         yield
     finally:

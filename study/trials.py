@@ -22,7 +22,7 @@ from cli import command
 from cli.arguments import Parser, add_options, available_cores, options_of
 from cli.files import check_folder, write_whole
 from cli.options import check_options, option
-from cli.signals import Stopped, stoppable
+from cli.signals import STOPPING, Stopped, stoppable
 from datasets.source import DataSource
 from metrics import Scorer, mrr_score, mse_score
 from train import evaluation_of
@@ -97,9 +97,9 @@ def results(
 
 
 def _leave_stopping_to_parent() -> None:
-    """Ignore a terminal's Ctrl-C in a worker process, because the parent gets it too and terminates the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Ignore a terminal's signals in a worker process, because the parent gets them too and terminates the workers."""
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else signal.SIG_IGN)
 
 
 @dataclass(frozen=True)

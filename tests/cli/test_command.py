@@ -130,7 +130,7 @@ def test_unbuffered_output_is_written_at_once(tmp_path: Path) -> None:
         process.kill()
 
 
-@pytest.mark.parametrize(("name", "status"), [("INT", 130), ("TERM", 143)])
+@pytest.mark.parametrize(("name", "status"), [("INT", 130), ("TERM", 143), ("HUP", 129)])
 def test_a_signal_is_one_line_and_its_status(name: str, status: int, tmp_path: Path) -> None:
     """This holds before and during the work; a signal that is ignored from the start stays ignored."""
     kill = f"os.kill(os.getpid(), signal.SIG{name})"
@@ -141,6 +141,23 @@ def test_a_signal_is_one_line_and_its_status(name: str, status: int, tmp_path: P
     assert (done.returncode, done.stderr) == (status, b"stopped\n")
     done = run(*small(tmp_path, kill, early=kill), shell=f'trap "" {name}; "$@"')
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("second", ["TERM", "HUP"])
+def test_a_second_signal_does_not_interrupt_the_end(second: str, tmp_path: Path) -> None:
+    """A closing terminal sends SIGHUP twice: from the system and from the shell."""
+    kill = "os.kill(os.getpid(), signal.SIG{})"
+    work = f"\n        try: {kill.format('HUP')}\n        finally: {kill.format(second)}"
+    done = run(*small(tmp_path, work))
+    assert (done.returncode, done.stderr) == (129, b"stopped\n")
+
+
+def test_a_system_without_sighup_has_the_other_signals(tmp_path: Path) -> None:
+    """The deleted name is what Python for Windows lacks."""
+    kill = "os.kill(os.getpid(), signal.SIGTERM)"
+    without = SMALL.replace("from cli", "del signal.SIGHUP\nfrom cli")
+    done = run("-c", without.format(work=kill, early=""), tmp_path / "file")
+    assert (done.returncode, done.stderr) == (143, b"stopped\n")
 
 
 def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path: Path) -> None:

@@ -434,6 +434,31 @@ def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
 
 
+def test_a_closed_terminal_leaves_a_run_that_can_be_resumed(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        command("--logdir", "a"),
+        cwd=folder,
+        stdin=follower,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        text=True,
+    ) as process:
+        os.close(follower)
+        wait_for(folder / "a" / "checkpoint.pt", process)
+        os.close(leader)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 129, errors
+    assert re.fullmatch(r"stopped; resume with: python \S*main\.py --device cpu --logdir a --resume\n", errors)
+    checkpoint = load_checkpoint(folder / "a")
+    assert checkpoint is not None
+    done = len(checkpoint.history)
+    resumed = run(folder, "--epochs", done + 1, "--logdir", "a", "--resume")
+    assert (resumed.returncode, resumed.stderr) == (0, f"resuming a after epoch {done - 1}\n")
+
+
 def test_a_signal_before_training_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(_: object) -> None:
         raise Stopped(signal.SIGTERM)

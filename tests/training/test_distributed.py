@@ -168,7 +168,7 @@ def test_a_process_that_is_killed_or_hangs_is_named_and_no_process_waits_for_it(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_to_one_process_stops_all_with_everything_kept(number: int, status: int, folder: Path) -> None:
     process = start(folder, "a", 5000)
     os.kill(wait_for_a_checkpoint(process, folder / "a")[0], number)
