@@ -23,7 +23,7 @@ from pathlib import Path
 
 import data
 import train
-from cli.arguments import Parser, add_options, options_of
+from cli.arguments import Parser, add_options, name_or_path, options_of
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
 from datasets.source import DataSource
@@ -49,6 +49,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag = parser.group(BEYOND).add_argument
     flag(
         "--preset",
+        type=name_or_path,
         default="homework",
         metavar="NAME|FILE",
         help="values of flags that are not given: homework, tuned, or a JSON file of them (default: homework)",

@@ -35,7 +35,7 @@ import numpy as np
 import peer_models
 import torch
 
-from cli.arguments import Parser, add_options, available_cores, check_at_least, options_of
+from cli.arguments import Parser, add_options, available_cores, check_at_least, name_or_path, options_of
 from data import Interactions
 from datasets.source import DataSource
 from metrics import mrr_score
@@ -186,7 +186,8 @@ def command_line() -> int:
     flag = parser.add_argument
     flag("--seeds", type=int, default=10, metavar="N", help="number of splits (default: %(default)s)")
     flag("--draws", type=int, default=16, metavar="N", help="draws of settings for each peer (default: %(default)s)")
-    flag("--preset", default="tuned", metavar="NAME|FILE", help="settings of this project (default: %(default)s)")
+    flag("--preset", type=name_or_path, default="tuned", metavar="NAME|FILE",
+         help="settings of this project (default: %(default)s)")  # fmt: skip
     flag("--epochs", type=int, metavar="N", help="epochs of this project (default: the preset's)")
     names = [name for name in SPACES if name != "EASE"]
     flag("--peers", nargs="*", choices=names, default=names, help="peers beside EASE (default: all)")

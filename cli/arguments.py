@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from cli import VERSION
@@ -15,6 +17,8 @@ Options = TypeVar("Options")
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose flags cannot be abbreviated.
+
+    Arguments of ``type=Path`` are read by ``path_of``.
 
     Args:
         description: the first line of ``--help``.
@@ -28,6 +32,8 @@ class Parser(argparse.ArgumentParser):
             usage="%(prog)s [option ...]" if groups else None,
             formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
         )
+        for kind in (Path, type(Path())):  # the second is the type of a default
+            self.register("type", kind, path_of)
         self._headings = {title: self.add_argument_group(title) for title in groups}
         self.add_argument("--version", action="version", version=VERSION, help="print the version and exit")
 
@@ -40,6 +46,29 @@ class Parser(argparse.ArgumentParser):
     def group(self, title: str) -> argparse._ActionsContainer:
         """Return the group with this heading, or the parser if there is none."""
         return self._headings.get(title, self)
+
+
+def name_or_path(string: str) -> str:
+    """Read a name or a path from the command line; "~" or "~user" at its start is replaced by the home folder.
+
+    The shell does that for ``--logdir ~/x``, but not for ``--logdir=~/x``.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no such user.
+    """
+    expanded = os.path.expanduser(string)
+    if expanded.startswith("~"):
+        user = re.split(r"[/\\]", string[1:])[0]
+        raise argparse.ArgumentTypeError(
+            f"{string} is in the home folder of {user}, and there is no such user: give another path, "
+            f"or ./{string} for a path with this name"
+        )
+    return expanded
+
+
+def path_of(string: str) -> Path:
+    """Read a path from the command line, as ``name_or_path`` does."""
+    return Path(name_or_path(string))
 
 
 def add_options(parser: Parser, options: type[Any], names: Sequence[str] = ()) -> None:

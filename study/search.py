@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cli.arguments import Parser, add_options, available_cores, options_of
+from cli.arguments import Parser, add_options, available_cores, name_or_path, options_of
 from cli.files import check_folder, write_whole
 from cli.options import check_options, option
 from cli.signals import Stopped, stoppable
@@ -57,11 +57,11 @@ class Options:
     """The options of the command."""
 
     sources: tuple[str, ...] = option(
-        ("ml-100k",), "data sets: names of MovieLens releases, and files of ratings", metavar="NAME|FILE", parse=str,
-        several=True, default_help="ml-100k",
+        ("ml-100k",), "data sets: names of MovieLens releases, and files of ratings", metavar="NAME|FILE",
+        parse=name_or_path, several=True, default_help="ml-100k",
     )  # fmt: skip
     data_dir: Path = option(Path("data"), "folder for the data", metavar="DIR", parse=Path)
-    preset: str = option("tuned", "preset that the search starts from", metavar="NAME|FILE")
+    preset: str = option("tuned", "preset that the search starts from", metavar="NAME|FILE", parse=name_or_path)
     draws: int = option(40, "number of draws", metavar="N", least=1)
     again: int = option(8, "number of the best draws that are trained on further splits", metavar="N", least=1)
     splits: int = option(3, "number of splits of each data set for these, the first included", metavar="N", least=1)
