@@ -54,8 +54,10 @@ def name_or_path(string: str) -> str:
     The shell does that for ``--logdir ~/x``, but not for ``--logdir=~/x``.
 
     Raises:
-        argparse.ArgumentTypeError: there is no such user.
+        argparse.ArgumentTypeError: there is no such user, or the string is empty.
     """
+    if not string:
+        raise argparse.ArgumentTypeError("is an empty string: expected a path, or . for the working directory")
     expanded = os.path.expanduser(string)
     if expanded.startswith("~"):
         user = re.split(r"[/\\]", string[1:])[0]

@@ -58,6 +58,23 @@ def test_names_may_be_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (found.preset, found.data_dir) == (str(tmp_path / "mine.json"), tmp_path / "data")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_empty_path_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of ``--logdir "$unset"``; such a run would write into the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [name])
+    parse, required, flags = COMMANDS[name]
+    for flag in flags.split():
+        with pytest.raises(SystemExit, match=r"^2$"):
+            parse([*required, f"--{flag}", ""])
+        assert capsys.readouterr().err == (
+            f"{name}: error: argument --{flag}: is an empty string: expected a path, or . for the working directory\n"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_default_stays_as_it_is() -> None:
     parser = Parser("")
     add_options(parser, DataSource)
