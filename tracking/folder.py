@@ -5,8 +5,10 @@ LOGDIR/best.pt               the same after the best epoch, if a validation set 
 LOGDIR/metrics.csv           the metrics of each epoch so far
 LOGDIR/events.out.tfevents…  the same for TensorBoard, see tensorboard.py
 LOGDIR/.lock                 locked by the process that writes here; the system unlocks it when the process dies
+LOGDIR/earlier.1             an earlier run, where the folder cannot be renamed
 """
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from cli import files
 from tracking.checkpoint import BEST, CHECKPOINT, METRICS, Checkpoint
 
 EVENTS = "events.out.tfevents."  # the start of the names of event files
+LOCK = ".lock"
 
 
 def contains_run(folder: Path) -> bool:
@@ -47,7 +50,7 @@ class RunFolder:
     def _acquire(self) -> None:
         while self._lock is None:
             self.path.resolve().mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = (self.path / LOCK).open("w")
             try:
                 files.lock(lock)
             except (BlockingIOError, PermissionError):
@@ -65,7 +68,7 @@ class RunFolder:
     def _is_at_path(self) -> bool:
         assert self._lock is not None
         try:
-            return os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / ".lock"))
+            return os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / LOCK))
         except FileNotFoundError:
             return False
 
@@ -84,21 +87,43 @@ class RunFolder:
     def move_aside(self) -> Path:
         """Rename the folder to the first free name of ``PATH.1``, ``PATH.2``, …, and make an empty one.
 
+        A folder that cannot be renamed, such as a mount point, keeps its name, and its files are moved to
+        ``PATH/earlier.1``, ``PATH/earlier.2``, ….
+
         Raises:
-            OSError: the folder cannot be renamed.
+            OSError: neither is possible.
         """
-        place, number = self.path.resolve(), 1
+        place = self.path.resolve()
         if place == Path.cwd():
             raise OSError(f"{self.path} holds a run and is the working directory: choose another folder")
-        while (aside := place.with_name(f"{place.name}.{number}")).exists():
-            number += 1
+        aside = _first_free(place)
         old, self._lock = self._lock, None
         assert old is not None
         if sys.platform == "win32":  # where a folder with an open file cannot be renamed
             old.close()
-        place.rename(aside)
+        try:
+            place.rename(aside)
+        except OSError:
+            old.close()
+            self._acquire()
+            return self._move_files()
         try:
             self._acquire()
         finally:
             old.close()
         return self.path.with_name(aside.name) if self.path.name == place.name else aside
+
+    def _move_files(self) -> Path:
+        """Move the files into a new folder within this one, which is returned; folders of other runs stay."""
+        aside = _first_free(self.path / "earlier")
+        aside.mkdir()
+        for path in self.path.iterdir():
+            if path.is_file() and path.name != LOCK:
+                path.rename(aside / path.name)
+        return aside
+
+
+def _first_free(path: Path) -> Path:
+    """Return the first of ``PATH.1``, ``PATH.2``, … that does not exist."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(each for each in numbered if not each.exists())

@@ -89,4 +89,6 @@ def make_room(folder: RunFolder) -> None:
         OSError: the folder cannot be moved.
     """
     if contains_run(folder.path):
-        print(f"{folder.path} holds a run: moved to {folder.move_aside()}", file=sys.stderr)
+        aside = folder.move_aside()
+        reason = ", because the folder cannot be renamed" if aside.parent == folder.path else ""
+        print(f"{folder.path} holds a run: moved to {aside}{reason}", file=sys.stderr)
