@@ -337,7 +337,6 @@ def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
         ("--seed -1", "seed is -1: expected at least 0"),
         ("--device cuda:99", "device cuda:99 cannot be used"),
         ("--device abacus", "device abacus cannot be used"),
-        ("--device meta", "device meta cannot be used: expected cuda, mps, cpu or auto"),
         ("--logdir data/file/run", "folder data/file/run cannot be written: Not a directory"),
         ("--data_dir data/file", "data/file is a file: expected a folder"),
         ("--embedding_dim 300000000", "the network does not fit into memory"),
@@ -363,6 +362,35 @@ def test_a_users_mistake_is_one_line_and_status_2(
     errors = refused("main.py", main.main, ["--epochs", "1", *arguments.split()])
     assert re.fullmatch(r"main\.py: error: [^\n]+\n", errors), errors
     assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device", "message"),
+    [
+        (False, False, "mps", "device mps cannot be used: expected cpu or auto on this machine"),
+        (False, False, "cuda", "device cuda cannot be used: expected cpu or auto on this machine"),
+        (False, False, "cuda:1", "device cuda:1 cannot be used: expected cpu or auto on this machine"),
+        (False, False, "xpu", "device xpu cannot be used: expected cpu or auto on this machine"),
+        (False, False, "meta", "device meta cannot be used: expected cpu or auto on this machine"),
+        (False, True, "cuda", "device cuda cannot be used: expected mps, cpu or auto on this machine"),
+        (True, False, "mps", "device mps cannot be used: expected cuda, cpu or auto on this machine"),
+        (False, False, "cpu:x", "; expected cpu or auto on this machine"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read_or_made(
+    cuda: bool, mps: bool, device: str, message: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: DataSource) -> None:
+        pytest.fail("the ratings were read")
+
+    monkeypatch.setattr("data.read", read)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.chdir(tmp_path)
+    errors = refused("main.py", main.main, ["--device", device])
+    assert re.fullmatch(r"main\.py: error: [^\n]+\n", errors), errors
+    assert message in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long

@@ -70,15 +70,18 @@ def make_trainer(
 
 def pick_device(name: str) -> torch.device:
     """Return the device of that name, or raise ValueError; ``auto`` is the first of cuda, mps and cpu that is there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    usable = [kind for kind, is_there in there.items() if is_there]
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.partition(":")[0] not in ("cuda", "mps", "cpu"):
-        raise ValueError(f"device {name} cannot be used: expected cuda, mps, cpu or auto")
+        name = usable[0]
+    expected = f"expected {', '.join(usable)} or auto on this machine"
+    if name.partition(":")[0] not in usable:
+        raise ValueError(f"device {name} cannot be used: {expected}")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"device {name} cannot be used: {str(error).splitlines()[0]}; {expected}") from error
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with fixed buffers
         torch.use_deterministic_algorithms(True)
