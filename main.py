@@ -26,7 +26,7 @@ import train
 from cli.arguments import Parser, add_options, name_or_path, options_of
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
-from datasets.source import DataSource
+from datasets.source import DataSource, folder_of_runs
 from tracking import metric_table, projector, resuming
 from tracking.checkpoint import CHECKPOINT, Run
 from tracking.folder import RunFolder
@@ -45,7 +45,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     description = "Train MultiTaskNet on MovieLens 100K, another release of MovieLens, or ratings of your own."
     parser = Parser(description, groups=(HOMEWORK, DATA, EVALUATION, RUNNING, BEYOND))
     flag = parser.group(HOMEWORK).add_argument
-    flag("--logdir", type=Path, metavar="DIR", help="folder of the run (default: run/shared=…_LF=…_LR=…)")
+    flag("--logdir", type=Path, metavar="DIR",
+         help="folder of the run (default: run/shared=…_LF=…_LR=…; below run/FILE for --ratings FILE)")  # fmt: skip
     flag = parser.group(BEYOND).add_argument
     flag(
         "--preset",
@@ -69,7 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if options.logdir is None:
         prefix = "" if options.preset == "homework" else f"{Path(options.preset).stem}_"
         weights = options.factorization_weight, options.regression_weight
-        options.logdir = Path("run") / f"{prefix}{folder_name(options.shared_embeddings, *weights)}"
+        options.logdir = folder_of_runs(options.ratings) / f"{prefix}{folder_name(options.shared_embeddings, *weights)}"
     return options
 
 
@@ -99,6 +100,7 @@ def describe(options: argparse.Namespace, source: DataSource, trainer: train.Tra
         settings=trainer.settings.noted(),
         data=fingerprint,
         dataset=source.name,
+        own=source.own,
         device=trainer.device.type,
         eager=options.eager,
         processes=trainer.group.size,

@@ -24,7 +24,7 @@ import pandas as pd
 
 from cli.arguments import Parser, add_options, check_at_least, options_of
 from cli.files import check_folder, write_whole
-from datasets.source import DataSource
+from datasets.source import DataSource, folder_of_runs
 from serving.recommender import Recommender
 from training.settings import folder_name
 
@@ -35,8 +35,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the flags."""
     parser = Parser("Recommend items with a trained run.")
     flag = parser.add_argument
-    run = Path("run") / folder_name(True, 0.99, 0.01)
-    flag("--logdir", type=Path, default=run, metavar="DIR", help="folder of the run (default: %(default)s)")
+    run = folder_name(True, 0.99, 0.01)
+    flag("--logdir", type=Path, metavar="DIR",
+         help=f"folder of the run (default: run/{run}; with --ratings FILE run/FILE/{run})")  # fmt: skip
     answer = parser.add_argument_group("one of these is required").add_mutually_exclusive_group(required=True)
     answer.add_argument("--user", nargs="+", metavar="ID", help="recommend to these users")
     answer.add_argument("--all", action="store_true", help="recommend to all users; needs --out")
@@ -47,7 +48,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--include_seen", action="store_true", help="recommend also items that the user rated")
     flag("--out", type=Path, metavar="FILE", help="write a table, .csv or .parquet, instead of printing it")
     add_options(parser, DataSource, ("ratings", "columns", "titles", "data_dir"))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.logdir = options.logdir or folder_of_runs(options.ratings) / run
+    return options
 
 
 def check(options: argparse.Namespace) -> None:

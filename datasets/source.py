@@ -1,6 +1,9 @@
 """The ratings that a command works on: a release of MovieLens, or a file of the user's own."""
 
 import contextlib
+import hashlib
+import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +46,26 @@ class DataSource:
             raise ValueError(f"dataset is {self.dataset} and ratings is {self.ratings}: give one of them")
 
     @property
+    def own(self) -> dict[str, str]:
+        """The options of ratings of the user's own that are given, by name; {} for MovieLens."""
+        given = {name: getattr(self, name) for name in ("ratings", "columns", "titles")}
+        return {name: str(value) for name, value in given.items() if value is not None}
+
+    @property
     def name(self) -> str:
         """The name of the ratings in a run's settings: that of the release or of the file."""
         return self.dataset if self.ratings is None else self.ratings.name
+
+
+def folder_of_runs(ratings: Path | None) -> Path:
+    """Return the default folder of runs: ``run``, or a folder in it that is named after the user's file of ratings."""
+    if ratings is None:
+        return Path("run")
+    name = ratings.name
+    safe = re.sub(r"[^\w.-]|^\.", "_", name)[:60]
+    if safe != name:  # two names may be alike now
+        safe += f"_{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    return Path("run") / safe
 
 
 def read_ratings(source: DataSource) -> Ratings:

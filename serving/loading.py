@@ -1,5 +1,6 @@
 """A run of main.py, read from its checkpoint: its ratings and its evaluated network."""
 
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,22 +52,26 @@ def load_run(
     found = load_checkpoint(logdir, BEST) or load_checkpoint(logdir)
     if found is None:
         raise FileNotFoundError(
-            f"{logdir} holds no checkpoint: expected the --logdir of a run of main.py that has finished an epoch"
+            f"{logdir} holds no checkpoint: expected the --logdir of a run of main.py that has finished an epoch; "
+            "if it was trained on ratings of your own, give --ratings FILE"
         )
     try:
         settings = Settings(**found.run.settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{logdir} holds a run that main.py did not make: {error}") from None
     dataset = found.run.dataset
-    if ratings is None and dataset not in RELEASES:
-        raise ValueError(f"the run in {logdir} was trained on {dataset}: give that file again, as --ratings {dataset}")
+    own = found.run.own
+    if ratings is None and (own or dataset not in RELEASES):
+        flags = " ".join(f"--{name} {shlex.quote(value)}" for name, value in (own or {"ratings": dataset}).items())
+        raise ValueError(f"the run in {logdir} was trained on {dataset}: give that file again, as {flags}")
     source = DataSource(DEFAULT if ratings is not None else dataset, ratings, columns, titles, data_dir)
     interactions = data.read(source)
     split = setup.split(interactions, settings)
     if data.fingerprint(split.train, split.test) != found.run.data:
+        chosen = f", with --columns {own['columns']}" if "columns" in own else ""
         raise ValueError(
             f"the ratings of {source.name} differ from those of the run in {logdir}: "
-            f"give the {dataset} that the run was trained on, or train again"
+            f"give the {dataset} that the run was trained on{chosen}, or train again"
         )
     with torch.random.fork_rng(devices=[]):
         cpu = torch.device("cpu")

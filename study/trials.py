@@ -23,7 +23,7 @@ from cli.arguments import Parser, add_options, available_cores, options_of
 from cli.files import check_folder, write_whole
 from cli.options import check_options, option
 from cli.signals import STOPPING, Stopped, stoppable
-from datasets.source import DataSource
+from datasets.source import DataSource, folder_of_runs
 from metrics import Scorer, mrr_score, mse_score
 from train import evaluation_of
 from training import setup
@@ -109,7 +109,8 @@ class Options:
     seeds: int = option(5, "number of seeds, each with a split of its own", metavar="N", least=1)
     epochs: int = option(0, "epochs of all runs; 0: those of their settings", metavar="N", least=0)
     jobs: int = option(available_cores(), "runs at a time", metavar="N", least=1)
-    logdir: Path = option(Path("run"), "folder for the tables", metavar="DIR", parse=Path)
+    logdir: Path = option(Path("run"), "folder for the tables", metavar="DIR", parse=Path,
+                          default_help="run; with --ratings FILE run/FILE")  # fmt: skip
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -131,7 +132,9 @@ def write_tables(
     parser = Parser(description)
     add_options(parser, kind)
     add_options(parser, DataSource)
+    parser.set_defaults(logdir=None)
     flags = parser.parse_args()
+    flags.logdir = flags.logdir or folder_of_runs(flags.ratings)
     try:
         options, source = options_of(kind, flags), options_of(DataSource, flags)
         check_folder(options.logdir)

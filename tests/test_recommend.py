@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import Refused
 
+import main
 import recommend
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +98,29 @@ def test_own_ratings_with_strings_as_ids(home: Path, answer: Answer, refused: Re
     (home / "other.csv").write_text(changed)
     errors = refused("recommend.py", recommend.main, [*OWN, "other.csv", "--user", "u3"])
     assert "the ratings of other.csv differ from those of the run in" in errors.splitlines()[-1]
+
+
+def test_own_ratings_have_a_run_by_default_and_their_flags_are_named(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    lines = [f"{n % 5 + 1},u{n % 20},film {n % 37}" for n in range(400)]
+    (tmp_path / "in" / "my ratings.csv").write_text("\n".join(lines))
+    ratings = ["--ratings", "in/my ratings.csv"]
+    assert main.main([*ratings, "--columns", "2,3,1", "--epochs", "1"]) == 0
+    (logdir,) = (tmp_path / "run").glob("*/*")
+    assert recommend.main([*ratings, "--columns", "2,3,1", "--user", "u3"]) == 0
+    assert "film" in capsys.readouterr().out
+    assert refused("recommend.py", recommend.main, ["--logdir", str(logdir), "--user", "u3"]) == (
+        f"recommend.py: error: the run in {logdir} was trained on my ratings.csv: "
+        "give that file again, as --ratings 'in/my ratings.csv' --columns 2,3,1\n"
+    )
+    errors = refused("recommend.py", recommend.main, [*ratings, "--columns", "3,2,1", "--user", "u3"])
+    assert "give the my ratings.csv that the run was trained on, with --columns 2,3,1, or train again" in errors
+    assert "if it was trained on ratings of your own, give --ratings FILE" in refused(
+        "recommend.py", recommend.main, ["--user", "u3"]
+    )
 
 
 @pytest.mark.parametrize(

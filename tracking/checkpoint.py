@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,7 +19,7 @@ from cli import VERSION
 from cli.files import write_whole
 from tracking.metric_table import EpochMetrics, columns, from_rows
 
-FORMAT = 3
+FORMAT = 4
 # The file names in a run's folder. BEST is the checkpoint of the best epoch, if a validation set chooses one.
 CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.csv"
 
@@ -32,6 +32,7 @@ class Run:
         settings: the settings that the metrics depend on, by name. They must be the same when the run is resumed.
         data: the fingerprint of the ratings and their split. It must be the same, too.
         dataset: the name of the ratings.
+        own: the options of ratings of the user's own, by name, as they were given; {} for MovieLens.
         device: the type of the device.
         eager: whether the run takes the plain step.
         processes: the number of processes that train together.
@@ -40,6 +41,7 @@ class Run:
     settings: dict[str, Any]
     data: str = ""
     dataset: str = ""
+    own: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
     eager: bool = False
     processes: int = 1
@@ -54,8 +56,19 @@ class Run:
             if name in after and before[name] != after[name]
         ]
         if not changed and self.data != now.data:  # other settings may be the reason that the split differs
-            return ["the ratings differ"]
+            return [f"the ratings differ ({self._other_ratings(now)}): give the run's ratings, or another --logdir"]
         return changed
+
+    def _other_ratings(self, now: "Run") -> str:
+        """Say how the ratings of two runs differ."""
+        changed = []
+        before, after = (run.own.get("ratings", run.dataset) for run in (self, now))
+        if before != after:
+            changed.append(f"{before} then, {after} now")
+        if self.own.get("columns") != now.own.get("columns"):
+            columns_before, columns_after = (run.own.get("columns", "not given") for run in (self, now))
+            changed.append(f"columns was {columns_before}, now {columns_after}")
+        return "; ".join(changed) or f"{after} has changed since, or only has the name of the run's file"
 
     def shown(self) -> dict[str, Any]:
         """Return the settings that TensorBoard shows."""
@@ -185,7 +198,8 @@ def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
         digest = content.pop("digest")
         checkpoint = Checkpoint(**content | {"run": Run(**content["run"])})
         whole = checkpoint.digest() == digest
-        shaped = isinstance(checkpoint.run.settings, dict) and len(checkpoint.times) == len(checkpoint.history) > 0
+        shaped = isinstance(checkpoint.run.settings, dict) and isinstance(checkpoint.run.own, dict)
+        shaped = shaped and len(checkpoint.times) == len(checkpoint.history) > 0
         whole = whole and shaped and {len(metrics) for metrics in checkpoint.history} == {len(checkpoint.columns)}
     except Exception as error:
         raise ValueError(f"{path} is damaged: {_one_line(error)}") from None

@@ -3,6 +3,8 @@
 import builtins
 import gzip
 import random
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import data
 import main
 from data import Interactions
-from datasets import reading, textfile
+from datasets import reading, source, textfile
 from datasets.source import DataSource
 
 ROOT = Path(__file__).parent.parent.parent
@@ -315,7 +317,62 @@ def test_a_run_on_ones_own_ratings_cannot_be_resumed_on_another_file(
     assert main.main([*flags, "--ratings", "mine.csv"]) == 0
     assert capsys.readouterr().err.splitlines()[0].startswith("200 ratings of ")
     assert main.main([*flags, "--ratings", "other.csv", "--resume"]) == 2
-    assert "the ratings differ" in capsys.readouterr().err
+    assert (
+        "run holds a run with other settings: the ratings differ (mine.csv then, other.csv now): "
+        "give the run's ratings, or another --logdir\n"
+    ) in capsys.readouterr().err
+
+
+def test_own_ratings_have_a_log_folder_of_their_own() -> None:
+    """Other names have other folders, even where a character is unsafe in a folder's name."""
+    assert source.folder_of_runs(None) == Path("run")
+    assert source.folder_of_runs(Path("a/mine.csv")) == Path("run/mine.csv")
+    names = [
+        "my ratings.csv",
+        "my_ratings.csv",
+        "my:ratings.csv",
+        ".csv",
+        "_csv",
+        "é.csv",
+        "x" * 255,
+        "x" * 254,
+        "\udcff",
+    ]
+    folders = [source.folder_of_runs(Path(name)) for name in names]
+    assert len(set(folders)) == len(names)
+    for folder in folders:
+        assert folder.parent == Path("run")
+        assert re.fullmatch(r"(?!\.)[\w.-]{1,89}", folder.name)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("cp two/mine.csv mine.csv", "mine.csv has changed since, or only has the name of the run's file"),
+        ("--ratings=two/mine.csv", "mine.csv then, two/mine.csv now"),
+        ("--columns=2,1,3", "columns was not given, now 2,1,3"),
+    ],
+)
+def test_other_ratings_of_the_same_name_do_not_share_a_run_silently(
+    change: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("two").mkdir()
+    for name, seed in (("mine.csv", 1), ("two/mine.csv", 2)):
+        lines = [f"{user},{item},{stars}" for user, item, stars in table(seed, text=False)]
+        Path(name).write_text(H + "\n".join(lines) + "\n")
+    flags = ["--ratings=mine.csv", "--epochs=1", "--eval_users=5"]
+    assert main.main(flags) == 0
+    folder = Path("run/mine.csv/shared=True_LF=0.99_LR=0.01")
+    assert (folder / "checkpoint.pt").exists()
+    if change.startswith("cp"):
+        shutil.copy("two/mine.csv", "mine.csv")
+    else:
+        flags.append(change)
+    assert main.main([*flags, "--resume"]) == 2
+    assert f"{folder} holds a run with other settings: the ratings differ ({reason})" in capsys.readouterr().err
+    assert main.main(flags) == 0
+    assert f"{folder} holds a run: moved to {folder}.1\n" in capsys.readouterr().err
 
 
 def test_movielens_100k_is_read_without_pandas(data_dir: Path) -> None:
