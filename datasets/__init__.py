@@ -7,6 +7,8 @@
     reading.py     ratings read from text and Parquet, and the place of a mistake
     layout.py      the layout of a file of ratings: separator, header, columns
     textfile.py    a text file of any size as blocks of whole lines
+    formats.py     packed files, and files that are no text, by their first bytes
+    jsonlines.py   JSON Lines as a table
     items.py       titles and genres of items
     synthetic.py   ratings of MovieLens's shape and any size, for tests and benchmarks
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets import layout
+from datasets.formats import plain_name
 from datasets.ratings import Ratings
 from datasets.textfile import InputFile
 
@@ -76,7 +77,7 @@ def parse(text: str, file: InputFile) -> Iterator[Item]:
                 genres = cells.pop() if len(cells) > 2 else ""
                 yield Item(cells[0].strip(), "::".join(cells[1:]).strip(), "", genres)  # a title may contain "::"
         return
-    name = Path(file.member or file.path.name).name.removesuffix(".gz").lower()
+    name = plain_name(Path(file.member or file.path.name).name)
     separators = {".csv": ",;", ".tsv": "\t", ".item": "|\t"}.get(Path(name).suffix, "\t|,;")
     separator = next((each for each in separators if each in first), None)
     if separator is None:

@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.formats import plain_name
+
 SEPARATORS = ("::", "\t", ";", ",", "|")
+QUOTED = (",", ";")  # between these, a column may stand in quotation marks; elsewhere they are ordinary characters
 BLANKS = " "  # one or more, where a line has none of the separators above
 KINDS = ("user", "item", "rating")
 # The usual names of each kind of column, in lower case and without anything but letters and digits.
@@ -134,9 +137,9 @@ def _check_without_header(rows: list[list[str]], first: list[str], where: str) -
 
 def _separator(path: Path, lines: list[tuple[int, str]]) -> tuple[str, bool]:
     """Return the separator of the columns, and whether a column may be quoted."""
-    name = path.name.removesuffix(".gz").lower()
+    name = plain_name(path.name)
     unquoted = name.endswith((".inter", ".dat", "u.data"))
-    quotes = {each: each != "::" and not unquoted for each in SEPARATORS}
+    quotes = {each: each in QUOTED and not unquoted for each in SEPARATORS}
     number, first = lines[0]
     fitting = [each for each in SEPARATORS if len(split(first, each, quotes[each])) >= 3]
     if len(fitting) > 1:

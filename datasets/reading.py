@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import layout, textfile
+from datasets import jsonlines, layout, textfile
 from datasets.layout import Layout, is_missing, is_number
 from datasets.ratings import IdColumn, Ratings, gather
 from datasets.textfile import Block, InputFile
@@ -75,7 +75,7 @@ def _read_blocks(file: InputFile, columns: str | None, strings: list[bool]) -> R
     form: Layout | None = None
     users, items = map(IdColumn, strings)
     parts: list[NDArray[np.float32]] = []
-    for block in textfile.blocks(file):
+    for block in jsonlines.as_table(textfile.blocks(file), file, columns):
         if form is None:
             lines = list(itertools.islice(_lines(block), SAMPLE))
             if not lines:

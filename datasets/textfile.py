@@ -1,21 +1,17 @@
 """A text file of any size as blocks of whole lines, each with the number of its first line."""
 
-import gzip
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from datasets import formats
+
 SIZE = 2**25  # bytes of a block
 HEAD = 2**16
-MARKS = {  # the first bytes of files that are not text in UTF-8
-    b"PK\x03\x04": "is a zip archive: unzip it first",
-    b"PAR1": "is a Parquet file: give it the ending .parquet",
-    b"\xff\xfe": "is UTF-16: save it as UTF-8",
-    b"\xfe\xff": "is UTF-16: save it as UTF-8",
-}
+LONGEST_LINE = 2**26  # bytes
+LARGEST = 2**29  # bytes of a file that is read whole
 
 
 class Block(NamedTuple):
@@ -33,22 +29,37 @@ class InputFile(NamedTuple):
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the content for reading, unpacked where gzip packed it; raise ValueError where the file is damaged."""
+        """Open the content for reading, unpacked if it is packed.
+
+        Raises:
+            ValueError: the file is damaged or cannot be unpacked.
+            OSError: it cannot be read.
+        """
         try:
             if self.member is not None:
                 with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as member:
                     yield member
                 return
-            with self.path.open("rb") as file:
-                packed = file.peek(2)[:2] == b"\x1f\x8b"
-                yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
-        except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            with self.path.open("rb") as file, formats.unpacked(file, str(self)) as content:
+                yield content
+        except NotImplementedError:
+            raise ValueError(f"{self} is packed by a method that Python cannot read: unpack it first") from None
+        except formats.DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the disk, and not of the content
+                raise
             raise ValueError(f"{self} is damaged: {error}; fetch or pack it again") from None
 
     def read(self) -> bytes:
-        """Read the whole content, without the mark that some programs begin UTF-8 with."""
+        """Read the whole content, without the mark that some programs begin UTF-8 with; raise as ``open``."""
         with self.open() as file:
-            return file.read().removeprefix(b"\xef\xbb\xbf")
+            content = file.read(LARGEST + 1).removeprefix(formats.BOM)
+        if len(content) > LARGEST:
+            raise ValueError(f"{self} has more than {LARGEST >> 20} MB: expected a line for each item")
+        if found := formats.problem(content[:HEAD]):
+            raise ValueError(f"{self} {found}")
+        if formats.RECORD.match(content):
+            raise ValueError(f"{self} is JSON: save it as CSV")
+        return content
 
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}: {self.member}"
@@ -68,7 +79,7 @@ def blocks(file: InputFile, size: int = SIZE) -> Iterator[Block]:
             content = rest + read
             if line == 1 and content and not rest:
                 _check_start(file, content)
-                content = content.removeprefix(b"\xef\xbb\xbf")
+                content = content.removeprefix(formats.BOM)
             end = _end_of_lines(content) if read else len(content)
             block = content[:end]
             rest = content[end:]
@@ -78,6 +89,10 @@ def blocks(file: InputFile, size: int = SIZE) -> Iterator[Block]:
                 line += block.count(b"\n")
             if not read:
                 return
+            if len(rest) > LONGEST_LINE:
+                raise ValueError(
+                    f"{file}, line {line}: has more than {LONGEST_LINE >> 20} MB: expected a line a rating"
+                )
 
 
 def _end_of_lines(content: bytes) -> int:
@@ -92,9 +107,8 @@ def _end_of_lines(content: bytes) -> int:
 
 
 def _check_start(file: InputFile, content: bytes) -> None:
-    for mark, problem in MARKS.items():
-        if content.startswith(mark):
-            raise ValueError(f"{file} {problem}")
+    if found := formats.problem(content[:HEAD]):
+        raise ValueError(f"{file} {found}")
     _check_zeros(file, content[:HEAD], 1)
     if b"\r" in content[:HEAD] and b"\n" not in content:
         raise ValueError(f"{file}: its lines end with CR alone, as on old Macs: save it with LF")

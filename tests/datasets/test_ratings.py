@@ -138,7 +138,7 @@ WRONG: dict[str, tuple[bytes | str, str]] = {
     "one user": (H + "7,1,3\n7,2,3\n", "column user has the user '7' in every line: expected at least two users"),
     "one rating": (H + "7,1,3\n", "has a single rating: expected at least two"),
     "binary": (b"\x89PNG\r\n\x1a\n\0\0", "line 3: has a zero byte: expected text, and this is a binary file"),
-    "zip": (b"PK\x03\x04abc", "is a zip archive: unzip it first"),
+    "zip": (b"PK\x03\x04abc", "is damaged: File is not a zip file; fetch or pack it again"),
     "UTF-16": ((H + "1,2,3\n").encode("utf-16"), "is UTF-16: save it as UTF-8"),
     "Latin-1": ((H + "1,2,3\né,2,3\n").encode("latin-1"), "line 3, byte 1: 0xe9 is not UTF-8: save it as UTF-8"),
     "unknown names": ("who,what,how\n1,2,3\n2,2,3\n", "line 1: none of the columns who, what, how has a usual name"),
