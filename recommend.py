@@ -47,7 +47,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     flag("--top", type=int, default=10, metavar="N", help="number of items (default: %(default)s)")
     flag("--include_seen", action="store_true", help="recommend also items that the user rated")
     flag("--out", type=Path, metavar="FILE", help="write a table, .csv or .parquet, instead of printing it")
-    add_options(parser, DataSource, ("ratings", "columns", "titles", "data_dir"))
+    add_options(parser, DataSource, ("ratings", "columns", "titles", "quoting", "data_dir"))
     options = parser.parse_args(arguments)
     options.logdir = options.logdir or folder_of_runs(options.ratings) / run
     return options
@@ -92,7 +92,9 @@ def ratings_of(pairs: list[str]) -> dict[int | str, float]:
 def load(options: argparse.Namespace) -> Recommender:
     """Load the run, and name its last epoch on stderr."""
     source = options_of(DataSource, options)
-    recommender = Recommender.load(options.logdir, source.data_dir, source.ratings, source.columns, source.titles)
+    recommender = Recommender.load(
+        options.logdir, source.data_dir, source.ratings, source.columns, source.titles, source.quoting
+    )
     print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
     if recommender.notice:
         print(recommender.notice, file=sys.stderr)

@@ -1,13 +1,14 @@
 """The titles and genres of items, from a file with a line for each item."""
 
-import csv
+import functools
 import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from datasets import layout
+from datasets import layout, records
 from datasets.formats import plain_name
 from datasets.ratings import Ratings
 from datasets.textfile import InputFile
@@ -31,12 +32,13 @@ class Item(NamedTuple):
     genres: str
 
 
-def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8") -> Ratings:
+def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8", quoting: str = "auto") -> Ratings:
     """Return the ratings with the titles from a file, if there is one; an item without a title is called by its ID.
 
     Args:
         file: ``u.item``, ``movies.dat``, ``movies.csv``, RecBole's ``.item``, or a table with a header.
         encoding: of the file. A file with another encoding is read as Latin-1, and a line on stderr says so.
+        quoting: as for ``reading.read``.
 
     Raises:
         ValueError: the file is damaged, or has no title of any item.
@@ -50,7 +52,7 @@ def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8"
     except UnicodeDecodeError:
         print(f"{file}: not in UTF-8, read as Latin-1", file=sys.stderr)
         text = content.decode("latin-1")
-    title_of = {item.id: item.title for item in parse(text, file) if item.title}
+    title_of = {item.id: item.title for item in parse(text, file, quoting) if item.title}
     names = [str(each) for each in ratings.items]
     missing = sum(name not in title_of for name in names)
     if missing == len(names):
@@ -61,52 +63,71 @@ def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8"
     return ratings._replace(titles=tuple(title_of.get(name, name) for name in names))
 
 
-def read_genres(file: InputFile) -> dict[str, str]:
+def read_genres(file: InputFile, quoting: str = "auto") -> dict[str, str]:
     """Read the genres, with blanks between them, of each item that has some, by its ID; raise as ``add_titles``."""
-    found = parse(file.read().decode("utf-8", errors="replace"), file)
+    found = parse(file.read().decode("utf-8", errors="replace"), file, quoting)
     return {item.id: " ".join(item.genres.replace("|", " ").split()) for item in found if item.genres}
 
 
-def parse(text: str, file: InputFile) -> Iterator[Item]:
+def parse(text: str, file: InputFile, quoting: str = "auto") -> Iterator[Item]:
     """Yield the items of a file with this content; raise ValueError unless it is a table with IDs and titles."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in text.split("\n") if line.strip()), "").rstrip("\r")
     if "::" in first:
-        for line in text.split("\n"):
-            cells = line.rstrip("\r").split("::")
-            if len(cells) >= 2:
-                genres = cells.pop() if len(cells) > 2 else ""
-                yield Item(cells[0].strip(), "::".join(cells[1:]).strip(), "", genres)  # a title may contain "::"
+        for number, cells in _split(text, "::"):
+            if len(cells) < 2:
+                raise records.RowError(file, number, ": has no title: expected ID::TITLE")
+            genres = cells.pop() if len(cells) > 2 else ""
+            yield Item(cells[0].strip(), "::".join(cells[1:]).strip(), "", genres)  # a title may contain "::"
         return
     name = plain_name(Path(file.member or file.path.name).name)
     separators = {".csv": ",;", ".tsv": "\t", ".item": "|\t"}.get(Path(name).suffix, "\t|,;")
     separator = next((each for each in separators if each in first), None)
     if separator is None:
         raise ValueError(f"{file}: expected an ID and a title in its first line, and not '{first[:60]}'")
-    try:
-        quoted = name.endswith((".csv", ".tsv"))
-        lines = io.StringIO(text, newline="")
-        rows = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-        yield from _parse_rows((row for row in rows if "".join(row).strip()), file)
-    except csv.Error as error:
-        raise ValueError(f"{file}: {error}") from None
+    if separator in layout.QUOTED and '"' in text and quoting != "none":
+        rows = records.read_in_fitting_style(functools.partial(_records, text, first, separator, file))
+    else:
+        rows = list(_split(text, separator))
+    yield from _parse_rows(rows, file)
 
 
-def _parse_rows(rows: Iterator[list[str]], file: InputFile) -> Iterator[Item]:
+def _split(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the columns of each line that is not blank, with quotation marks as characters."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.rstrip("\r").split(separator)
+
+
+def _records(
+    text: str, first: str, separator: str, file: InputFile, style: dict[str, Any]
+) -> list[tuple[int, list[str]]]:
+    """Return the records of a file with quotation marks, read in one style of quoting."""
+    header = layout.split(first, separator, quoted=True)
+    place = next((i for i, cell in enumerate(header) if layout.plain(cell) in layout.USUAL[1]), 0)
+
+    def is_row(cells: list[str], record: list[str]) -> bool:
+        """Return whether a line within a record has an ID like that of the record, and is a record itself."""
+        has_digit = [re.search(r"\d", each[place]) is not None for each in (cells, record)]
+        return bool(cells[place].strip()) and (has_digit[0] or not has_digit[1])
+
+    lines = io.StringIO(text, newline="\n")
+    return list(records.parse(lines, separator, len(header), style, is_row, file))
+
+
+def _parse_rows(rows: list[tuple[int, list[str]]], file: InputFile) -> Iterator[Item]:
     """Yield the items of a table, whose first line may be a header."""
-    first = next(rows)
+    first = rows[0][1]
     header = [layout.plain(cell) for cell in first]
     kinds = (layout.USUAL[1], TITLES, YEARS, GENRES)
     ids, titles, years, genres = ([i for i, cell in enumerate(header) if cell in names] for names in kinds)
-    if not ids:
-        for row in [first, *rows]:
-            if len(row) >= 2:
-                yield Item(row[0].strip(), row[1].strip(), "", _flagged(row))
-        return
-    if len(titles) != 1:
+    if ids and len(titles) != 1:
         raise ValueError(f"{file}: no column for the title in {', '.join(first)[:80]}: call one of them title")
-    for row in rows:
-        if len(row) > max(ids[0], titles[0]):
-            yield Item(row[ids[0]].strip(), row[titles[0]].strip(), _cell(row, years), _cell(row, genres))
+    id_place, title_place = (ids[0], titles[0]) if ids else (0, 1)
+    for number, row in rows[1:] if ids else rows:
+        if len(row) <= max(id_place, title_place):
+            raise records.RowError(file, number, f": has {len(row)} columns: expected an ID and a title")
+        genre = _cell(row, genres) if ids else _flagged(row)
+        yield Item(row[id_place].strip(), row[title_place].strip(), _cell(row, years), genre)
 
 
 def _cell(row: list[str], places: list[int]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from cli.files import check_folder, write_whole
 
 Ids = NDArray[np.int64] | tuple[str, ...]
-CACHE_FORMAT = 2
+CACHE_FORMAT = 4
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 PART = 2**22  # ratings that are sorted at a time, to save memory
 
 
@@ -26,15 +28,30 @@ class Ratings(NamedTuple):
     users: Ids  # the source's ID of each index, in ascending order
     items: Ids
     titles: tuple[str, ...] = ()  # of each item; () where the source has none
-    columns: tuple[str, ...] = ()  # the names of the source's columns for the user, the item and the rating
+    columns: tuple[
+        str, ...
+    ] = ()  # the names of the source's columns for the user, the item, the rating and the time, if any
     repeated: int = 0  # the number of ratings dropped because a later one has the same user and item
+    by_time: bool = False  # whether later means a later time, and not only a later line
+
+
+def is_whole(cell: str) -> bool:
+    """Return whether a string is a whole number of 64 bits as a computer writes it."""
+    return WHOLE.fullmatch(cell) is not None and -(2**63) <= int(cell) < 2**63
 
 
 class IdColumn:
-    """The IDs of one column, gathered block by block; numbers, or strings where ``strings`` is true."""
+    """The IDs of one column, gathered block by block.
 
-    def __init__(self, strings: bool = False) -> None:
+    Args:
+        strings: whether they are strings instead of numbers.
+        untyped: whether strings that are all plain whole numbers become numbers in the end.
+    """
+
+    def __init__(self, strings: bool = False, untyped: bool = False) -> None:
         self.strings = strings
+        self.untyped = untyped
+        self.has_blank = False  # whether one of the strings has nothing but blanks
         self._parts: list[NDArray[Any]] = []
         self._codes: dict[str, int] = {}
 
@@ -48,6 +65,7 @@ class IdColumn:
         import pandas as pd
 
         codes, names = pd.factorize(values)
+        self.has_blank = self.has_blank or not all(map(str.strip, map(str, names)))
         new = [self._codes.setdefault(str(name), len(self._codes)) for name in names]
         self._parts.append(np.array(new, dtype=np.int32)[codes])
 
@@ -56,10 +74,11 @@ class IdColumn:
         ids = np.concatenate(self._parts)
         self._parts.clear()
         if self.strings:
-            names = sorted(self._codes)
+            are_whole = self.untyped and all(map(is_whole, self._codes))
+            names = sorted(self._codes, key=int if are_whole else None)
             place = np.empty(len(names), dtype=np.int32)
             place[[self._codes[name] for name in names]] = np.arange(len(names), dtype=np.int32)
-            return place[ids], tuple(names)
+            return place[ids], np.array(list(map(int, names)), dtype=np.int64) if are_whole else tuple(names)
         least, most = int(ids.min()), int(ids.max())
         if most - least > 4 * len(ids) + 2**20:  # too far apart for a table
             source, codes = np.unique(ids, return_inverse=True)
@@ -71,8 +90,18 @@ class IdColumn:
         return place[ids], np.flatnonzero(present) + least
 
 
-def gather(users: IdColumn, items: IdColumn, parts: Sequence[NDArray[np.float32]], columns: tuple[str, ...]) -> Ratings:
-    """Put the blocks of a source together; of the ratings of one pair, the last counts."""
+def gather(
+    users: IdColumn,
+    items: IdColumn,
+    parts: Sequence[NDArray[np.float32]],
+    columns: tuple[str, ...],
+    times: Sequence[NDArray[np.float64]] = (),
+) -> Ratings:
+    """Put the blocks of a source together; of the ratings of one pair, the latest counts.
+
+    Args:
+        times: the time of each rating, NaN for none; () where the order in the source decides, as between equal times.
+    """
     user_ids, source_users = users.finish()
     item_ids, source_items = items.finish()
     ratings = np.concatenate(parts)
@@ -81,11 +110,12 @@ def gather(users: IdColumn, items: IdColumn, parts: Sequence[NDArray[np.float32]
     repeated = int((ordered[1:] == ordered[:-1]).sum())
     del ordered
     if repeated:
-        order = np.argsort(pairs, kind="stable")
+        when = np.concatenate(times) if times else np.zeros(len(pairs))
+        order = np.lexsort((np.where(np.isnan(when), -np.inf, when), pairs))  # stable
         last = np.ones(len(pairs), dtype=bool)
         last[order[:-1]] = pairs[order[:-1]] != pairs[order[1:]]
         user_ids, item_ids, ratings = user_ids[last], item_ids[last], ratings[last]
-    return Ratings(user_ids, item_ids, ratings, source_users, source_items, (), columns, repeated)
+    return Ratings(user_ids, item_ids, ratings, source_users, source_items, (), columns, repeated, bool(times))
 
 
 def cached(folder: Path, sources: Sequence[Path], options: str, read: Callable[[], Ratings]) -> Ratings:
@@ -129,7 +159,7 @@ def _load(path: Path, key: str) -> Ratings | None:
                 return None
             fields = {name: _unpacked(arrays[name]) for name in Ratings._fields if name != "ratings"}
             ratings = arrays["ratings"]
-            return Ratings(ratings=arrays["levels"][ratings] if "levels" in arrays else ratings, **fields)
+            return Ratings(ratings=arrays["levels"][ratings] if ratings.dtype == np.uint8 else ratings, **fields)
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file can make the reader raise anything

@@ -30,10 +30,21 @@ class DataSource:
     )
     ratings: Path | None = option(None, "file of ratings of your own", group=GROUP, metavar="FILE", parse=Path)
     columns: str | None = option(
-        None, "columns of --ratings, by name or number from 1", group=GROUP, metavar="USER,ITEM,RATING", parse=str
+        None,
+        "columns of --ratings, by name or number from 1; a fourth one is the time",
+        group=GROUP,
+        metavar="USER,ITEM,RATING",
+        parse=str,
     )
     titles: Path | None = option(
         None, "file of the items' titles, for --ratings", group=GROUP, metavar="FILE", parse=Path
+    )
+    quoting: str = option(
+        "auto",
+        "quotation marks in --ratings and --titles: auto, as CSV has them, or none, ordinary characters",
+        group=GROUP,
+        choices=("auto", "none"),
+        metavar="STYLE",
     )
     data_dir: Path = option(Path("data"), "folder for the data", group=GROUP, metavar="DIR")
 
@@ -42,14 +53,16 @@ class DataSource:
         for name in ("columns", "titles"):
             if getattr(self, name) is not None and self.ratings is None:
                 raise ValueError(f"{name} is for ratings of your own: give --ratings FILE as well")
+        if self.quoting != "auto" and self.ratings is None:
+            raise ValueError("quoting is for ratings of your own: give --ratings FILE as well")
         if self.ratings is not None and self.dataset != DEFAULT:
             raise ValueError(f"dataset is {self.dataset} and ratings is {self.ratings}: give one of them")
 
     @property
     def own(self) -> dict[str, str]:
         """The options of ratings of the user's own that are given, by name; {} for MovieLens."""
-        given = {name: getattr(self, name) for name in ("ratings", "columns", "titles")}
-        return {name: str(value) for name, value in given.items() if value is not None}
+        given = {name: getattr(self, name) for name in ("ratings", "columns", "titles", "quoting")}
+        return {name: str(value) for name, value in given.items() if value not in (None, "auto")}
 
     @property
     def name(self) -> str:
@@ -76,7 +89,8 @@ def read_ratings(source: DataSource) -> Ratings:
         ratings = releases.read(source.dataset, source.data_dir)
         if source.dataset == DEFAULT:
             return ratings
-    repeated = f"; {ratings.repeated:,} more were of the same user and item as a later one" if ratings.repeated else ""
+    later = f"one with a later {ratings.columns[3]}" if ratings.by_time else "a later one"
+    repeated = f"; {ratings.repeated:,} more were of the same user and item as {later}" if ratings.repeated else ""
     print(
         f"{len(ratings.ratings):,} ratings of {len(ratings.items):,} items by {len(ratings.users):,} users, "
         f"{ratings.ratings.min():g} to {ratings.ratings.max():g} stars; column {', '.join(ratings.columns)}{repeated}",
@@ -88,7 +102,7 @@ def read_ratings(source: DataSource) -> Ratings:
 def genres(source: DataSource) -> dict[str, str]:
     """Read the genres of each item that has some, by its ID; {} where the source has none. Raise as ``add_titles``."""
     if source.ratings is not None:
-        return items.read_genres(InputFile(source.titles)) if source.titles is not None else {}
+        return items.read_genres(InputFile(source.titles), source.quoting) if source.titles is not None else {}
     for place in releases.find(source.dataset, source.data_dir):
         with contextlib.suppress(ValueError, OSError):  # reading the ratings passed over a damaged place as well
             _, titles_file = releases.files_in(place)
@@ -105,6 +119,8 @@ def _read_own(path: Path, source: DataSource) -> Ratings:
     titles = None if source.titles is None else InputFile(source.titles)
 
     def read() -> Ratings:
-        return items.add_titles(reading.read(InputFile(path), source.columns), titles)
+        return items.add_titles(
+            reading.read(InputFile(path), source.columns, source.quoting), titles, quoting=source.quoting
+        )
 
-    return cached(source.data_dir, sources, f"columns {source.columns}", read)
+    return cached(source.data_dir, sources, f"columns {source.columns}, quoting {source.quoting}", read)

@@ -80,7 +80,7 @@ def blocks(file: InputFile, size: int = SIZE) -> Iterator[Block]:
             if line == 1 and content and not rest:
                 _check_start(file, content)
                 content = content.removeprefix(formats.BOM)
-            end = _end_of_lines(content) if read else len(content)
+            end = content.rfind(b"\n") + 1 if read else len(content)
             block = content[:end]
             rest = content[end:]
             if block:
@@ -93,17 +93,6 @@ def blocks(file: InputFile, size: int = SIZE) -> Iterator[Block]:
                 raise ValueError(
                     f"{file}, line {line}: has more than {LONGEST_LINE >> 20} MB: expected a line a rating"
                 )
-
-
-def _end_of_lines(content: bytes) -> int:
-    """Return the end of the last line whose quotation marks are closed; a quoted cell may contain line ends."""
-    last = end = content.rfind(b"\n") + 1
-    if b'"' in content:
-        for _ in range(100):
-            if end == 0 or content.count(b'"', 0, end) % 2 == 0:
-                return end or last
-            end = content.rfind(b"\n", 0, end - 1) + 1
-    return last
 
 
 def _check_start(file: InputFile, content: bytes) -> None:

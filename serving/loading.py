@@ -35,14 +35,19 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(
-    logdir: Path, data_dir: Path, ratings: Path | None = None, columns: str | None = None, titles: Path | None = None
+    logdir: Path,
+    data_dir: Path,
+    ratings: Path | None = None,
+    columns: str | None = None,
+    titles: Path | None = None,
+    quoting: str = "auto",
 ) -> LoadedRun:
     """Read a run from its checkpoint.
 
     Args:
         logdir: the run's folder.
         data_dir: the folder of the ratings, which are fetched into it if they are missing.
-        ratings, columns, titles: as given to main.py, for a run on your own ratings.
+        ratings, columns, titles, quoting: as given to main.py, for a run on your own ratings.
 
     Raises:
         ValueError: the checkpoint is damaged, the ratings or models.py differ from the run's, or the ratings have a
@@ -64,7 +69,7 @@ def load_run(
     if ratings is None and (own or dataset not in RELEASES):
         flags = " ".join(f"--{name} {shlex.quote(value)}" for name, value in (own or {"ratings": dataset}).items())
         raise ValueError(f"the run in {logdir} was trained on {dataset}: give that file again, as {flags}")
-    source = DataSource(DEFAULT if ratings is not None else dataset, ratings, columns, titles, data_dir)
+    source = DataSource(DEFAULT if ratings is not None else dataset, ratings, columns, titles, quoting, data_dir)
     interactions = data.read(source)
     split = setup.split(interactions, settings)
     if data.fingerprint(split.train, split.test) != found.run.data:

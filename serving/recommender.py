@@ -78,19 +78,20 @@ class Recommender:
         ratings: Path | str | None = None,
         columns: str | None = None,
         titles: Path | str | None = None,
+        quoting: str = "auto",
     ) -> "Recommender":
         """Load the network of a run after its best epoch if it has a ``best.pt``, otherwise after its last.
 
         Args:
             logdir: the run's folder.
             data_dir: the folder of the ratings, which are fetched into it if they are missing.
-            ratings, columns, titles: as given to main.py, for a run on your own ratings.
+            ratings, columns, titles, quoting: as given to main.py, for a run on your own ratings.
 
         Raises:
             ValueError, OSError: as for ``loading.load_run``.
         """
         own, own_titles = (None if path is None else Path(path) for path in (ratings, titles))
-        run = load_run(Path(logdir), Path(data_dir), own, columns, own_titles)
+        run = load_run(Path(logdir), Path(data_dir), own, columns, own_titles, quoting)
         recommender = cls(
             run.model,
             run.ratings,

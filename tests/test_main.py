@@ -156,6 +156,7 @@ def test_the_documented_defaults() -> None:
         "ratings": None,
         "columns": None,
         "titles": None,
+        "quoting": "auto",
         "data_dir": Path("data"),
     }
 

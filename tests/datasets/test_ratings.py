@@ -15,7 +15,7 @@ import pytest
 import data
 import main
 from data import Interactions
-from datasets import reading, source, textfile
+from datasets import parquet, source, textfile
 from datasets.source import DataSource
 
 ROOT = Path(__file__).parent.parent.parent
@@ -145,7 +145,8 @@ WRONG: dict[str, tuple[bytes | str, str]] = {
     "two scores": ("user,item,rating,score\n1,2,3,4\n", "line 1: rating and score could each be the rating: name"),
     "no rating": ("user,item,when\n1,2,3\n", "line 1: no column for the rating in user, item, when: name the columns"),
     "five columns": ("1,2,3,4,5\n", "line 1: no header, and not user, item, rating in this order: name the columns"),
-    "dates": ("1,2,3,2001-01-01\n", "line 1: column 4 is '2001-01-01', and not a time in seconds: name the columns"),
+    "no time": ("1,2,3,soon\n", "line 1: column 4 is 'soon', and not a time: name the columns"),
+    "no date": ("1,2,3,2001-13-01\n", "line 1: column 4 is '2001-13-01', and not a time: name the columns"),
     "old Mac": ("user,item,rating\r1,2,3\r", "its lines end with CR alone"),
     "gzip cut off": (gzip.compress((H + "1,2,3\n" * 99).encode())[:-9], "is damaged: "),
 }  # fmt: skip
@@ -171,7 +172,7 @@ def test_a_mistake_in_the_file_is_named_in_one_line(name: str, tmp_path: Path, m
         ({"ratings": Path("none.csv")}, "none.csv is not there: expected a file"),
         ({"ratings": Path(".")}, ". is a folder: expected a file"),
         ({"ratings": Path("a.csv"), "titles": Path("none.csv")}, "none.csv is not there: expected a file"),
-        ({"ratings": Path("a.csv"), "columns": "1,2"}, "columns is '1,2': expected three, USER,ITEM,RATING"),
+        ({"ratings": Path("a.csv"), "columns": "1,2"}, "columns is '1,2': expected three or four, USER,ITEM,RATING"),
         ({"ratings": Path("a.csv"), "columns": "1,2,9"}, "a.csv, line 1: has 3 columns, and columns is '1,2,9'"),
         ({"ratings": Path("a.csv"), "columns": "user,item,x"}, "no column is called 'x' among user, item, rating"),
     ],
@@ -264,7 +265,7 @@ def test_parquet_gives_the_same_table(
 
     draw, rows = random.Random(seed), table(seed, text)
     again = [(user, item, draw.choice([1.0, 3.5])) for user, item, _ in draw.sample(rows, 20)]
-    monkeypatch.setattr(reading, "ROWS", 64)
+    monkeypatch.setattr(parquet, "ROWS", 64)
     frame = pd.DataFrame(rows + again, columns=["userId", "movieId", "rating"])
     frame["movieId"] = frame["movieId"].astype(("int16", "int32", "int64")[seed])
     frame["rating"] = frame["rating"].astype(("float32", "float64", "float64")[seed])

@@ -212,5 +212,5 @@ def test_the_command_with_an_archive_put_by_hand(
     Path("data").mkdir()
     pack("ml-latest-small", Path("data/ml-latest-small.zip"))
     assert main.main(["--dataset", "ml-latest-small", "--epochs=1", "--test_fraction=.3"]) == 0
-    said = "4 ratings of 3 items by 3 users, 0.5 to 5 stars; column userId, movieId, rating\n"
+    said = "4 ratings of 3 items by 3 users, 0.5 to 5 stars; column userId, movieId, rating, timestamp\n"
     assert capsys.readouterr().err.startswith(said)

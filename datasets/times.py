@@ -1,0 +1,69 @@
+"""Times of interactions: the names of their columns, and times as numbers that can be compared.
+
+Seconds and milliseconds since 1970 stay as they are, because the times of one file are compared only with each other.
+"""
+
+import datetime
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The usual names, in lower case and without anything but letters and digits. The first one in a header counts.
+NAMES = (
+    "timestamp", "unixtimestamp", "unixtime", "unixreviewtime", "ts", "datetime", "time", "date", "reviewtime",
+    "reviewdate", "ratingtime", "ratingdate", "ratedat", "createdat", "eventtime", "dateadded", "timestampms",
+)  # fmt: skip
+EXPECTED = "expected seconds or milliseconds since 1970, or a date like 2024-05-31 or 2024-05-31T18:30:00Z"
+
+
+class TimeColumn(NamedTuple):
+    """A column of times."""
+
+    place: int  # its position, from 0
+    name: str  # in messages
+    dated: bool  # whether it holds dates in ISO 8601 instead of numbers
+
+
+def find(header: Sequence[str], others: Sequence[int]) -> int | None:
+    """Return the place of the column with a usual name, except ``others``; None where there is none.
+
+    Args:
+        header: the plain names of all columns.
+    """
+    for name in NAMES:
+        if name in header and header.index(name) not in others:
+            return header.index(name)
+    return None
+
+
+def is_date(cell: str) -> bool:
+    """Return whether a cell begins with a date in ISO 8601, and has at most a time of day behind it."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d([T ]\d\d.*)?", cell):
+        return False
+    try:
+        datetime.date.fromisoformat(cell[:10])
+    except ValueError:
+        return False
+    return True
+
+
+def numbers(cells: Any, dated: bool) -> tuple[NDArray[np.float64], int | None]:
+    """Return the times as numbers, and the position of the first cell that is not a time, if there is one.
+
+    Args:
+        cells: strings; a missing one is NaN.
+        dated: whether they are dates. A date without a time zone is in UTC.
+    """
+    import pandas as pd
+
+    values = pd.Series(cells)
+    if dated:
+        dates = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
+        found = ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy(dtype=np.float64)
+    else:
+        found = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = ~np.isfinite(found) & values.notna().to_numpy()
+    return found.astype(np.float64), int(wrong.argmax()) if wrong.any() else None
