@@ -189,17 +189,19 @@ def test_a_file_without_line_ends_does_not_fill_the_memory(tmp_path: Path, monke
 
 
 MEMORY = """
-import pathlib, resource, sys
+import pathlib, re, sys
 from datasets.textfile import InputFile, blocks
 try:
     print(sum(len(block.content) for block in blocks(InputFile(pathlib.Path(sys.argv[1])))))
 except ValueError as error:
     print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# The peak of ru_maxrss would be that of the tests' own process, which Linux passes on.
+print(re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """
 
 
 @pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
 @pytest.mark.parametrize("line", [b"1,2,3\n", b"1,2,3;", b"\0\0\0\0\0\0"])
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst", "zip"])
 def test_a_bomb_does_not_fill_the_memory(kind: str, line: bytes, tmp_path: Path) -> None:
