@@ -121,7 +121,7 @@ def project_of_nobody(open_folder: Path) -> Path:
 
 
 def run_as_nobody(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run Python in a project as the user nobody and without namespaces, by an interpreter that nobody can execute."""
+    """Run Python in a project as the user nobody, without namespaces. The interpreter must be open to this user."""
     environment = {**os.environ, "HOME": str(project), "PYTHONPATH": str(SITE), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(python: str, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":

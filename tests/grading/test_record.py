@@ -95,7 +95,7 @@ def graded(name: str) -> Grade:
 
 
 def write_class(folder: Path, earlier: Path | None, monkeypatch: pytest.MonkeyPatch, writes: int) -> bool:
-    """Grade what an earlier table lacks; tell whether it was completed within a number of writes."""
+    """Grade the submissions that an earlier table lacks; return whether a number of writes was enough."""
     left = [None] * writes
 
     def write_or_die(payload: bytes, path: Path) -> None:

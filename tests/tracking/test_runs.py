@@ -16,7 +16,7 @@ import sys
 import termios
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -406,49 +406,45 @@ def test_a_run_that_is_stopped_by_a_signal_loses_nothing(folder: Path) -> None:
     assert same_result(folder / "a", folder / "b")
 
 
-def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
-    leader, follower = pty.openpty()
+@contextlib.contextmanager
+def training_at_a_terminal(folder: Path, stderr: int | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Train in a process of a terminal until its first checkpoint; yield it with the terminal's descriptor.
+
+    Args:
+        stderr: the process's standard error, as for Popen; by default the terminal.
+    """
+    terminal, follower = pty.openpty()
     with subprocess.Popen(
         command("--logdir", "a"),
         cwd=folder,
         stdin=follower,
         stdout=follower,
-        stderr=follower,
+        stderr=follower if stderr is None else stderr,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         text=True,
     ) as process:
         os.close(follower)
         wait_for(folder / "a" / "checkpoint.pt", process)
-        os.write(leader, b"\x03")
-        os.write(leader, b"\x03")
-        shown = b""
-        while True:
-            try:
-                shown += os.read(leader, 4096)
-            except OSError:
-                break
+        yield process, terminal
+
+
+def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
+    with training_at_a_terminal(folder) as (process, terminal):
+        os.write(terminal, b"\x03")
+        os.write(terminal, b"\x03")
+        with contextlib.suppress(OSError):  # the end of the process
+            while os.read(terminal, 4096):
+                pass
         assert process.wait(timeout=10) in (130, -signal.SIGINT)  # the second signal may come before or after the end
-    os.close(leader)
+    os.close(terminal)
     assert load_checkpoint(folder / "a") is not None
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
 
 
 def test_a_closed_terminal_leaves_a_run_that_can_be_resumed(folder: Path) -> None:
-    leader, follower = pty.openpty()
-    with subprocess.Popen(
-        command("--logdir", "a"),
-        cwd=folder,
-        stdin=follower,
-        stdout=follower,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        text=True,
-    ) as process:
-        os.close(follower)
-        wait_for(folder / "a" / "checkpoint.pt", process)
-        os.close(leader)
+    with training_at_a_terminal(folder, stderr=subprocess.PIPE) as (process, terminal):
+        os.close(terminal)
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 129, errors
     assert re.fullmatch(r"stopped; resume with: python \S*main\.py --device cpu --logdir a --resume\n", errors)
