@@ -19,6 +19,8 @@ from datasets.ratings import Ids, Ratings
 from datasets.source import DataSource, read_ratings
 from datasets.synthetic import draw
 
+TRAINING, VALIDATION, TEST = range(3)  # the values of ``Interactions.parts``
+
 
 class ByUser(NamedTuple):
     """Interactions sorted by user: those of user i are at [offsets[i], offsets[i + 1])."""
@@ -35,11 +37,14 @@ class Interactions:
     Attributes:
         user_ids: (n,) int64 in [0, num_users).
         item_ids: (n,) int64 in [0, num_items).
-        ratings: (n,) float32, finite; stars from 1 to 5 in MovieLens 100K.
+        ratings: (n,) float32, NaN where an interaction has no rating; stars from 1 to 5 in MovieLens 100K.
         num_users, num_items: the numbers of all users and items, whether or not they occur in these interactions.
         source_user_ids, source_item_ids: the source's own ID of each: (num_users,) and (num_items,) int64, or as
             many strings where the source's IDs are not whole numbers; by default the IDs here.
         titles: the title of each item, or () where the source has none.
+        times: (n,) float64 on the CPU, in seconds or the source's own unit, NaN where an interaction has no time;
+            None where the source has no times.
+        parts: (n,) int8 on the CPU, the source's own split: TRAINING, VALIDATION or TEST; None where it has none.
 
     Raises:
         ValueError: a tensor has another shape, type or range.
@@ -53,6 +58,8 @@ class Interactions:
     source_user_ids: Tensor | tuple[str, ...] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     source_item_ids: Tensor | tuple[str, ...] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     titles: tuple[str, ...] = ()
+    times: Tensor | None = None
+    parts: Tensor | None = None
 
     def __post_init__(self) -> None:
         for kind, count in (("user", self.num_users), ("item", self.num_items)):
@@ -63,10 +70,16 @@ class Interactions:
                 object.__setattr__(self, f"source_{kind}_ids", torch.arange(count))
             elif shape != (count,):
                 raise ValueError(f"source_{kind}_ids has shape {shape}: expected ({count},)")
-        if self.ratings.dtype != torch.float32 or not bool(self.ratings.isfinite().all()):
-            raise ValueError(f"ratings must be finite float32 numbers, not {self.ratings.dtype}")
+        if self.ratings.dtype != torch.float32 or bool(self.ratings.isinf().any()):
+            raise ValueError(f"ratings must be finite float32 numbers, or NaN for none, not {self.ratings.dtype}")
         if self.titles and len(self.titles) != self.num_items:
             raise ValueError(f"there are {len(self.titles)} titles for {self.num_items} items")
+        for name, column, dtype in (("times", self.times, torch.float64), ("parts", self.parts, torch.int8)):
+            if column is not None and (column.dtype != dtype or column.shape != self.ratings.shape):
+                raise ValueError(
+                    f"{name} must be {dtype} of shape (n,) like ratings, not {column.dtype} of shape "
+                    f"{tuple(column.shape)} beside {tuple(self.ratings.shape)}"
+                )
 
     def _check_ids(self, kind: str, ids: Tensor, count: int) -> None:
         if ids.dtype != torch.int64 or ids.shape != self.ratings.shape or ids.dim() != 1:
@@ -82,12 +95,25 @@ class Interactions:
 
     def select(self, index: Tensor) -> "Interactions":
         """Return the interactions at the positions, or under the boolean mask, in ``index``."""
-        return replace(self, user_ids=self.user_ids[index], item_ids=self.item_ids[index], ratings=self.ratings[index])
+        times, parts = (None if column is None else column[index.cpu()] for column in (self.times, self.parts))
+        return replace(
+            self,
+            user_ids=self.user_ids[index],
+            item_ids=self.item_ids[index],
+            ratings=self.ratings[index],
+            times=times,
+            parts=parts,
+        )
 
     def to(self, device: torch.device | str) -> "Interactions":
         """Return the same interactions with the three aligned tensors on ``device``."""
         columns = {name: getattr(self, name).to(device) for name in ("user_ids", "item_ids", "ratings")}
         return replace(self, **columns)
+
+    @cached_property
+    def rated(self) -> Tensor:
+        """Whether each interaction has a rating: (n,) bool."""
+        return ~self.ratings.isnan()
 
     @cached_property
     def by_user(self) -> ByUser:
@@ -172,6 +198,8 @@ def _interactions(ratings: Ratings) -> Interactions:
         _as_tensor(ratings.users),
         _as_tensor(ratings.items),
         ratings.titles,
+        torch.from_numpy(ratings.times) if len(ratings.times) else None,
+        torch.from_numpy(ratings.parts) if len(ratings.parts) else None,
     )
 
 

@@ -24,7 +24,7 @@ class Ratings(NamedTuple):
 
     user_ids: NDArray[np.int32]  # (n,) indices into ``users``
     item_ids: NDArray[np.int32]  # (n,) indices into ``items``
-    ratings: NDArray[np.float32]  # (n,) finite
+    ratings: NDArray[np.float32]  # (n,) NaN for an interaction without a rating
     users: Ids  # the source's ID of each index, in ascending order
     items: Ids
     titles: tuple[str, ...] = ()  # of each item; () where the source has none
@@ -33,6 +33,8 @@ class Ratings(NamedTuple):
     ] = ()  # the names of the source's columns for the user, the item, the rating and the time, if any
     repeated: int = 0  # the number of ratings dropped because a later one has the same user and item
     by_time: bool = False  # whether later means a later time, and not only a later line
+    times: NDArray[np.float64] = np.empty(0)  # (n,) NaN for none; (0,) where the source has no times
+    parts: NDArray[np.int8] = np.empty(0, np.int8)  # (n,) the source's own split, see ``data.TEST``; (0,) for none
 
 
 def is_whole(cell: str) -> bool:

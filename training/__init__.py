@@ -3,7 +3,9 @@
     steps.py             the losses, and the step as the homework defines it; start reading here
     trainer.py           a network in training: one epoch of steps, and the state that it resumes from
     settings.py          the settings with their defaults, ranges and help; presets
-    setup.py             a run's split, network and trainer; its device and threads
+    setup.py             a run's network and trainer; its device and threads
+    splits.py            the rules that split interactions into a training, a validation and a test set
+    scale.py             the unit of the ratings that a network learns
     sampling.py          the order of the examples, and their negative items
     network.py           the making and checking of the network of models.py
     exercises.py         the exercise of the homework that each of its functions belongs to

@@ -13,7 +13,7 @@ from training.adam import Adam, DenseAdam, RowwiseAdam
 from training.distributed import ALONE, Group
 from training.fused_gradients import Batch, FusedGradients
 from training.rehearsal import Way
-from training.steps import EagerStep, LossWeights, Triples, joint_loss
+from training.steps import EagerStep, LossWeights, Triples, joint_loss, rated_in_batches
 
 
 def ways(lazy: bool, device: torch.device, group: Group) -> list[Way]:
@@ -21,7 +21,12 @@ def ways(lazy: bool, device: torch.device, group: Group) -> list[Way]:
     name = "row-wise step" if lazy else "fused step"
 
     def way(name: str, recorded: bool = False) -> Way:
-        return Way(name, lambda model, adam, weights, *_: FusedStep(model, adam, weights, lazy, group, recorded))
+        return Way(
+            name,
+            lambda model, adam, weights, rated, _: FusedStep(
+                model, adam, weights, lazy, group, recorded, rated.has_gaps
+            ),
+        )
 
     if group.size == 1:
         return [way("CUDA graph", recorded=True), way(name)] if device.type == "cuda" else [way(name)]
@@ -35,7 +40,7 @@ def ways(lazy: bool, device: torch.device, group: Group) -> list[Way]:
 class FusedStep:
     """The step of ``steps.py`` with its gradients by hand; of several processes, each takes its part of a batch.
 
-    ``lazy`` chooses row-wise Adam, ``recorded`` a CUDA graph.
+    ``lazy`` chooses row-wise Adam, ``recorded`` a CUDA graph; with ``has_gaps`` a rating may be missing.
     """
 
     def __init__(
@@ -46,10 +51,11 @@ class FusedStep:
         lazy: bool = False,
         group: Group = ALONE,
         recorded: bool = False,
+        has_gaps: bool = False,
     ) -> None:
         gradients = FusedGradients(model, adam, loss_weights)
         self.updater = (RowwiseAdam if lazy else DenseAdam)(adam, gradients.table, gradients.bias, gradients.mlp)
-        self.gradients, self.group = gradients, group
+        self.gradients, self.group, self.has_gaps = gradients, group, has_gaps
         trained = [adam.flat, adam.first_moment, adam.second_moment, adam.steps_taken]
         self.take = CudaGraph(self.steps, trained).replay if recorded else self.steps
 
@@ -62,15 +68,18 @@ class FusedStep:
         self.group.add_up(sums)
         means = sums / torch.tensor(sizes, device=sums.device)
         means[0] = 1.0 - means[0]
+        if self.has_gaps:
+            means[1] = sums[1] / rated_in_batches(triples.ratings, batch_size).clamp(min=1)
         return means.T
 
     def steps(self, batches: list[Batch]) -> None:
         for batch in batches:
             size = len(batch.ratings)
+            rated = (~batch.ratings.isnan()).sum() if self.has_gaps else None
             if self.group.size == 1:
-                self.updater.update(self.gradients.of(batch, size))
+                self.updater.update(self.gradients.of(batch, size, rated))
             else:
-                part = self.gradients.of(self.gradients.part(batch, self.group.part(size)), size)
+                part = self.gradients.of(self.gradients.part(batch, self.group.part(size)), size, rated)
                 self.updater.update_together(part, batch.rows, batch.biases, self.group)
 
 
@@ -87,12 +96,15 @@ class SharedEagerStep(EagerStep):
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         part = self.group.part(len(ratings))
         share = len(ratings[part]) / len(ratings)
+        rated = ~ratings.isnan()
+        rated_share = rated[part].sum() / rated.sum().clamp(min=1)
         losses = torch.zeros(2, device=ratings.device)
         self.optimizer.zero_grad()
         if share > 0:
             factorization, regression = self.losses(users[part], items[part], negatives[part], ratings[part])
-            (share * joint_loss(factorization, regression, self.loss_weights)).backward()
-            losses = share * torch.stack([factorization.detach(), regression.detach()]).float()
+            factorization, regression = share * factorization, rated_share * regression
+            joint_loss(factorization, regression, self.loss_weights).backward()
+            losses = torch.stack([factorization.detach(), regression.detach()]).float()
         self.group.add_up(self.gradient)
         self.optimizer.step()
         return losses

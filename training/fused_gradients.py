@@ -100,10 +100,11 @@ class FusedGradients:
         rows, biases = batch.rows.view(n, -1)[part], batch.biases.view(n, 2)[part]
         return batch._replace(rows=rows.reshape(-1), biases=biases.reshape(-1), ratings=batch.ratings[part])
 
-    def of(self, batch: Batch, size: int) -> Lookups:
+    def of(self, batch: Batch, size: int, rated: Tensor | None = None) -> Lookups:
         """Compute the gradients of a batch, or of a part of one, whose losses are means over ``size`` triples.
 
-        Those of the look-ups are returned, and those of the MLP are written into the vector of all gradients.
+        Where ratings may be missing, L_R is the mean over ``rated`` of them, a tensor of shape (). The gradients of the
+        look-ups are returned, and those of the MLP are written into the vector of all gradients.
         """
         n = len(batch.ratings)
         if (n, size) not in self.workspaces:
@@ -112,14 +113,14 @@ class FusedGradients:
         if n > 0:
             torch.index_select(self.table.values, 0, batch.rows, out=work.embeddings)
             torch.index_select(self.bias.values, 0, batch.biases, out=work.biases)
-            self._regression(work, batch.ratings, batch.square_sum)
+            self._regression(work, batch.ratings, batch.square_sum, rated)
             self._factorization(work, batch.sigmoid_sum)
         else:  # a process may have no part of a batch
             for result in (self.mlp.gradient, batch.square_sum, batch.sigmoid_sum):
                 result.zero_()
         return Lookups(batch.rows, work.embedding_gradients, batch.biases, work.bias_gradients)
 
-    def _regression(self, work: "Workspace", ratings: Tensor, square_sum: Tensor) -> None:
+    def _regression(self, work: "Workspace", ratings: Tensor, square_sum: Tensor, rated: Tensor | None) -> None:
         """Compute equations 4 and 5: the MLP forwards, then backwards into its gradients and those of u and q."""
         u, q, product = work.regression
         product.mul_(u)
@@ -127,9 +128,13 @@ class FusedGradients:
             torch.addmm(layer.bias, x, layer.weight_transposed, out=out).relu_()
         output = self.output
         error = torch.addmv(output.bias, work.inputs[-1], output.weight, out=work.error).sub_(ratings)
+        slope = work.error_slope
+        if rated is not None:
+            error.masked_fill_(ratings.isnan(), 0.0)
+            slope = slope * work.size / rated.clamp(min=1)
         torch.dot(error, error, out=square_sum)
 
-        error.mul_(work.error_slope)  # ∂L/∂r̂ = λ_R · 2 (r̂ − r) / n
+        error.mul_(slope)  # ∂L/∂r̂ = λ_R · 2 (r̂ − r) / n
         torch.mv(work.transposed_inputs[-1], error, out=output.weight_gradient)
         torch.sum(error, 0, keepdim=True, out=output.bias_gradient)
         torch.mul(work.error_column, output.weight, out=work.input_gradients[-1])
@@ -193,6 +198,7 @@ class Workspace:
         self.transposed_gradients = [x.T for x in self.input_gradients]
         self.error = empty(n)
         self.error_column = self.error.unsqueeze(1)
+        self.size = size
         self.error_slope = torch.tensor(2.0 * gradients.loss_weights.regression / size, device=device)
 
         self.biases, self.bias_gradients = empty(2 * n), empty(2 * n)

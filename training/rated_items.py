@@ -54,6 +54,11 @@ class RatedItems:
         self.train = train
 
     @cached_property
+    def has_gaps(self) -> bool:
+        """Whether an interaction has no rating."""
+        return not bool(self.train.rated.all())
+
+    @cached_property
     def counts(self) -> Tensor:
         """Return n_i: (num_users,) int64."""
         return torch.bincount(self.train.user_ids, minlength=self.train.num_users)

@@ -46,6 +46,7 @@ class Rehearsal:
         model: the network that will be trained, for ``num_users`` and ``num_items``; it is not changed.
         make: makes a network of the same class for other sizes. Without it, and if it fails, the network is copied.
         group: the processes that train together, which come to the same decision.
+        has_gaps: whether a rating may be missing.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Rehearsal:
         num_items: int,
         make: Callable[[int, int], nn.Module] | None = None,
         group: Group = ALONE,
+        has_gaps: bool = False,
     ) -> None:
+        self.has_gaps = has_gaps
         self.model, self.sizes, self.group = model, (num_users, num_items), group
         self.device = next(model.parameters()).device
         self.trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -207,6 +210,9 @@ class Rehearsal:
 
         users, items = draw(self.num_users), draw(self.num_items)
         ratings = torch.randint(1, 6, users.shape, generator=generator).float()
+        if self.has_gaps:
+            ratings[::3] = torch.nan
+            ratings[2 * self._batch :] = torch.nan  # a whole batch
         return Interactions(users, items, ratings, self.num_users, self.num_items).to(self.device)
 
 

@@ -31,11 +31,14 @@ def _users(text: str) -> int | str:
 class Settings:
     """The settings that the metrics of a run depend on, with the homework's values as defaults.
 
-    A run is resumed only with the same settings, except for those that ``noted`` leaves out. The ones after
-    ``optimizer`` are ingredients of training beyond the homework, each independent of the others. Some need more words
-    than their help:
+    A run is resumed only with the same settings, except for those that ``noted`` leaves out. The ones from
+    ``rating_unit`` on are ingredients of training beyond the homework, each independent of the others. Some need more
+    words than their help:
 
     Attributes:
+        split: see ``splits.py``.
+        rating_unit: with "spread" the network predicts (r − μ) / s, of the mean and the standard deviation of the
+            training ratings, and λ_R weighs alike for ratings of any scale; see ``scale.py``.
         negatives: number of items drawn uniformly as candidates for the negative. The candidate with the highest p_ij
             is the negative (adaptive sampling: Weston et al., WSABIE, IJCAI 2011; Spotlight's adaptive hinge loss).
         negative_temperature: τ. Above 0 every candidate is a negative, with the weight softmax(p_ij / τ)
@@ -71,6 +74,11 @@ class Settings:
         0, "seed of the split, the initial parameters, the order and the negatives", group=HOMEWORK, metavar="N",
         least=0,
     )  # fmt: skip
+    split: str = option(
+        "auto", "test set: random; user, random ones of each user; last, each user's latest; time, the latest of all; "
+        "auto: that of the data, else random",
+        group=DATA, metavar="RULE", choices=("auto", "random", "user", "last", "time"),
+    )  # fmt: skip
     test_fraction: float = option(
         0.05, "share of the ratings in the test set", group=DATA, metavar="SHARE", above=0, below=1
     )
@@ -86,6 +94,11 @@ class Settings:
     patience: int = option(
         0, "stop after N epochs without a better one on the validation set; 0: never", group=EVALUATION, metavar="N",
         least=0,
+    )  # fmt: skip
+    rating_unit: str = option(
+        "auto", "unit of the ratings in L_R: star, their own; spread, their standard deviation; auto: spread where they"
+        " are not within 0.5 to 5",
+        group=BEYOND, metavar="UNIT", choices=("auto", "star", "spread"),
     )  # fmt: skip
     optimizer: str = option(
         "auto", "adam; lazy_adam: update only the embeddings that a batch looks up; auto: lazy_adam for large tables",
@@ -138,8 +151,6 @@ class Settings:
         users = self.eval_users
         if users not in ("auto", "all") and (isinstance(users, str) or not is_whole(users) or users < 1):
             raise ValueError(f"eval_users is {users}: expected a positive whole number, all or auto")
-        if self.patience > 0 and self.validation_fraction == 0:
-            raise ValueError("patience needs a validation set: give --validation_fraction as well, for instance 0.05")
         if 0 < self.patience < self.eval_every:
             raise ValueError(f"patience is {self.patience}: expected at least eval_every, which is {self.eval_every}")
         for name in ("unseen_negatives", "shared_negatives", "negative_temperature"):

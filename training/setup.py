@@ -9,44 +9,22 @@ import contextlib
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from data import Interactions, random_train_test_split
+from data import Interactions
 from training import network, parts
 from training.distributed import ALONE, Group
 from training.settings import Settings
+from training.splits import Split, split
 from training.trainer import Trainer
+
+__all__ = ["Split", "make_network", "make_trainer", "pick_device", "split", "threads_for", "use_one_thread"]
 
 # From this many multiply-adds in the MLP per step, several threads are faster than one (measured on two cores).
 MANY_THREADS_WORK = 2**26
 ALL_THREADS = torch.get_num_threads()  # before ``use_one_thread`` lowers it
-
-
-class Split(NamedTuple):
-    """The training set, the validation set that chooses the best epoch, if any, and the test set."""
-
-    train: Interactions
-    validation: Interactions | None
-    test: Interactions
-
-
-def split(interactions: Interactions, settings: Settings) -> Split:
-    """Split interactions at random, the validation set from those outside the test set; ValueError if one is empty."""
-    generator = torch.Generator().manual_seed(settings.seeds.split)
-    train, test = random_train_test_split(interactions, settings.test_fraction, generator)
-    if settings.validation_fraction == 0:
-        return Split(train, None, test)
-    if not 0 < round(settings.validation_fraction * len(train)) < len(train):
-        raise ValueError(
-            f"validation_fraction {settings.validation_fraction} of {len(train)} training ratings leaves one of the "
-            "two sets empty"
-        )
-    generator = torch.Generator().manual_seed(settings.seeds.validation)
-    train, validation = random_train_test_split(train, settings.validation_fraction, generator)
-    return Split(train, validation, test)
 
 
 def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device) -> nn.Module:

@@ -26,6 +26,17 @@ def regression_loss(score: Tensor, ratings: Tensor) -> Tensor:
     return (score - ratings).square().mean()
 
 
+def loss_of_rated(score: Tensor, ratings: Tensor) -> Tensor:
+    """Compute L_R over the interactions that have a rating, which is NaN for none; 0 if none has one."""
+    rated = ~ratings.isnan()
+    return regression_loss(score[rated], ratings[rated]) if bool(rated.any()) else 0.0 * score.sum()
+
+
+def rated_in_batches(ratings: Tensor, batch_size: int) -> Tensor:
+    """Count the interactions with a rating in each batch: (n,) ratings to (batches,) float32."""
+    return torch.stack([(~batch.isnan()).sum() for batch in ratings.split(batch_size)]).float()
+
+
 class LossWeights(NamedTuple):
     """λ_F and λ_R."""
 
@@ -39,7 +50,10 @@ def joint_loss(factorization: Tensor, regression: Tensor, weights: LossWeights) 
 
 
 class Triples(NamedTuple):
-    """Aligned (n,) tensors of training examples; negatives are (n, candidates) for a step that chooses among them."""
+    """Aligned (n,) tensors of training examples; negatives are (n, candidates) for a step that chooses among them.
+
+    A rating is NaN where the interaction has none, and in the unit of ``scale.py``.
+    """
 
     users: Tensor
     items: Tensor
@@ -90,4 +104,4 @@ class EagerStep:
         """Compute L_F and L_R of a batch of triples."""
         positive, score = self.model(users, items)
         negative, _ = self.model(users, negatives)
-        return bpr_loss(positive, negative), regression_loss(score, ratings)
+        return bpr_loss(positive, negative), loss_of_rated(score, ratings)

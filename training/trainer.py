@@ -7,8 +7,10 @@
 """
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -22,16 +24,24 @@ from training.evaluation import fastest_scorer
 from training.rated_items import RatedItems
 from training.rehearsal import Rehearsal, Way
 from training.sampling import Sampler
+from training.scale import Scale
 from training.settings import Settings
-from training.steps import EagerStep, LossWeights
+from training.steps import EagerStep, LossWeights, rated_in_batches
 
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 # A student's folder has the plain step alone: the files of the others would give equations 1 and 4 away.
 HAS_FAST_STEPS = importlib.util.find_spec("training.fused") is not None
 
 
+LARGE_RATING = 1e3  # from which on the MSE itself is the likely cause of an infinite loss
+NO_RATINGS = "no interaction of the training set has a rating: only the ranking is trained"
+
+
 class Losses(NamedTuple):
-    """The means of the losses over the triples of an epoch: equations 3 and 5, and their λ-weighted sum."""
+    """The means of the losses over the triples of an epoch: equations 3 and 5, and their λ-weighted sum.
+
+    The MSE is that of the interactions with a rating, in squared stars; NaN if there are none.
+    """
 
     factorization_loss: float
     training_mse: float
@@ -49,6 +59,8 @@ class Trainer:
         make: makes a network of the same class for other numbers of users and items, for the comparison of steps.
 
     Attributes:
+        train: the training data, with ratings in the unit of ``scale``.
+        scale: the unit of the ratings that the network learns.
         scorer: scores all items for many users, in the fastest way that agrees with ``forward``.
         notices: lines for the user that say which fast way is not taken, and why.
 
@@ -71,7 +83,8 @@ class Trainer:
         self.model = model
         self.device = next(model.parameters()).device
         self._on_cuda = self.device.type == "cuda"
-        self.train = train.to(self.device)
+        self.scale = Scale.of(train.ratings, settings.rating_unit)
+        self.train = replace(train, ratings=self.scale.to_units(train.ratings)).to(self.device)
         self._check_fit()
         self.settings = settings
         self.batch_size = min(settings.batch_size, len(train))
@@ -79,10 +92,15 @@ class Trainer:
         self.group = group
         self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
         self.rated = RatedItems(self.train)
+        self.rates = bool(self.train.rated.any())
+        if not self.rates and settings.factorization_weight == 0:
+            raise ValueError(
+                "factorization_weight is 0, and no interaction has a rating: there is nothing to learn from"
+            )
         candidates = 0 if settings.shared_negatives else settings.negatives
         self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
 
-        rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group)
+        rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group, self.rated.has_gaps)
         way, step_notice = self._way(eager, rehearsal)
         self.scorer, ranking_notice = fastest_scorer(model, train.num_items, rehearsal)
         if group.size > 1:  # a constructor may draw different numbers in each process
@@ -92,6 +110,8 @@ class Trainer:
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
         # In a student's folder the notice on ranking would tell whether equation 1 is right, which is a hidden check.
         lines = [
+            self.scale.notice,
+            NO_RATINGS if not self.rates else "",
             step_notice,
             lazy if self.optimizer == "lazy_adam" else "",
             ranking_notice if HAS_FAST_STEPS else "",
@@ -99,7 +119,7 @@ class Trainer:
         self.notices = [line for line in lines if line]
 
         self.average = torch.zeros_like(self.adam.flat.data) if settings.average_last > 0 else None
-        if settings.start_at_mean:
+        if settings.start_at_mean and self.rates:
             self._start_at_mean()
 
     @property
@@ -166,7 +186,7 @@ class Trainer:
         if len(output) != 1 or output[0].bias is None:
             raise ValueError("start_at_mean is for a network with one linear layer of output width 1, with a bias")
         with torch.no_grad():
-            output[0].bias.fill_(self.train.ratings.cpu().double().mean().item())
+            output[0].bias.fill_(self.train.ratings[self.train.rated].cpu().double().mean().item())
 
     def run_epoch(self) -> Losses:
         """Train on every triple once, in a new order and with new negative items; return the means of the losses.
@@ -177,18 +197,27 @@ class Trainer:
         n = len(self.train)
         self.model.train()
         # The losses stay on the device until all steps are done, because reading a loss waits for its step.
-        blocks = [self.step.run(triples, self.batch_size) for triples in self.sampler.epoch()]
+        blocks: list[Tensor] = []
+        rated: list[Tensor] = []
+        for triples in self.sampler.epoch():
+            blocks.append(self.step.run(triples, self.batch_size))
+            if self.rated.has_gaps:
+                rated.append(rated_in_batches(triples.ratings, self.batch_size))
         losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         self._check_finite(losses)
         sizes = losses.new_full((len(losses),), self.batch_size)
         sizes[-1] = n - self.batch_size * (len(losses) - 1)
         factorization, regression = ((sizes @ losses) / n).tolist()
+        if rated:
+            counts = torch.cat(rated)
+            regression = (counts @ losses[:, 1] / counts.sum().clamp(min=1)).item()
         self.epoch += 1
         if self.average is not None and self.averaged_epochs > 0:
             self.average += (self.adam.flat.data - self.average) / self.averaged_epochs
         weights = self.loss_weights
         joint = weights.factorization * factorization + weights.regression * regression
-        return Losses(factorization, regression, joint)
+        training_mse = regression * self.scale.spread**2 if self.rates else math.nan
+        return Losses(factorization, training_mse, joint)
 
     @property
     def averaged_epochs(self) -> int:
@@ -250,6 +279,9 @@ class Trainer:
     def likely_cause(self) -> str:
         """Return the most likely cause of an infinite loss."""
         settings = self.settings
+        largest = self.train.ratings.abs().nan_to_num().max().item()
+        if largest > LARGE_RATING:
+            return f"the ratings reach {largest:.3g}, which rating_unit star learns as they are: choose spread"
         weights = f"{settings.factorization_weight:g} and {settings.regression_weight:g}"
         return f"learning_rate {settings.learning_rate:g} or one of the weights {weights} is probably too large"
 

@@ -20,7 +20,7 @@ from training.distributed import Group
 from training.rated_items import RatedItems
 from training.rehearsal import Way
 from training.settings import Settings
-from training.steps import EagerStep, LossWeights, bpr_loss, joint_loss, regression_loss
+from training.steps import EagerStep, LossWeights, bpr_loss, joint_loss, loss_of_rated
 from training.tuned_batch import ForwardBatch, TableBatch, check_parts
 
 
@@ -89,6 +89,7 @@ class TunedStep(EagerStep):
         self.adam, self.settings, self.generator, self.steps, self.rated = adam, settings, generator, steps, rated
         self.batch = TableBatch if by_tables else ForwardBatch
         self.own_derivative = own_derivative
+        self.rates = bool(rated.train.rated.any())
         check_parts(model, settings, rated.train)
         # The embeddings and item biases come first in the vector of all parameters.
         self.decayed = sum(weight.numel() for weight in {table.weight for table in parts.embeddings(model)})
@@ -104,7 +105,7 @@ class TunedStep(EagerStep):
             negatives = negatives.unsqueeze(1)
         with torch.set_grad_enabled(self.loss_weights.factorization > 0):  # else it is only computed to be shown
             factorization = self._factorization_loss(users, batch, negatives)
-        regression = regression_loss(batch.ratings(), ratings)
+        regression = loss_of_rated(batch.ratings(), ratings) if self.rates else torch.zeros_like(factorization)
         self._move(joint_loss(factorization, regression, self.loss_weights))
         return torch.stack([factorization.detach(), regression.detach()])
 

@@ -120,10 +120,10 @@ def test_the_command_names_the_best_epoch_and_recommends_with_it(
     ("flags", "says"),
     [
         ("--validation_fraction 0.1 --patience 2 --eval_every 3", "patience is 2: expected at least eval_every"),
-        ("--validation_fraction 1e-9", "validation_fraction 1e-09 of 95000 training ratings leaves one of the two"),
+        ("--validation_fraction 1e-9", "validation_fraction 1e-09 of 95000 ratings leaves the validation set empty"),
         ("--validation_fraction 1", "validation_fraction is 1.0: expected a number from 0 to below 1"),
         ("--validation_fraction 0.1 --patience -1", "patience is -1: expected at least 0"),
-        ("--patience 3", "patience needs a validation set: give --validation_fraction as well"),
+        ("--patience 3", "patience needs a validation set: give validation_fraction as well"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(

@@ -18,29 +18,35 @@ from training.distributed import Group
 
 ROOT = Path(__file__).parent.parent.parent
 
-# Twenty steps of one process, then the same by two, for each Adam, both kinds of tables and several batch sizes.
+# Twenty steps of one process, then the same by two, for each Adam, both kinds of tables and several batch
+# sizes, at one of which a third of the ratings are missing.
 STEPS = """
 import itertools, sys, torch, data
+from dataclasses import replace
 from models import MultiTaskNet
 from training.adam import Adam
 from training.distributed import ALONE, join
 from training.fused import ways
+from training.rated_items import RatedItems
 from training.steps import Triples, LossWeights
 folder = sys.argv[1]
 torch.set_num_threads(1)
-ratings = data.synthetic(60, 90, 1000, seed=1)
+whole = data.synthetic(60, 90, 1000, seed=1)
+missing = torch.arange(1000) % 3 == 0
+gaps = replace(whole, ratings=whole.ratings.masked_fill(missing, torch.nan))
 group, results = join(), {}
 kinds = {"adam": (False, 0), "eager": (False, 1), "rows": (True, 0)}  # row-wise? which of the ways?
 for kind, sharing, batch in itertools.product(kinds, (True, False), (64, 37, 1)):
     n = 20 * batch - batch // 2
+    known = whole if batch != 37 else gaps
     chosen = torch.randint(1000, (n,), generator=torch.Generator().manual_seed(1))
-    triples = Triples(ratings.user_ids[chosen], ratings.item_ids[chosen], (chosen * 7) % 90, ratings.ratings[chosen])
+    triples = Triples(known.user_ids[chosen], known.item_ids[chosen], (chosen * 7) % 90, known.ratings[chosen])
     for processes in (ALONE, group):
         torch.manual_seed(0)
         net = MultiTaskNet(60, 90, 8, (24, 16), sharing)
         lazy, place = kinds[kind]
         way = ways(lazy, torch.device("cpu"), processes)[0 if processes is ALONE else place]
-        step = way.make(net, Adam(net, 1e-3), LossWeights(0.7, 0.3), None, None)
+        step = way.make(net, Adam(net, 1e-3), LossWeights(0.7, 0.3), RatedItems(known), None)
         losses = step.run(triples, batch).clone()
         weights = torch.cat([x.detach().reshape(-1) for x in net.parameters()])
         results[f"{kind} {sharing} {batch} {processes is ALONE}"] = losses, weights
