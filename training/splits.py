@@ -85,8 +85,8 @@ def _check_sizes(rule: str, name: str, fraction: float, taken: int, total: int) 
     """Raise ValueError if none or all of the interactions are taken away."""
     if not 0 < taken < total:
         empty = name.removesuffix("_fraction") if taken == 0 else "training"
-        reason = ", all of the same time," if rule == "time" else ""
-        raise ValueError(f"{name} {fraction} of {total} ratings{reason} leaves the {empty} set empty (split {rule})")
+        reason = "; interactions of the same time stay together" if rule == "time" else ""
+        raise ValueError(f"{name} {fraction} of {total} ratings leaves the {empty} set empty (split {rule}{reason})")
 
 
 def _share_of_each_user(interactions: Interactions, fraction: float, generator: torch.Generator) -> Tensor:
