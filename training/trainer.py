@@ -279,9 +279,6 @@ class Trainer:
     def likely_cause(self) -> str:
         """Return the most likely cause of an infinite loss."""
         settings = self.settings
-        largest = self.train.ratings.abs().nan_to_num().max().item()
-        if largest > LARGE_RATING:
-            return f"the ratings reach {largest:.3g}, which rating_unit star learns as they are: choose spread"
         weights = f"{settings.factorization_weight:g} and {settings.regression_weight:g}"
         return f"learning_rate {settings.learning_rate:g} or one of the weights {weights} is probably too large"
 
@@ -292,7 +289,10 @@ class Trainer:
             return
         step, task = wrong[0].tolist()
         cause = self.likely_cause
-        if self.epoch == step == 0:
+        largest = self.train.ratings.abs().nan_to_num().max().item()
+        if largest > LARGE_RATING:
+            cause = f"the ratings reach {largest:.3g}, which rating_unit star learns as they are: choose spread"
+        elif self.epoch == step == 0:
             cause = "no step was taken yet, so models.py or training/steps.py computes it from the start"
         name = ("factorization", "regression")[task]
         raise FloatingPointError(
