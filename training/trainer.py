@@ -107,7 +107,7 @@ class Trainer:
             parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
         self.adam = Adam(model, settings.learning_rate)  # moves all parameters into one vector, ``flat``
         self.step = way.make(model, self.adam, self.loss_weights, self.rated, self.generator)
-        lazy = "training with lazy_adam: only the embeddings that a batch looks up (--optimizer)"
+        lazy = "training with lazy_adam: only the embeddings that a batch looks up (optimizer)"
         # In a student's folder the notice on ranking would tell whether equation 1 is right, which is a hidden check.
         lines = [
             self.scale.notice,
@@ -143,10 +143,10 @@ class Trainer:
         """Choose ``self.optimizer`` and the way of taking a step, with a line that says why it is not the fastest."""
         settings = self.settings
         if eager and self.group.size > 1:
-            raise ValueError("the eager step is taken by one process: leave out --eager, or start without torchrun")
+            raise ValueError("the eager step is taken by one process: leave out eager, or start without torchrun")
         if not HAS_FAST_STEPS and (settings.optimizer == "lazy_adam" or not settings.homework_step):
             raise ValueError(
-                "this folder has only the homework's step: leave out --optimizer and the flags beyond the homework"
+                "this folder has only the homework's step: leave out optimizer and the settings beyond the homework"
             )
         rows = self.train.num_users + self.train.num_items
         self.optimizer = pick_optimizer(settings.optimizer, rows, self.batch_size) if HAS_FAST_STEPS else "adam"

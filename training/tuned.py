@@ -30,7 +30,7 @@ def ways(settings: Settings, steps: int, lazy: bool, group: Group) -> tuple[Way,
         raise ValueError(
             f"{'several processes' if group.size > 1 else 'lazy_adam'} cannot train with negatives, user_balance, "
             "watched_items, temperature, weight_decay, lr_schedule or dropout other than the homework's: leave them "
-            "out, or train with one process and --optimizer adam"
+            "out, or train with one process and optimizer adam"
         )
     step = partial(TunedStep, settings=settings, steps=steps)
     fast = [

@@ -24,15 +24,15 @@ def check_parts(model: nn.Module, settings: Settings, train: Interactions) -> No
     try:
         found = parts.tables(model) if settings.watched_items or settings.embedding_dropout else []
     except LookupError as error:
-        raise ValueError(f"{error}, which --watched_items and --embedding_dropout change") from error
+        raise ValueError(f"{error}, which watched_items and embedding_dropout change") from error
     for users, items in found if settings.watched_items else []:
         if (users.num_embeddings, items.num_embeddings) != (train.num_users, train.num_items):
             raise ValueError(
-                f"--watched_items is for tables of {train.num_users} and {train.num_items} rows: models.py has "
+                f"watched_items is for tables of {train.num_users} and {train.num_items} rows: models.py has "
                 f"{users.num_embeddings} and {items.num_embeddings}"
             )
     if settings.dropout and not any(isinstance(module, nn.ReLU) for module in model.modules()):
-        raise ValueError("models.py has no nn.ReLU layers, whose outputs --dropout changes")
+        raise ValueError("models.py has no nn.ReLU layers, whose outputs dropout changes")
 
 
 class ForwardBatch:

@@ -190,7 +190,7 @@ def test_an_error_is_printed_once(folder: Path) -> None:
     process = start(folder, "a", 1, "--eager")
     _, errors = process.communicate(timeout=60)
     assert own_lines(errors) == [
-        "main.py: error: the eager step is taken by one process: leave out --eager, or start without torchrun"
+        "main.py: error: the eager step is taken by one process: leave out eager, or start without torchrun"
     ]
 
 
