@@ -1,16 +1,19 @@
-"""Metrics of a network on a test set: MSE of its ratings, and MRR and others of its ranking.
+"""Metrics of a network on a test set: errors of its ratings, and MRR and others of its ranking.
 
-    mse_score(model, test)                   mean of (r̂_ij − r_ij)² over the test ratings
+    mse_score(model, test)                   mean of (r̂_ij − r_ij)² over the test ratings; rmse_score is its root
+    mae_score(model, test)                   mean of |r̂_ij − r_ij|
     mrr_score(model, test, train)            mean over users of the mean over their test items of 1 / rank
-    ranking_scores(model, test, train, k)    recall, NDCG, hit rate and coverage at k
+    ranking_scores(model, test, train, k)    recall, NDCG, hit rate, coverage, precision and MAP at k
 
-No Python loop runs over users or items. Users are ranked in blocks, and the test items of a block in chunks, so that
-memory is bounded for any data, and small enough for a processor's cache.
+An interaction whose rating is missing (NaN) counts in the ranking alone. No Python loop runs over users or items.
+Users are ranked in blocks, and the test items of a block in chunks, so that memory is bounded for any data, and small
+enough for a processor's cache.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +66,7 @@ class ByForward:
 
 
 class InteractionLog(Protocol):
-    """Aligned (n,) tensors of IDs and ratings, on the model's device."""
+    """Aligned (n,) tensors of IDs and ratings, on the model's device; a rating that is missing is NaN."""
 
     @property
     def user_ids(self) -> Tensor: ...
@@ -85,9 +88,8 @@ class InteractionLog(Protocol):
         """User IDs and item IDs sorted by user, and offsets: user i's are at [offsets[i], offsets[i + 1])."""
 
 
-@torch.no_grad()
 def mse_score(model: Model, test: InteractionLog) -> float:
-    """Compute the mean squared error of the predicted ratings, equation 5 over all of ``test``.
+    """Compute the mean squared error of the predicted ratings, equation 5 over all ratings of ``test``.
 
     Returns:
         mean of (r̂_ij − r_ij)², in squared stars; NaN if a prediction is NaN.
@@ -95,12 +97,32 @@ def mse_score(model: Model, test: InteractionLog) -> float:
     Raises:
         ValueError: there are no ratings.
     """
-    _check_not_empty(len(test.ratings))
+    return _mean_error(model, test, torch.square)
+
+
+def rmse_score(model: Model, test: InteractionLog) -> float:
+    """Compute the root of ``mse_score``, in stars."""
+    return math.sqrt(mse_score(model, test))
+
+
+def mae_score(model: Model, test: InteractionLog) -> float:
+    """Compute the mean absolute error, the mean of |r̂_ij − r_ij|, in stars; otherwise as ``mse_score``."""
+    return _mean_error(model, test, torch.abs)
+
+
+@torch.no_grad()
+def _mean_error(model: Model, test: InteractionLog, size: Callable[[Tensor], Tensor]) -> float:
+    """Compute the mean of the sizes of r̂_ij − r_ij over the ratings that are there."""
+    columns = [test.user_ids, test.item_ids, test.ratings]
+    missing = test.ratings.isnan()
+    if missing.any():
+        columns = [column[~missing] for column in columns]
+    count = len(columns[0])
+    _check_not_empty(count)
     scorer = _scorer_of(model, test.num_items)
-    columns = (test.user_ids, test.item_ids, test.ratings)
     blocks = zip(*(column.split(BLOCK_PAIRS) for column in columns), strict=True)
-    sums = [(scorer.predict_ratings(users, items) - ratings).square().sum() for users, items, ratings in blocks]
-    return torch.stack(sums).sum().item() / len(test.ratings)
+    sums = [size(scorer.predict_ratings(users, items) - ratings).sum() for users, items, ratings in blocks]
+    return torch.stack(sums).sum().item() / count
 
 
 @torch.no_grad()
@@ -138,65 +160,121 @@ class RankingScores(NamedTuple):
     ndcg: float
     hit_rate: float
     coverage: float
+    precision: float
+    map: float
+
+
+@overload
+def ranking_scores(
+    model: Model, test: InteractionLog, train: InteractionLog | None = None, k: int = 10, users: Tensor | None = None
+) -> RankingScores: ...
+
+
+@overload
+def ranking_scores(
+    model: Model, test: InteractionLog, train: InteractionLog | None, k: Sequence[int], users: Tensor | None = None
+) -> dict[int, RankingScores]: ...
 
 
 @torch.no_grad()
 def ranking_scores(
-    model: Model, test: InteractionLog, train: InteractionLog | None = None, k: int = 10, users: Tensor | None = None
-) -> RankingScores:
-    """Compute recall, NDCG (Järvelin & Kekäläinen, 2002), hit rate and coverage at k, in the ranking of ``mrr_score``.
+    model: Model,
+    test: InteractionLog,
+    train: InteractionLog | None = None,
+    k: int | Sequence[int] = 10,
+    users: Tensor | None = None,
+) -> RankingScores | dict[int, RankingScores]:
+    """Compute recall, NDCG, hit rate, coverage, precision and MAP at k, in the ranking of ``mrr_score``.
 
     An item is shown if its rank is at most k. Items with equal scores share their average rank, so all or none of them
     are shown. For a user with n test items
 
         recall@k is  the number of test items that are shown / n,
-        NDCG@k       the sum of 1 / log₂(1 + rank) over those shown / the same sum for the ranks 1, 2, …, min(n, k),
+        NDCG@k       the sum of 1 / log₂(1 + rank) over those shown / the same sum for the ranks 1, 2, …, min(n, k)
+                     (Järvelin & Kekäläinen, 2002),
         hit rate@k   1 if any test item is shown, else 0,
+        precision@k  the number of test items that are shown / k, also where there are fewer than k items,
+        MAP@k        the sum over those shown of (rank among the user's test items / rank) / min(n, k),
 
     averaged over the users with test ratings. Coverage@k is the share of all items that are shown to at least one of
-    these users; the training items of a user are not shown.
+    these users; the training items of a user are not shown. Precision and MAP are those of Spark's ``RankingMetrics``
+    and of ``precision_at_k`` and ``map_at_k`` of microsoft/recommenders. MAP divides by min(n, k), so that its best
+    value is 1; other libraries divide by n.
 
     Args:
-        k: the number of items shown, at least 1; the others are as for ``mrr_score``.
+        k: the number of items shown, at least 1, or several such numbers, which share one ranking; the others are as
+            for ``mrr_score``.
 
     Returns:
-        The four metrics; all are NaN if a score of such a user is NaN.
+        The six metrics, or those of each k; all are NaN if a score of such a user is NaN.
 
     Raises:
-        ValueError: as for ``mrr_score``; or k is below 1.
+        ValueError: as for ``mrr_score``; or k is below 1, or empty.
     """
-    if k < 1:
+    several = list(k) if isinstance(k, Sequence) else [k]
+    if not several or min(several) < 1:
         raise ValueError(f"k is {k}: expected at least 1")
     counts = _counts(test, users)
-    places = torch.arange(len(counts)).repeat_interleave(counts)
-    hits = torch.zeros(len(counts), dtype=torch.float64)  # on the CPU, because Apple's GPUs have no float64
-    gains = torch.zeros(len(counts), dtype=torch.float64)
-    shown = torch.zeros(test.num_items, dtype=torch.bool, device=test.item_ids.device)
+    ranks = torch.empty(int(counts.sum()), dtype=torch.float64)  # on the CPU, because Apple's GPUs have no float64
+    shown = torch.zeros(len(several), test.num_items, dtype=torch.bool, device=test.item_ids.device)
     for ranked in _ranked(model, test, train, users):
-        shown |= _shown(ranked.scores[ranked.rows.unique()], k).any(0)
-        ranks = ranked.ranks.cpu().double()
-        hit = (ranks <= k).double()
-        hits.index_add_(0, places[ranked.pairs], hit)
-        gains.index_add_(0, places[ranked.pairs], hit / torch.log2(1.0 + ranks))
-    if gains.isnan().any():  # 0 / NaN, of a user with a score that is NaN
-        return RankingScores(torch.nan, torch.nan, torch.nan, torch.nan)
+        shown |= _shown(ranked.scores[ranked.rows.unique()], several)
+        ranks[ranked.pairs] = ranked.ranks.cpu().double()
+    coverages = shown.float().mean(1).tolist()
+    metrics = {each: _scores_at(each, ranks, counts, share) for each, share in zip(several, coverages, strict=True)}
+    return metrics if isinstance(k, Sequence) else metrics[k]
+
+
+def _scores_at(k: int, ranks: Tensor, counts: Tensor, coverage: float) -> RankingScores:
+    """Compute the metrics at k from the ranks of all test items, sorted by user, and each user's number of them."""
+    if ranks.isnan().any():  # of a user with a score that is NaN
+        return RankingScores._make([torch.nan] * len(RankingScores._fields))
+    places = torch.arange(len(counts)).repeat_interleave(counts)
     tested = counts > 0
-    counts, hits, gains = counts[tested], hits[tested], gains[tested]
+    hit = (ranks <= k).double()
+
+    def sums(values: Tensor) -> Tensor:
+        """Sum values of test items for each user who has some."""
+        return torch.zeros(len(counts), dtype=torch.float64).index_add_(0, places, values)[tested]
+
+    hits, numbers = sums(hit), counts[tested]
     best = (1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))).cumsum(0)
+    precisions = _ranks_among_own(ranks, places) / ranks
     return RankingScores(
-        (hits / counts).mean().item(),
-        (gains / best[counts.clamp(max=k) - 1]).mean().item(),
-        (hits > 0).double().mean().item(),
-        shown.float().mean().item(),
+        recall=(hits / numbers).mean().item(),
+        ndcg=(sums(hit / torch.log2(1.0 + ranks)) / best[numbers.clamp(max=k) - 1]).mean().item(),
+        hit_rate=(hits > 0).double().mean().item(),
+        coverage=coverage,
+        precision=(hits / k).mean().item(),
+        map=(sums(hit * precisions) / numbers.clamp(max=k)).mean().item(),
     )
 
 
-def _shown(scores: Tensor, k: int) -> Tensor:
-    """Find the items with a rank of at most k in their row, except those at −∞: (users, items) bool."""
-    least = scores.topk(min(k, scores.shape[1])).values[:, -1:]
-    above, equal = scores > least, scores == least
-    fits = above.sum(1, keepdim=True) + (equal.sum(1, keepdim=True) + 1) / 2 <= k
-    return (above | (equal & fits)) & (scores > -torch.inf)
+def _ranks_among_own(ranks: Tensor, places: Tensor) -> Tensor:
+    """Rank each test item among those of its user, averaged over ties: (pairs,) ranks and users' places, ascending."""
+    by_rank = ranks.argsort(stable=True)
+    order = by_rank[places[by_rank].argsort(stable=True)]  # by user, then by rank
+    is_first = torch.ones(len(ranks), dtype=torch.bool)  # of the test items of a user with the same rank
+    is_first[1:] = (places.diff() > 0) | (ranks[order].diff() > 0)
+    group = is_first.cumsum(0) - 1
+    sizes, of_users = group.bincount(), places.bincount()
+    average = sizes.cumsum(0) - (sizes.double() - 1) / 2
+    before = of_users.cumsum(0) - of_users  # the number of test items of the users before
+    among = torch.empty_like(ranks)
+    among[order] = average[group] - before[places]
+    return among
+
+
+def _shown(scores: Tensor, several: Sequence[int]) -> Tensor:
+    """Find the items that a row has at ranks of at most k, except at −∞, for each k: (users, items) → (ks, items)."""
+    highest = scores.topk(min(max(several), scores.shape[1])).values
+    found = []
+    for k in several:
+        least = highest[:, min(k, scores.shape[1]) - 1].unsqueeze(1)
+        above, equal = scores > least, scores == least
+        fits = above.sum(1, keepdim=True) + (equal.sum(1, keepdim=True) + 1) / 2 <= k
+        found.append(((above | (equal & fits)) & (scores > -torch.inf)).any(0))
+    return torch.stack(found)
 
 
 class _Ranked(NamedTuple):

@@ -1,6 +1,7 @@
 """metrics.py compared with plain float64 loops over users and items."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -55,10 +56,12 @@ def plain_mrr(scores: torch.Tensor, test: Interactions, train: Interactions | No
 def plain_ranking(
     scores: torch.Tensor, test: Interactions, train: Interactions | None, k: int, users: Iterable[int]
 ) -> list[float]:
-    """Compute recall, NDCG and hit rate of each user with test items, and coverage, by the definitions."""
+    """Compute the metrics of each user with test items, and coverage, by the definitions."""
     recalls: list[float] = []
     ndcgs: list[float] = []
     hit_rates: list[float] = []
+    precisions: list[float] = []
+    average_precisions: list[float] = []
     shown: set[int] = set()
     for user in users:
         items = items_of(user, test)
@@ -71,7 +74,13 @@ def plain_ranking(
         recalls.append(len(hits) / len(items))
         ndcgs.append(sum(1 / math.log2(1 + rank) for rank in hits) / ideal)
         hit_rates.append(float(bool(hits)))
-    return [*(sum(each) / len(each) for each in (recalls, ndcgs, hit_rates)), len(shown) / test.num_items]
+        precisions.append(len(hits) / k)
+        own = [ranks[item] for item in items]
+        among = [sum(x < rank for x in own) + (sum(x == rank for x in own) + 1) / 2 for rank in hits]
+        at_hits = [place / rank for place, rank in zip(among, hits, strict=True)]
+        average_precisions.append(sum(at_hits) / min(len(items), k))
+    means = [sum(each) / len(each) for each in (recalls, ndcgs, hit_rates, precisions, average_precisions)]
+    return [*means[:3], len(shown) / test.num_items, *means[3:]]
 
 
 def test_ranking_scores_by_hand() -> None:
@@ -80,11 +89,27 @@ def test_ranking_scores_by_hand() -> None:
     # User 0 is shown items 0 and 1, user 1 items 4 and 3; user 2 has no test item.
     got = metrics.ranking_scores(Table(scores), test, k=2)
     ndcg = ((1 / math.log2(3)) / (1 + 1 / math.log2(3)) + 1) / 2
-    assert got == pytest.approx(((1 / 2 + 1) / 2, ndcg, 1.0, 4 / 5))
+    average_precision = ((1 / 2) / 2 + 1 / 1) / 2
+    assert got == pytest.approx(((1 / 2 + 1) / 2, ndcg, 1.0, 4 / 5, 1 / 2, average_precision))
     # With item 0 seen by user 0 they are shown 1 and 2, and with 4 seen by user 1 those are 3 and 2.
     train = interactions([(0, 0), (1, 4)], 3, 5)
     got = metrics.ranking_scores(Table(scores), test, train, k=2)
-    assert got == pytest.approx((1 / 4, 1 / (1 + 1 / math.log2(3)) / 2, 1 / 2, 3 / 5))
+    assert got == pytest.approx((1 / 4, 1 / (1 + 1 / math.log2(3)) / 2, 1 / 2, 3 / 5, 1 / 4, 1 / 4))
+
+
+def test_map_by_hand() -> None:
+    """The example of Spark's documentation: four test items at ranks 1, 4, 5 and 10, and one that is not shown."""
+    scores = -torch.arange(12.0).unsqueeze(0)
+    test = interactions([(0, 0), (0, 3), (0, 4), (0, 9), (0, 11)], 1, 12)
+    at = metrics.ranking_scores(Table(scores), test, None, (3, 10, 12))
+    assert [at[k].map for k in at] == pytest.approx(
+        [1 / 3, (1 + 2 / 4 + 3 / 5 + 4 / 10) / 5, (1 + 2 / 4 + 3 / 5 + 4 / 10 + 5 / 12) / 5]
+    )
+    assert [at[k].precision for k in at] == pytest.approx([1 / 3, 4 / 10, 5 / 12])
+    # The best ranking has a MAP of 1 at any k, and so has one whose first items are all test items with equal scores.
+    equal = torch.tensor([[5.0, 5.0, 5.0, 5.0, 0.0]])
+    own = interactions([(0, 0), (0, 1), (0, 2), (0, 3)], 1, 5)
+    assert metrics.ranking_scores(Table(equal), own, k=4).map == pytest.approx(1)
 
 
 def test_ranking_scores_are_nan_for_ranked_users_alone_and_check_their_arguments() -> None:
@@ -96,13 +121,17 @@ def test_ranking_scores_are_nan_for_ranked_users_alone_and_check_their_arguments
     assert math.isnan(metrics.mse_score(table, other))
     assert metrics.ranking_scores(table, one, k=2).recall == 1
     assert metrics.mrr_score(table, one) == 1 / 2
-    with pytest.raises(ValueError, match="k is 0: expected at least 1"):
-        metrics.ranking_scores(table, one, k=0)
+    for k in (0, [10, -1], []):
+        with pytest.raises(ValueError, match=re.escape(f"k is {k}: expected at least 1")):
+            metrics.ranking_scores(table, one, None, k)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="the test set has 2 users and 3 items, but the training set has 1 and 3"):
         metrics.mrr_score(table, one, interactions([(0, 0)], 1, 3))
 
 
-@pytest.mark.parametrize("score", [metrics.mrr_score, metrics.mse_score, metrics.ranking_scores])
+@pytest.mark.parametrize(
+    "score",
+    [metrics.mrr_score, metrics.mse_score, metrics.rmse_score, metrics.mae_score, metrics.ranking_scores],
+)
 def test_an_empty_test_set_is_refused(score: Callable[[Table, Interactions], object]) -> None:
     with pytest.raises(ValueError, match="no test ratings"):
         score(Table(torch.zeros(2, 3)), interactions([], 2, 3))
@@ -136,9 +165,11 @@ def test_the_ranking_metrics_equal_the_plain_loops(seed: int, block: int, monkey
             ids = range(num_users) if users is None else users.tolist()
             found = metrics.mrr_score(Table(scores), test, train, users)
             assert found == pytest.approx(plain_mrr(scores, test, train, ids), rel=1e-5)
-            for k in (1, 2, 5, 20):
-                each = metrics.ranking_scores(Table(scores), test, train, k, users)
-                assert list(each) == pytest.approx(plain_ranking(scores, test, train, k, ids), rel=1e-6)
+            several = metrics.ranking_scores(Table(scores), test, train, (20, 1, 2, 5), users)
+            assert list(several) == [20, 1, 2, 5]
+            for k, found_at in several.items():
+                assert list(found_at) == pytest.approx(plain_ranking(scores, test, train, k, ids), rel=1e-6)
+                assert metrics.ranking_scores(Table(scores), test, train, k, users) == found_at
 
 
 def test_a_user_who_is_not_ranked_has_no_influence() -> None:
@@ -147,7 +178,7 @@ def test_a_user_who_is_not_ranked_has_no_influence() -> None:
     test = interactions([(0, 2), (1, 1)], 3, 3)
     assert metrics.mrr_score(Table(scores), test, users=torch.tensor([2, 0])) == 1
     shown = metrics.ranking_scores(Table(scores), test, k=1, users=torch.tensor([2, 0]))
-    assert list(shown) == pytest.approx([1, 1, 1, 1 / 3])
+    assert list(shown) == pytest.approx([1, 1, 1, 1 / 3, 1, 1])
     for users in (torch.tensor([2]), torch.tensor([], dtype=torch.int64)):
         with pytest.raises(ValueError, match="no test ratings"):
             metrics.mrr_score(Table(scores), test, users=users)
@@ -182,6 +213,33 @@ def test_metrics_of_a_network(
     triples = zip(test.user_ids.tolist(), test.item_ids.tolist(), test.ratings.tolist(), strict=True)
     errors = [(float(ratings[user, item]) - rating) ** 2 for user, item, rating in triples]
     assert metrics.mse_score(net, test) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+    assert metrics.rmse_score(net, test) == pytest.approx(math.sqrt(sum(errors) / len(errors)), rel=1e-5)
+    assert metrics.mae_score(net, test) == pytest.approx(sum(map(math.sqrt, errors)) / len(errors), rel=1e-5)
+
+
+ERRORS = (metrics.mse_score, metrics.rmse_score, metrics.mae_score)
+
+
+@pytest.mark.parametrize("score", ERRORS)
+def test_a_rating_that_is_missing_is_ranked_and_not_rated(
+    score: Callable[[Table, Interactions], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The errors are those of the interactions with a rating, in blocks of any size; the ranks are those of all."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(9, 20, generator=generator)
+    users, items = torch.randint(9, (60,), generator=generator), torch.randint(20, (60,), generator=generator)
+    ratings = torch.rand(60, generator=generator)
+    whole = Interactions(users, items, ratings, 9, 20)
+    missing = torch.rand(60, generator=generator) < 0.4
+    some = Interactions(users, items, ratings.masked_fill(missing, torch.nan), 9, 20)
+    table = Table(scores)
+    for block in (1, 7, 2**16):
+        monkeypatch.setattr(metrics, "BLOCK_PAIRS", block)
+        assert score(table, some) == score(table, whole.select(~missing)) != score(table, whole)
+    assert metrics.mrr_score(table, some) == metrics.mrr_score(table, whole)
+    assert metrics.ranking_scores(table, some) == metrics.ranking_scores(table, whole)
+    with pytest.raises(ValueError, match="no test ratings"):
+        score(table, some.select(missing))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
