@@ -27,13 +27,13 @@ from cli.arguments import Parser, add_options, name_or_path, options_of
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
 from datasets.source import DataSource, folder_of_runs
-from tracking import metric_table, projector, resuming
+from tracking import metric_table, projector, report, resuming
 from tracking.checkpoint import CHECKPOINT, Run
 from tracking.folder import RunFolder
 from tracking.record import Record, RunRecord
+from tracking.result import write_result
 from training import setup
 from training.distributed import ALONE, Group, LostProcess, join, only_the_first_speaks
-from training.evaluation import SHOWN
 from training.network import network_class, own_traceback
 from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
 
@@ -128,14 +128,17 @@ def run(options: argparse.Namespace, group: Group) -> int:
         evaluation = train.evaluation_of(trainer, split.test)
         for line in filter(None, (*trainer.notices, evaluation.notice)):
             print(line, file=sys.stderr)
-        epochs = trainer.settings.epochs
+        epochs, topk = trainer.settings.epochs, trainer.settings.topk
         done = found.metrics if found is not None else []
         record = Record()
         if folder is not None:
             write_items = partial(projector.write_items, folder.path, trainer.train, source)
-            record = RunRecord(folder, description, epochs, SHOWN, found, write_items)
+            record = RunRecord(folder, description, epochs, topk, found, write_items, trainer.rates)
         try:
-            metrics = train.fit(trainer, evaluation, split.validation, history=done, record=record)
+            history = train.fit(trainer, evaluation, split.validation, history=done, record=record)
+            if folder is not None:
+                seconds = time.perf_counter() - started
+                write_result(folder.path, history, description, trainer, split, seconds)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
             return command.fail("main.py", error)
@@ -147,8 +150,8 @@ def run(options: argparse.Namespace, group: Group) -> int:
             group.ended(own.splitlines()[-1])
             print(own, file=sys.stderr)
             return 1
-    print(metric_table.report(metrics, epochs, trainer.settings.patience, SHOWN))
-    trained = metric_table.counted(len(metrics) - len(done), len(metrics) - 1)
+    print(report.report(history, epochs, trainer.settings.patience, topk))
+    trained = report.counted(len(history) - len(done), len(history) - 1)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
     print(f"{trained} in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0

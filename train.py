@@ -14,16 +14,15 @@ epoch, ``training/steps.py`` defines the step.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from operator import attrgetter
-
-import torch
 
 from data import Interactions
 from metrics import RankingScores
-from tracking.metric_table import METRICS, EpochMetrics, When, best_epoch, check_metrics
+from tracking.metric_table import METRICS, EpochMetrics, History, When, check_metrics
 from tracking.record import Record
 from training.evaluation import Evaluation
 from training.setup import threads_for
@@ -46,19 +45,26 @@ class Epoch:
     losses: Losses | None = None
 
     @cached_property
-    def ranking(self) -> RankingScores:
-        """The scores of one ranking of all items."""
-        return self.evaluation.ranking()
+    def rankings(self) -> dict[int, RankingScores]:
+        """The scores of one ranking of all items for each k of the settings."""
+        return self.evaluation.rankings(self.trainer.settings.topk)
 
 
-# The computation of each metric, by its name in tracking/metric_table.py.
-MEASURES: dict[str, Callable[[Epoch], float]] = {
+def _at_each_k(name: str, epoch: Epoch) -> dict[int, float]:
+    """Return a metric of the ranking for each k."""
+    return {k: getattr(scores, name) for k, scores in epoch.rankings.items()}
+
+
+# The computation of each metric, by its name in tracking/metric_table.py; of one with a value for each k, by k.
+MEASURES: dict[str, Callable[[Epoch], float | Mapping[int, float]]] = {
     **{name: attrgetter(f"losses.{name}") for name in Losses._fields},
     "test_mrr": lambda epoch: epoch.evaluation.mrr(),
     "test_mse": lambda epoch: epoch.evaluation.mse(),
     "validation_mrr": lambda epoch: epoch.evaluation.mrr(),
     "validation_mse": lambda epoch: epoch.evaluation.mse(),
-    **{name: attrgetter(f"ranking.{name}") for name in RankingScores._fields},
+    "test_rmse": lambda epoch: math.sqrt(epoch.evaluation.mse()),
+    "test_mae": lambda epoch: epoch.evaluation.mae(),
+    **{name: partial(_at_each_k, name) for name in RankingScores._fields},
 }
 
 
@@ -69,20 +75,25 @@ def fit(
     *,
     history: Sequence[EpochMetrics] = (),
     record: Record | None = None,
-) -> list[EpochMetrics]:
+    on_epoch: Callable[[int, EpochMetrics], bool | None] | None = None,
+) -> History:
     """Train for the epochs of the trainer's settings, and evaluate and record each epoch.
 
     Args:
         trainer: the network in training, with its data.
-        test: the test set, with at least one rating, or its evaluation (by default ``evaluation_of``).
+        test: the test set, with at least one interaction, or its evaluation (by default ``evaluation_of``).
         validation: the same for a validation set, which chooses the best epoch; see ``EpochMetrics.selection_key``.
         history: the metrics of a restored trainer's epochs.
         record: the record to write; by default nothing is written.
+        on_epoch: called after each epoch with its number, from 0, and its metrics; training stops if it returns True.
 
     Returns:
-        The metrics of each epoch, including ``history``. The last epoch also has the metrics of the end.
+        The metrics of each epoch, including ``history``, and of the end. Those of the end are of the network that
+        recommends: after the best epoch, or after the last without a validation set. The trainer has the network after
+        the last epoch.
 
     Raises:
+        TypeError: a set is neither interactions nor an evaluation.
         ValueError: a metric is incomplete; see ``tracking.metric_table.check_metrics``.
         FloatingPointError: a loss or a metric is not finite.
         Stopped: a signal asked the process to end; see ``cli.signals.stoppable``.
@@ -91,29 +102,66 @@ def fit(
     """
     check_metrics(MEASURES)
     record = record or Record()
-    test = test if isinstance(test, Evaluation) else evaluation_of(trainer, test)
-    validation = evaluation_of(trainer, validation) if isinstance(validation, Interactions) else validation
-    best = best_epoch(history)
-    history = list(history)
+    test = _evaluation("test", trainer, test)
+    validation = None if validation is None else _evaluation("validation", trainer, validation)
+    done = History(history, _ratings_are_equal(trainer.train))
     epochs, patience = trainer.settings.epochs, trainer.settings.patience
     _try_metrics(trainer, test.test)
     with threads_for(trainer.model, trainer.batch_size), record:
-        for epoch in range(len(history), epochs):
-            epochs_without_better = 0 if best is None else epoch - 1 - best
+        for epoch in range(len(done), epochs):
+            epochs_without_better = 0 if done.best is None else epoch - 1 - done.best
             if 0 < patience <= epochs_without_better:
                 break
             losses = trainer.run_epoch()
             scores = _evaluate(trainer, test, validation) if test.is_due(epoch, epochs) else {}
             metrics = EpochMetrics(**_measure(Epoch(trainer, test, losses), "epoch"), **scores)
-            history.append(metrics)
-            if metrics.is_better_than(None if best is None else history[best]):
-                best = epoch
-            record.add(metrics, trainer.state(), is_best=best == epoch)
-        with trainer.as_evaluated():  # in every process, because the processes compute metrics together
+            done.add(metrics)
+            record.add(metrics, trainer.state(), is_best=done.best == epoch)
+            if on_epoch is not None and trainer.group.from_first(bool(on_epoch(epoch, metrics))):
+                break
+        with _recommending(trainer, done, record):  # in every process, because the processes compute metrics together
             closing = _measure(Epoch(trainer, test), "end")
+            done.closing = _test_metrics(trainer, test, done[done.recommending]) | closing
             record.add_network(trainer.model)
         record.close(closing)
-    return [*history[:-1], replace(history[-1], **closing)]
+    return done
+
+
+def _evaluation(name: str, trainer: Trainer, given: Evaluation | Interactions) -> Evaluation:
+    """Return the evaluation on a set that is given as itself or as its interactions."""
+    if isinstance(given, Interactions):
+        return evaluation_of(trainer, given)
+    if not isinstance(given, Evaluation):
+        raise TypeError(
+            f"{name} is {given!r}: expected Interactions or an Evaluation; the number of epochs is a setting of the "
+            "trainer, as in Trainer(network, train_set, Settings(epochs=20))"
+        )
+    return given
+
+
+def _ratings_are_equal(train: Interactions) -> bool:
+    """Return whether the ratings do not vary, so that an MSE says nothing about a network."""
+    ratings = train.ratings[train.rated]
+    return len(ratings) == 0 or bool(ratings.min() == ratings.max())
+
+
+@contextmanager
+def _recommending(trainer: Trainer, history: History, record: Record) -> Iterator[None]:
+    """Give the trainer's network the parameters that recommend: those evaluated after the best epoch, or the last."""
+    if history.recommending == len(history) - 1:
+        with trainer.as_evaluated():
+            yield
+        return
+    state = trainer.group.from_first(record.best_state())
+    if state is None:
+        raise ValueError(f"the record lacks the state after the best epoch, {history.best}: give the run's own record")
+    last, epochs = {name: tensor.clone() for name, tensor in trainer.state().items()}, trainer.epoch
+    try:
+        trainer.load_state(state, history.recommending + 1, device="")  # the generators' states are not needed
+        with trainer.as_evaluated():
+            yield
+    finally:
+        trainer.load_state(last, epochs, trainer.device.type)
 
 
 def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:
@@ -128,18 +176,40 @@ def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:
         seed=settings.seeds.training,
         group=trainer.group,
         clamp=settings.clamp,
+        scale=trainer.scale,
     )
 
 
 def _measure(epoch: Epoch, *when: When) -> dict[str, float]:
-    """Compute the metrics that are due at these moments, by name."""
-    return {name: float(MEASURES[name](epoch)) for name, metric in METRICS.items() if metric.when in when}
+    """Compute the metrics that are due at these moments, by name, those with a value for each k as ``recall@10``.
+
+    Metrics of ratings are left out where there are none.
+    """
+    measured: dict[str, float] = {}
+    for name, metric in METRICS.items():
+        if metric.when not in when or (metric.of_ratings and not epoch.evaluation.rates and metric.when != "epoch"):
+            continue
+        value = MEASURES[name](epoch)
+        if isinstance(value, Mapping):
+            measured |= {f"{name}@{k}": float(each) for k, each in value.items()}
+        else:
+            measured[name] = float(value)
+    return measured
+
+
+def _test_metrics(trainer: Trainer, test: Evaluation, metrics: EpochMetrics) -> dict[str, float]:
+    """Return the test metrics of an epoch by name; they are computed if the epoch was not evaluated."""
+    if math.isnan(metrics.test_mrr):
+        return _measure(Epoch(trainer, test), "test")
+    known = {name: getattr(metrics, name) for name, metric in METRICS.items() if metric.when == "test"}
+    return {name: value for name, value in known.items() if not math.isnan(value)}
 
 
 def _try_metrics(trainer: Trainer, test: Interactions) -> None:
     """Compute the metrics of evaluations for a single rating, so that a mistake shows before training."""
-    one = test.select(torch.arange(1, device=trainer.device))
-    _measure(Epoch(trainer, Evaluation(trainer.scorer, trainer.train, one)), "test", "validation", "end")
+    first = test.rated.int().argmax().unsqueeze(0)
+    one = Evaluation(trainer.scorer, trainer.train, test.select(first))
+    _measure(Epoch(trainer, one), "test", "validation", "end")
 
 
 def _evaluate(trainer: Trainer, test: Evaluation, validation: Evaluation | None) -> dict[str, float]:

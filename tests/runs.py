@@ -10,10 +10,9 @@ from data import Interactions
 from models import MultiTaskNet
 from tracking.checkpoint import METRICS, Run, load_checkpoint
 from tracking.folder import RunFolder
-from tracking.metric_table import EpochMetrics
+from tracking.metric_table import History
 from tracking.record import RunRecord
 from tracking.resuming import restore
-from training.evaluation import SHOWN
 
 Split = tuple[Interactions, Interactions]  # a training and a test set
 
@@ -24,16 +23,14 @@ def network(data: Interactions, sharing: bool, layer_sizes: tuple[int, ...] = (1
     return MultiTaskNet(data.num_users, data.num_items, layer_sizes[0] // 3, layer_sizes, sharing)
 
 
-def fit_in(
-    logdir: Path, trainer: train.Trainer, test: Interactions, validation: Interactions | None = None
-) -> list[EpochMetrics]:
+def fit_in(logdir: Path, trainer: train.Trainer, test: Interactions, validation: Interactions | None = None) -> History:
     """Train with a record in a folder, resume from its checkpoint if there is one, and return all metrics."""
     with RunFolder(logdir) as folder:
         found = load_checkpoint(logdir)
         if found is not None:
             restore(trainer, found)
         run = Run(trainer.settings.noted(), eager=False, device=trainer.device.type)
-        record = RunRecord(folder, run, trainer.settings.epochs, SHOWN, found)
+        record = RunRecord(folder, run, trainer.settings.epochs, trainer.settings.topk, found)
         return train.fit(trainer, test, validation, history=found.metrics if found else [], record=record)
 
 

@@ -19,7 +19,8 @@ from cli import VERSION
 from cli.arguments import options_of
 from datasets.source import DataSource
 from main import parse_arguments
-from tracking import metric_table
+from tracking.metric_table import EpochMetrics
+from tracking.report import closing_table
 from training import parts
 from training.distributed import ALONE
 from training.fused import FusedStep
@@ -27,7 +28,8 @@ from training.settings import Settings, preset
 from training.steps import EagerStep
 
 ROOT = Path(__file__).parent.parent
-RANKING = {"users/Recall@10", "users/NDCG@10", "users/Hit Rate@10", "users/Coverage@10"}
+RANKING = {"users/Recall@10", "users/NDCG@10", "users/Hit Rate@10", "users/Coverage@10", "users/Precision@10"}
+RANKING |= {"users/MAP@10", "eval/RMSE", "eval/MAE"}
 TAGS = {
     "training/Factorization Loss",
     "training/MSE",
@@ -79,7 +81,9 @@ def test_the_courses_commands(line: str, folder: Path) -> None:
         r"training MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MSE +\d\.\d{4} +\d\.\d{4} \(epoch 0\)\n"
         r"test MRR +0\.\d{4} +0\.\d{4} \(epoch 0\)\n"
-        r"recall@10 0\.\d{4}, NDCG@10 0\.\d{4}, hit rate@10 0\.\d{4}, coverage@10 0\.\d{4}\n"
+        r"test RMSE \d\.\d{4}, test MAE \d\.\d{4}\n"
+        r"recall@10 0\.\d{4}, NDCG@10 0\.\d{4}, hit rate@10 0\.\d{4}, coverage@10 0\.\d{4}, "
+        r"precision@10 0\.\d{4}, MAP@10 0\.\d{4}\n"
         rf"1 epoch \(0\) in \d+\.\d s on \w+; logs in {logdir}\n",
         done.stdout,
     )
@@ -139,6 +143,7 @@ def test_the_documented_defaults() -> None:
         "eval_every": 1,
         "patience": 0,
         "rating_unit": "auto",
+        "topk": (10,),
         "optimizer": "auto",
         "negatives": 1,
         "unseen_negatives": False,
@@ -263,7 +268,7 @@ def test_a_seed_decides_the_split_the_weights_the_shuffles_and_the_negatives(
 
 def test_the_closing_table_has_the_last_and_the_best_values() -> None:
     rows = [(0.4, 1.0, 0.5, 0.05, 0.9), (0.2, 1.5, 0.4, 0.09, 0.8), (0.3, 0.7, 0.3, 0.07, 1.1)]
-    assert metric_table.closing_table([metric_table.EpochMetrics(*row) for row in rows]).splitlines() == [
+    assert closing_table([EpochMetrics(*row) for row in rows]).splitlines() == [
         "             last of 3 (epoch 2)       best",
         "BPR loss     0.3000                    0.2000 (epoch 1)",
         "training MSE 0.7000                    0.7000 (epoch 2)",

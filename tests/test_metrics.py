@@ -123,7 +123,7 @@ def test_ranking_scores_are_nan_for_ranked_users_alone_and_check_their_arguments
     assert metrics.mrr_score(table, one) == 1 / 2
     for k in (0, [10, -1], []):
         with pytest.raises(ValueError, match=re.escape(f"k is {k}: expected at least 1")):
-            metrics.ranking_scores(table, one, None, k)  # type: ignore[call-overload]
+            metrics.ranking_scores(table, one, None, k)
     with pytest.raises(ValueError, match="the test set has 2 users and 3 items, but the training set has 1 and 3"):
         metrics.mrr_score(table, one, interactions([(0, 0)], 1, 3))
 

@@ -4,7 +4,9 @@ record.py        everything that is written epoch by epoch; start reading here
 folder.py        a run's folder: its lock, and moving an older run aside
 checkpoint.py    checkpoint.pt and metrics.csv, whole at every moment
 resuming.py      the choice between resuming and starting, and the line that announces it
-metric_table.py  the table of all metrics: names, tags, charts; a run's closing lines
+metric_table.py  the table of all metrics: names, tags, charts; the choice of the best epoch
+report.py        a run's closing lines
+result.py        result.json: the metrics of the end, and what they are of
 tensorboard.py   the event file that shows them
 projector.py     the items' embeddings, for TensorBoard's PROJECTOR tab
 """

@@ -21,7 +21,7 @@ from tracking.metric_table import EpochMetrics, columns, from_rows
 
 FORMAT = 4
 # The file names in a run's folder. BEST is the checkpoint of the best epoch, if a validation set chooses one.
-CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.csv"
+CHECKPOINT, BEST, METRICS, RESULT = "checkpoint.pt", "best.pt", "metrics.csv", "result.json"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Run:
             if name in after and before[name] != after[name]
         ]
         if not changed and self.data != now.data:  # other settings may be the reason that the split differs
-            return [f"the ratings differ ({self._other_ratings(now)}): give the run's ratings, or another --logdir"]
+            return [f"the ratings differ ({self._other_ratings(now)}): give the run's ratings, or another logdir"]
         return changed
 
     def _other_ratings(self, now: "Run") -> str:
@@ -193,7 +193,7 @@ def load_checkpoint(folder: Path, name: str = CHECKPOINT) -> Checkpoint | None:
     if not isinstance(content, dict) or "format" not in content:
         raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of this program")
     if content.pop("format") != FORMAT:
-        raise ValueError(f"{path} was written by another version of this program: start again without --resume")
+        raise ValueError(f"{path} was written by another version of this program, and cannot be resumed: start again")
     try:
         digest = content.pop("digest")
         checkpoint = Checkpoint(**content | {"run": Run(**content["run"])})

@@ -3,6 +3,7 @@
 LOGDIR/checkpoint.pt         the state that the run resumes from, see checkpoint.py
 LOGDIR/best.pt               the same after the best epoch, if a validation set chooses one
 LOGDIR/metrics.csv           the metrics of each epoch so far
+LOGDIR/result.json           the metrics of a run that has ended, see result.py
 LOGDIR/events.out.tfevents…  the same for TensorBoard, see tensorboard.py
 LOGDIR/.lock                 locked by the process that writes here; the system unlocks it when the process dies
 LOGDIR/earlier.1             an earlier run, where the folder cannot be renamed
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from cli import files
-from tracking.checkpoint import BEST, CHECKPOINT, METRICS, Checkpoint
+from tracking.checkpoint import BEST, CHECKPOINT, METRICS, RESULT, Checkpoint
 
 EVENTS = "events.out.tfevents."  # the start of the names of event files
 LOCK = ".lock"
@@ -61,7 +62,7 @@ class RunFolder:
             if not self._is_at_path():
                 lock.close()
                 self._lock = None
-        for unfinished in (CHECKPOINT, BEST, METRICS):  # left by a process that was killed while it wrote
+        for unfinished in (CHECKPOINT, BEST, METRICS, RESULT):  # left by a process that was killed while it wrote
             for path in self.path.glob(f".{unfinished}.*"):
                 path.unlink()
 

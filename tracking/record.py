@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from types import TracebackType
@@ -12,9 +12,9 @@ from typing import NoReturn
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tracking.checkpoint import Checkpoint, Run
+from tracking.checkpoint import BEST, RESULT, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
-from tracking.metric_table import CHARTS, EpochMetrics, tags
+from tracking.metric_table import EpochMetrics, charts, tags
 from tracking.tensorboard import EventFile
 
 CHECKPOINT_SECONDS = 2.0  # between two checkpoints
@@ -25,6 +25,9 @@ BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{post
 class Record:
     """A record that writes nothing, for a run without a folder and for all processes except the first."""
 
+    def __init__(self) -> None:
+        self._best_state: dict[str, Tensor] | None = None
+
     def __enter__(self) -> "Record":
         return self
 
@@ -33,9 +36,15 @@ class Record:
 
     def add(self, metrics: EpochMetrics, state: dict[str, Tensor], is_best: bool) -> None:
         """Record an epoch's metrics and the state to resume from; later training changes the state's tensors."""
+        if is_best:
+            self._best_state = {name: tensor.clone() for name, tensor in state.items()}
+
+    def best_state(self) -> dict[str, Tensor] | None:
+        """Return the state after the best epoch, None if there is none."""
+        return self._best_state
 
     def add_network(self, network: nn.Module) -> None:
-        """Record the network at the end of the run, with the parameters that are evaluated."""
+        """Record the network that recommends, at the end of the run, with the parameters that are evaluated."""
 
     def close(self, closing: Mapping[str, float]) -> None:
         """Record the metrics of the end of the run."""
@@ -52,9 +61,10 @@ class RunRecord(Record):
         folder: the run's folder, locked by this process.
         run: the description of the run.
         epochs: the number of epochs in all.
-        k: the number of items that a user is shown, for the names of metrics.
+        topk: the numbers of items that a user is shown, for the names of metrics.
         found: the checkpoint that the run resumes from.
         write_network: records more of the network at the end, before the run counts as finished.
+        rates: whether the training set has ratings; without them there is no chart of errors.
 
     Raises:
         ValueError: the folder holds a run, and ``found`` is None.
@@ -66,13 +76,16 @@ class RunRecord(Record):
         folder: RunFolder,
         run: Run,
         epochs: int,
-        k: int,
+        topk: Sequence[int],
         found: Checkpoint | None = None,
         write_network: Callable[[nn.Module], None] | None = None,
+        rates: bool = True,
     ) -> None:
         if found is None and contains_run(folder.path):
             raise ValueError(f"{folder.path} holds a run already: move it aside, or resume it from its checkpoint")
-        self._folder, self._run, self._epochs, self._tags = folder, run, epochs, tags(k)
+        super().__init__()
+        self._folder, self._run, self._epochs, self._tags = folder, run, epochs, tags(topk)
+        self._charts = charts(rates)
         self._history = found.metrics if found is not None else []
         self._times = list(found.times) if found is not None else []
         self._latest = self._written = found
@@ -83,9 +96,10 @@ class RunRecord(Record):
 
     def __enter__(self) -> "RunRecord":
         path = self._folder.path
+        (path / RESULT).unlink(missing_ok=True)
         if self._written is not None:
             self._written.save_metrics(path)  # because a kill may have come between the two files
-        self._events = self._stack.enter_context(EventFile(path, self._tags, self._run.shown(), CHARTS))
+        self._events = self._stack.enter_context(EventFile(path, self._tags, self._run.shown(), self._charts))
         self._bar = self._stack.enter_context(progress_bar(self._epochs, len(self._history)))
         for epoch, (metrics, ended) in enumerate(zip(self._history, self._times, strict=True)):
             self._events.add(epoch, asdict(metrics), ended)
@@ -108,11 +122,12 @@ class RunRecord(Record):
             self._latest = self._latest.copy()
             self._best = self._latest if is_best else self._best
         self._events.add(len(self._history) - 1, asdict(metrics), self._times[-1])
-        self._bar.set_postfix_str(
-            f"BPR {metrics.factorization_loss:.3f}, MSE {metrics.training_mse:.3f}; "
-            f"test MSE {metrics.test_mse:.3f}, MRR {metrics.test_mrr:.4f}"
-        )
+        self._bar.set_postfix_str(_in_short(metrics))
         self._bar.update()
+
+    def best_state(self) -> dict[str, Tensor] | None:
+        best = self._best or load_checkpoint(self._folder.path, BEST)
+        return None if best is None else best.tensors
 
     def add_network(self, network: nn.Module) -> None:
         if self._write_network is not None:
@@ -130,6 +145,16 @@ class RunRecord(Record):
         if self._latest is not None and self._latest is not self._written:
             self._folder.save(self._latest, self._best)
             self._written, self._written_at, self._best = self._latest, time.monotonic(), None
+
+
+def _in_short(metrics: EpochMetrics) -> str:
+    """Format the metrics that the progress bar shows; those that an epoch lacks are left out."""
+    mse = "" if math.isnan(metrics.training_mse) else f", MSE {metrics.training_mse:.3f}"
+    training = f"BPR {metrics.factorization_loss:.3f}{mse}"
+    if math.isnan(metrics.test_mrr):
+        return training
+    mse = "" if math.isnan(metrics.test_mse) else f"MSE {metrics.test_mse:.3f}, "
+    return f"{training}; test {mse}MRR {metrics.test_mrr:.4f}"
 
 
 def progress_bar(total: int, done: int = 0) -> "tqdm[NoReturn]":

@@ -2,8 +2,9 @@
 
 import sys
 
-from tracking.checkpoint import Checkpoint, Run, load_checkpoint
+from tracking.checkpoint import BEST, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
+from tracking.metric_table import best_epoch
 from training.trainer import Trainer
 
 
@@ -52,11 +53,15 @@ def find_checkpoint(folder: RunFolder, run: Run) -> Checkpoint | None:
     """Read the checkpoint that a run resumes from; None if there is none.
 
     Raises:
-        ValueError: the checkpoint is damaged, or of a run with other settings or data.
+        ValueError: the checkpoint or that of the best epoch is damaged, or of a run with other settings or data.
     """
     found = load_checkpoint(folder.path)
-    if found is not None and (differences := found.run.differences(run)):
+    if found is None:
+        return None
+    if differences := found.run.differences(run):
         raise ValueError(f"{folder.path} holds a run with other settings: {'; '.join(differences)}")
+    if best_epoch(found.metrics) is not None and load_checkpoint(folder.path, BEST) is None:
+        raise ValueError(f"{folder.path / BEST}, the run's best epoch, is missing: put it back, or start again")
     return found
 
 

@@ -8,18 +8,21 @@ take more than a fifth of an epoch, a fixed sample of them is ranked, over all i
 sizes alone, because measured times would give another sample in each run.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from metrics import ByForward, RankingScores, Scorer, mrr_score, mse_score, ranking_scores
+from metrics import ByForward, Model, RankingScores, Scorer, mae_score, mrr_score, mse_score, ranking_scores
 from training import parts
 from training.distributed import ALONE, Group
 from training.rehearsal import Rehearsal
+from training.scale import Scale
 
-SHOWN = 10  # items shown to a user, for recall, NDCG, hit rate and coverage
+OWN_UNIT = Scale()
 SHARE = 0.2  # of the training time, for the ranking
 FEWEST_USERS = 1000  # a sample has at least this many users
 # Costs in multiply-adds, measured on one core.
@@ -52,7 +55,7 @@ def fastest_scorer(model: nn.Module, num_items: int, rehearsal: Rehearsal) -> tu
 
 
 class Clamped:
-    """A scorer that limits predicted ratings to the range of some ratings."""
+    """A scorer that limits predicted ratings to the range of some ratings, at least one."""
 
     def __init__(self, scorer: Scorer, ratings: Tensor) -> None:
         self.scorer = scorer
@@ -67,18 +70,23 @@ class Clamped:
 
 
 class Evaluation:
-    """The metrics of a network on a test set: rankings of all its users or a sample, and MSE over all its ratings.
+    """The metrics of a network on a test set: rankings of all its users or a sample, and errors over all its ratings.
 
     Args:
         scorer: of the network to evaluate; or the network, which then ranks by ``forward``.
-        train, test: on the network's device.
+        train: the training set, with ratings in the unit that the network learns; on the network's device.
+        test: the test set, with ratings in their own unit; on the network's device.
         users: "all", "auto", or the number of users to rank, of whom ``seed`` draws a sample.
         every: evaluate every N epochs, and after the last.
         clamp: limit predicted ratings to the range of the training ratings.
+        scale: the unit that the network learns. Errors are computed in it, where they cannot overflow, and returned in
+            the ratings' own unit.
 
     Attributes:
-        tested, ranked: the number of users with test ratings, and of those that are ranked.
+        test: the test set, with ratings in the unit that the network learns.
+        tested, ranked: the number of users with test interactions, and of those that are ranked.
         users: IDs of the users that are ranked, ascending; None for all.
+        rates: whether ratings are evaluated: the training set and the test set have some.
     """
 
     def __init__(
@@ -92,10 +100,14 @@ class Evaluation:
         seed: int = 0,
         group: Group = ALONE,
         clamp: bool = False,
+        scale: Scale = OWN_UNIT,
     ) -> None:
         self.scorer = ByForward(scorer, train.num_items) if isinstance(scorer, nn.Module) else scorer
-        self.rater: Scorer = Clamped(self.scorer, train.ratings) if clamp else self.scorer
-        self.train, self.test, self.every, self.group = train, test, every, group
+        self.rates = bool(train.rated.any() and test.rated.any())
+        self.rater: Scorer = Clamped(self.scorer, train.ratings[train.rated]) if clamp and self.rates else self.scorer
+        self.scale = scale
+        self.train, self.every, self.group = train, every, group
+        self.test = test if scale.is_own_unit else replace(test, ratings=scale.to_units(test.ratings))
         tested = test.user_ids.unique().cpu()
         self.tested = len(tested)
         if users == "auto":
@@ -105,15 +117,16 @@ class Evaluation:
         if self.ranked < self.tested:
             generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # differs from the one that shuffles
             self.users = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
-        self._own_users, self._own_test = self.users, test  # the part of this process
+        self._own_users, self._own_test = self.users, self.test  # the part of this process
         if group.size > 1:
             self._own_users = (tested if self.users is None else self.users)[group.rank :: group.size]
-            self._own_test = test.select(torch.arange(group.rank, len(test), group.size))
+            self._own_test = self.test.select(torch.arange(group.rank, len(test), group.size))
+        self._own_ratings = int(self._own_test.rated.sum())
 
     @property
     def notice(self) -> str:
         """Return a line for the user if a sample is ranked, else ""."""
-        sample = f"ranking a sample of {self.ranked:,} of {self.tested:,} test users (--eval_users)"
+        sample = f"ranking a sample of {self.ranked:,} of {self.tested:,} test users (eval_users)"
         return sample if self.ranked < self.tested else ""
 
     def is_due(self, epoch: int, epochs: int) -> bool:
@@ -126,8 +139,17 @@ class Evaluation:
         return self._mean(lambda: mrr_score(self.scorer, self.test, self.train, self._own_users), count)
 
     def mse(self) -> float:
-        """Compute the MSE over all test ratings, for a third of the cost of training on as many ratings."""
-        return self._mean(lambda: mse_score(self.rater, self._own_test), len(self._own_test))
+        """Compute the MSE over all test ratings, for a third of the cost of training on them; NaN unless ``rates``."""
+        return self.scale.spread**2 * self._mean_error(mse_score)
+
+    def mae(self) -> float:
+        """Compute the mean absolute error over all test ratings; NaN unless ``rates``."""
+        return self.scale.spread * self._mean_error(mae_score)
+
+    def _mean_error(self, error: Callable[[Model, Interactions], float]) -> float:
+        if not self.rates:
+            return math.nan
+        return self._mean(lambda: error(self.rater, self._own_test), self._own_ratings)
 
     def _mean(self, own: Callable[[], float], count: int) -> float:
         """Compute the mean over all processes from the mean over this one's ``count`` users or ratings."""
@@ -137,9 +159,9 @@ class Evaluation:
         total, number = self.group.add_up(torch.tensor([count * score, count], dtype=torch.float64)).tolist()
         return float(total / number)
 
-    def ranking(self, k: int = SHOWN) -> RankingScores:
-        """Compute recall, NDCG, hit rate and coverage at k of the ranked users, in this process alone."""
-        return ranking_scores(self.scorer, self.test, self.train, k, self.users)
+    def rankings(self, topk: Sequence[int]) -> dict[int, RankingScores]:
+        """Compute recall, NDCG and others of the ranked users for each of these k, in this process alone."""
+        return ranking_scores(self.scorer, self.test, self.train, topk, self.users)
 
 
 def _affordable_users(model: nn.Module, train: Interactions, test: Interactions, tested: int) -> int:

@@ -95,6 +95,10 @@ class Settings:
         0, "stop after N epochs without a better one on the validation set; 0: never", group=EVALUATION, metavar="N",
         least=0,
     )  # fmt: skip
+    topk: tuple[int, ...] = option(
+        (10,), "numbers of items shown to a user, for the ranking metrics of the end: one or several", group=EVALUATION,
+        metavar="K", parse=int, several=True, default_help="10",
+    )  # fmt: skip
     rating_unit: str = option(
         "auto", "unit of the ratings in L_R: star, their own; spread, their standard deviation; auto: spread where they"
         " are not within 0.5 to 5",
@@ -148,6 +152,10 @@ class Settings:
             raise ValueError(f"layer_sizes is {' '.join(map(str, sizes))}: expected widths of at least 1")
         if self.factorization_weight == self.regression_weight == 0:
             raise ValueError("factorization_weight and regression_weight are both 0: there is nothing to learn from")
+        topk = tuple(self.topk) if isinstance(self.topk, list | tuple) else (self.topk,)
+        object.__setattr__(self, "topk", tuple(dict.fromkeys(topk)))
+        if not topk or not all(is_whole(k) and k >= 1 for k in topk):
+            raise ValueError(f"topk is {' '.join(map(str, topk)) or 'empty'}: expected whole numbers of at least 1")
         users = self.eval_users
         if users not in ("auto", "all") and (isinstance(users, str) or not is_whole(users) or users < 1):
             raise ValueError(f"eval_users is {users}: expected a positive whole number, all or auto")
@@ -181,9 +189,9 @@ class Settings:
     def noted(self) -> dict[str, Any]:
         """Return the settings that a resumed run has to share, by name.
 
-        Patience may differ, and the number of epochs as well, unless an epoch depends on it.
+        Patience and topk may differ, and the number of epochs as well, unless an epoch depends on it.
         """
-        shared = {name: value for name, value in asdict(self).items() if name not in ("patience", "epochs")}
+        shared = {name: value for name, value in asdict(self).items() if name not in ("patience", "topk", "epochs")}
         return shared | {"epochs": self.epochs} if self.needs_epochs else shared
 
 

@@ -320,7 +320,7 @@ def test_a_run_on_ones_own_ratings_cannot_be_resumed_on_another_file(
     assert main.main([*flags, "--ratings", "other.csv", "--resume"]) == 2
     assert (
         "run holds a run with other settings: the ratings differ (mine.csv then, other.csv now): "
-        "give the run's ratings, or another --logdir\n"
+        "give the run's ratings, or another logdir\n"
     ) in capsys.readouterr().err
 
 

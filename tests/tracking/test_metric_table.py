@@ -19,6 +19,7 @@ from tracking import metric_table
 from tracking.checkpoint import load_checkpoint
 from tracking.folder import contains_run
 from tracking.metric_table import METRICS, EpochMetrics, Metric
+from tracking.report import counted
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
@@ -122,7 +123,7 @@ def test_a_metric_added_after_a_checkpoint_has_empty_cells_for_its_epochs(split:
 
 
 def test_the_columns_of_a_run() -> None:
-    plain = [EpochMetrics(0.5, 3.0, 1.0), EpochMetrics(0.4, 2.0, 0.9, 0.1, 2.0, recall=0.3)]
+    plain = [EpochMetrics(0.5, 3.0, 1.0), EpochMetrics(0.4, 2.0, 0.9, 0.1, 2.0)]
     assert metric_table.columns(plain) == ["factorization_loss", "training_mse", "joint_loss", "test_mrr", "test_mse"]
     validated = [*plain, EpochMetrics(0.4, 2.0, 0.9, 0.1, 2.0, 0.1, 2.0)]
     assert metric_table.columns(validated) == [*metric_table.columns(plain), "validation_mrr", "validation_mse"]
@@ -138,4 +139,4 @@ def test_the_columns_of_a_run() -> None:
     ],
 )
 def test_epochs_are_counted_and_named(epochs: int, last: int, said: str) -> None:
-    assert metric_table.counted(epochs, last) == said
+    assert counted(epochs, last) == said

@@ -206,23 +206,23 @@ def test_a_run_that_ends_during_its_last_ranking_is_not_finished(
     killed: bool, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The metrics of the end are in the event file before the checkpoint says so: a resumed run misses none."""
-    ranking, calls = Evaluation.ranking, []
+    rankings, calls = Evaluation.rankings, []
 
-    def ends(evaluation: Evaluation) -> RankingScores:
+    def ends(evaluation: Evaluation, topk: Sequence[int]) -> dict[int, RankingScores]:
         calls.append(evaluation)
         if len(calls) > 1:  # the first call is before the first epoch
             raise SystemExit if killed else Stopped(15)
-        return ranking(evaluation)
+        return rankings(evaluation, topk)
 
     monkeypatch.setattr(record, "CHECKPOINT_SECONDS", 0)
     whole = fit(tmp_path / "whole", split, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluation, "ranking", ends)
+        patch.setattr(Evaluation, "rankings", ends)
         with pytest.raises(BaseException, match=r"^(15)?$"):
             fit(tmp_path / "part", split, 3)
     part = load_checkpoint(tmp_path / "part")
     assert part is not None
-    assert (len(whole.closing), part.closing) == (4, ())
+    assert (len(whole.closing), part.closing) == (8, ())
     assert len(part.history) == 3
     fit(tmp_path / "part", split, 3)
     assert same_result(tmp_path / "whole", tmp_path / "part")

@@ -14,7 +14,8 @@ from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
 from tracking import record
 from tracking.checkpoint import METRICS, Checkpoint, load_checkpoint
-from tracking.metric_table import EpochMetrics, closing_table
+from tracking.metric_table import EpochMetrics
+from tracking.report import closing_table
 from train import Trainer
 from training import evaluation
 from training.distributed import Group
@@ -47,9 +48,12 @@ def test_a_sample_is_ranked_exactly(net: MultiTaskNet, split: Split) -> None:
     assert sample.mrr() == pytest.approx(sum(scores) / 7, rel=1e-5)
     assert sample.mse() == mse_score(net, test)
     recalls = [ranking_scores(net, own, data).recall for own in alone]
-    assert sample.ranking().recall == pytest.approx(sum(recalls) / 7)
+    assert sample.rankings([10])[10].recall == pytest.approx(sum(recalls) / 7)
     own = test.select(torch.isin(test.user_ids, sample.users).nonzero().squeeze(1))
-    assert sample.ranking() == pytest.approx(ranking_scores(net, own, data))
+    several = sample.rankings([3, 10])
+    assert {k: tuple(scores) for k, scores in several.items()} == {
+        k: pytest.approx(ranking_scores(net, own, data, k)) for k in (3, 10)
+    }
 
 
 def test_the_seed_determines_the_sample_and_all_users_are_no_sample(net: MultiTaskNet, split: Split) -> None:
@@ -61,7 +65,7 @@ def test_the_seed_determines_the_sample_and_all_users_are_no_sample(net: MultiTa
     for users in ("all", 10**6, "auto"):
         whole = Evaluation(net, data, test, users=users)
         assert whole.mrr() == mrr_score(net, test, data)
-        assert whole.ranking() == ranking_scores(net, test, data)
+        assert whole.rankings([10])[10] == ranking_scores(net, test, data)
 
 
 def test_auto_ranks_all_users_unless_that_takes_more_than_a_fifth(
@@ -75,7 +79,7 @@ def test_auto_ranks_all_users_unless_that_takes_more_than_a_fifth(
     monkeypatch.setattr(evaluation, "SHARE", 20.5 * user / work)
     sample = Evaluation(net, data, test)
     assert sample.ranked == 20
-    assert sample.notice == f"ranking a sample of 20 of {sample.tested} test users (--eval_users)"
+    assert sample.notice == f"ranking a sample of 20 of {sample.tested} test users (eval_users)"
     assert Evaluation(net, data, test, users="all").notice == ""
 
 
@@ -89,7 +93,7 @@ class Recording(Group):
 
 @pytest.mark.parametrize("users", [5, "all"])
 @pytest.mark.parametrize("size", [2, 7])
-@pytest.mark.parametrize("metric", [Evaluation.mrr, Evaluation.mse])
+@pytest.mark.parametrize("metric", [Evaluation.mrr, Evaluation.mse, Evaluation.mae])
 def test_processes_share_the_work_of_one(
     metric: Callable[[Evaluation], float], size: int, users: str | int, net: MultiTaskNet, split: Split
 ) -> None:
@@ -103,7 +107,8 @@ def test_processes_share_the_work_of_one(
     whole = Evaluation(net, data, test, users=users, seed=3)
     assert sums[0] / sums[1] == pytest.approx(metric(whole), rel=1e-5)
     assert sums[1] == (whole.ranked if metric is Evaluation.mrr else len(test))
-    assert Evaluation(net, data, test, users=users, seed=3, group=Group(1, size)).ranking() == whole.ranking()
+    of_one = Evaluation(net, data, test, users=users, seed=3, group=Group(1, size))
+    assert of_one.rankings([10]) == whole.rankings([10])
 
 
 def test_epochs_without_an_evaluation_are_empty_cells(split: Split, tmp_path: Path) -> None:
