@@ -140,8 +140,8 @@ def check_metrics(computed: Mapping[str, object]) -> None:
     for name in (*computed, *METRICS):
         if name not in METRICS:
             raise ValueError(
-                f"metric {name} is computed but has no row: add it to EpochMetrics in tracking/metric_table.py, "
-                "or to CLOSING there if it is computed once per run"
+                f"metric {name} is computed but has no row: "
+                "add it to EpochMetrics or CLOSING in tracking/metric_table.py"
             )
         if name not in computed:
             raise ValueError(

@@ -54,7 +54,7 @@ def two_rows_with_one_tag(patch: pytest.MonkeyPatch) -> None:
     [
         (
             computed_without_a_row,
-            "metric norm is computed but has no row: add it to EpochMetrics in tracking/metric_table",
+            "metric norm is computed but has no row: add it to EpochMetrics or CLOSING in tracking/metric_table",
         ),
         (
             a_row_that_is_not_computed,
