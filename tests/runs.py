@@ -1,5 +1,6 @@
 """Runs for tests: small networks, trained with a record in a folder, and compared bit for bit."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from data import Interactions
 from models import MultiTaskNet
 from tracking.checkpoint import METRICS, Run, load_checkpoint
 from tracking.folder import RunFolder
-from tracking.metric_table import History
+from tracking.metric_table import EpochMetrics, History
 from tracking.record import RunRecord
 from tracking.resuming import restore
 
@@ -23,15 +24,23 @@ def network(data: Interactions, sharing: bool, layer_sizes: tuple[int, ...] = (1
     return MultiTaskNet(data.num_users, data.num_items, layer_sizes[0] // 3, layer_sizes, sharing)
 
 
-def fit_in(logdir: Path, trainer: train.Trainer, test: Interactions, validation: Interactions | None = None) -> History:
+def fit_in(
+    logdir: Path,
+    trainer: train.Trainer,
+    test: Interactions,
+    validation: Interactions | None = None,
+    on_epoch: Callable[[int, EpochMetrics], bool | None] | None = None,
+) -> History:
     """Train with a record in a folder, resume from its checkpoint if there is one, and return all metrics."""
     with RunFolder(logdir) as folder:
         found = load_checkpoint(logdir)
         if found is not None:
             restore(trainer, found)
         run = Run(trainer.settings.noted(), eager=False, device=trainer.device.type)
-        record = RunRecord(folder, run, trainer.settings.epochs, trainer.settings.topk, found)
-        return train.fit(trainer, test, validation, history=found.metrics if found else [], record=record)
+        settings = trainer.settings
+        record = RunRecord(folder, run, settings.epochs, settings.topk, found, rates=trainer.rates)
+        done = found.metrics if found else []
+        return train.fit(trainer, test, validation, history=done, record=record, on_epoch=on_epoch)
 
 
 def curves(logdir: Path) -> dict[str, list[tuple[int, float]]]:

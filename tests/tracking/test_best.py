@@ -1,35 +1,49 @@
 """The best epoch by a validation set: its choice, its checkpoint, and the end of a run that finds no better one."""
 
 import csv
+import dataclasses
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import Refused
 from runs import fit_in
 
 import data
 import main
 from cli.signals import Stopped
 from data import Interactions
-from metrics import mrr_score, mse_score
+from metrics import mae_score, mrr_score, mse_score, ranking_scores, rmse_score
 from models import MultiTaskNet
 from serving.recommender import Recommender
 from tracking.checkpoint import BEST, load_checkpoint
 from tracking.metric_table import EpochMetrics, best_epoch, columns
+from tracking.record import Record
+from tracking.report import report
 from tracking.resuming import restore
 from tracking.tensorboard import EventFile
-from train import Trainer
+from train import Trainer, fit
 from training import setup
 from training.settings import Settings
 
 Split = tuple[Interactions, Interactions]
 
 
-def trainer(train: Interactions, epochs: int = 8, patience: int = 0) -> Trainer:
+def trainer(train: Interactions, epochs: int = 8, patience: int = 0, **more: Any) -> Trainer:
     torch.manual_seed(0)
     net = MultiTaskNet(train.num_users, train.num_items, 8, (24, 16))
     settings = Settings(
-        0.5, 0.5, epochs=epochs, batch_size=16, learning_rate=3e-2, seed=3, validation_fraction=0.2, patience=patience
+        0.5,
+        0.5,
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=3e-2,
+        seed=3,
+        validation_fraction=0.2,
+        patience=patience,
+        **more,
     )
     return Trainer(net, train, settings)
 
@@ -67,9 +81,8 @@ def test_a_run_stops_when_its_patience_ends(split: Split, tmp_path: Path) -> Non
     best = best_epoch(stopped)
     assert best is not None
     assert len(stopped) == best + 4 < 30
-    assert stopped[:-1] == whole[: best + 3]  # the last one also has the metrics of the end
+    assert stopped == whole[: best + 4]
     assert columns(stopped) == columns(whole)
-    assert all(getattr(stopped[-1], name) == getattr(whole[best + 3], name) for name in columns(whole))
     assert run(split, tmp_path / "stopped", 30, patience=3) == stopped  # resuming changes nothing
     run(split, tmp_path / "resumed", 2, patience=3)
     assert run(split, tmp_path / "resumed", 30, patience=3) == stopped
@@ -77,6 +90,68 @@ def test_a_run_stops_when_its_patience_ends(split: Split, tmp_path: Path) -> Non
     assert kept is not None
     assert other is not None
     assert all(torch.equal(x, other.tensors[name]) for name, x in kept.tensors.items())
+
+
+@pytest.mark.parametrize("more", [{}, {"average_last": 0.9, "watched_items": True, "topk": (3, 10)}])
+def test_the_metrics_of_the_end_are_those_of_the_best_epoch(more: dict[str, Any], split: Split, tmp_path: Path) -> None:
+    """Of a run without a record, of one with a record, and of one that is resumed after its best epoch."""
+    train, validation = data.random_train_test_split(split[0], 0.2, torch.Generator().manual_seed(2))
+    test, topk = split[1], more.get("topk", (10,))
+    history = fit_in(tmp_path / "whole", trainer(train, **more), test, validation)
+    assert history.best is not None
+    assert 0 < history.best < 6
+    again = trainer(train, **more)
+    for _ in range(history.best + 1):
+        again.run_epoch()
+    with again.as_evaluated():
+        expected = {"test_mrr": mrr_score(again.scorer, test, train), "test_mse": mse_score(again.model, test)}
+        expected |= {"test_rmse": rmse_score(again.model, test), "test_mae": mae_score(again.model, test)}
+        for k, scores in ranking_scores(again.scorer, test, train, topk).items():
+            expected |= {f"{name}@{k}": value for name, value in scores._asdict().items()}
+    assert history.closing == expected
+    assert expected["test_mse"] != history[-1].test_mse
+    of_python = trainer(train, **more)
+    assert fit(of_python, test, validation).closing == expected
+    last = history.best + 1
+    fit_in(tmp_path / "part", trainer(train, **more), test, validation, on_epoch=lambda epoch, _: epoch == last)
+    resumed = trainer(train, **more)
+    assert fit_in(tmp_path / "part", resumed, test, validation).closing == expected
+    for _ in itertools.repeat(None, 7 - history.best):
+        again.run_epoch()
+    for each in (of_python, resumed):  # the trainer has the network of the last epoch, and can be trained on
+        assert torch.equal(each.adam.flat, again.adam.flat)
+        assert each.epoch == 8
+        assert torch.equal(each.generator.get_state(), again.generator.get_state())
+    missing = trainer(train, epochs=9)
+    with pytest.raises(ValueError, match=f"the record lacks the state after the best epoch, {history.best}"):
+        fit(missing, test, history=[*history, *history][:9], record=Record())
+
+
+@pytest.mark.parametrize("damage", ["is missing: put it back, or start again", "is damaged or not a checkpoint"])
+def test_a_run_without_its_best_epoch_is_not_resumed(
+    damage: str, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    flags = ["--validation_fraction=0.1", "--epochs=1", f"--data_dir={data_dir}", f"--logdir={tmp_path}"]
+    assert main.main(flags) == 0
+    capsys.readouterr()
+    (tmp_path / BEST).unlink()
+    if "damaged" in damage:
+        (tmp_path / BEST).write_bytes(b"no checkpoint")
+    assert damage in refused("main.py", main.main, [*flags, "--resume"])
+
+
+def test_the_best_epoch_is_the_one_that_ranks_best_where_ratings_do_not_vary(split: Split) -> None:
+    """There the MSE is noise. The ratings are all 1, or are missing."""
+    for value in (1.0, float("nan")):
+        likes, test = (dataclasses.replace(part, ratings=torch.full_like(part.ratings, value)) for part in split)
+        train, validation = data.random_train_test_split(likes, 0.2, torch.Generator().manual_seed(2))
+        history = fit(trainer(train), test, validation)
+        ranked = [metrics.validation_mrr for metrics in history]
+        assert history.by_ranking
+        assert history.best == ranked.index(max(ranked))
+        said = report(history, 8, 0, [10])
+        assert f"epoch {history.best}, with the highest MRR of the validation set, {max(ranked):.4f}: test M" in said
+        assert ("MSE" in said) == (value == 1)
 
 
 def test_without_a_validation_set_nothing_is_chosen(split: Split, tmp_path: Path) -> None:
