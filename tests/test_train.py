@@ -1,5 +1,6 @@
 """Training: its examples, its random numbers, its record, and its errors."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,34 @@ def test_training_learns_both_tasks(tmp_path: Path) -> None:
     assert end.training_mse < 1.2
     assert end.test_mse < 1.4 < start.test_mse
     assert end.test_mrr > 1.8 * start.test_mrr
+
+
+def test_a_callback_sees_each_epoch_and_can_stop_training(split: Split) -> None:
+    data, test = split
+    seen: list[tuple[int, EpochMetrics]] = []
+
+    def watch(epoch: int, metrics: EpochMetrics) -> bool:
+        seen.append((epoch, metrics))
+        return epoch == 2
+
+    trainer = Trainer(network(data, True), data, Settings(epochs=5, eval_every=2))
+    history = train.fit(trainer, test, on_epoch=watch)
+    assert seen == list(enumerate(history))
+    assert trainer.epoch == len(history) == 3
+    assert math.isnan(history[2].test_mse)  # the end is evaluated
+    assert history.closing["test_mse"] == mse_score(trainer.model, test)
+    assert history.closing["test_mrr"] == mrr_score(trainer.scorer, test, data)
+    assert len(train.fit(trainer, test, history=history, on_epoch=lambda epoch, metrics: None)) == 5
+
+
+def test_arguments_of_another_kind_are_named_in_the_words_of_python(split: Split) -> None:
+    data, test = split
+    trainer = Trainer(network(data, True), data, Settings(epochs=1))
+    with pytest.raises(TypeError, match=r"validation is 3: expected Interactions or an Evaluation; the number of epo"):
+        train.fit(trainer, test, 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"test is None: expected Interactions or an Evaluation"):
+        train.fit(trainer, None)  # type: ignore[arg-type]
+    assert trainer.epoch == 0
 
 
 def test_a_loss_that_is_not_finite_ends_training(split: Split, tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ from training.settings import Settings
         ({"eval_users": 0}, "eval_users is 0: expected a positive whole number, all or auto"),
         ({"eval_users": "1.5"}, "eval_users is 1.5: expected a positive whole number, all or auto"),
         ({"eval_users": ""}, "eval_users is : expected a positive whole number, all or auto"),
+        ({"topk": [10, 0]}, "topk is 10 0: expected whole numbers of at least 1"),
+        ({"topk": ()}, "topk is empty: expected whole numbers of at least 1"),
+        ({"topk": 2.5}, "topk is 2.5: expected whole numbers of at least 1"),
+        ({"topk": "10"}, "topk is 10: expected whole numbers of at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, Any], says: str) -> None:
@@ -44,8 +48,11 @@ def test_settings_out_of_range_are_refused(change: dict[str, Any], says: str) ->
         Settings(**change)
 
 
-def test_a_run_is_resumed_with_the_same_settings_but_for_patience_and_the_number_of_epochs() -> None:
-    first, patient = Settings(validation_fraction=0.1), Settings(validation_fraction=0.1, patience=3, epochs=7)
+def test_a_run_is_resumed_with_the_same_settings_but_for_patience_topk_and_the_number_of_epochs() -> None:
+    first, patient = (
+        Settings(validation_fraction=0.1),
+        Settings(validation_fraction=0.1, patience=3, topk=(5, 20), epochs=7),
+    )
     assert first.noted() == patient.noted()
     assert first.noted() != Settings(validation_fraction=0.2).noted()
     for planned in (Settings(lr_schedule="linear"), Settings(average_last=0.5)):
