@@ -19,8 +19,8 @@ from cli import VERSION
 from cli.arguments import options_of
 from datasets.source import DataSource
 from main import parse_arguments
-from tracking.metric_table import EpochMetrics
-from tracking.report import closing_table
+from tracking.metric_table import EpochMetrics, History
+from tracking.report import closing_table, report
 from training import parts
 from training.distributed import ALONE
 from training.fused import FusedStep
@@ -274,6 +274,29 @@ def test_the_closing_table_has_the_last_and_the_best_values() -> None:
         "training MSE 0.7000                    0.7000 (epoch 2)",
         "test MSE     1.1000                    0.8000 (epoch 1)",
         "test MRR     0.0700                    0.0900 (epoch 1)",
+    ]
+
+
+def test_the_closing_table_has_the_values_of_the_best_epoch_by_the_validation_set() -> None:
+    rows = [
+        (0.4, 1.0, 0.5, 0.05, 0.9, 0.1, 2.0),
+        (0.2, 1.5, 0.4, 0.09, 0.8, 0.2, 2.0),
+        (0.3, 0.7, 0.3, 0.07, 1.1, 0, 1),
+    ]
+    history = History([EpochMetrics(*row) for row in rows])
+    history.closing = {"test_rmse": 0.9, "test_mae": 0.7, "recall@20": 0.25, "recall@5": 0.125}
+    assert report(history, 4, 1, [20, 5]).splitlines() == [
+        "             best epoch 1 of 3         best",
+        "BPR loss     0.2000                    0.2000 (epoch 1)",
+        "training MSE 1.5000                    0.7000 (epoch 2)",
+        "test MSE     0.8000                    0.8000 (epoch 1)",
+        "test MRR     0.0900                    0.0900 (epoch 1)",
+        "best epoch 1, with the highest MRR / MSE of the validation set, 0.2000 / 2.0000: "
+        "test MSE 0.8000, test MRR 0.0900; in best.pt",
+        "stopped after epoch 2: no epoch was better in the last 1 (patience)",
+        "test RMSE 0.9000, test MAE 0.7000",
+        "recall@20 0.2500",
+        "recall@5 0.1250",
     ]
 
 

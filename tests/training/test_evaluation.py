@@ -111,13 +111,23 @@ class Recording(Group):
 
 
 @pytest.mark.parametrize("users", [5, "all"])
+@pytest.mark.parametrize("with_gaps", [False, True])
 @pytest.mark.parametrize("size", [2, 7])
 @pytest.mark.parametrize("metric", [Evaluation.mrr, Evaluation.mse, Evaluation.mae])
 def test_processes_share_the_work_of_one(
-    metric: Callable[[Evaluation], float], size: int, users: str | int, net: MultiTaskNet, split: Split
+    metric: Callable[[Evaluation], float],
+    size: int,
+    users: str | int,
+    with_gaps: bool,
+    net: MultiTaskNet,
+    split: Split,
 ) -> None:
     """With seven processes and five users, two processes rank no user."""
     data, test = split
+    if with_gaps:  # the ratings of the first process, and some of the others
+        missing = torch.arange(len(test)) % size == 0
+        missing[:20] = True
+        test = dataclasses.replace(test, ratings=test.ratings.masked_fill(missing, torch.nan))
     sums = torch.zeros(2, dtype=torch.float64)
     for rank in range(size):
         group = Recording(rank, size)
@@ -125,7 +135,7 @@ def test_processes_share_the_work_of_one(
         sums += group.sums
     whole = Evaluation(net, data, test, users=users, seed=3)
     assert sums[0] / sums[1] == pytest.approx(metric(whole), rel=1e-5)
-    assert sums[1] == (whole.ranked if metric is Evaluation.mrr else len(test))
+    assert sums[1] == (whole.ranked if metric is Evaluation.mrr else int(test.rated.sum()))
     of_one = Evaluation(net, data, test, users=users, seed=3, group=Group(1, size))
     assert of_one.rankings([10]) == whole.rankings([10])
 
