@@ -29,7 +29,7 @@ from training.steps import EagerStep
 
 ROOT = Path(__file__).parent.parent
 RANKING = {"users/Recall@10", "users/NDCG@10", "users/Hit Rate@10", "users/Coverage@10", "users/Precision@10"}
-RANKING |= {"users/MAP@10", "eval/RMSE", "eval/MAE"}
+RANKING |= {"users/MAP@10", "users/RMSE", "users/MAE"}
 TAGS = {
     "training/Factorization Loss",
     "training/MSE",

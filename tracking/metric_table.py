@@ -71,8 +71,8 @@ class EpochMetrics:
 
 # The metrics of the end of a run, of the network that recommends.
 CLOSING = {
-    "test_rmse": Metric("eval/RMSE", "test RMSE", min, "end", of_ratings=True),
-    "test_mae": Metric("eval/MAE", "test MAE", min, "end", of_ratings=True),
+    "test_rmse": Metric("users/RMSE", "test RMSE", min, "end", of_ratings=True),
+    "test_mae": Metric("users/MAE", "test MAE", min, "end", of_ratings=True),
     "recall": Metric("users/Recall@{k}", "recall@{k}", max, "end"),
     "ndcg": Metric("users/NDCG@{k}", "NDCG@{k}", max, "end"),
     "hit_rate": Metric("users/Hit Rate@{k}", "hit rate@{k}", max, "end"),
