@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datasets.ratings import Ids, Ratings
+from datasets.ids import Ids
+from datasets.ratings import Ratings
 from datasets.source import DataSource, read_ratings
 from datasets.synthetic import draw
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import layout, records
+from datasets import columns, layout, records
 from datasets.formats import plain_name
 from datasets.ratings import Ratings
-from datasets.textfile import InputFile
+from datasets.textfile import InputFile, RowError
 
 GENRES = {"genres", "genre", "class", "category", "categories"}
 # The flags at the end of a line of MovieLens 100K's u.item, in the order of its u.genre.
@@ -75,7 +75,7 @@ def parse(text: str, file: InputFile, quoting: str = "auto") -> Iterator[Item]:
     if "::" in first:
         for number, cells in _split(text, "::"):
             if len(cells) < 2:
-                raise records.RowError(file, number, ": has no title: expected ID::TITLE")
+                raise RowError(file, number, ": has no title: expected ID::TITLE")
             genres = cells.pop() if len(cells) > 2 else ""
             yield Item(cells[0].strip(), "::".join(cells[1:]).strip(), "", genres)  # a title may contain "::"
         return
@@ -103,7 +103,7 @@ def _records(
 ) -> list[tuple[int, list[str]]]:
     """Return the records of a file with quotation marks, read in one style of quoting."""
     header = layout.split(first, separator, quoted=True)
-    place = next((i for i, cell in enumerate(header) if layout.plain(cell) in layout.USUAL[1]), 0)
+    place = next((i for i, cell in enumerate(header) if columns.plain(cell) in columns.USUAL[1]), 0)
 
     def is_row(cells: list[str], record: list[str]) -> bool:
         """Return whether a line within a record has an ID like that of the record, and is a record itself."""
@@ -117,15 +117,15 @@ def _records(
 def _parse_rows(rows: list[tuple[int, list[str]]], file: InputFile) -> Iterator[Item]:
     """Yield the items of a table, whose first line may be a header."""
     first = rows[0][1]
-    header = [layout.plain(cell) for cell in first]
-    kinds = (layout.USUAL[1], TITLES, YEARS, GENRES)
+    header = [columns.plain(cell) for cell in first]
+    kinds = (columns.USUAL[1], TITLES, YEARS, GENRES)
     ids, titles, years, genres = ([i for i, cell in enumerate(header) if cell in names] for names in kinds)
     if ids and len(titles) != 1:
         raise ValueError(f"{file}: no column for the title in {', '.join(first)[:80]}: call one of them title")
     id_place, title_place = (ids[0], titles[0]) if ids else (0, 1)
     for number, row in rows[1:] if ids else rows:
         if len(row) <= max(id_place, title_place):
-            raise records.RowError(file, number, f": has {len(row)} columns: expected an ID and a title")
+            raise RowError(file, number, f": has {len(row)} columns: expected an ID and a title")
         genre = _cell(row, genres) if ids else _flagged(row)
         yield Item(row[id_place].strip(), row[title_place].strip(), _cell(row, years), genre)
 

@@ -4,10 +4,10 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from datasets import layout
+from datasets import columns
 from datasets.formats import RECORD
 from datasets.textfile import Block, InputFile
 
@@ -16,28 +16,35 @@ MISSING = "null"
 DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # numbers keep all their digits
 
 
-def as_table(blocks: Iterator[Block], file: InputFile, columns: str | None) -> Iterator[Block]:
+def as_table(
+    blocks: Iterator[Block],
+    file: InputFile,
+    find_needed: Callable[[list[str], str], set[str]],
+    watched: frozenset[str] = frozenset(),
+) -> Iterator[Block]:
     """Yield the blocks of a file: as they are, or as a table where each line of the file is a JSON object.
 
     The keys in the first block are the columns. A missing key and an empty string are null.
 
     Args:
-        columns: ``USER,ITEM,RATING`` as for ``layout.understand``; other values may be nested, and are left out.
+        find_needed: returns the keys that are needed among all keys; other values may be nested, and are left out. Its
+            second argument is the place for messages.
+        watched: the plain names of keys that must be in the first block if they are in the file.
 
     Raises:
-        ValueError: a line is not a JSON object, or the user, the item or the rating is nested.
+        ValueError: a line is not a JSON object, or a needed value is nested.
     """
     header: list[str] = []
     needed: set[str] = set()
     for block in blocks:
         if header:
-            yield Block(_lines(_rows(block, file, header, needed, columns)), block.line)
+            yield Block(_lines(_rows(block, file, header, needed, watched)), block.line)
         elif not block.content.strip():
             continue
         elif RECORD.match(block.content):
             header = list(dict.fromkeys(key for record in _records(block, file) for key in record or ()))
-            needed = _needed(header, columns, f"{file}, line {block.line}")
-            rows = _lines(_rows(block, file, header, needed, columns))
+            needed = find_needed(header, f"{file}, line {block.line}")
+            rows = _lines(_rows(block, file, header, needed, watched))
             names = _lines([[BREAK.sub(" ", key) for key in header]])
             yield Block(names + rows, block.line - 1)  # so that the rows keep their numbers
         else:
@@ -46,14 +53,8 @@ def as_table(blocks: Iterator[Block], file: InputFile, columns: str | None) -> I
             return
 
 
-def _needed(header: list[str], columns: str | None, where: str) -> set[str]:
-    """Return the keys of the columns that are read; raise ValueError if one of them is not there."""
-    places = layout.usual(header, where) if columns is None else layout.chosen(columns, header, where)[0]
-    return {header[place] for place in places}
-
-
 def _rows(
-    block: Block, file: InputFile, header: list[str], needed: set[str], columns: str | None
+    block: Block, file: InputFile, header: list[str], needed: set[str], watched: frozenset[str]
 ) -> Iterator[list[str]]:
     """Yield the cells of each line; [] for a blank line."""
     for number, record in enumerate(_records(block, file), block.line):
@@ -61,8 +62,7 @@ def _rows(
             yield []
             continue
         where = f"{file}, line {number}"
-        if columns is None:
-            _check_late(record, header, where)
+        _check_late(record, header, watched, where)
         yield [_cell(record.get(key), key in needed, f"{where}, key {key}") for key in header]
 
 
@@ -82,14 +82,12 @@ def _records(block: Block, file: InputFile) -> Iterator[dict[str, Any] | None]:
         yield record
 
 
-@functools.lru_cache
-def _is_usual(key: str) -> bool:
-    return layout.plain(key) in set.union(*layout.USUAL)
+_plain = functools.lru_cache(columns.plain)
 
 
-def _check_late(record: dict[str, Any], header: list[str], where: str) -> None:
-    """Raise ValueError if a record has a key with a usual name that is not among the columns."""
-    late = [key for key in record if key not in header and _is_usual(key)]
+def _check_late(record: dict[str, Any], header: list[str], watched: frozenset[str], where: str) -> None:
+    """Raise ValueError if a record has a watched key that is not among the columns."""
+    late = [key for key in record if key not in header and _plain(key) in watched]
     if late:
         raise ValueError(
             f"{where}: has the key {late[0]}, and the records above do not: add it to the first one, as null"

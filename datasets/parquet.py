@@ -1,21 +1,29 @@
 """Ratings read from a Parquet file of any size, and the row of the first mistake in it."""
 
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import layout, times
-from datasets.layout import LARGEST
-from datasets.ratings import IdColumn, Ratings, gather
+from datasets import columns, layout, times
+from datasets.columns import FileOptions
+from datasets.gathering import Gathered
+from datasets.ids import IdColumn
+from datasets.layout import LARGEST, Layout
+from datasets.ratings import Ratings
+from datasets.textfile import InputFile
+from datasets.times import TimeColumn
 
 ROWS = 2**20  # rows that are read at a time
 WHOLE_FLOATS = 2.0**53  # below this, a float has all digits of a whole number
 
 
-def read(path: Path, columns: str | None, with_times: bool) -> Ratings:
-    """Read all ratings of a Parquet file, whose columns have names; raise as ``reading.read``."""
+def read(file: InputFile, options: FileOptions, with_times: bool) -> Ratings:
+    """Read all interactions of a Parquet file, whose columns have names; raise as ``reading.read``."""
+    path = file.path
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -23,39 +31,48 @@ def read(path: Path, columns: str | None, with_times: bool) -> Ratings:
         raise ValueError(f"{path} is a Parquet file, and reading it needs pyarrow: pip install pyarrow") from None
     with path.open("rb") as opened:
         try:
-            return _read_batches(parquet.ParquetFile(opened), path, columns, with_times)
+            return _read_batches(parquet.ParquetFile(opened), path, options, with_times)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is damaged or not a Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def _read_batches(file: Any, path: Path, columns: str | None, with_times: bool) -> Ratings:
+def _read_batches(file: Any, path: Path, options: FileOptions, with_times: bool) -> Ratings:
     """Read a ``pyarrow.parquet.ParquetFile`` batch by batch."""
     schema = file.schema_arrow
-    header = [str(name) for name in schema.names]
-    places = layout.usual(header, str(path)) if columns is None else layout.chosen(columns, header, str(path))[0]
-    time = places[3] if len(places) > 3 else layout.time_place(header, places)
-    names = [header[place] for place in places[:3]]
-    own = names if time is None else [*names, header[time]]
-    users, items = (_id_column(schema.field(name), path) for name in names[:2])
-    parts: list[NDArray[np.float32]] = []
-    when: list[NDArray[np.float64]] = []
+    form = _layout([str(name) for name in schema.names], path, options, with_times)
+    places = form.places
+    users, items = (_id_column(schema.field(place), path) for place in places[:2])
+    gathered = Gathered(form, users, items, options.unrated)
     row = 1
-    for batch in file.iter_batches(batch_size=ROWS, columns=own if with_times else names):
-        arrays = [_plain(batch.column(batch.schema.get_field_index(name))) for name in names]
-        for array, kind, name in zip(arrays, layout.KINDS, names, strict=True):
-            gaps = _missing(array)
-            if gaps.any():
-                place = f"{path}, row {row + int(gaps.argmax())}, column {name}"
-                raise ValueError(f"{place}: the {kind} is missing: remove the row")
-        for ids, array, name in zip((users, items), arrays, names, strict=False):
-            ids.add(_ids_of(array, ids.strings, path, name, row))
-        parts.append(_ratings_of(arrays[2], path, names[2], row))
-        if with_times and time is not None:
-            when.append(_times_of(_plain(batch.column(batch.schema.get_field_index(own[3]))), path, own[3], row))
-        row += len(arrays[2])
+    for batch in file.iter_batches(batch_size=ROWS, columns=[form.names[place] for place in form.needed]):
+        arrays = {place: _plain(batch.column(batch.schema.get_field_index(form.names[place]))) for place in form.needed}
+        ids = [
+            _ids_of(arrays[place], column.strings, path, form.names[place], kind, row)
+            for place, column, kind in zip(places[:2], (users, items), ("user", "item"), strict=True)
+        ]
+        gathered.add(
+            ids[0],
+            ids[1],
+            None if places.rating is None else _ratings_of(arrays[places.rating], form, path, row),
+            None if form.time is None else _times_of(arrays[form.time.place], form, path, row),
+            None if places.part is None else _strings_of(arrays[places.part]),
+            functools.partial(operator.add, row),
+        )
+        row += len(ids[0])
     if row == 1:
         raise ValueError(f"{path} is empty: expected a row for each rating, with user, item and rating")
-    return gather(users, items, parts, tuple(own), when)
+    return gathered.finish(path, unit="row")
+
+
+def _layout(header: list[str], path: Path, options: FileOptions, with_times: bool) -> Layout:
+    where = str(path)
+    if options.columns is None:
+        places = columns.usual(header, options.counts, where)
+    else:
+        places = columns.chosen(options, header, where)[0].find_others(header)
+    time = None if places.time is None or not with_times else TimeColumn(places.time, header[places.time], dated=False)
+    chosen = options.columns is not None
+    return Layout("", False, len(header), places, header, True, time, options.counts, chosen)
 
 
 def _plain(array: Any) -> Any:
@@ -97,14 +114,18 @@ def _is_bytes(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _ids_of(array: Any, strings: bool, path: Path, name: str, row: int) -> Any:
+def _ids_of(array: Any, strings: bool, path: Path, name: str, kind: str, row: int) -> Any:
     """Return the IDs of a batch whose first row has the number ``row``: int64, or strings.
 
     Raises:
-        ValueError: an ID is a number with a fraction, or bytes that are not UTF-8.
+        ValueError: an ID is missing, a number with a fraction, or bytes that are not UTF-8.
     """
     import pyarrow as pa
 
+    gaps = _missing(array)
+    if gaps.any():
+        place = row + int(gaps.argmax())
+        raise ValueError(f"{path}, row {place}, column {name}: the {kind} is missing: remove the row")
     if strings:
         try:
             return array.cast(pa.large_string()).to_pandas().to_numpy(dtype=object)
@@ -120,30 +141,34 @@ def _ids_of(array: Any, strings: bool, path: Path, name: str, row: int) -> Any:
     return values.astype(np.int64)
 
 
-def _ratings_of(array: Any, path: Path, name: str, row: int) -> NDArray[np.float32]:
-    """Return the ratings of a batch whose first row has the number ``row``."""
+def _ratings_of(array: Any, form: Layout, path: Path, row: int) -> NDArray[np.float64]:
+    """Return the ratings of a batch whose first row has the number ``row``, NaN for a missing one."""
     import pyarrow as pa
 
     types = pa.types
-    checks = (types.is_integer, types.is_floating, types.is_decimal, types.is_string, types.is_large_string)
-    try:
-        if not any(check(array.type) for check in checks):
-            raise TypeError
-        ratings = array.to_pandas().to_numpy(dtype=object if types.is_decimal(array.type) else None).astype(np.float64)
-    except (ValueError, TypeError):
-        raise ValueError(f"{path}, column {name}: is of {array.type}: expected numbers") from None
-    if (wrong := ~(np.abs(ratings) <= LARGEST)).any():
-        place = int(wrong.argmax())
-        raise ValueError(f"{path}, row {row + place}, column {name}: '{ratings[place]}' is not a rating")
-    found: NDArray[np.float32] = ratings.astype(np.float32)
-    return found
+    name = form.columns[2]
+    if types.is_integer(array.type) or types.is_floating(array.type):
+        ratings: NDArray[np.float64] = array.to_pandas().to_numpy(dtype=np.float64, na_value=np.nan)
+        if not (np.abs(ratings) > LARGEST).any() and not (form.counts and not (ratings >= 0).all()):
+            return ratings
+    elif not any(check(array.type) for check in (types.is_decimal, types.is_string, types.is_large_string)):
+        raise ValueError(f"{path}, column {name}: is of {array.type}: expected numbers")
+    cells = ["" if cell is None else str(cell).strip() for cell in array.to_pylist()]
+    for place, cell in enumerate(cells, row):
+        if problem := layout.wrong_rating(cell, form.counts):
+            raise ValueError(f"{path}, row {place}, column {name}: {problem}")
+    return np.array([np.nan if layout.is_missing(cell) else float(cell) for cell in cells])
 
 
-def _times_of(array: Any, path: Path, name: str, row: int) -> NDArray[np.float64]:
+def _strings_of(array: Any) -> list[str | None]:
+    return [None if cell is None else str(cell) for cell in array.to_pylist()]
+
+
+def _times_of(array: Any, form: Layout, path: Path, row: int) -> NDArray[np.float64]:
     """Return the times of a batch whose first row has the number ``row``, NaN for a missing one.
 
     Raises:
-        ValueError: one is not a time.
+        WrongTime: one is not a time.
     """
     import pyarrow as pa
 
@@ -154,12 +179,11 @@ def _times_of(array: Any, path: Path, name: str, row: int) -> NDArray[np.float64
         array = array.cast(pa.int32())
     if types.is_integer(array.type) or types.is_floating(array.type):
         found: NDArray[np.float64] = array.to_pandas().to_numpy(dtype=np.float64, na_value=np.nan)
-        return found
-    if not (types.is_string(array.type) or types.is_large_string(array.type)):
-        raise ValueError(f"{path}, column {name}: is of {array.type}: {times.EXPECTED}")
-    cells = [None if cell is None or layout.is_missing(cell) else cell.strip() for cell in array.to_pylist()]
+        if not np.isinf(found).any():
+            return found
+    cells = [None if cell is None or layout.is_missing(str(cell)) else str(cell).strip() for cell in array.to_pylist()]
     known = next((cell for cell in cells if cell is not None), "0")
     found, wrong = times.numbers(cells, dated=not layout.is_number(known))
     if wrong is not None:
-        raise ValueError(f"{path}, row {row + wrong}, column {name}: '{cells[wrong]}' is not a time: {times.EXPECTED}")
+        raise form.wrong_time(path, row + wrong, str(cells[wrong]), "row")
     return found

@@ -14,20 +14,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from datasets import jsonlines, layout, parquet, records, textfile, times
-from datasets.layout import LARGEST, MISSING, Layout, is_missing, is_number
-from datasets.ratings import IdColumn, Ratings, gather, is_whole
-from datasets.textfile import Block, InputFile
-from datasets.times import TimeColumn
+from datasets import columns, jsonlines, layout, parquet, quoted, records, textfile, times
+from datasets.columns import FileOptions
+from datasets.gathering import EXPECTED, Gathered
+from datasets.ids import IdColumn, is_whole
+from datasets.layout import LARGEST, Layout, is_missing
+from datasets.ratings import Ratings
+from datasets.textfile import Block, InputFile, RowError, WrongTime
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is used: it takes longer to import than MovieLens 100K to read
 
 SAMPLE = 100  # lines that the layout is told from
-RECORDS = 2**12  # records of a CSV with quotation marks that are gathered at a time; many lists at once are slow
-NO_RATINGS = "{file} {problem}: expected a line for each rating, with user, item and rating"
 UNIT = "\x1f"  # replaces "::" and blanks, because pandas is fast with separators of one character only
 AROUND = re.compile(rb"^[ \t]+|[ \t]+(?=\r?$)", re.MULTILINE)  # blanks before and after a line
 NA_VALUES = (
@@ -39,91 +38,89 @@ class _NotWhole(Exception):
     """A column of IDs holds something other than whole numbers; the argument says which to read as strings."""
 
 
-def read(file: InputFile, columns: str | None = None, quoting: str = "auto") -> Ratings:
-    """Read all ratings of a file.
+def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
+    """Read all interactions of a file; a pair of a user and an item may occur several times in it.
+
+    If a column with a usual name for times holds something else, a line on stderr says so, and it is not read. The same
+    holds for a column with a usual name for sets.
 
     Args:
-        file: CSV, TSV, ``::``, blanks, ``.inter``, packed by gzip or not; or ``.parquet``.
-        columns: ``USER,ITEM,RATING`` or ``USER,ITEM,RATING,TIME``, by name or by number from 1; by default the columns
-            with the usual names.
-        quoting: ``none`` where quotation marks are ordinary characters; by default they may quote a column of a CSV.
+        file: CSV, TSV, ``::``, blanks, ``.inter``, JSON Lines, packed or not; or ``.parquet``.
 
     Raises:
         ValueError: something in the file is wrong; the message names file, line and column, and the remedy.
     """
-    is_parquet = file.path.suffix.lower() in (".parquet", ".pq")
-    read_once = (
-        functools.partial(parquet.read, file.path, columns)
-        if is_parquet
-        else functools.partial(_read_text, file, columns, quoting)
-    )
-    with_times = columns is not None and columns.count(",") == 3
-    ratings = read_once(with_times)
-    if ratings.repeated and not with_times and len(ratings.columns) == 4:  # only then are the times needed
-        try:
-            ratings = read_once(True)
-        except ValueError as error:
-            print(f"{error}: of a repeated pair, the later line counts", file=sys.stderr)
-    if len(ratings.ratings) < 2:
-        raise ValueError(f"{file}: has a single rating: expected at least two, one to train on and one to test on")
-    for kind, ids, name in zip(("user", "item"), (ratings.users, ratings.items), ratings.columns, strict=False):
-        if len(ids) == 1:
-            raise ValueError(
-                f"{file}: column {name} has the {kind} '{ids[0]}' in every line: expected at least two {kind}s; "
-                f"if the {kind} is in another column, name it with --columns"
-            )
+    read_once = parquet.read if file.path.suffix.lower() in (".parquet", ".pq") else _read_text
+    try:
+        ratings = read_once(file, options, with_times=True)
+    except WrongTime as error:
+        if options.choose_time:
+            raise
+        print(f"{error}: the times are not read", file=sys.stderr)
+        ratings = read_once(file, options, with_times=False)
+    rated = ratings.ratings[~np.isnan(ratings.ratings)].astype(np.float64)
+    if times.are_whole_times(rated):
+        user, item, rating = ratings.columns[:3]
+        raise ValueError(
+            f"{file}, column {rating}: all ratings look like times, as {rated[0]:.0f}: if they are times, "
+            f"give --columns {user},{item},,{rating}"
+        )
     return ratings
 
 
-def _read_text(file: InputFile, columns: str | None, quoting: str, with_times: bool) -> Ratings:
+def _read_text(file: InputFile, options: FileOptions, with_times: bool) -> Ratings:
     """Read IDs as numbers, and the file again where a column of them turns out to hold strings."""
     strings = [False, False]
     while True:
         try:
-            return _read_blocks(file, columns, quoting, with_times, strings)
+            return _read_blocks(file, options, with_times, strings)
         except _NotWhole as found:
             strings = found.args[0]
 
 
-def _read_blocks(file: InputFile, columns: str | None, quoting: str, with_times: bool, strings: list[bool]) -> Ratings:
-    form: Layout | None = None
-    users, items = map(IdColumn, strings)
-    parts: list[NDArray[np.float32]] = []
-    when: list[NDArray[np.float64]] = []
-    for block in jsonlines.as_table(textfile.blocks(file), file, columns):
+def _read_blocks(file: InputFile, options: FileOptions, with_times: bool, strings: list[bool]) -> Ratings:
+    gathered: Gathered | None = None
+    watched = columns.ALL_USUAL if options.columns is None else columns.OTHERS
+    find_needed = functools.partial(columns.needed, options)
+    for block in jsonlines.as_table(textfile.blocks(file), file, find_needed, watched):
         quotes = b'"' in block.content
-        if form is None:
+        if gathered is None:
             lines = list(itertools.islice(_lines(block), SAMPLE))
             if not lines:
                 continue
-            form = layout.understand(file.path, lines, columns, quoting)
+            form = layout.understand(file.path, lines, options, with_times)
+            gathered = Gathered(form, IdColumn(strings[0]), IdColumn(strings[1]), options.unrated)
             if form.header:
                 block = _below(block, lines[0][1].encode())
         if quotes and form.quoted:
-            return records.read_in_fitting_style(functools.partial(_read_records, file, form, with_times))
+            return records.read_in_fitting_style(functools.partial(quoted.read, file, form, options))
         if not block.content.strip():
             continue
-        table = _parse(block, form, with_times, strings, file)
-        users.add(table[form.places[0]])
-        items.add(table[form.places[1]])
-        if users.has_blank or items.has_blank:
+        _add(_parse(block, form, strings, file), gathered, block, file)
+        if gathered.users.has_blank or gathered.items.has_blank:
             _check_lines(block, form, strings, file)
-        parts.append(table[form.places[2]].to_numpy().astype(np.float32))
-        if with_times and form.time is not None:
-            found, wrong = times.numbers(table[form.time.place], form.time.dated)
-            if wrong is not None:
-                line, content = next(itertools.islice(_lines(block), wrong, None))
-                raise _wrong_time(file, line, layout.split(content, form.separator, quoted=False), form.time)
-            when.append(found)
-    if form is None or not parts:
-        problem = "has a header and nothing below it" if form else "is empty"
-        raise ValueError(NO_RATINGS.format(file=file, problem=problem))
-    return gather(users, items, parts, form.columns, when)
+    if gathered is None:
+        raise ValueError(f"{file} is empty: {EXPECTED}")
+    return gathered.finish(file)
 
 
-def _wrong_time(file: InputFile, line: int, row: list[str], time: TimeColumn) -> records.RowError:
-    problem = f"'{row[time.place].strip()[:40]}' is not a time: {times.EXPECTED}"
-    return records.RowError(file, line, f", column {time.name}: {problem}")
+def _add(table: "pd.DataFrame", gathered: Gathered, block: Block, file: InputFile) -> None:
+    """Add the interactions of a block to those gathered."""
+    form, places = gathered.form, gathered.form.places
+    found = None
+    if form.time is not None:
+        found, wrong = times.numbers(table[form.time.place], form.time.dated)
+        if wrong is not None:
+            line, content = _line(block, wrong)
+            raise form.wrong_time(file, line, layout.split(content, form.separator, quoted=False)[form.time.place])
+    gathered.add(
+        table[places.user],
+        table[places.item],
+        None if places.rating is None else table[places.rating].to_numpy(),
+        found,
+        None if places.part is None else table[places.part],
+        lambda place: _line(block, place)[0],
+    )
 
 
 def _lines(block: Block) -> Iterator[tuple[int, str]]:
@@ -133,6 +130,11 @@ def _lines(block: Block) -> Iterator[tuple[int, str]]:
             yield number, line.removesuffix("\n").removesuffix("\r")
 
 
+def _line(block: Block, place: int) -> tuple[int, str]:
+    """Return the number and the content of the line at a place among those that are not blank."""
+    return next(itertools.islice(_lines(block), place, None))
+
+
 def _below(block: Block, header: bytes) -> Block:
     """Return the lines below the header."""
     end = block.content.find(header) + len(header)
@@ -140,16 +142,13 @@ def _below(block: Block, header: bytes) -> Block:
     return Block(block.content[end:], block.line + block.content.count(b"\n", 0, end))
 
 
-def _parse(
-    block: Block, form: Layout, with_times: bool, strings: list[bool], file: InputFile, again: bool = False
-) -> "pd.DataFrame":
+def _parse(block: Block, form: Layout, strings: list[bool], file: InputFile, again: bool = False) -> "pd.DataFrame":
     """Parse the needed columns of a block, ``again`` without its blank lines where pandas fails because of them."""
     lines = block.content.replace(b"\r\n", b"\n") if b"\r" in block.content else block.content
     content, separator = _with_one_character(lines, form.separator)
     try:
-        table = _table(content, separator, form, with_times, strings)
-        right = not _has_booleans(content, separator, form)
-        right = right and _is_plausible(table, content, separator, form, strings)
+        table = _table(content, separator, form, strings)
+        right = _is_plausible(table, form, strings) and _has_width(content, separator, form.width, len(table))
     except (ValueError, OverflowError):  # pandas's own errors are among them
         right = False
     if not right:
@@ -157,7 +156,7 @@ def _parse(
         if again:
             return _table_by_line(block, form, strings)
         kept = b"\n".join(line for line in block.content.split(b"\n") if line.strip())
-        return _parse(Block(kept, block.line), form, with_times, strings, file, again=True)
+        return _parse(Block(kept, block.line), form, strings, file, again=True)
     if not all(strings) and (_has_leading_zero(content, separator) or _has_sign(content, separator)):
         _check_lines(block, form, strings, file)
     return table
@@ -172,18 +171,19 @@ def _with_one_character(content: bytes, separator: str) -> tuple[bytes, str]:
     return content, separator
 
 
-def _table(content: bytes, separator: str, form: Layout, with_times: bool, strings: list[bool]) -> "pd.DataFrame":
+def _table(content: bytes, separator: str, form: Layout, strings: list[bool]) -> "pd.DataFrame":
+    """Parse with pandas, which tells the type of each column that is not read as strings."""
     import pandas as pd
 
-    types = [*(str if is_string else np.int64 for is_string in strings), np.float64]
-    kinds: dict[int, Any] = dict.fromkeys(range(form.width), str) | dict(zip(form.places, types, strict=True))
+    places = form.places
+    is_string = dict(zip(places[:2], strings, strict=True)) | {places.part: True}
     return pd.read_csv(
         io.BytesIO(content),
         sep=separator,
         header=None,
         names=list(range(form.width)),
-        usecols=[*form.places, form.time.place] if with_times and form.time is not None else list(form.places),
-        dtype=kinds,
+        usecols=form.needed,
+        dtype={place: str for place in form.needed if is_string.get(place)},
         quoting=csv.QUOTE_NONE,
         skipinitialspace=form.quoted,
         keep_default_na=False,
@@ -193,13 +193,29 @@ def _table(content: bytes, separator: str, form: Layout, with_times: bool, strin
     )
 
 
-def _is_plausible(table: "pd.DataFrame", content: bytes, separator: str, form: Layout, strings: list[bool]) -> bool:
-    """Return whether nothing is missing, all ratings are finite, and each line has the right number of columns."""
-    if not (np.abs(table[form.places[2]].to_numpy()) <= LARGEST).all():
+def _is_plausible(table: "pd.DataFrame", form: Layout, strings: list[bool]) -> bool:
+    """Return whether no ID is missing, whole numbers were found where IDs are no strings, and ratings are numbers."""
+    for place, is_string in zip(form.places[:2], strings, strict=True):
+        if table[place].isna().any() if is_string else table[place].dtype != np.int64:  # 1.0 and True are no numbers
+            return False
+    if form.places.rating is None:
+        return True
+    ratings = table[form.places.rating].to_numpy()
+    if ratings.dtype not in (np.int64, np.float64):
         return False
-    if any(is_string and table[place].isna().any() for place, is_string in zip(form.places, strings, strict=False)):
-        return False
-    return content.count(separator.encode()) == len(table) * (form.width - 1)  # it would ignore 3,5 for 3.5
+    if form.counts:
+        return bool(((ratings >= 0) & (ratings <= LARGEST)).all())
+    return not (np.abs(ratings) > LARGEST).any()
+
+
+def _has_width(content: bytes, separator: str, width: int, rows: int) -> bool:
+    """Return whether each line has the right number of columns; pandas would ignore 3,5 for 3.5, and fill 3 up."""
+    kept = (ord(separator), ord("\n"))
+    marks = content.translate(None, bytes(each for each in range(256) if each not in kept))
+    line = separator.encode() * (width - 1) + b"\n"
+    if not marks.endswith(b"\n"):
+        marks += b"\n"
+    return marks == line * rows or re.sub(rb"\n+", b"\n", marks).removeprefix(b"\n") == line * rows
 
 
 def _has_leading_zero(content: bytes, separator: str) -> bool:
@@ -220,24 +236,18 @@ def _has_sign(content: bytes, separator: str) -> bool:
     return re.search(rb"(?m)(^|" + re.escape(separator.encode()) + rb")(\+\d|-0(?![\d.]))", content) is not None
 
 
-def _has_booleans(content: bytes, separator: str, form: Layout) -> bool:
-    """Return whether the first line has True or False in a needed column; pandas reads such a column as 1 and 0."""
-    first = content[: 2**16].lstrip().split(b"\n", 1)[0].decode(errors="replace").split(separator)
-    return any(first[place].strip().lower() in ("true", "false") for place in form.places if place < len(first))
-
-
 def _table_by_line(block: Block, form: Layout, strings: list[bool]) -> "pd.DataFrame":
     """Parse a block without pandas, which reads fewer numbers than Python: full-width digits, for instance."""
     import pandas as pd
 
     rows = [layout.split(line, form.separator, quoted=False) for _, line in _lines(block)]
-    kinds = [*(str if is_string else int for is_string in strings), float]
     table: dict[int, list[Any]] = {}
-    for place, kind in zip(form.places, kinds, strict=True):
-        table[place] = [kind(row[place].strip()) for row in rows]
-    if form.time is not None:
-        cells = [row[form.time.place].strip() for row in rows]
-        table[form.time.place] = [None if is_missing(cell) else cell for cell in cells]
+    for place in form.needed:
+        table[place] = [None if is_missing(row[place]) else row[place].strip() for row in rows]
+    for place, is_string in zip(form.places[:2], strings, strict=True):
+        table[place] = [cell if is_string else int(cell) for cell in table[place]]
+    if form.places.rating is not None:
+        table[form.places.rating] = [np.nan if cell is None else float(cell) for cell in table[form.places.rating]]
     return pd.DataFrame(table)
 
 
@@ -252,54 +262,8 @@ def _check_lines(block: Block, form: Layout, strings: list[bool], file: InputFil
     for number, line in _lines(block):
         row = layout.split(line, form.separator, quoted=False)
         if problem := layout.mistake(row, form):
-            raise ValueError(f"{file}, line {number}{problem}")
+            raise RowError(file, number, problem)
         for column, place in enumerate(form.places[:2]):
             needed[column] = needed[column] or not is_whole(row[place].strip())
     if needed != strings:
         raise _NotWhole(needed)
-
-
-def _read_records(file: InputFile, form: Layout, with_times: bool, style: dict[str, Any]) -> Ratings:
-    """Read a CSV file with quotation marks record by record, in one style of quoting."""
-    users, items = (IdColumn(strings=True, untyped=True) for _ in range(2))
-    parts: list[NDArray[np.float32]] = []
-    when: list[NDArray[np.float64]] = []
-    is_row = functools.partial(_has_rating, form)
-    parsed = records.parse(records.lines(file), form.separator, form.width, style, is_row, file)
-    if form.header:
-        next(parsed)
-    while rows := list(itertools.islice(parsed, RECORDS)):
-        user, item, rating = ([row[place].strip() for _, row in rows] for place in form.places)
-        numbers = _numbers(rating)
-        if numbers is None or not all(MISSING.isdisjoint(map(str.lower, ids)) for ids in (user, item)):
-            for line, row in rows:
-                if problem := layout.mistake(row, form):
-                    raise records.RowError(file, line, problem)
-        users.add(np.array(user, dtype=object))
-        items.add(np.array(item, dtype=object))
-        parts.append(np.array(rating if numbers is None else numbers, dtype=np.float32))
-        if with_times and form.time is not None:
-            cells = [row[form.time.place].strip() for _, row in rows]
-            found, wrong = times.numbers([None if is_missing(cell) else cell for cell in cells], form.time.dated)
-            if wrong is not None:
-                line, row = rows[wrong]
-                raise _wrong_time(file, line, row, form.time)
-            when.append(found)
-    if not parts:
-        raise ValueError(NO_RATINGS.format(file=file, problem="has a header and nothing below it"))
-    return gather(users, items, parts, form.columns, when)
-
-
-def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
-    """Return ratings as numbers; None where one may not be a rating."""
-    try:
-        found = np.array(list(map(float, cells)))
-    except ValueError:
-        return None
-    return found if (np.abs(found) <= LARGEST).all() and "_" not in "".join(cells) else None
-
-
-def _has_rating(form: Layout, cells: list[str], _: list[str]) -> bool:
-    """Return whether a line within a record has a rating, and is therefore a record itself."""
-    rating = cells[form.places[2]]
-    return is_missing(rating) or is_number(rating)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from datasets import layout, textfile
-from datasets.textfile import InputFile
+from datasets.textfile import InputFile, RowError
 
 STYLES: tuple[dict[str, Any], ...] = (
     {"strict": True},  # "" in a quoted column is a quotation mark
@@ -20,14 +20,6 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"strict": False},  # text may follow a closing quotation mark
 )
 Result = TypeVar("Result")
-
-
-class RowError(ValueError):
-    """A mistake in the line ``line`` of a file."""
-
-    def __init__(self, file: object, line: int, problem: str) -> None:
-        super().__init__(f"{file}, line {line}{problem}")
-        self.line = line
 
 
 def read_in_fitting_style(read: Callable[[dict[str, Any]], Result]) -> Result:

@@ -20,8 +20,10 @@ import numpy as np
 
 from cli.files import check_folder, write_whole
 from datasets import download, items, reading
+from datasets.cache import cached
+from datasets.ids import IdColumn, Ids
 from datasets.items import Item
-from datasets.ratings import IdColumn, Ids, Ratings, cached, gather
+from datasets.ratings import Ratings, each_pair_once
 from datasets.textfile import InputFile
 
 URL = "https://files.grouplens.org/datasets/movielens/"
@@ -143,7 +145,8 @@ def _read_place(place: Place) -> Ratings:
     if place.path.is_file():
         check_archive(place.archive, place.path, place.path)
     ratings_file, titles_file = files_in(place)
-    return items.add_titles(reading.read(ratings_file), titles_file, place.archive.encoding)
+    ratings = each_pair_once(reading.read(ratings_file))
+    return items.add_titles(ratings, titles_file, place.archive.encoding)
 
 
 def _fetch(archive: Archive, data_dir: Path) -> Place:
@@ -237,14 +240,17 @@ def _read_verified(place: Place) -> Ratings:
         raise ValueError("no ratings in the file")
     header_lines = 0 if content[:1].isdigit() else 1  # only RecBole's file has a header
     # numpy and not pandas, whose import takes twenty times as long as these 100,000 lines.
-    rows = np.loadtxt(io.BytesIO(content), dtype=np.int64, usecols=(0, 1, 2), skiprows=header_lines, ndmin=2)
-    if hashlib.sha256(rows.astype("<i4").tobytes()).hexdigest() != RATINGS_SHA256:
+    rows = np.loadtxt(io.BytesIO(content), dtype=np.int64, usecols=(0, 1, 2, 3), skiprows=header_lines, ndmin=2)
+    if hashlib.sha256(rows[:, :3].astype("<i4").tobytes()).hexdigest() != RATINGS_SHA256:
         raise ValueError(f"{len(rows):,} ratings that are not the 100,000 of MovieLens 100K")
     users = IdColumn()
     users.add(rows[:, 0])
     movies = IdColumn()
     movies.add(rows[:, 1])
-    ratings = gather(users, movies, [rows[:, 2].astype(np.float32)], ())
+    user_ids, source_users = users.finish()
+    item_ids, source_movies = movies.finish()
+    stars, times = rows[:, 2].astype(np.float32), rows[:, 3].astype(np.float64)
+    ratings = Ratings(user_ids, item_ids, stars, source_users, source_movies, times=times)
     return ratings._replace(titles=_read_titles(place.archive, titles_file, ratings.items))
 
 

@@ -2,19 +2,28 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cli.options import check_options, option
-from datasets import items, reading, releases
-from datasets.ratings import Ratings, cached
+from datasets import items, ratings, reading, releases, summary
+from datasets.cache import cached
+from datasets.columns import FileOptions
+from datasets.ratings import TEST, TRAINING, VALIDATION, Ratings
 from datasets.releases import DEFAULT, RELEASES
 from datasets.textfile import InputFile
 
 GROUP = "data and split"  # the heading in --help
+# The options of ratings of the user's own.
+OWN = ("ratings", "columns", "titles", "quoting", "unrated", "counts", "test", "validation")
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,9 @@ class DataSource:
     ratings: Path | None = option(None, "file of ratings of your own", group=GROUP, metavar="FILE", parse=Path)
     columns: str | None = option(
         None,
-        "columns of --ratings, by name or number from 1; a fourth one is the time",
+        "columns of --ratings, by name or number from 1: USER,ITEM[,RATING[,TIME]] or USER,ITEM,,TIME",
         group=GROUP,
-        metavar="USER,ITEM,RATING",
+        metavar="COLUMNS",
         parse=str,
     )
     titles: Path | None = option(
@@ -47,22 +56,67 @@ class DataSource:
         metavar="STYLE",
     )
     data_dir: Path = option(Path("data"), "folder for the data", group=GROUP, metavar="DIR")
+    unrated: tuple[float, ...] = option(
+        (), "ratings in --ratings that mean no rating, as -1", group=GROUP, metavar="VALUE", parse=float, several=True
+    )
+    counts: bool = option(
+        False, "the third column holds counts, as of plays, and not ratings; a count of 0 is left out", group=GROUP
+    )
+    test: Path | None = option(
+        None, "file of the test set, like --ratings, which is then the training set", group=GROUP, metavar="FILE",
+        parse=Path,
+    )  # fmt: skip
+    validation: Path | None = option(
+        None, "file of the validation set, like --ratings", group=GROUP, metavar="FILE", parse=Path
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
-        for name in ("columns", "titles"):
-            if getattr(self, name) is not None and self.ratings is None:
+        object.__setattr__(self, "unrated", tuple(map(float, self.unrated)))
+        for name in OWN[1:]:
+            if self._is_given(name) and self.ratings is None:
                 raise ValueError(f"{name} is for ratings of your own: give --ratings FILE as well")
-        if self.quoting != "auto" and self.ratings is None:
-            raise ValueError("quoting is for ratings of your own: give --ratings FILE as well")
         if self.ratings is not None and self.dataset != DEFAULT:
             raise ValueError(f"dataset is {self.dataset} and ratings is {self.ratings}: give one of them")
+        if not all(map(math.isfinite, self.unrated)):
+            raise ValueError(f"unrated is {' '.join(map(str, self.unrated))}: expected finite numbers")
+        if self.unrated and self.counts:
+            raise ValueError("unrated and counts are given: give one of them, because counts are not ratings")
+        if self.validation is not None and self.test is None:
+            raise ValueError("validation is given without test: give --test FILE as well")
+
+    def _is_given(self, name: str) -> bool:
+        return getattr(self, name) not in (None, "auto", False, ())
 
     @property
     def own(self) -> dict[str, str]:
-        """The options of ratings of the user's own that are given, by name; {} for MovieLens."""
-        given = {name: getattr(self, name) for name in ("ratings", "columns", "titles", "quoting")}
-        return {name: str(value) for name, value in given.items() if value not in (None, "auto")}
+        """The options of ratings of the user's own that are given, by name; {} for MovieLens.
+
+        ``DataSource.of_own`` makes the options again.
+        """
+        given = {name: getattr(self, name) for name in OWN if self._is_given(name)}
+        return {
+            name: " ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+            for name, value in given.items()
+        }
+
+    @classmethod
+    def of_own(cls, own: Mapping[str, str], data_dir: Path) -> "DataSource":
+        """Return the source with these options, as ``own`` gives them.
+
+        Raises:
+            ValueError: one of them is wrong.
+        """
+        options: dict[str, Any] = {name: own[name] for name in ("columns", "quoting") if name in own}
+        options |= {name: Path(own[name]) for name in ("ratings", "titles", "test", "validation") if name in own}
+        options |= {"counts": own["counts"] == "True"} if "counts" in own else {}
+        options |= {"unrated": tuple(map(float, own["unrated"].split()))} if "unrated" in own else {}
+        return cls(data_dir=data_dir, **options)
+
+    @property
+    def file_options(self) -> FileOptions:
+        """The options for reading one file."""
+        return FileOptions(self.columns, self.quoting, self.unrated, self.counts)
 
     @property
     def name(self) -> str:
@@ -84,19 +138,15 @@ def folder_of_runs(ratings: Path | None) -> Path:
 def read_ratings(source: DataSource) -> Ratings:
     """Read the ratings of a source, as ``data.read`` documents."""
     if source.ratings is not None:
-        ratings = _read_own(source.ratings, source)
+        found = _read_own(source.ratings, source)
     else:
-        ratings = releases.read(source.dataset, source.data_dir)
+        found = releases.read(source.dataset, source.data_dir)
         if source.dataset == DEFAULT:
-            return ratings
-    later = f"one with a later {ratings.columns[3]}" if ratings.by_time else "a later one"
-    repeated = f"; {ratings.repeated:,} more were of the same user and item as {later}" if ratings.repeated else ""
-    print(
-        f"{len(ratings.ratings):,} ratings of {len(ratings.items):,} items by {len(ratings.users):,} users, "
-        f"{ratings.ratings.min():g} to {ratings.ratings.max():g} stars; column {', '.join(ratings.columns)}{repeated}",
-        file=sys.stderr,
-    )
-    return ratings
+            return found
+    print(summary.describe(found), file=sys.stderr)
+    if len(found.parts) and (untrained := summary.describe_untrained(found)):
+        print(untrained, file=sys.stderr)
+    return found
 
 
 def genres(source: DataSource) -> dict[str, str]:
@@ -112,15 +162,48 @@ def genres(source: DataSource) -> dict[str, str]:
 
 
 def _read_own(path: Path, source: DataSource) -> Ratings:
-    sources = [path] if source.titles is None else [path, source.titles]
-    for each in sources:
+    files = {"ratings": path, "validation": source.validation, "test": source.test, "titles": source.titles}
+    given = {name: each for name, each in files.items() if each is not None}
+    for each in given.values():
         if not each.is_file():
             raise FileNotFoundError(f"{each} is {'a folder' if each.is_dir() else 'not there'}: expected a file")
     titles = None if source.titles is None else InputFile(source.titles)
 
     def read() -> Ratings:
-        return items.add_titles(
-            reading.read(InputFile(path), source.columns, source.quoting), titles, quoting=source.quoting
-        )
+        return items.add_titles(_read_files(path, source), titles, quoting=source.quoting)
 
-    return cached(source.data_dir, sources, f"columns {source.columns}, quoting {source.quoting}", read)
+    return cached(source.data_dir, list(given.values()), f"{[*given]} {source.file_options}", read)
+
+
+def _read_files(path: Path, source: DataSource) -> Ratings:
+    """Read the ratings, with those of the validation and the test set if they are in other files."""
+    found = [reading.read(InputFile(path), source.file_options)]
+    if source.test is not None:
+        found[0] = _as_part(found[0], TRAINING, path)
+        for file, part in ((source.validation, VALIDATION), (source.test, TEST)):
+            if file is not None:
+                found.append(_as_part(reading.read(InputFile(file), source.file_options), part, file))
+        names = [str(file) for file in (source.validation, source.test) if file is not None]
+        found[0] = found[0]._replace(split_by=" and ".join(names))
+    whole = ratings.each_pair_once(ratings.unite(found))
+    _check(whole, path)
+    return whole
+
+
+def _as_part(found: Ratings, part: int, file: Path) -> Ratings:
+    """Return the interactions of a file as one part; raise ValueError where the file has parts of its own."""
+    if len(found.parts):
+        raise ValueError(f"{file}: {found.split_by} gives a split, and --test does: give one of them")
+    return found._replace(parts=np.full(len(found.ratings), part, dtype=np.int8))
+
+
+def _check(found: Ratings, path: Path) -> None:
+    """Raise ValueError unless there are at least two ratings, users and items."""
+    if len(found.ratings) < 2:
+        raise ValueError(f"{path}: has a single interaction: expected at least two, one to train on and one to test on")
+    for kind, ids, name in zip(("user", "item"), (found.users, found.items), found.columns, strict=False):
+        if len(ids) == 1:
+            raise ValueError(
+                f"{path}: column {name} has the {kind} '{ids[0]}' in every line: expected at least two {kind}s; "
+                f"if the {kind} is in another column, name it with --columns"
+            )

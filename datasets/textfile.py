@@ -21,6 +21,18 @@ class Block(NamedTuple):
     line: int
 
 
+class RowError(ValueError):
+    """A mistake in the line ``line`` of a file, or in a row if it has no lines."""
+
+    def __init__(self, file: object, line: int, problem: str, unit: str = "line") -> None:
+        super().__init__(f"{file}, {unit} {line}{problem}")
+        self.line = line
+
+
+class WrongTime(RowError):
+    """A cell that is not a time."""
+
+
 class InputFile(NamedTuple):
     """A file, or a member of a zip archive."""
 

@@ -17,6 +17,7 @@ NAMES = (
     "reviewdate", "ratingtime", "ratingdate", "ratedat", "createdat", "eventtime", "dateadded", "timestampms",
 )  # fmt: skip
 EXPECTED = "expected seconds or milliseconds since 1970, or a date like 2024-05-31 or 2024-05-31T18:30:00Z"
+FIRST, LAST = 631_152_000, 4_102_444_800  # the starts of 1990 and of 2100 in UTC, in seconds since 1970
 
 
 class TimeColumn(NamedTuple):
@@ -50,16 +51,34 @@ def is_date(cell: str) -> bool:
     return True
 
 
+def are_whole_times(values: NDArray[np.float64]) -> bool:
+    """Return whether all values can be times from 1990 to 2099: whole seconds since 1970, or milliseconds."""
+    if len(values) == 0 or not (values == np.floor(values)).all():
+        return False
+    return any(bool(((values >= unit * FIRST) & (values < unit * LAST)).all()) for unit in (1, 1000))
+
+
+def are_times(cells: Sequence[str]) -> bool:
+    """Return whether the cells of a column, one at least, are all times: dates, or whole seconds or milliseconds."""
+    if cells and all(map(is_date, cells)):
+        return True
+    return all(re.fullmatch(r"\d{9,13}(\.0*)?", cell) for cell in cells) and are_whole_times(
+        np.array(list(map(float, cells)))
+    )
+
+
 def numbers(cells: Any, dated: bool) -> tuple[NDArray[np.float64], int | None]:
     """Return the times as numbers, and the position of the first cell that is not a time, if there is one.
 
     Args:
-        cells: strings; a missing one is NaN.
+        cells: strings, or numbers where these were told from strings already; a missing one is None or NaN.
         dated: whether they are dates. A date without a time zone is in UTC.
     """
     import pandas as pd
 
     values = pd.Series(cells)
+    if dated or values.dtype == bool:
+        values = values.map(str, na_action="ignore")
     if dated:
         dates = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
         found = ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy(dtype=np.float64)

@@ -165,6 +165,10 @@ def test_the_documented_defaults() -> None:
         "titles": None,
         "quoting": "auto",
         "data_dir": Path("data"),
+        "unrated": (),
+        "counts": False,
+        "test": None,
+        "validation": None,
     }
 
 
