@@ -18,7 +18,7 @@ COUNTS = {
 }  # fmt: skip
 OTHERS = frozenset({*times.NAMES, *parts.NAMES})
 ALL_USUAL = OTHERS | frozenset.union(*map(frozenset, (*USUAL, COUNTS)))
-ASK = "name the columns: --columns USER,ITEM,RATING, by name or number, or USER,ITEM without ratings"
+ASK = "name the columns: --columns USER,ITEM[,RATING[,TIME]], by name or number"
 CHOICE = "expected USER,ITEM[,RATING[,TIME]] or USER,ITEM,,TIME, by name or by number from 1"
 
 
@@ -67,7 +67,7 @@ def untyped(name: str) -> str:
 
 
 def usual(header: list[str], counts: bool, where: str) -> Places:
-    """Return the places of the columns with the usual names.
+    """Return the places of the user, the item and the rating, if there is one, by the usual names.
 
     Raises:
         ValueError: there is no user or item, or a kind of column is there twice.
@@ -85,7 +85,7 @@ def usual(header: list[str], counts: bool, where: str) -> Places:
         if len(places) > 1:
             found = " and ".join(header[place] for place in places)
             raise ValueError(f"{where}: {found} could each be the {kind}: {ASK}")
-    return Places(user[0], item[0], rating[0] if rating else None).find_others(header)
+    return Places(user[0], item[0], rating[0] if rating else None)
 
 
 def chosen(options: FileOptions, first: list[str], where: str) -> tuple[Places, bool]:

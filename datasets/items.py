@@ -4,11 +4,11 @@ import functools
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import columns, layout, records
+from datasets import columns, formats, jsonlines, layout, records, textfile
 from datasets.formats import plain_name
 from datasets.ratings import Ratings
 from datasets.textfile import InputFile, RowError
@@ -21,6 +21,7 @@ FLAGS = (
 )  # fmt: skip
 TITLES = {"title", "movietitle", "itemtitle", "booktitle", "name", "itemname", "moviename"}
 YEARS = {"releaseyear"}
+BREAKS = re.compile(r"\s*[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029]\s*")  # a title is shown in one line of a table
 
 
 class Item(NamedTuple):
@@ -46,13 +47,8 @@ def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8"
     """
     if file is None:
         return ratings
-    content = file.read()
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        print(f"{file}: not in UTF-8, read as Latin-1", file=sys.stderr)
-        text = content.decode("latin-1")
-    title_of = {item.id: item.title for item in parse(text, file, quoting) if item.title}
+    decode = functools.partial(_decode, encoding=encoding, file=file)
+    title_of = {item.id: BREAKS.sub(" ", item.title) for item in _read(file, decode, quoting) if item.title}
     names = [str(each) for each in ratings.items]
     missing = sum(name not in title_of for name in names)
     if missing == len(names):
@@ -65,8 +61,43 @@ def add_titles(ratings: Ratings, file: InputFile | None, encoding: str = "utf-8"
 
 def read_genres(file: InputFile, quoting: str = "auto") -> dict[str, str]:
     """Read the genres, with blanks between them, of each item that has some, by its ID; raise as ``add_titles``."""
-    found = parse(file.read().decode("utf-8", errors="replace"), file, quoting)
+    found = _read(file, functools.partial(bytes.decode, errors="replace"), quoting)
     return {item.id: " ".join(item.genres.replace("|", " ").split()) for item in found if item.genres}
+
+
+def _read(file: InputFile, decode: Callable[[bytes], str], quoting: str) -> Iterator[Item]:
+    content = file.read()
+    if formats.RECORD.match(content):
+        return _read_json(file)
+    return parse(decode(content), file, quoting)
+
+
+def _decode(content: bytes, encoding: str, file: InputFile) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        print(f"{file}: not in UTF-8, read as Latin-1", file=sys.stderr)
+        return content.decode("latin-1")
+
+
+def _read_json(file: InputFile) -> Iterator[Item]:
+    """Yield the items of JSON Lines; a value may be a list, as of genres."""
+    for block in textfile.blocks(file):
+        for number, record in enumerate(jsonlines.records(block, file), block.line):
+            if record is None:
+                continue
+            found = [_value(record, names) for names in (columns.USUAL[1], TITLES, YEARS, GENRES)]
+            if not found[0]:
+                raise RowError(
+                    file, number, f": no key for the item in {', '.join(record)[:80]}: call one of them item"
+                )
+            yield Item(*found)
+
+
+def _value(record: Mapping[str, Any], names: Collection[str]) -> str:
+    """Return the value of the first key with one of these names; "" where there is none."""
+    value = next((value for key, value in record.items() if columns.plain(key) in names and value is not None), "")
+    return "|".join(map(str, value)) if isinstance(value, list) else str(value).strip()
 
 
 def parse(text: str, file: InputFile, quoting: str = "auto") -> Iterator[Item]:
@@ -84,7 +115,8 @@ def parse(text: str, file: InputFile, quoting: str = "auto") -> Iterator[Item]:
     separator = next((each for each in separators if each in first), None)
     if separator is None:
         raise ValueError(f"{file}: expected an ID and a title in its first line, and not '{first[:60]}'")
-    if separator in layout.QUOTED and '"' in text and quoting != "none":
+    is_quoted = separator in layout.QUOTED or layout.is_all_quoted(first, separator)
+    if is_quoted and '"' in text and quoting != "none":
         rows = records.read_in_fitting_style(functools.partial(_records, text, first, separator, file))
     else:
         rows = list(_split(text, separator))

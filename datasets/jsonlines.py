@@ -42,7 +42,7 @@ def as_table(
         elif not block.content.strip():
             continue
         elif RECORD.match(block.content):
-            header = list(dict.fromkeys(key for record in _records(block, file) for key in record or ()))
+            header = list(dict.fromkeys(key for record in records(block, file) for key in record or ()))
             needed = find_needed(header, f"{file}, line {block.line}")
             rows = _lines(_rows(block, file, header, needed, watched))
             names = _lines([[BREAK.sub(" ", key) for key in header]])
@@ -57,7 +57,7 @@ def _rows(
     block: Block, file: InputFile, header: list[str], needed: set[str], watched: frozenset[str]
 ) -> Iterator[list[str]]:
     """Yield the cells of each line; [] for a blank line."""
-    for number, record in enumerate(_records(block, file), block.line):
+    for number, record in enumerate(records(block, file), block.line):
         if record is None:
             yield []
             continue
@@ -66,7 +66,7 @@ def _rows(
         yield [_cell(record.get(key), key in needed, f"{where}, key {key}") for key in header]
 
 
-def _records(block: Block, file: InputFile) -> Iterator[dict[str, Any] | None]:
+def records(block: Block, file: InputFile) -> Iterator[dict[str, Any] | None]:
     """Yield the record of each line; None for a blank line."""
     for number, line in enumerate(block.content.decode().removesuffix("\n").split("\n"), block.line):
         if not line.strip():

@@ -120,7 +120,7 @@ def understand(
     note = ""
     if options.columns is not None:
         places, by_name = columns.chosen(options, first, where)
-        looks = True if by_name else _has_header(rows, places)
+        looks = True if by_name or number == 0 else _has_header(rows, places)  # the keys of JSON are in line 0
         header = looks is True
         if looks is None:
             note = f"{where}: is read as an interaction; if it is a header, choose the columns by name"
@@ -242,7 +242,7 @@ def _without_header(rows: list[list[str]], options: FileOptions, where: str) -> 
     if (width not in (2, 3, 4) or not fits) and len(rows) > 1 and not any(map(is_number, first)):
         raise ValueError(no_names)
     if width == 4 and fits and times.are_times(third):
-        raise ValueError(f"{where}: column 3 looks like times, as {third[0]}: {ASK}, or USER,ITEM,RATING,TIME")
+        raise ValueError(f"{where}: column 3 looks like times: name the columns, as --columns 1,2,4,3 or 1,2,,3")
     if options.counts and width == 2:
         raise ValueError(f"{where}: has no column for the count: {ASK}")
     if width not in (2, 3, 4) or (width > 2 and not is_number(first[2]) and not is_missing(first[2])):

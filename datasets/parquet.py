@@ -69,7 +69,8 @@ def _layout(header: list[str], path: Path, options: FileOptions, with_times: boo
     if options.columns is None:
         places = columns.usual(header, options.counts, where)
     else:
-        places = columns.chosen(options, header, where)[0].find_others(header)
+        places, _ = columns.chosen(options, header, where)
+    places = places.find_others(header)
     time = None if places.time is None or not with_times else TimeColumn(places.time, header[places.time], dated=False)
     chosen = options.columns is not None
     return Layout("", False, len(header), places, header, True, time, options.counts, chosen)
@@ -146,7 +147,7 @@ def _ratings_of(array: Any, form: Layout, path: Path, row: int) -> NDArray[np.fl
     import pyarrow as pa
 
     types = pa.types
-    name = form.columns[2]
+    name = form.columns[2].removeprefix("count ") if form.counts else form.columns[2]
     if types.is_integer(array.type) or types.is_floating(array.type):
         ratings: NDArray[np.float64] = array.to_pandas().to_numpy(dtype=np.float64, na_value=np.nan)
         if not (np.abs(ratings) > LARGEST).any() and not (form.counts and not (ratings >= 0).all()):

@@ -62,8 +62,8 @@ def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
     if times.are_whole_times(rated):
         user, item, rating = ratings.columns[:3]
         raise ValueError(
-            f"{file}, column {rating}: all ratings look like times, as {rated[0]:.0f}: if they are times, "
-            f"give --columns {user},{item},,{rating}"
+            f"{file}, column {rating}: all ratings look like times, as seconds since 1970: "
+            f"if they are times, give --columns {user},{item},,{rating}"
         )
     return ratings
 

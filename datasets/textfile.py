@@ -69,8 +69,6 @@ class InputFile(NamedTuple):
             raise ValueError(f"{self} has more than {LARGEST >> 20} MB: expected a line for each item")
         if found := formats.problem(content[:HEAD]):
             raise ValueError(f"{self} {found}")
-        if formats.RECORD.match(content):
-            raise ValueError(f"{self} is JSON: save it as CSV")
         return content
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ import pytest
 import torch
 from test_ratings import H, load, table, triples
 
-from datasets import formats, textfile
+from datasets import formats, items, textfile
 from datasets.textfile import InputFile
 
 ROOT = Path(__file__).parent.parent.parent
@@ -307,8 +307,13 @@ def test_a_mistake_in_json_lines_is_named_in_one_line(
     assert message in str(caught.value)
 
 
-def test_titles_as_json_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(PLAIN)
-    (tmp_path / "t.jsonl").write_text('{"item": 5, "title": "a"}\n')
-    with pytest.raises(ValueError, match=r"t\.jsonl is JSON: save it as CSV"):
-        load(tmp_path / "a.csv", titles=tmp_path / "t.jsonl")
+def test_titles_as_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(H + "1,2,3\n2,3,4\n2,4,4\n")
+    path = tmp_path / "t.jsonl"
+    rows = ['{"movieId": 2, "title": "A, \\"b\\"", "genres": ["Drama", "War"]}', "", '{"title": null, "movieId": "3"}']
+    path.write_text("\n".join(rows) + '\n{"movieId": 4, "title": "null"}\n')
+    assert load(tmp_path / "a.csv", titles=path).titles == ('A, "b"', "3", "null")
+    assert items.read_genres(InputFile(path)) == {"2": "Drama War"}
+    path.write_text('{"movieId": 2, "title": "A"}\n{"title": "B"}\n')
+    with pytest.raises(ValueError, match=r"t\.jsonl, line 2: no key for the item in title: call one of them item"):
+        load(tmp_path / "a.csv", titles=path)

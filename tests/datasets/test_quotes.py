@@ -190,7 +190,7 @@ def test_titles_that_span_lines_and_titles_that_are_missing(tmp_path: Path) -> N
     ratings.write_text("user,item,rating\n1,1,3\n2,2,3\n")
     path = tmp_path / "a.csv"
     path.write_text('item,title\n1,"Hello,\nworld, again"\n2,"B ""b"""\n')
-    assert load(ratings, titles=path).titles == ("Hello,\nworld, again", 'B "b"')
+    assert load(ratings, titles=path).titles == ("Hello, world, again", 'B "b"')
     path.write_text('item,title\n1,"A\n2,B"\n')
     assert f"{path}, line 2: {STRAY}" in refusal(ratings, titles=path)
     path.write_text("item,title\n1,A\n2\n")

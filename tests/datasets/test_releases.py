@@ -7,6 +7,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -29,14 +30,15 @@ def members(name: str) -> dict[str, bytes]:
     """The ratings and the movies of a release."""
     (release,) = OTHERS[name]
     stars = (1.0, 3.0, 4.0, 5.0) if name == "ml-1m" else STARS
-    rows = [(1, 1193, stars[0]), (1, 10, stars[1]), (75, 1193, stars[2]), (6040, 77, stars[3])]
+    pairs = [(1, 1193), (1, 10), (75, 1193), (6040, 77)]
+    rows = [(*pair, rating, 978300760 + line) for line, (pair, rating) in enumerate(zip(pairs, stars, strict=True))]
     titles = dict(zip((10, 77, 1193), TITLES, strict=True))
     if release.ratings == "ratings.dat":
-        ratings = "".join(f"{user}::{item}::{rating:g}::978300760\n" for user, item, rating in rows)
+        ratings = "".join(f"{user}::{item}::{rating:g}::{time}\n" for user, item, rating, time in rows)
         movies = "".join(f"{item}::{title}::Drama|Comedy\n" for item, title in titles.items())
     else:
         ratings = "userId,movieId,rating,timestamp\n"
-        ratings += "".join(f"{user},{item},{rating:.1f},978300760\n" for user, item, rating in rows)
+        ratings += "".join(f"{user},{item},{rating:.1f},{time}\n" for user, item, rating, time in rows)
         quoted = {item: '"' + t.replace('"', '""') + '"' if "," in t else t for item, t in titles.items()}
         movies = "movieId,title,genres\n"
         movies += "".join(f"{item},{title},Drama|Comedy\n" for item, title in quoted.items())
@@ -73,6 +75,8 @@ def check(made: Interactions, name: str) -> None:
     assert made.ratings.tolist() == ([1.0, 3.0, 4.0, 5.0] if name == "ml-1m" else list(STARS))
     assert isinstance(made.source_item_ids, torch.Tensor)
     assert made.source_item_ids[made.item_ids].tolist() == [1193, 10, 1193, 77]
+    assert made.times is not None
+    assert made.times.tolist() == [978300760.0 + line for line in range(4)]
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -89,6 +93,19 @@ def test_a_release_put_by_hand(name: str, tmp_path: Path, monkeypatch: pytest.Mo
         archive.extractall(tmp_path / "unzipped")
     check(load(name, tmp_path / "unzipped"), name)
     assert genres(name, tmp_path / "unzipped") == genres(name, tmp_path)
+
+
+def test_movielens_100k_keeps_its_times(members: tuple[bytes, bytes], movielens: Interactions, tmp_path: Path) -> None:
+    """From September 1997 to April 1998, as the README says, whether from GroupLens or from the wheel."""
+    (tmp_path / "ml-100k").mkdir()
+    (tmp_path / "ml-100k" / "u.data").write_bytes(members[0])
+    for made in (movielens, data.load(tmp_path)):
+        assert made.times is not None
+        assert made.times.tolist() == [float(line.split(b"\t")[3]) for line in members[0].splitlines()]
+        days = [
+            datetime.fromtimestamp(float(time), timezone.utc).date() for time in (made.times.min(), made.times.max())
+        ]
+        assert (days, made.parts) == ([date(1997, 9, 20), date(1998, 4, 22)], None)
 
 
 def test_genres_of_movielens_100k(tmp_path: Path, data_dir: Path) -> None:
