@@ -249,7 +249,7 @@ def _without_header(rows: list[list[str]], options: FileOptions, where: str) -> 
         raise ValueError(f"{where}: no header, and not user, item, rating in this order: {ASK}")
     if width == 4 and not (is_number(first[3]) or times.is_date(first[3]) or is_missing(first[3])):
         raise ValueError(f"{where}: column 4 is '{first[3]}', and not a time: {ASK}")
-    if not any(is_number(cell) for cell in first[2:]) and not _are_ids(rows):
+    if not any(is_number(cell) or times.is_date(cell) for cell in first[2:]) and not _are_ids(rows):
         raise ValueError(no_names)
     return Places(0, 1, *(place if place < width else None for place in (2, 3)))
 

@@ -82,8 +82,6 @@ class DataSource:
             raise ValueError(f"unrated is {' '.join(map(str, self.unrated))}: expected finite numbers")
         if self.unrated and self.counts:
             raise ValueError("unrated and counts are given: give one of them, because counts are not ratings")
-        if self.validation is not None and self.test is None:
-            raise ValueError("validation is given without test: give --test FILE as well")
 
     def _is_given(self, name: str) -> bool:
         return getattr(self, name) not in (None, "auto", False, ())
@@ -178,13 +176,13 @@ def _read_own(path: Path, source: DataSource) -> Ratings:
 def _read_files(path: Path, source: DataSource) -> Ratings:
     """Read the ratings, with those of the validation and the test set if they are in other files."""
     found = [reading.read(InputFile(path), source.file_options)]
-    if source.test is not None:
-        found[0] = _as_part(found[0], TRAINING, path)
-        for file, part in ((source.validation, VALIDATION), (source.test, TEST)):
-            if file is not None:
-                found.append(_as_part(reading.read(InputFile(file), source.file_options), part, file))
-        names = [str(file) for file in (source.validation, source.test) if file is not None]
-        found[0] = found[0]._replace(split_by=" and ".join(names))
+    parts = {VALIDATION: source.validation, TEST: source.test}
+    others = {part: file for part, file in parts.items() if file is not None}
+    if others:
+        names = " and ".join(map(str, others.values()))
+        found[0] = _as_part(found[0], TRAINING, path)._replace(split_by=names)
+        for part, file in others.items():
+            found.append(_as_part(reading.read(InputFile(file), source.file_options), part, file))
     whole = ratings.each_pair_once(ratings.unite(found))
     _check(whole, path)
     return whole
@@ -193,7 +191,7 @@ def _read_files(path: Path, source: DataSource) -> Ratings:
 def _as_part(found: Ratings, part: int, file: Path) -> Ratings:
     """Return the interactions of a file as one part; raise ValueError where the file has parts of its own."""
     if len(found.parts):
-        raise ValueError(f"{file}: {found.split_by} gives a split, and --test does: give one of them")
+        raise ValueError(f"{file}: {found.split_by} gives a split, and so do --test and --validation: give one of them")
     return found._replace(parts=np.full(len(found.ratings), part, dtype=np.int8))
 
 

@@ -57,6 +57,8 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "JSON": ('{"user": 1, "item": 2}\n{"user": 2, "item": 3}\n', {}, PAIRS, "column user, item, no rating"),
     "JSON by number": ('{"a": 1, "b": 2}\n{"a": 2, "b": 3}\n', {"columns": "1,2"}, PAIRS, "column a, b, no rating"),
     "JSON null": ('{"user": 1, "item": 2, "rating": null}\n{"user": 2, "item": 3, "rating": 4}\n', {}, RATED, "rating"),
+    "first missing, with a date": ("u,x,,2001-01-01\nv,y,4,2001-01-02\n", {},
+                                   [("u", "x", NONE, 978_307_200.0), ("v", "y", 4.0, 978_393_600.0)], "1, 2, 3, 4"),
     "strings": ("u1,i1\nu2,i2\n", {}, [("u1", "i1", NONE, NONE), ("u2", "i2", NONE, NONE)], "column 1, 2, no rating"),
 }  # fmt: skip
 

@@ -183,7 +183,7 @@ def test_a_mistake_in_the_file_is_named_in_one_line(name: str, tmp_path: Path, m
         ({"test": Path("a.csv")}, "test is for ratings of your own"),
         ({"ratings": Path("a.csv"), "unrated": (float("nan"),)}, "unrated is nan: expected finite numbers"),
         ({"ratings": Path("a.csv"), "unrated": (0,), "counts": True}, "unrated and counts are given: give one of them"),
-        ({"ratings": Path("a.csv"), "validation": Path("a.csv")}, "give --test FILE as well"),
+        ({"ratings": Path("a.csv"), "validation": Path(".")}, ". is a folder: expected a file"),
         ({"ratings": Path("a.csv"), "test": Path("b.csv")}, "b.csv is not there: expected a file"),
         ({"ratings": Path("a.csv"), "columns": "1,2,9"}, "a.csv, line 1: has 3 columns, and columns is '1,2,9'"),
         ({"ratings": Path("a.csv"), "columns": "user,item,x"}, "no column is called 'x' among user, item, rating"),

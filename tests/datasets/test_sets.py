@@ -136,7 +136,7 @@ def test_the_options_apply_to_all_files(tmp_path: Path) -> None:
         path.write_text(H + "1,2,3\n2,3,4\n")
         test.write_text(H + "1,3,3\n")
         wrong.write_text("user,item,rating,split\n1,2,3,train\n2,3,4,test\n")
-        message = f"{wrong}: column split gives a split, and --test does: give one of them"
+        message = f"{wrong}: column split gives a split, and so do --test and --validation: give one of them"
         assert refusal(path, test=test) == message
 
 
@@ -148,7 +148,8 @@ def test_the_cache_follows_each_file(tmp_path: Path) -> None:
     test.write_text(H + "1,3,5\n2,2,5\n")
     assert len(sets(path, test=test)) == 4
     assert len(sets(path)) == 2
-    assert sets(path, test=test, unrated=(5,))["2", "3"] == (4.0, 0)
+    assert sets(path, test=test, unrated=(4,))["2", "3"][1] == 0
+    assert sorted(part for _, part in sets(path, validation=test).values()) == [0, 0, 1, 1]
 
 
 def test_a_source_can_be_made_again_from_its_own_options(tmp_path: Path) -> None:
