@@ -57,7 +57,13 @@ class DataSource:
     )
     data_dir: Path = option(Path("data"), "folder for the data", group=GROUP, metavar="DIR")
     unrated: tuple[float, ...] = option(
-        (), "ratings in --ratings that mean no rating, as -1", group=GROUP, metavar="VALUE", parse=float, several=True
+        (),
+        "numbers in place of a missing rating, as -1",
+        group=GROUP,
+        metavar="VALUE",
+        parse=float,
+        several=True,
+        default_help="",
     )
     counts: bool = option(
         False, "the third column holds counts, as of plays, and not ratings; a count of 0 is left out", group=GROUP

@@ -26,6 +26,7 @@ SHORTENED = {
     "python main.py --embedding_dim 16 --batch_size 512 --seed 1": ONE_EPOCH,
     "python main.py --logdir run/mine --resume": ONE_EPOCH,
     "python main.py --ratings mine.csv --columns who,what,stars --titles titles.csv": ONE_EPOCH,
+    "python main.py --ratings clicks.csv --test later.csv": ONE_EPOCH,
     "tensorboard --logdir run": " --inspect",
     "python recommend.py --user 42 --top 10": "",
     "python recommend.py --user 42 7 --include_seen": "",
@@ -121,6 +122,8 @@ def folder(tmp_path: Path, data_dir: Path) -> Path:
     (tmp_path / "data").symlink_to(data_dir)
     lines = [f"{n % 20},{n},{n % 5 + 1}" for n in range(200)]
     (tmp_path / "mine.csv").write_text("\n".join(["who,what,stars", *lines]))
+    for name, first in (("clicks.csv", 0), ("later.csv", 40)):
+        (tmp_path / name).write_text("user,item\n" + "".join(f"{n % 20},{n}\n" for n in range(first, first + 60)))
     (tmp_path / "titles.csv").write_text("item,title\n" + "".join(f"{n},Title {n}\n" for n in range(200)))
     for name in ("alice", "class"):
         (tmp_path / name).mkdir()
