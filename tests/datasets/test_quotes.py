@@ -38,29 +38,33 @@ def refusal(path: Path, **options: str | Path | None) -> str:
 class Draft:
     """A file with a text column, drawn at random, and the rows that a reader has to find in it."""
 
-    def __init__(self, draw: random.Random) -> None:
+    def __init__(self, draw: random.Random, has_rating: bool = True) -> None:
+        self.has_rating = has_rating
         self.separator = draw.choice(SEPARATORS)
         self.quotes = self.separator in ",;"  # elsewhere, a quotation mark is an ordinary character
         self.escape = draw.choice(['""', '\\"'])
         self.place = draw.randrange(4)  # of the text column
         self.share = draw.choice([0, 0, 0.02, 0.1, 0.4])  # of columns with a stray quotation mark
         self.quoted_share = draw.choice([0, 0.1, 1])
-        self.rows: list[tuple[str, str, float]] = []
+        self.rows: list[tuple[str, str, float]] = []  # with -1 for no rating
         self.stray_lines: set[int] = set()  # whose stray mark opens a column
-        text = self.separator.join(self._put(["user", "item", "rating"], "review")) + "\n"
+        text = self.separator.join(self._put(["user", "item", "rating"][: 3 if has_rating else 2], "review")) + "\n"
         for number in range(draw.randint(4, 30)):
             if draw.random() < 0.1:
                 text += draw.choice(["\n", "  \n"]) if self.separator != " " else "\n"
             row = (f"u{draw.randrange(9)}{number}", str(number + 10), draw.choice([1.0, 2.5, 4.0]))
-            self.rows.append(row)
+            self.rows.append(row if has_rating else (*row[:2], -1.0))
             cell, is_stray = self._cell(draw)
             if is_stray:
                 self.stray_lines.add(text.count("\n") + 1)
-            text += self.separator.join(self._put([row[0], row[1], f"{row[2]:g}"], cell)) + "\n"
+            text += (
+                self.separator.join(self._put([row[0], row[1], f"{row[2]:g}"][: 3 if has_rating else 2], cell)) + "\n"
+            )
         self.content = text.replace("\n", draw.choice(["\n", "\r\n"])).encode()
 
     def _put(self, row: list[str], cell: str) -> list[str]:
-        return [*row[: self.place], cell, *row[self.place :]]
+        place = min(self.place, len(row))
+        return [*row[:place], cell, *row[place:]]
 
     def _cell(self, draw: random.Random) -> tuple[str, bool]:
         """Return a column, and whether it begins with a quotation mark that does not quote it."""
@@ -83,19 +87,23 @@ class Draft:
         return word[:place] + '"' * draw.choice([1, 1, 1, 3]) + word[place:]
 
 
-@pytest.mark.parametrize("seed", [*range(600), 1935])
-def test_no_line_is_lost_silently(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+CASES = [*((seed, True) for seed in (*range(400), 1935)), *((seed, False) for seed in range(200))]
+
+
+@pytest.mark.parametrize(("seed", "has_rating"), CASES)
+def test_no_line_is_lost_silently(seed: int, has_rating: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(seed)
-    draft = Draft(draw)
+    draft = Draft(draw, has_rating)
     path = tmp_path / draw.choice(["a.csv", "a.txt"])
     path.write_bytes(draft.content)
     monkeypatch.setattr(textfile.blocks, "__defaults__", (draw.choice([40, 200, 2**25]),))
     try:
-        found = triples(load(path))
+        made = load(path)
     except ValueError as error:
         message = str(error)
-        found = []
-    if found:
+    else:
+        found = [(user, item, rating if has_rating else -1.0) for user, item, rating in triples(made)]
+        assert bool(made.rated.any()) == has_rating
         assert found == draft.rows
         return
     assert re.fullmatch(rf"{re.escape(str(path))}, line [^\n]*stray[^\n]*--quoting none", message)
