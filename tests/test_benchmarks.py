@@ -104,6 +104,34 @@ def test_a_preset_beside_a_tuned_peer(data_dir: Path, movielens: Interactions) -
 
 
 @pytest.mark.long
+def test_a_preset_beside_published_metrics(data_dir: Path, movielens: Interactions) -> None:
+    """The precision and the RMSE are those of a plain loop: three quarters of each user's ratings, ten unseen items."""
+    heading, _, header, _, own, *published = run("published.py", "--preset homework --seeds 2 --epochs 1", data_dir)
+    assert heading.startswith("MovieLens 100K, 75/25 per user; ")
+    assert cells(header) == ["precision@10", "recall@10", "NDCG@10", "RMSE", "MAE"]
+    assert "| BiVAE | 0.412 | 0.219 | 0.475 | – | – |" in published
+    precisions, errors = [], []
+    for seed in (0, 1):
+        settings = Settings(split="user", test_fraction=0.25, seed=seed, epochs=1)
+        train, _, test = setup.split(movielens, settings)
+        assert abs(len(test) / len(movielens) - 0.25) < 0.001
+        trainer = setup.make_trainer(settings, train, torch.device("cpu"))
+        trainer.run_epoch()
+        with torch.no_grad():
+            scores = trainer.scorer.predict_all_items(torch.arange(943)).clone()
+            predicted = trainer.model(test.user_ids, test.item_ids)[1]
+        scores[train.user_ids, train.item_ids] = -torch.inf
+        shown = scores.topk(10).indices.tolist()
+        relevant = [set(test.item_ids[test.user_ids == user].tolist()) for user in range(943)]
+        hits = [len(own & set(items)) / 10 for own, items in zip(relevant, shown, strict=True) if own]
+        precisions.append(sum(hits) / len(hits))
+        errors.append(float((predicted - test.ratings).square().mean().sqrt()))
+    found = [float(cell.split(" ± ")[0]) for cell in cells(own)[1:]]
+    assert found[0] == pytest.approx(sum(precisions) / 2, abs=6e-4)
+    assert found[3] == pytest.approx(sum(errors) / 2, abs=6e-4)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ml-1m", "ml-32m"])
 def test_the_reading_benchmark_reads_and_starts_again(name: str) -> None:
     lines = run("reading.py", f"--dataset {name} --ratings 5000")

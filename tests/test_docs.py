@@ -80,6 +80,7 @@ ELSEWHERE = {
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", 'run("speed.py"'),
     "python benchmarks/speed.py --epochs 5": ("tests/test_benchmarks.py", 'run("speed.py"'),
     "python benchmarks/scale.py": ("tests/test_benchmarks.py", '"scale.py"'),
+    "python benchmarks/published.py": ("tests/test_benchmarks.py", 'run("published.py"'),
     "python benchmarks/rubric_bands.py": ("tests/test_benchmarks.py", 'run("rubric_bands.py"'),
     "python main.py --dataset ml-latest-small": ("tests/datasets/test_releases.py", '"--dataset", "ml-latest-small"'),
     "python grader.py --hidden --submission /autograder/submission --json /autograder/results/results.json": (
