@@ -114,7 +114,7 @@ def test_a_preset_beside_published_metrics(data_dir: Path, movielens: Interactio
     for seed in (0, 1):
         settings = Settings(split="user", test_fraction=0.25, seed=seed, epochs=1)
         train, _, test = setup.split(movielens, settings)
-        assert abs(len(test) / len(movielens) - 0.25) < 0.001
+        assert abs(len(test) / len(movielens) - 0.25) < 0.002
         trainer = setup.make_trainer(settings, train, torch.device("cpu"))
         trainer.run_epoch()
         with torch.no_grad():
