@@ -18,16 +18,17 @@ import shlex
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import data
 import train
-from cli.arguments import Parser, add_options, name_or_path, options_of
+from cli.arguments import Parser, add_options, given, name_or_path, options_of
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
 from datasets.source import DataSource, folder_of_runs
-from tracking import metric_table, projector, report, resuming
+from tracking import metric_table, projector, report, resuming, run_data, trained
 from tracking.checkpoint import CHECKPOINT, Run
 from tracking.folder import RunFolder
 from tracking.record import Record, RunRecord
@@ -57,6 +58,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     flag = parser.group(RUNNING).add_argument
     flag("--resume", action="store_true", help="resume the run in --logdir from its checkpoint")
+    flag("--warm_start", type=Path, metavar="RUN",
+         help="start a new run from the network of the run in this folder, with its data and the shape of its network "
+         "unless they are given; rows of users and items are matched by ID, and Adam starts anew")  # fmt: skip
     flag("--device", default="auto", metavar="NAME", help="cuda, mps, cpu, or auto: the first there is (default: auto)")
     flag("--eager", action="store_true", help="take the plain step, the definition: slower, with the same metrics")
     add_options(parser, Settings)
@@ -67,10 +71,36 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     options = parser.parse_args(arguments)
+    if options.warm_start is not None:
+        try:
+            options = follow(parser, arguments, options)
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
     if options.logdir is None:
         prefix = "" if options.preset == "homework" else f"{Path(options.preset).stem}_"
         weights = options.factorization_weight, options.regression_weight
         options.logdir = folder_of_runs(options.ratings) / f"{prefix}{folder_name(options.shared_embeddings, *weights)}"
+    return options
+
+
+def follow(parser: Parser, arguments: list[str] | None, options: argparse.Namespace) -> argparse.Namespace:
+    """Read the flags again, with the data and the network's shape of the run in --warm_start as defaults.
+
+    A run that is resumed takes them from its own folder, because it has started already.
+
+    Raises:
+        ValueError, OSError: the run cannot be read, or the flags do not go with it.
+    """
+    if options.logdir is None or options.logdir.resolve() == options.warm_start.resolve():
+        raise ValueError("warm_start is for a new run: give --logdir, another folder")
+    is_resumed = options.resume and (options.logdir / CHECKPOINT).exists()
+    run = trained.read(options.logdir if is_resumed else options.warm_start)
+    parser.set_defaults(**run.shape)
+    options = parser.parse_args(arguments)
+    run.check_shape(options_of(Settings, options))
+    source = run_data.replaced(run.noted_data.source, given(parser, arguments, DataSource))
+    vars(options).update({name: getattr(source, name) for name in asdict(source)})
+    options.warm_start = None if is_resumed else options.warm_start
     return options
 
 
@@ -90,7 +120,11 @@ def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tup
     with group.one_after_the_first("data"):
         interactions = data.read(source)
     split = setup.split(interactions, settings)
-    return setup.make_trainer(settings, split.train, device, options.eager, group), split
+    trainer = setup.make_trainer(settings, split.train, device, options.eager, group)
+    if options.warm_start is not None:
+        fingerprint = data.fingerprint(split.train, split.test)
+        trainer.notices.insert(0, trained.start_from(trainer, options.warm_start, fingerprint))
+    return trainer, split
 
 
 def describe(options: argparse.Namespace, source: DataSource, trainer: train.Trainer, split: setup.Split) -> Run:
@@ -132,6 +166,7 @@ def run(options: argparse.Namespace, group: Group) -> int:
         done = found.metrics if found is not None else []
         record = Record()
         if folder is not None:
+            run_data.write(folder.path, run_data.of(source, trainer))
             write_items = partial(projector.write_items, folder.path, trainer.train, source)
             record = RunRecord(folder, description, epochs, topk, found, write_items, trainer.rates)
         try:

@@ -5,8 +5,9 @@
     python recommend.py --logdir run/mine --rated "Toy Story=5" "Heat=2"     # to a user who is not in the ratings
     python recommend.py --logdir run/mine --quartiles                        # test metrics by activity and popularity
     python recommend.py --logdir run/mine --all --out recommendations.csv
+    python recommend.py --logdir run/mine --export vectors                   # for a nearest-neighbour index
 
-Users and items are given by the IDs of the ratings; items also by their titles.
+A run notes where its ratings are. Users and items are given by the IDs of the ratings; items also by their titles.
 """
 
 from cli import command
@@ -17,14 +18,16 @@ if __name__ == "__main__":  # before the imports that take a second
 import argparse
 import io
 import sys
+from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
 
-from cli.arguments import Parser, add_options, check_at_least, options_of
+from cli.arguments import Parser, add_options, check_at_least, given
 from cli.files import check_folder, write_whole
 from datasets.source import DataSource, folder_of_runs
+from serving import export
 from serving.recommender import Recommender
 from training.settings import folder_name
 
@@ -42,14 +45,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     answer.add_argument("--user", nargs="+", metavar="ID", help="recommend to these users")
     answer.add_argument("--all", action="store_true", help="recommend to all users; needs --out")
     answer.add_argument("--similar", metavar="ITEM", help="find items similar to this one, given by title or ID")
-    answer.add_argument("--rated", nargs="+", metavar="ITEM=RATING", help="recommend to a new user with these ratings")
+    answer.add_argument(
+        "--rated",
+        nargs="+",
+        metavar="ITEM=RATING",
+        help="recommend to a new user with these ratings; ITEM alone for a run without ratings",
+    )
     answer.add_argument("--quartiles", action="store_true", help="show test metrics by activity and by popularity")
+    answer.add_argument(
+        "--export", type=Path, metavar="DIR", help="write vectors of users and items, whose inner product is p"
+    )
     flag("--top", type=int, default=10, metavar="N", help="number of items (default: %(default)s)")
-    flag("--include_seen", action="store_true", help="recommend also items that the user rated")
+    flag("--include_seen", action="store_true", help="recommend also items that the user rated or watched")
     flag("--out", type=Path, metavar="FILE", help="write a table, .csv or .parquet, instead of printing it")
-    add_options(parser, DataSource, ("ratings", "columns", "titles", "quoting", "data_dir"))
+    names = [each.name for each in fields(DataSource) if each.name != "dataset"]
+    add_options(parser, DataSource, names, default_help="that of the run")
     options = parser.parse_args(arguments)
     options.logdir = options.logdir or folder_of_runs(options.ratings) / run
+    options.given = given(parser, arguments, DataSource)
     return options
 
 
@@ -60,6 +73,10 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--all is for a table of all users: give --out FILE, a .csv or .parquet")
     if options.include_seen and not (options.user or options.all):
         raise ValueError("--include_seen is for --user and --all")
+    if options.export is not None:
+        if options.out is not None:
+            raise ValueError("--export writes several files: leave out --out")
+        check_folder(options.export)
     if options.out is not None:
         if options.out.suffix not in FORMATS:
             raise ValueError(f"out is {options.out}: expected a file that ends in {' or '.join(FORMATS)}")
@@ -68,34 +85,32 @@ def check(options: argparse.Namespace) -> None:
         check_folder(options.out.parent)
 
 
-def ratings_of(pairs: list[str]) -> dict[int | str, float]:
-    """Read ratings written ITEM=RATING.
+def ratings_of(pairs: list[str]) -> dict[int | str, float | None]:
+    """Read ratings written ITEM=RATING, or ITEM for an item without one.
 
     Raises:
-        ValueError: one is not written like that, or an item is given twice.
+        ValueError: an item is given twice.
     """
-    found: dict[int | str, float] = {}
+    found: dict[int | str, float | None] = {}
     for pair in pairs:
-        item, _, rating = pair.rpartition("=")
+        item, _, number = pair.rpartition("=")
         try:
-            number = float(rating)
-        except ValueError:
-            item = ""
-        if not item:
-            raise ValueError(f"rated is {pair!r}: expected ITEM=RATING, for instance 'Toy Story=5'")
+            rating = float(number) if item else None
+        except ValueError:  # a title with "="
+            rating = None
+        item = pair if rating is None else item
         if item in found:
-            raise ValueError(f"{item} is rated twice: expected each item once")
-        found[item] = number
+            raise ValueError(f"{item} is given twice: expected each item once")
+        found[item] = rating
     return found
 
 
 def load(options: argparse.Namespace) -> Recommender:
-    """Load the run, and name its last epoch on stderr."""
-    source = options_of(DataSource, options)
-    recommender = Recommender.load(
-        options.logdir, source.data_dir, source.ratings, source.columns, source.titles, source.quoting
-    )
+    """Load the run, and print its last epoch and what has changed since on stderr."""
+    recommender = Recommender.load(options.logdir, options.given)
     print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
+    if recommender.changes:
+        print(f"{recommender.changes}; train on with main.py --warm_start {options.logdir}", file=sys.stderr)
     if recommender.notice:
         print(recommender.notice, file=sys.stderr)
     return recommender
@@ -113,7 +128,11 @@ def table_of(recommender: Recommender, options: argparse.Namespace) -> pd.DataFr
     if options.similar is not None:
         return recommender.similar(options.similar, options.top)
     if options.rated is not None:
-        return recommender.recommend_new(ratings_of(options.rated), options.top)
+        rated = ratings_of(options.rated)
+        if None in rated.values() and recommender.needs_ratings:
+            missing = next(item for item, rating in rated.items() if rating is None)
+            raise ValueError(f"rated is {missing!r}: expected ITEM=RATING, for instance 'Toy Story=5'")
+        return recommender.recommend_new(rated, options.top)
     users = None if options.all else distinct(recommender, options.user)
     return recommender.recommend(users, options.top, options.include_seen)
 
@@ -127,7 +146,7 @@ def text_of(frame: pd.DataFrame) -> str:
         is_text = isinstance(column.iloc[0], str)
         width = max(len(str(name)), int(column.str.len().max())) if is_text else 0
         columns[f"{name:{width}}"] = column.str.ljust(width) if is_text else column
-    return pd.DataFrame(columns).to_string(index=False, float_format="{:.2f}".format)
+    return pd.DataFrame(columns).to_string(index=False, float_format="{:.2f}".format, na_rep="")
 
 
 def beside(left: str, right: str) -> str:
@@ -138,7 +157,7 @@ def beside(left: str, right: str) -> str:
 
 
 def show(recommender: Recommender, frame: pd.DataFrame, options: argparse.Namespace) -> None:
-    """Print a table; that of each user beside the items that the user rated highest."""
+    """Print a table; that of each user beside the items that the user rated highest, or watched last."""
     if options.user is None:
         print(text_of(frame))
         return
@@ -146,8 +165,9 @@ def show(recommender: Recommender, frame: pd.DataFrame, options: argparse.Namesp
     for user in distinct(recommender, options.user):
         recommended = frame[rows == recommender.user(user)].drop(columns="user")
         rated = recommender.rated(user, options.top)
+        heading = "rated highest" if "rating" in rated else "watched last"
         rated = rated.drop(columns="item") if "title" in rated else rated
-        print(f"user {user}", beside(text_of(recommended), "rated highest\n" + text_of(rated)), "", sep="\n")
+        print(f"user {user}", beside(text_of(recommended), f"{heading}\n{text_of(rated)}"), "", sep="\n")
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -179,6 +199,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check(options)
         recommender = load(options)
+        if options.export is not None:
+            print(export.write(recommender, options.export))
+            return 0
         frame = table_of(recommender, options)
         if options.out is not None:
             write(frame, options.out)

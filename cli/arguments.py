@@ -73,8 +73,11 @@ def path_of(string: str) -> Path:
     return Path(name_or_path(string))
 
 
-def add_options(parser: Parser, options: type[Any], names: Sequence[str] = ()) -> None:
-    """Add a flag for each option of a dataclass, or only for the options with these names."""
+def add_options(parser: Parser, options: type[Any], names: Sequence[str] = (), default_help: str | None = None) -> None:
+    """Add a flag for each option of a dataclass, or only for the options with these names.
+
+    ``default_help`` describes the defaults in ``--help`` where they are not those of the dataclass; see ``given``.
+    """
     for each in fields(options):
         described = option_of(each)
         if names and each.name not in names:
@@ -82,8 +85,9 @@ def add_options(parser: Parser, options: type[Any], names: Sequence[str] = ()) -
         group = parser.group(described.group)
         default = f"{each.default:g}" if isinstance(each.default, float) else each.default
         shown = default if described.default_help is None else described.default_help
+        shown = default_help or shown
         if isinstance(each.default, bool):
-            help_line = f"{described.help} (default: {'yes' if each.default else 'no'})"
+            help_line = f"{described.help} (default: {default_help or ('yes' if each.default else 'no')})"
             group.add_argument(
                 f"--{each.name}", f"--no_{each.name}", action=_YesOrNo, nargs=0, default=each.default, help=help_line
             )
@@ -115,6 +119,14 @@ def options_of(options: type[Options], namespace: argparse.Namespace) -> Options
     """
     names = [each.name for each in fields(options) if hasattr(namespace, each.name)]  # type: ignore[arg-type]
     return options(**{name: getattr(namespace, name) for name in names})
+
+
+def given(parser: Parser, arguments: Sequence[str] | None, options: type[Any]) -> dict[str, Any]:
+    """Return the options of a dataclass that are on the command line, also if their values are the defaults."""
+    absent = object()
+    names = [each.name for each in fields(options)]
+    found = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, absent))))
+    return {name: found[name] for name in names if found[name] is not absent}
 
 
 def check_at_least(options: argparse.Namespace, **least: int) -> None:

@@ -1,9 +1,9 @@
-"""The embeddings of a new user, from a few ratings, for a network that does not change.
+"""The embeddings of a new user, from a few interactions, for a network that does not change.
 
-The embeddings minimize λ_F · L_F + λ_R · L_R over the ratings given. Every item is a negative once, unlike in
-training, so that the same ratings always give the same embeddings. Few ratings determine little. Therefore a Gaussian
-prior with the mean and variance of all users' embeddings is added (maximum a posteriori, as in Salakhutdinov & Mnih,
-Probabilistic Matrix Factorization, NIPS 2007).
+The embeddings minimize λ_F · L_F + λ_R · L_R over the interactions given, of which L_R reads those with a rating. Every
+item is a negative once, unlike in training, so that the same interactions always give the same embeddings. Few
+interactions determine little. Therefore a Gaussian prior with the mean and variance of the users' trained embeddings is
+added (maximum a posteriori, as in Salakhutdinov & Mnih, Probabilistic Matrix Factorization, NIPS 2007).
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.func import functional_call
 from metrics import ByForward
 from training import parts
 from training.evaluation import ByTables
-from training.steps import LossWeights, bpr_loss, joint_loss, regression_loss
+from training.steps import LossWeights, bpr_loss, joint_loss, loss_of_rated
 
 STEPS, LEARNING_RATE = 100, 0.05
 SMALLEST_VARIANCE = 1e-6
@@ -25,21 +25,26 @@ class NewUser:
 
     Args:
         scorer: the network's; predictions are computed in the same way, by tables or by ``forward``.
+        trained: (users,) bool, the users whose embeddings are trained; by default all.
 
     Attributes:
         tables: the users' tables of equations 1 and 4; a single one if the network shares them.
+        means, variances: of the trained embeddings in each table, (embedding_dim,) each.
 
     Raises:
         LookupError: the network has no tables with the homework's names, or reads more about a user than these.
     """
 
-    def __init__(self, scorer: ByForward) -> None:
+    def __init__(self, scorer: ByForward, trained: Tensor | None = None) -> None:
         self.scorer = scorer
         self.items = torch.arange(scorer.num_items)
         self.tables = [pair.users for pair in parts.tables(scorer.model)]
         names = {module: f"{name}.weight" for name, module in scorer.model.named_modules()}
         self._names = [names[table] for table in self.tables]
         self._check_last_user()
+        users = [table.weight.detach() if trained is None else table.weight.detach()[trained] for table in self.tables]
+        self.means = [each.mean(0) for each in users]
+        self.variances = [each.var(0, correction=0).clamp(min=SMALLEST_VARIANCE) for each in users]
 
     @torch.no_grad()
     def _check_last_user(self) -> None:
@@ -80,29 +85,29 @@ def fold_in(
     regression_weight: float,
     temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Find the embeddings of a user who gave these ratings.
+    """Find the embeddings of a user with these interactions.
 
     Args:
         user: the new user of a network.
-        items: (n,) int64, at least one rated item.
-        ratings: (n,) float32.
+        items: (n,) int64. Without one, the embeddings are the means of all users'.
+        ratings: (n,) float32, in the network's unit; NaN where an interaction has none.
         factorization_weight, regression_weight, temperature: λ_F, λ_R and T, as in training.
 
     Returns:
         (embedding_dim,) for equation 1 and (embedding_dim,) for equation 4; the same if the network shares them.
     """
-    tables = [table.weight.detach() for table in user.tables]
-    means = [table.mean(0) for table in tables]
-    variances = [table.var(0, correction=0).clamp(min=SMALLEST_VARIANCE) for table in tables]
-    rows = [mean.clone().requires_grad_() for mean in means]
+    if len(items) == 0:
+        return user.means[0], user.means[-1]
+    rows = [mean.clone().requires_grad_() for mean in user.means]
     weights = LossWeights(factorization_weight, regression_weight)
     adam = torch.optim.Adam(rows, lr=LEARNING_RATE)
     for _ in range(STEPS):
         p = user.predictions(rows[0])
         bpr = bpr_loss(p[items].unsqueeze(1) / temperature, p / temperature)
-        mse = regression_loss(user.score(rows[-1], items), ratings)
+        mse = loss_of_rated(user.score(rows[-1], items), ratings)
         prior = sum(
-            ((row - mean).square() / variance).sum() for row, mean, variance in zip(rows, means, variances, strict=True)
+            ((row - mean).square() / variance).sum()
+            for row, mean, variance in zip(rows, user.means, user.variances, strict=True)
         )
         loss = len(items) * joint_loss(bpr, mse, weights) + PRIOR * prior
         for row, gradient in zip(rows, torch.autograd.grad(loss, rows), strict=True):  # none for the network

@@ -1,92 +1,134 @@
-"""A run of main.py, read from its checkpoint: its ratings and its evaluated network."""
+"""A run of main.py, read from its folder: its evaluated network, and its ratings, which may have changed since."""
 
-import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import data
-from datasets.releases import DEFAULT, RELEASES
+from data import Interactions
 from datasets.source import DataSource
-from tracking.checkpoint import BEST, load_checkpoint
-from training import parts, setup
+from serving import changed
+from tracking import run_data, trained
+from tracking.run_data import Ids
+from tracking.trained import TrainedRun
+from training import network, parts, setup
 from training.rated_items import RatedItems
+from training.rows import copy_rows
+from training.scale import Scale
 from training.settings import Settings
 
 
-class LoadedRun(NamedTuple):
+@dataclass(frozen=True)
+class LoadedRun:
     """A run after its best epoch if it has a ``best.pt``, otherwise after its last.
 
     Attributes:
         model: the network, on the CPU.
-        ratings: all ratings.
-        split: the training, validation and test set.
+        ratings: all ratings of items that the network has, with its users and items.
         settings: the settings of the run.
         epochs: the number of epochs trained.
+        scale: the unit of the network's predicted ratings; None if it was trained without ratings.
+        split: the training, validation and test set; None if the ratings have changed since.
+        source_ratings: all ratings as they are now.
+        new_users: rows of the network that have no trained embeddings, because the users are new.
+        notice: a line that says what has changed, or "".
     """
 
     model: nn.Module
-    ratings: data.Interactions
-    split: setup.Split
+    ratings: Interactions
     settings: Settings
     epochs: int
+    scale: Scale | None
+    split: setup.Split | None
+    source_ratings: Interactions
+    new_users: tuple[int, ...] = ()
+    notice: str = ""
 
 
-def load_run(
-    logdir: Path,
-    data_dir: Path,
-    ratings: Path | None = None,
-    columns: str | None = None,
-    titles: Path | None = None,
-    quoting: str = "auto",
-) -> LoadedRun:
-    """Read a run from its checkpoint.
+def load_run(logdir: Path, options: Mapping[str, Any]) -> LoadedRun:
+    """Read a run from its folder, and its ratings from their source.
 
     Args:
         logdir: the run's folder.
-        data_dir: the folder of the ratings, which are fetched into it if they are missing.
-        ratings, columns, titles, quoting: as given to main.py, for a run on your own ratings.
+        options: the options of ``DataSource`` to use in place of the run's, by name.
 
     Raises:
-        ValueError: the checkpoint is damaged, the ratings or models.py differ from the run's, or the ratings have a
-            mistake.
+        ValueError: the checkpoint is damaged, models.py differs from the run's, or the ratings have a mistake or
+            none of the run's users and items.
         OSError: there is no checkpoint, or the ratings are missing and cannot be fetched.
     """
-    found = load_checkpoint(logdir, BEST) or load_checkpoint(logdir)
-    if found is None:
-        raise FileNotFoundError(
-            f"{logdir} holds no checkpoint: expected the --logdir of a run of main.py that has finished an epoch; "
-            "if it was trained on ratings of your own, give --ratings FILE"
-        )
-    try:
-        settings = Settings(**found.run.settings)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{logdir} holds a run that main.py did not make: {error}") from None
-    dataset = found.run.dataset
-    own = found.run.own
-    if ratings is None and (own or dataset not in RELEASES):
-        flags = " ".join(f"--{name} {shlex.quote(value)}" for name, value in (own or {"ratings": dataset}).items())
-        raise ValueError(f"the run in {logdir} was trained on {dataset}: give that file again, as {flags}")
-    source = DataSource(DEFAULT if ratings is not None else dataset, ratings, columns, titles, quoting, data_dir)
-    interactions = data.read(source)
-    split = setup.split(interactions, settings)
-    if data.fingerprint(split.train, split.test) != found.run.data:
-        chosen = f", with --columns {own['columns']}" if "columns" in own else ""
-        raise ValueError(
-            f"the ratings of {source.name} differ from those of the run in {logdir}: "
-            f"give the {dataset} that the run was trained on{chosen}, or train again"
-        )
-    with torch.random.fork_rng(devices=[]):
-        cpu = torch.device("cpu")
-        model = setup.make_network(settings, interactions.num_users, interactions.num_items, cpu)
-    try:
-        parts.load_state(model, found.tensors)
-    except ValueError as error:
-        raise ValueError(f"the run in {logdir} was trained with another models.py: {error}") from None
-    if "average" in found.tensors and found.tensors["average"].any():  # the mean over the last epochs, see ``Settings``
-        parts.flatten(model).data.copy_(found.tensors["average"])
-    if settings.watched_items:
+    run = trained.read(logdir)
+    source = _source_of(run, options)
+    ratings = data.read(source)
+    split = _unchanged_split(run, ratings)
+    if split is None:
+        return _load_changed(run, source, ratings)
+    model = run.network(ratings.num_users, ratings.num_items)
+    if run.settings.watched_items:
         RatedItems(split.train).fold_into(model)
-    return LoadedRun(model, interactions, split, settings, len(found.history))
+    has_ratings = bool(split.train.rated.any())
+    scale = Scale.of(split.train.ratings, run.settings.rating_unit) if has_ratings else None
+    return LoadedRun(model, ratings, run.settings, len(run.checkpoint.history), scale, split, ratings)
+
+
+def _source_of(run: TrainedRun, options: Mapping[str, Any]) -> DataSource:
+    """Return the options of the ratings: those of the run, with those that are given in their place."""
+    described = run.checkpoint.run
+    if run.data is not None:
+        noted = run.data.source
+    else:
+        noted = run_data.source_of(described.own or {"dataset": described.dataset})
+    source = run_data.replaced(noted, options)
+    if source.ratings is not None and not source.ratings.exists() and "ratings" not in options:
+        raise FileNotFoundError(
+            f"the ratings of the run in {run.folder} are not there: expected {source.ratings}, or its new path"
+        )
+    return source
+
+
+def _unchanged_split(run: TrainedRun, ratings: Interactions) -> setup.Split | None:
+    """Return the split of the run; None if its ratings, users or items have changed."""
+    now = (ratings.source_user_ids, ratings.source_item_ids)
+    if run.data is not None and not all(map(_equal, (run.data.user_ids, run.data.item_ids), now)):
+        return None
+    try:
+        split = setup.split(ratings, run.settings)
+    except ValueError:  # the run's ratings could be split
+        return None
+    return split if data.fingerprint(split.train, split.test) == run.checkpoint.run.data else None
+
+
+def _equal(one: Ids, other: Ids) -> bool:
+    return isinstance(one, tuple) == isinstance(other, tuple) and np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> LoadedRun:
+    """Load a run whose ratings have changed; users and items are matched by their IDs, and new users get rows."""
+    if run.data is None:
+        raise ValueError(
+            f"the ratings of {source.name} differ from those of the run in {run.folder}, which has no {run_data.NAME} "
+            "to match users and items with: give the ratings that the run was trained on, or train again"
+        )
+    ratings, new_users, notice = changed.match(run.data, now, source.name)
+    if len(ratings) == 0:
+        raise ValueError(
+            f"{source.name} has no item of the run in {run.folder}, which was trained on "
+            f"{run.checkpoint.run.dataset}: give the ratings of the run, with the same columns"
+        )
+    make = partial(network.make, run.settings)
+    old = run.network(len(run.data.user_ids), len(run.data.item_ids))
+    with torch.random.fork_rng(devices=[]):
+        model = make(ratings.num_users, ratings.num_items)
+    users = run_data.matched(run.data.user_ids, ratings.source_user_ids)
+    items = run_data.matched(run.data.item_ids, ratings.source_item_ids)
+    copy_rows(parts.state_of(old), model, users, items, make)
+    if run.settings.watched_items:
+        RatedItems(ratings).fold_into(model)  # the items that each user rated until now
+    epochs = len(run.checkpoint.history)
+    return LoadedRun(model, ratings, run.settings, epochs, run.data.scale, None, now, tuple(new_users), notice)

@@ -54,11 +54,15 @@ class Items:
     Args:
         ids: the ID of each item, ascending.
         titles: the title of each item, with or without a year in parentheses; () if there are none.
+
+    Attributes:
+        today: the items of ratings that have changed since, so that a new item is told from a wrong ID; else None.
     """
 
     def __init__(self, ids: Ids, titles: Sequence[str]) -> None:
         self.ids = ids
         self.titles = titles
+        self.today: Items | None = None
         self._rows: dict[str, list[int]] = {}  # by the plain form of the title, with and without the year
         for row, title in enumerate(titles):
             plain = _plain(title)
@@ -71,8 +75,21 @@ class Items:
         The year may be missing, and the case of letters may differ.
 
         Raises:
-            ValueError: there is no such item, or several items have the title; the message names some.
+            ValueError: there is no such item, it is new, or several items have the title; the message names some.
         """
+        if self.today is None:
+            return self._row(wanted)
+        try:
+            row = self.today.row(wanted)
+        except ValueError:  # it may be an item that is no longer in the ratings
+            return self._row(wanted)
+        (own_id,) = ids_of(self.today.ids, torch.tensor([row]))
+        try:
+            return row_of(self.ids, own_id, "item")
+        except ValueError:
+            raise ValueError(f"item {wanted} is new since the run: the network has to be trained on first") from None
+
+    def _row(self, wanted: Id) -> int:
         if not isinstance(wanted, str) or not self.titles:
             return row_of(self.ids, wanted, "item")
         plain = _plain(wanted)

@@ -1,109 +1,150 @@
-"""Recommendations, predicted ratings and similar items of a trained run.
+"""Recommendations, predicted ratings and similar items of a trained network.
 
-    recommender = Recommender.load("run/mine")
+    recommender = Recommender.load("run/mine")          # or Recommender.of(trainer, interactions)
     print(recommender.recommend([42, 7], n=5))          # a DataFrame: user, rank, item, title, p, stars
     print(recommender.predict([42, 42], [1, 50]))       # a row for each pair: user, item, title, p, stars
     print(recommender.similar("Toy Story", n=5))
     print(recommender.recommend_new({"Toy Story": 5, "Heat": 2}, n=5))
 
-Users and items are given by their IDs in the ratings, which are whole numbers or strings; items also by title.
+Users and items are given by their IDs in the ratings, which are whole numbers or strings; items also by title. There
+are no stars if the network was trained without ratings.
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-import data
-from serving.fold_in import NewUser, fold_in
+from data import Interactions
+from serving import saved
 from serving.loading import load_run
 from serving.lookup import Id, Items, ids_of, row_of
+from serving.new_users import NewUsers
 from serving.quartiles import quartiles
 from training import network, parts, setup
 from training.evaluation import Clamped, fastest_scorer
 from training.rehearsal import Rehearsal
+from training.scale import Scale
+from training.settings import Settings
+from training.trainer import Trainer
 
 BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, in memory at a time
+STARS = Scale()
 
 
 class Recommender:
-    """A trained network with the ratings of its users and items.
+    """A trained network with the interactions of its users and items.
 
     Args:
-        model: any network that fits the contract, trained on a part of the ratings, on the CPU.
-        ratings: all ratings; the items that a user rated are not recommended.
-        factorization_weight, regression_weight, temperature: λ_F, λ_R and T of the training.
+        model: any network that fits the contract, trained on a part of the interactions, on the CPU.
+        ratings: all interactions; the items of a user's are not recommended to that user.
+        settings: the settings of the training; by default the homework's.
         make: the function that makes a network of the same class for other numbers of users and items. The ways of
             ranking are compared on such a network.
+        scale: the unit of the network's predicted ratings; None if it was trained without ratings.
+        new_users: rows of users without trained embeddings, which are folded in from their interactions.
 
     Attributes:
         scorer: the fastest way of ranking that agrees with ``forward``.
         notice: a line for the user if that is not the fast way, otherwise "".
+        changes: a line for the user if the ratings of a loaded run have changed since the run, otherwise "".
         epochs: the number of epochs that a loaded run was trained.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        ratings: data.Interactions,
-        factorization_weight: float = 0.99,
-        regression_weight: float = 0.01,
-        temperature: float = 1.0,
+        ratings: Interactions,
+        settings: Settings | None = None,
         make: Callable[[int, int], nn.Module] | None = None,
+        scale: Scale | None = STARS,
+        new_users: Sequence[int] = (),
     ) -> None:
         self.model = model.eval()
         self.ratings = ratings
-        self.factorization_weight = factorization_weight
-        self.regression_weight = regression_weight
-        self.temperature = temperature
+        self.settings = settings or Settings()
+        self.scale = scale
         rehearsal = Rehearsal(model, ratings.num_users, ratings.num_items, make)
         self.scorer, self.notice = fastest_scorer(model, ratings.num_items, rehearsal)
+        self.changes = ""
         self.epochs = 0
         self._split: setup.Split | None = None
-        self._clamp = False
+        self._source_ratings = ratings
         self._items = Items(ratings.source_item_ids, ratings.titles)
-        self._lowest = ratings.ratings.min().item()
-        self._highest = ratings.ratings.max().item()
+        self._new_users = NewUsers(self.scorer, ratings, self.settings, scale, new_users)
 
     @classmethod
-    def load(
-        cls,
-        logdir: Path | str,
-        data_dir: Path | str = "data",
-        ratings: Path | str | None = None,
-        columns: str | None = None,
-        titles: Path | str | None = None,
-        quoting: str = "auto",
-    ) -> "Recommender":
-        """Load the network of a run after its best epoch if it has a ``best.pt``, otherwise after its last.
+    def load(cls, path: Path | str, options: Mapping[str, Any] | None = None) -> "Recommender":
+        """Load the network of a run, from its folder, or a recommender that ``save`` wrote, from its file.
+
+        A run recommends after its best epoch if it has a ``best.pt``, otherwise after its last. Its ratings are read
+        again. If they have changed, users and items are matched by their IDs, and new users are folded in.
 
         Args:
-            logdir: the run's folder.
-            data_dir: the folder of the ratings, which are fetched into it if they are missing.
-            ratings, columns, titles, quoting: as given to main.py, for a run on your own ratings.
+            path: the run's folder, or the file.
+            options: the options of the ratings in place of those that the run noted, by their names in
+                ``datasets.source.DataSource``, for instance {"ratings": "moved.csv"}.
 
         Raises:
-            ValueError, OSError: as for ``loading.load_run``.
+            ValueError, OSError: as for ``loading.load_run`` and ``saved.read``.
         """
-        own, own_titles = (None if path is None else Path(path) for path in (ratings, titles))
-        run = load_run(Path(logdir), Path(data_dir), own, columns, own_titles, quoting)
-        recommender = cls(
-            run.model,
-            run.ratings,
-            run.settings.factorization_weight,
-            run.settings.regression_weight,
-            run.settings.temperature,
-            partial(network.make, run.settings),
-        )
-        recommender.epochs = run.epochs
-        recommender._split = run.split
-        recommender._clamp = run.settings.clamp
+        if Path(path).is_file():
+            return cls.load_saved(Path(path))
+        run = load_run(Path(path), options or {})
+        make = partial(network.make, run.settings)
+        recommender = cls(run.model, run.ratings, run.settings, make, run.scale, run.new_users)
+        recommender.changes, recommender.epochs = run.notice, run.epochs
+        recommender._split, recommender._source_ratings = run.split, run.source_ratings
+        if run.notice:
+            recommender._items.today = Items(run.source_ratings.source_item_ids, run.source_ratings.titles)
         return recommender
+
+    @classmethod
+    def load_saved(cls, path: Path, make: Callable[[int, int], nn.Module] | None = None) -> "Recommender":
+        """Load a recommender from a file that ``save`` wrote.
+
+        Args:
+            path: the file.
+            make: makes a network for a number of users and a number of items; by default that of models.py.
+
+        Raises:
+            ValueError, OSError: as for ``saved.read``.
+        """
+        found = saved.read(path, make)
+        return cls(found.model, found.ratings, found.settings, found.make, found.scale)
+
+    def save(self, path: Path | str) -> None:
+        """Write the network and the interactions to a file for ``load``; OSError if that fails."""
+        self.fold_in_all()
+        saved.write(Path(path), self.model, self.ratings, self.settings, self.scale)
+
+    @classmethod
+    def of(cls, trainer: Trainer, interactions: Interactions) -> "Recommender":
+        """Make a recommender of a network in training, which it copies.
+
+        Args:
+            trainer: the trainer of the network.
+            interactions: all interactions, of the same users and items as the trainer's.
+
+        Raises:
+            ValueError: the numbers of users and items differ.
+        """
+        sizes, own = ((each.num_users, each.num_items) for each in (interactions, trainer.train))
+        if sizes != own:
+            raise ValueError(
+                f"there are {sizes[0]} users and {sizes[1]} items: expected those of the training set, "
+                f"{own[0]} and {own[1]}"
+            )
+        with trainer.as_evaluated():
+            model = copy.deepcopy(trainer.model).cpu()
+        return cls(model, interactions, trainer.settings, scale=trainer.scale if trainer.rates else None)
 
     @torch.no_grad()
     def recommend(self, users: Sequence[Id] | None = None, n: int = 10, include_seen: bool = False) -> pd.DataFrame:
@@ -116,13 +157,14 @@ class Recommender:
 
         Returns:
             A row for each item: user, rank from 1, item, title (if the ratings have titles), p, and stars: the
-            predicted rating r̂_ij, equation 4, within the range of the ratings.
+            predicted rating r̂_ij, equation 4, within the range of the ratings (if there are ratings).
 
         Raises:
             ValueError: n is below 1, or a user is not in the ratings.
         """
         _check_positive(n)
         rows = torch.arange(self.ratings.num_users) if users is None else self._users(users)
+        self._new_users.fold_in(rows.tolist())
         frames = [
             self._best(block, self.scorer.predict_all_items(block), n, include_seen)
             for block in rows.split(max(1, BLOCK_SCORES // self.ratings.num_items))
@@ -145,6 +187,7 @@ class Recommender:
         if len(users) != len(items):
             raise ValueError(f"there are {len(users)} users and {len(items)} items: expected an item for each user")
         rows, columns = self._users(users), torch.tensor([self.item(item) for item in items], dtype=torch.int64)
+        self._new_users.fold_in(rows.tolist())
         frame = self._described(columns)
         frame.insert(0, "user", ids_of(self.ratings.source_user_ids, rows))
         p, stars = torch.empty(len(rows)), torch.empty(len(rows))
@@ -152,7 +195,7 @@ class Recommender:
             block = slice(start, start + BLOCK_PAIRS)
             p[block], stars[block] = self.scorer.pairs(rows[block], columns[block])
         frame["p"] = p.numpy()
-        frame["stars"] = self._stars(stars)
+        self._add_stars(frame, stars)
         return frame
 
     @torch.no_grad()
@@ -178,69 +221,97 @@ class Recommender:
         frame["similarity"] = best.values.numpy()
         return frame
 
-    def recommend_new(self, rated: Mapping[Id, float], n: int = 10) -> pd.DataFrame:
-        """Recommend to a new user from a few ratings; see ``fold_in``.
+    def recommend_new(self, rated: Mapping[Id, float | None] | Sequence[Id], n: int = 10) -> pd.DataFrame:
+        """Recommend to a new user from a few interactions; see ``fold_in``.
 
         Args:
-            rated: the rating of each item, by the item's ID or title.
+            rated: the rating of each item, by the item's ID or title. If the network was trained without ratings, a
+                list of items; if some interactions have no rating, None is a rating, too.
             n: the number of items.
 
         Returns:
-            A row for each item, as in ``recommend`` but without a user; rated items are left out.
+            A row for each item, as in ``recommend`` but without a user; the items given are left out.
 
         Raises:
-            ValueError: there is no rating, an item is not in the ratings or given twice, or a rating is out of range.
+            ValueError: there is no item, one is not in the ratings or given twice, or a rating is out of range, or
+                missing, or unexpected.
         """
         _check_positive(n)
-        items = [self.item(item) for item in rated]
-        if not items:
-            raise ValueError("there are no ratings of the new user: expected at least one")
-        if len(set(items)) < len(items):
+        ratings = self._new_users.ratings_of(rated)
+        items = [self.item(item) for item in ratings]
+        if len(set(items)) < len(rated):
             raise ValueError("two of the rated items are the same item: expected each item once")
-        for item, rating in rated.items():
-            if not self._lowest <= rating <= self._highest:
-                raise ValueError(f"{item} is rated {rating:g}: expected {self._lowest:g} to {self._highest:g}")
-        seen, stars = torch.tensor(items), torch.tensor([float(rating) for rating in rated.values()])
-        with _needed_for("recommendations for a new user"):
-            user = NewUser(self.scorer)
-        u_fact, u_reg = fold_in(user, seen, stars, self.factorization_weight, self.regression_weight, self.temperature)
+        seen = torch.tensor(items)
+        u_fact, u_reg = self._new_users.embeddings(seen, torch.tensor(list(ratings.values())))
+        network = self._new_users.network
         with torch.no_grad():
-            p = user.predictions(u_fact)
+            p = network.predictions(u_fact)
             p[seen] = -torch.inf
             best = p.topk(min(n, len(p) - len(seen)))
-            ratings = user.score(u_reg, best.indices)
+            scores = network.score(u_reg, best.indices)
         frame = self._described(best.indices)
         frame.insert(0, "rank", np.arange(1, len(frame) + 1))
         frame["p"] = best.values.numpy()
-        frame["stars"] = self._stars(ratings)
+        self._add_stars(frame, scores)
         return frame
+
+    @property
+    def needs_ratings(self) -> bool:
+        """Return whether each item of a new user needs a rating, because all interactions have one."""
+        return self._new_users.need_ratings
+
+    def fold_in_all(self) -> None:
+        """Give all new users their embeddings, which otherwise wait until they are needed.
+
+        Raises:
+            ValueError: the network has no tables with the homework's names.
+        """
+        self._new_users.fold_in(range(self.ratings.num_users))
 
     def quartiles(self, n: int = 10) -> pd.DataFrame:
         """Compute the test metrics by activity of the users and popularity of the items; see ``serving.quartiles``.
 
         Raises:
-            ValueError: n is below 1, or there is no test set, because the recommender was not loaded from a run.
+            ValueError: n is below 1, or there is no test set, because the recommender was not loaded from a run, or
+                because its ratings have changed since.
         """
         _check_positive(n)
+        if self.changes:
+            raise ValueError("there is no test set any more, because the ratings have changed since the run")
         if self._split is None:
             raise ValueError("there is no test set: expected a run, loaded by Recommender.load")
         train, test = self._split.train, self._split.test
-        return quartiles(Clamped(self.scorer, train.ratings) if self._clamp else self.scorer, train, test, n)
+        return quartiles(Clamped(self.scorer, train.ratings) if self.settings.clamp else self.scorer, train, test, n)
 
     def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
-        """Return the n items that a user rated highest: item, title (if the ratings have titles) and rating."""
-        (row,) = self._users([user]).tolist()
-        places = (self.ratings.user_ids == row).nonzero().squeeze(1)
-        best = places[torch.sort(self.ratings.ratings[places], descending=True, stable=True).indices][:n]
-        frame = self._described(self.ratings.item_ids[best])
-        frame["rating"] = self.ratings.ratings[best].numpy()
+        """Return the n items that a user rated highest, or without ratings the latest ones.
+
+        Returns:
+            A row for each item: item, title (if the ratings have titles), and rating (if there are ratings).
+        """
+        self.user(user)
+        ratings = self._source_ratings
+        try:
+            row = row_of(ratings.source_user_ids, user, "user")
+        except ValueError:  # the user is no longer in them
+            row = -1
+        places = (ratings.user_ids == row).nonzero().squeeze(1)
+        if bool(ratings.rated[places].any()):
+            order = torch.sort(ratings.ratings[places].nan_to_num(nan=-torch.inf), descending=True, stable=True).indices
+        else:
+            times = torch.zeros(len(places)) if ratings.times is None else ratings.times[places].nan_to_num(-torch.inf)
+            order = torch.sort(times, stable=True).indices.flip(0)
+        best = places[order[:n]]
+        frame = _described(ratings, ratings.item_ids[best])
+        if bool(ratings.rated.any()):
+            frame["rating"] = ratings.ratings[best].numpy()
         return frame
 
     def item(self, wanted: Id) -> int:
         """Return the row of an item, given by its title, or else its ID, or else a part of its title.
 
         Raises:
-            ValueError: there is no such item, or several items have the title.
+            ValueError: there is no such item, several items have the title, or the item is new since the run.
         """
         return self._items.row(wanted)
 
@@ -267,17 +338,26 @@ class Recommender:
         frame.insert(0, "user", ids_of(self.ratings.source_user_ids, users[rows]))
         frame.insert(1, "rank", places.numpy() + 1)
         frame["p"] = best.values[rows, places].numpy()
-        frame["stars"] = self._stars(self.scorer.predict_ratings(users[rows], recommended))
+        self._add_stars(frame, self.scorer.predict_ratings(users[rows], recommended))
         return frame
 
     def _described(self, items: Tensor) -> pd.DataFrame:
-        frame = pd.DataFrame({"item": ids_of(self.ratings.source_item_ids, items)})
-        if self.ratings.titles:
-            frame["title"] = [self.ratings.titles[item] for item in items.tolist()]
-        return frame
+        return _described(self.ratings, items)
 
-    def _stars(self, ratings: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-        return ratings.clamp(self._lowest, self._highest).numpy()
+    def _add_stars(self, frame: pd.DataFrame, scores: Tensor) -> None:
+        """Add the predicted ratings to a table, unless the network was trained without ratings."""
+        if self.scale is not None:
+            frame["stars"] = (
+                self.scale.from_units(scores).clamp(self._new_users.lowest, self._new_users.highest).numpy()
+            )
+
+
+def _described(ratings: Interactions, items: Tensor) -> pd.DataFrame:
+    """Return the ID, and the title if there are titles, of each item."""
+    frame = pd.DataFrame({"item": ids_of(ratings.source_item_ids, items)})
+    if ratings.titles:
+        frame["title"] = [ratings.titles[item] for item in items.tolist()]
+    return frame
 
 
 @contextlib.contextmanager

@@ -123,6 +123,7 @@ def test_the_documented_defaults() -> None:
         "logdir": Path("run/shared=True_LF=0.99_LR=0.01"),
         "preset": "homework",
         "resume": False,
+        "warm_start": None,
         "device": "auto",
         "eager": False,
     }

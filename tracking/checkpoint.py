@@ -135,7 +135,7 @@ class Checkpoint:
 
     def _write(self, path: Path) -> None:
         content = {"format": FORMAT, "digest": self.digest(), **vars(self), "run": asdict(self.run)}
-        write_whole(lambda file: _save(content, file), path)
+        write_whole(lambda file: save_tensors(content, file), path)
 
     def copy(self) -> "Checkpoint":
         """Copy the tensors, so that further training does not change them."""
@@ -151,7 +151,7 @@ class Checkpoint:
         write_whole(table.getvalue().encode(), folder / METRICS)
 
 
-def _save(content: dict[str, Any], file: IO[bytes]) -> None:
+def save_tensors(content: dict[str, Any], file: IO[bytes]) -> None:
     """Call ``torch.save``, and raise the file's OSError, which torch hides behind an error of its own."""
     failure: list[OSError] = []
 

@@ -2,6 +2,7 @@
 
 LOGDIR/checkpoint.pt         the state that the run resumes from, see checkpoint.py
 LOGDIR/best.pt               the same after the best epoch, if a validation set chooses one
+LOGDIR/data.npz              the run's data: where they are, and the IDs of users and items, see run_data.py
 LOGDIR/metrics.csv           the metrics of each epoch so far
 LOGDIR/result.json           the metrics of a run that has ended, see result.py
 LOGDIR/events.out.tfevents…  the same for TensorBoard, see tensorboard.py
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from cli import files
+from tracking import run_data
 from tracking.checkpoint import BEST, CHECKPOINT, METRICS, RESULT, Checkpoint
 
 EVENTS = "events.out.tfevents."  # the start of the names of event files
@@ -62,7 +64,8 @@ class RunFolder:
             if not self._is_at_path():
                 lock.close()
                 self._lock = None
-        for unfinished in (CHECKPOINT, BEST, METRICS, RESULT):  # left by a process that was killed while it wrote
+        # Left by a process that was killed while it wrote.
+        for unfinished in (CHECKPOINT, BEST, METRICS, RESULT, run_data.NAME):
             for path in self.path.glob(f".{unfinished}.*"):
                 path.unlink()
 

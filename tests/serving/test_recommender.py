@@ -176,7 +176,7 @@ def test_equal_ratings_give_new_users_equal_recommendations_without_the_rated_it
         (lambda one: one.predict([100], []), "there are 1 users and 0 items: expected an item for each user"),
         (lambda one: one.similar("nothing"), "no title is 'nothing'"),
         (lambda one: one.similar(1000), "item 1000 is not in the ratings"),
-        (lambda one: one.recommend_new({}), "there are no ratings of the new user"),
+        (lambda one: one.recommend_new({}), "there are no items of the new user"),
         (lambda one: one.recommend_new({"Title 3": 5, "title 3 (1993)": 4}), "the same item"),
         (lambda one: one.recommend_new({"Title 3": 6}), "Title 3 is rated 6: expected 1 to 5"),
         (lambda one: one.recommend_new({"Title 3": float("nan")}), "rated nan: expected 1 to 5"),

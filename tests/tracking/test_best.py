@@ -186,7 +186,7 @@ def test_the_command_names_the_best_epoch_and_recommends_with_it(
     best = len(kept.history) - 1
     assert f"best epoch {best}, with the highest MRR / MSE of the validation set" in said
     assert f"stopped after epoch {best + 1}: no epoch was better in the last 1 (patience)" in said
-    recommender = Recommender.load(tmp_path, data_dir)
+    recommender = Recommender.load(tmp_path)
     assert recommender.epochs == best + 1
     assert torch.equal(recommender.model.state_dict()["U.weight"], kept.tensors["network.U.weight"])
 

@@ -174,7 +174,7 @@ def test_the_mean_of_the_parameters_recommends(tmp_path: Path, data_dir: Path) -
     found = load_checkpoint(tmp_path)
     assert found is not None
     restore(trainer, found)
-    recommender = Recommender.load(tmp_path, data_dir)
+    recommender = Recommender.load(tmp_path)
     with trainer.as_evaluated():
         expected = trainer.scorer.predict_all_items(torch.tensor([41])).detach().max(1)
         assert mse_score(trainer.model, test) >= found.metrics[-1].test_mse

@@ -1,0 +1,278 @@
+"""Runs whose ratings have changed since, runs that start from them, and the data that a run notes."""
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import runs
+import torch
+from conftest import Refused
+from torch import Tensor, nn
+
+import main
+import recommend
+from serving.recommender import Recommender
+from tracking import run_data, trained
+from training import parts
+from training.rows import copy_rows
+from training.settings import Settings
+
+Rating = tuple[int, int, int]
+THEN: list[Rating] = [(n % 23, (n * n + n // 23) % 31, n % 5 + 1) for n in range(500)]
+UNSEEN = min({*range(31)} - {item for user, item, _ in THEN if user == 2})
+NEW_USER: list[Rating] = [(40, 3, 5), (40, 8, 1), (40, 14, 4)]
+NOW: list[Rating] = [*[each for each in THEN if each[0] != 5], *NEW_USER, (2, 77, 5), (2, UNSEEN, 2), (41, 77, 3)]
+TRAIN = ["--epochs", "2", "--embedding_dim", "8", "--layer_sizes", "24", "--batch_size", "32"]
+
+
+def write(path: Path, ratings: list[Rating], prefix: str = "") -> Path:
+    """Write ratings with their columns in another order; IDs begin with a prefix."""
+    lines = [f"{rating},{prefix}{item},{prefix}{user}\n" for user, item, rating in ratings]
+    path.write_text("".join(["stars,film,who\n", *lines]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``ratings.csv``, ``titles.csv`` and the run ``run``."""
+    folder = tmp_path_factory.mktemp("changed")
+    write(folder / "ratings.csv", THEN)
+    titles = [f"{item},Film {chr(65 + item % 26)}{item}\n" for item in range(31)]
+    (folder / "titles.csv").write_text("".join(["film,title\n", *titles]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        data = ["--ratings", "ratings.csv", "--columns", "who,film,stars", "--titles", "titles.csv", "--data_dir", "c"]
+        assert main.main([*data, *TRAIN, "--logdir", "run"]) == 0
+    return folder
+
+
+@pytest.fixture
+def home(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return another working directory with ``run``, and ``ratings.csv`` where the run noted it."""
+    write(trained_run / "ratings.csv", THEN)
+    shutil.copytree(trained_run / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_finds_its_data_from_another_working_directory(
+    home: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recommend.main(["--logdir", "run", "--user", "3", "--top", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "Film" in printed.out
+    assert "changed" not in printed.err
+    moved = (trained_run / "ratings.csv").rename(home / "moved.csv")
+    assert recommend.main(["--logdir", "run", "--user", "3", "--top", "2", "--ratings", moved.name]) == 0
+    assert capsys.readouterr().out == printed.out
+
+
+def test_missing_ratings_of_a_run_are_named(home: Path, trained_run: Path, refused: Refused) -> None:
+    (trained_run / "ratings.csv").unlink()
+    says = f"recommend.py: error: the ratings of the run in run are not there: expected {trained_run / 'ratings.csv'}"
+    assert refused("recommend.py", recommend.main, ["--logdir", "run", "--all", "--out", "x.csv"]).startswith(says)
+
+
+def test_recommendations_follow_ratings_that_have_changed(
+    home: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the recommender of the unchanged run, asked for a new user with the same ratings."""
+    before = Recommender.load("run")
+    write(trained_run / "ratings.csv", NOW)
+    assert recommend.main(["--logdir", "run", "--user", "2", "40", "41", "--top", "31"]) == 0
+    errors = capsys.readouterr().err
+    assert (
+        "ratings.csv has changed since the run: 2 new users are folded in from their interactions, 1 new item is not "
+        "recommended: 77, 1 user is no longer in it; train on with main.py --warm_start run"
+    ) in errors
+    now = Recommender.load("run")
+    expected = before.recommend_new({item: rating for _, item, rating in NEW_USER}, n=31)
+    found = now.recommend([40], n=31).drop(columns="user")
+    pd.testing.assert_frame_equal(found, expected)
+    old, new = (each.recommend([2], n=31).set_index("item") for each in (before, now))
+    assert set(old.index) - set(new.index) == {UNSEEN}
+    assert new["p"].tolist() == pytest.approx(old.loc[new.index, "p"].tolist(), abs=1e-6)
+    gone = now.recommend([5], n=31)
+    assert sorted(gone["item"]) == list(range(31))
+    assert 77 in now.rated(2, 99)["item"].tolist()
+    assert len(now.rated(5)) == 0
+
+
+def test_a_user_without_items_of_the_run_gets_the_mean_of_all_embeddings(home: Path, trained_run: Path) -> None:
+    write(trained_run / "ratings.csv", NOW)
+    now = Recommender.load("run")
+    now.recommend([41])
+    table = parts.factorization_tables(now.model).users.weight
+    users = now.ratings.source_user_ids
+    assert isinstance(users, Tensor)
+    torch.testing.assert_close(table[users == 41][0], table[users < 40].mean(0))
+
+
+def test_the_order_of_questions_does_not_change_a_new_users_embeddings(home: Path, trained_run: Path) -> None:
+    write(trained_run / "ratings.csv", NOW)
+    one, other = Recommender.load("run"), Recommender.load("run")
+    one.recommend([41])
+    one.recommend([40])
+    assert one.recommend([40, 41]).equals(other.recommend([40, 41]))
+
+
+@pytest.mark.parametrize("flags", ["--similar 77", "--rated 77=3"])
+def test_a_new_item_is_told_from_a_wrong_one(flags: str, home: Path, trained_run: Path, refused: Refused) -> None:
+    write(trained_run / "ratings.csv", NOW)
+    errors = refused("recommend.py", recommend.main, ["--logdir", "run", *flags.split()])
+    assert errors.splitlines()[-1].startswith("recommend.py: error: item 77 is new since the run")
+    wrong = refused("recommend.py", recommend.main, ["--logdir", "run", *flags.replace("77", "78").split()])
+    assert "no title is '78'" in wrong.splitlines()[-1]
+
+
+def test_metrics_by_quarter_need_the_ratings_of_the_run(home: Path, trained_run: Path, refused: Refused) -> None:
+    write(trained_run / "ratings.csv", NOW)
+    errors = refused("recommend.py", recommend.main, ["--logdir", "run", "--quartiles"])
+    assert errors.splitlines()[-1] == (
+        "recommend.py: error: there is no test set any more, because the ratings have changed since the run"
+    )
+
+
+def test_numbers_that_have_become_strings_are_the_same_ids(home: Path, trained_run: Path) -> None:
+    path = write(trained_run / "ratings.csv", THEN)
+    before = Recommender.load("run").recommend([7], n=5)
+    path.write_text(path.read_text() + "3,4,ann\n")
+    now = Recommender.load("run")
+    after = now.recommend(["7", "ann"], n=5)
+    assert after["user"].tolist() == ["7"] * 5 + ["ann"] * 5
+    assert after["p"].tolist()[:5] == pytest.approx(before["p"].tolist(), abs=1e-6)
+
+
+def test_other_ratings_and_a_run_without_noted_data_are_refused(
+    home: Path, trained_run: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(home / "other.csv", THEN, prefix="x")
+    (home / "titles.csv").write_text("film,title\nx1,Film\n")
+    question = ["--logdir", "run", "--all", "--out", "x.csv"]
+    errors = refused("recommend.py", recommend.main, [*question, "--ratings", "other.csv", "--titles", "titles.csv"])
+    assert "other.csv has no item of the run in run, which was trained on ratings.csv" in errors.splitlines()[-1]
+    Path("run/data.npz").unlink()
+    given = ["--ratings", str(trained_run / "ratings.csv"), "--titles", str(trained_run / "titles.csv")]
+    assert recommend.main([*question, *given]) == 0
+    capsys.readouterr()
+    write(trained_run / "ratings.csv", NOW)
+    errors = refused("recommend.py", recommend.main, [*question, *given])
+    assert "differ from those of the run in run, which has no data.npz to match" in errors.splitlines()[-1]
+    Path("run/data.npz").write_bytes(b"PK")
+    errors = refused("recommend.py", recommend.main, question)
+    assert errors.startswith("recommend.py: error: run/data.npz is damaged: ")
+
+
+def test_noted_data_are_read_as_they_were_written(home: Path, trained_run: Path) -> None:
+    found = run_data.read(Path("run"))
+    assert found is not None
+    assert found.source.ratings == trained_run / "ratings.csv"
+    assert (found.source.columns, found.source.data_dir) == ("who,film,stars", trained_run / "c")
+    strings = found._replace(user_ids=("", "a,b", "\n", "\udc80", "é"), scale=None)
+    run_data.write(home, strings)
+    again = run_data.read(home)
+    assert again is not None
+    assert (again.user_ids, again.scale, again.source) == (strings.user_ids, None, found.source)
+    assert torch.equal(torch.as_tensor(again.item_ids), torch.as_tensor(found.item_ids))
+
+
+def ids_of(run: trained.TrainedRun) -> tuple[list[int], list[int]]:
+    users, items = run.noted_data.user_ids, run.noted_data.item_ids
+    assert isinstance(users, Tensor)
+    assert isinstance(items, Tensor)
+    return users.tolist(), items.tolist()
+
+
+def test_a_warm_start_copies_rows_by_their_ids(
+    home: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The learning rate is too small to move a parameter by more than a millionth."""
+    write(trained_run / "ratings.csv", NOW)
+    still = ["--epochs", "1", "--learning_rate", "1e-9"]
+    assert main.main(["--warm_start", "run", "--logdir", "next", *still]) == 0
+    errors = capsys.readouterr().err
+    assert "starting from run after epoch 1: 22 users and 31 items as trained there, 2 and 1 new" in errors
+    data = ["--ratings", str(trained_run / "ratings.csv"), "--columns", "who,film,stars"]
+    assert main.main([*data, *TRAIN, *still, "--logdir", "fresh"]) == 0
+    then, now, fresh = (trained.read(Path(name)) for name in ("run", "next", "fresh"))
+    assert now.settings.embedding_dim == 8
+    assert now.settings.layer_sizes == (24,)
+    old, new, initial = (each.checkpoint.tensors for each in (then, now, fresh))
+    for name, ids_then, ids_now in zip(
+        ("network.U.weight", "network.Q.weight"), ids_of(then), ids_of(now), strict=True
+    ):
+        for row, own_id in enumerate(ids_now):
+            expected = old[name][ids_then.index(own_id)] if own_id in ids_then else initial[name][row]
+            torch.testing.assert_close(new[name][row], expected, rtol=0, atol=1e-6)
+    for name in old:
+        if "mlp" in name:
+            torch.testing.assert_close(new[name], old[name], rtol=0, atol=1e-6)
+
+
+def test_a_warm_started_run_is_resumed_without_the_earlier_run(home: Path) -> None:
+    start = ["--warm_start", "run"]
+    assert main.main([*start, "--logdir", "whole", "--epochs", "3"]) == 0
+    assert main.main([*start, "--logdir", "parts", "--epochs", "1"]) == 0
+    shutil.rmtree("run")
+    assert main.main([*start, "--logdir", "parts", "--epochs", "3", "--resume"]) == 0
+    assert runs.same_result(Path("whole"), Path("parts"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--logdir new --warm_start nowhere", "nowhere holds no checkpoint"),
+        ("--warm_start run", "warm_start is for a new run: give --logdir, another folder"),
+        ("--warm_start run --logdir ./run", "warm_start is for a new run: give --logdir, another folder"),
+        ("--warm_start run --logdir new --embedding_dim 16", "embedding_dim is 16, and was 8 in run"),
+        ("--warm_start run --logdir new --layer_sizes 24 8", "layer_sizes is 24 8, and was 24 in run"),
+        ("--warm_start run --logdir new --no_shared_embeddings", "shared_embeddings is False, and was True in run"),
+        (
+            "--warm_start run --logdir new --ratings other.csv --titles titles.csv",
+            "no user of the run in run is in the ratings",
+        ),
+    ],
+)
+def test_a_warm_start_that_cannot_be_is_one_line(flags: str, says: str, home: Path, refused: Refused) -> None:
+    write(home / "other.csv", THEN, prefix="x")
+    (home / "titles.csv").write_text("film,title\nx1,Film\n")
+    errors = refused("main.py", main.main, flags.split())
+    assert errors.splitlines()[-1].startswith(f"main.py: error: {says}")
+    assert not Path("new").exists()
+
+
+class OwnNetwork(nn.Module):
+    """A network with tables of its own: one with further rows, if there is padding."""
+
+    def __init__(self, num_users: int, num_items: int, padding: int = 0) -> None:
+        super().__init__()
+        self.of_users = nn.Parameter(torch.randn(num_users + padding, 11))
+        self.bias = nn.Embedding(num_items, 1)
+        self.register_buffer("constant", torch.randn(7))
+
+
+def test_rows_of_any_network_are_found() -> None:
+    old, new = OwnNetwork(3, 4), OwnNetwork(5, 4)
+    initial = new.of_users.detach().clone()
+    users, items = (torch.tensor([0, 2]), torch.tensor([4, 1])), (torch.tensor([1]), torch.tensor([3]))
+    copy_rows(parts.state_of(old), new, users, items, OwnNetwork)
+    assert torch.equal(new.of_users[[4, 1]], old.of_users[[0, 2]])
+    assert torch.equal(new.of_users[[0, 2, 3]], initial[[0, 2, 3]])
+    assert torch.equal(new.bias.weight[3], old.bias.weight[1])
+    assert torch.equal(new.state_dict()["constant"], old.state_dict()["constant"])
+
+
+def test_tables_with_other_rows_are_refused() -> None:
+    padded: Callable[[int, int], nn.Module] = functools.partial(OwnNetwork, padding=1)
+    rows = (torch.tensor([0]), torch.tensor([0]))
+    with pytest.raises(
+        ValueError, match=r"of_users of shape .8, 11. for 7 users and 11 items: expected a row for each"
+    ):
+        copy_rows(parts.state_of(padded(3, 4)), padded(3, 4), rows, rows, padded)
+
+
+def test_settings_of_a_warm_start_are_its_own() -> None:
+    assert set(trained.SHAPE) <= set(Settings().noted())

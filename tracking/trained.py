@@ -1,0 +1,144 @@
+"""A trained run, read from its folder: its settings, its data and its network; and training that starts from it."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from tracking import run_data
+from tracking.checkpoint import BEST, Checkpoint, as_string, load_checkpoint
+from tracking.run_data import RunData
+from training import network, parts, setup
+from training.rows import copy_rows
+from training.scale import Scale
+from training.settings import Settings
+from training.trainer import Trainer
+
+SHAPE = ("embedding_dim", "layer_sizes", "shared_embeddings")  # the settings that a network's shape depends on
+
+
+class TrainedRun(NamedTuple):
+    """A run after its best epoch if it has a ``best.pt``, otherwise after its last.
+
+    Attributes:
+        checkpoint: the state, and the description of the run.
+        settings: the settings of the run.
+        data: the data of the run; None for a run without a ``data.npz``, which an earlier version wrote.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint
+    settings: Settings
+    data: RunData | None
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Return the settings that the shape of the network depends on, by name."""
+        return {name: getattr(self.settings, name) for name in SHAPE}
+
+    def check_shape(self, settings: Settings) -> None:
+        """Raise ValueError unless the network of these settings has the same shape."""
+        for name, was in self.shape.items():
+            now = getattr(settings, name)
+            if now != was:
+                raise ValueError(
+                    f"{name} is {as_string(now)}, and was {as_string(was)} in {self.folder}: "
+                    "expected the same for a warm start"
+                )
+
+    @property
+    def noted_data(self) -> RunData:
+        """Return the data of the run; ValueError if it has not noted them."""
+        if self.data is None:
+            raise ValueError(f"{self.folder} has no {run_data.NAME} with the run's users and items: train it again")
+        return self.data
+
+    def network(self, num_users: int, num_items: int) -> nn.Module:
+        """Make the network that recommends, on the CPU, without the sums over watched items.
+
+        Args:
+            num_users, num_items: the numbers that the run was trained with.
+
+        Raises:
+            ValueError: models.py or one of these numbers differs from the run's.
+        """
+        tensors = self.checkpoint.tensors
+        with torch.random.fork_rng(devices=[]):
+            model = setup.make_network(self.settings, num_users, num_items, torch.device("cpu"))
+        try:
+            parts.load_state(model, tensors)
+        except ValueError as error:
+            raise ValueError(f"the run in {self.folder} was trained with another models.py: {error}") from None
+        if "average" in tensors and tensors["average"].any():  # the mean over the last epochs, see ``Settings``
+            parts.flatten(model).data.copy_(tensors["average"])
+        return model
+
+
+def read(folder: Path) -> TrainedRun:
+    """Read a run from its folder.
+
+    Raises:
+        ValueError: a file is damaged, or main.py did not make the run.
+        OSError: there is no checkpoint.
+    """
+    found = load_checkpoint(folder, BEST) or load_checkpoint(folder)
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder} holds no checkpoint: expected the folder of a run of main.py that has finished an epoch"
+        )
+    try:
+        settings = Settings(**found.run.settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder} holds a run that main.py did not make: {error}") from None
+    return TrainedRun(folder, found, settings, run_data.read(folder))
+
+
+def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
+    """Copy the network of a run into a trainer that has not taken a step.
+
+    The rows of users and items are matched by their IDs in the source; those of new ones keep their initial values.
+
+    Args:
+        trainer: the trainer of a network of the same shape.
+        folder: the folder of the run.
+        fingerprint: that of the trainer's data and their split.
+
+    Returns:
+        A line that says what was copied.
+
+    Raises:
+        ValueError: the run cannot be read, its network has another shape, or no user or item is in both.
+        OSError: there is no run.
+    """
+    run = read(folder)
+    then, now = run.noted_data, trainer.train
+    run.check_shape(trainer.settings)
+    users = run_data.matched(then.user_ids, now.source_user_ids)
+    items = run_data.matched(then.item_ids, now.source_item_ids)
+    for kind, rows in (("user", users), ("item", items)):
+        if len(rows.one) == 0:
+            raise ValueError(f"no {kind} of the run in {folder} is in the ratings: expected ratings with the same IDs")
+    old = run.network(len(then.user_ids), len(then.item_ids))
+    copy_rows(parts.state_of(old), trainer.model, users, items, partial(network.make, trainer.settings))
+    if then.scale is not None and trainer.rates:
+        _change_unit(trainer.model, then.scale, trainer.scale)
+    new_users, new_items = now.num_users - len(users.one), now.num_items - len(items.one)
+    line = (
+        f"starting from {folder} after epoch {len(run.checkpoint.history) - 1}: "
+        f"{len(users.one):,} users and {len(items.one):,} items as trained there, {new_users:,} and {new_items:,} new"
+    )
+    if fingerprint != run.checkpoint.run.data:
+        line += "; test metrics are too good where that run was trained on test ratings (split time avoids this)"
+    return line
+
+
+@torch.no_grad()
+def _change_unit(model: nn.Module, was: Scale, now: Scale) -> None:
+    """Change the last layer of the MLP so that the same ratings are predicted in another unit."""
+    outputs = [layer for layer in parts.linear_layers(model) if layer.out_features == 1]
+    if was == now or len(outputs) != 1 or outputs[0].bias is None:
+        return
+    outputs[0].weight.mul_(was.spread / now.spread)
+    outputs[0].bias.mul_(was.spread / now.spread).add_((was.mean - now.mean) / now.spread)
