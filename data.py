@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from datasets.ids import Ids
 from datasets.ratings import Ratings
 from datasets.source import DataSource, read_ratings
 from datasets.synthetic import draw
+
+if TYPE_CHECKING:
+    import pandas as pd  # imported where it is used: it takes longer to import than MovieLens 100K to read
 
 TRAINING, VALIDATION, TEST = range(3)  # the values of ``Interactions.parts``
 
@@ -171,6 +174,35 @@ def read(source: DataSource) -> Interactions:
         OSError: the ratings are absent and cannot be fetched, or cannot be read.
     """
     return _interactions(read_ratings(source))
+
+
+def from_frame(
+    frame: "pd.DataFrame",
+    user: str = "user",
+    item: str = "item",
+    rating: str | None = "rating",
+    time: str | None = None,
+    title: str | None = None,
+    split: str | None = None,
+) -> Interactions:
+    """Make interactions from a pandas DataFrame with a row for each.
+
+    Of the rows of one user and item the latest counts, or without times the last; a line on stderr counts the others.
+
+    Args:
+        frame: the rows.
+        user, item: columns of the IDs, whole numbers or strings.
+        rating: column of the ratings, NaN for an interaction without one; None if there are no ratings.
+        time: column of the times, numbers or datetimes.
+        title: column of the items' titles.
+        split: column of the data's own split, "train", "validation" or "test" in each row.
+
+    Raises:
+        ValueError: a column is not there, or a value is missing or of a wrong type; the message names row and column.
+    """
+    from datasets import frame as frames
+
+    return _interactions(frames.read(frame, user, item, rating, time, title, split))
 
 
 def synthetic(

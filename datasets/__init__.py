@@ -19,6 +19,7 @@
     jsonlines.py   JSON Lines as a table
     times.py       times of interactions as numbers
     parts.py       a column that splits a file into sets
+    frame.py       interactions from a pandas DataFrame
     items.py       titles and genres of items
     synthetic.py   ratings of MovieLens's shape and any size, for tests and benchmarks
 

@@ -60,7 +60,11 @@ def read(path: Path, make: Callable[[int, int], nn.Module] | None = None) -> Sav
             raise ValueError(f"{path} is damaged or no recommender: {type(error).__name__}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} holds no recommender: expected a file that Recommender.save wrote")
-    ratings, settings = Interactions(**content["ratings"]), Settings(**content["settings"])
+    try:
+        ratings, settings = Interactions(**content["ratings"]), Settings(**content["settings"])
+        scale = None if content["scale"] is None else Scale(*content["scale"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or another version wrote it: {error}") from None
     make = make or partial(network.make, settings)
     with torch.random.fork_rng(devices=[]):
         model = make(ratings.num_users, ratings.num_items)
@@ -68,5 +72,4 @@ def read(path: Path, make: Callable[[int, int], nn.Module] | None = None) -> Sav
         parts.load_state(model, content["network"])
     except ValueError as error:
         raise ValueError(f"{path} was saved with another network: {error}") from None
-    scale = None if content["scale"] is None else Scale(*content["scale"])
     return Saved(model, ratings, settings, scale, make)

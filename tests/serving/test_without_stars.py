@@ -1,0 +1,89 @@
+"""Recommendations where some interactions have no rating, or none has."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_recommender import TITLES, ratings, recommender
+
+from serving.fold_in import NewUser, fold_in
+from serving.recommender import Recommender
+from training.scale import Scale
+
+
+def unrated(some: bool = False) -> Recommender:
+    """Return a recommender of interactions without ratings, or of which ``some`` have a rating; all have times."""
+    made = ratings()
+    gaps = torch.full((1000,), torch.nan)
+    gaps[::2] = made.ratings[::2] if some else torch.nan
+    times = torch.arange(1000, dtype=torch.float64) * 7 % 1000
+    made = replace(made, ratings=gaps[: len(made)], times=times[: len(made)])
+    return Recommender(recommender().model, made, scale=Scale() if some else None)
+
+
+def test_there_are_no_stars_without_ratings() -> None:
+    one = unrated()
+    assert list(one.recommend([100], n=3).columns) == ["user", "rank", "item", "title", "p"]
+    assert list(one.predict([100], [9]).columns) == ["user", "item", "title", "p"]
+    assert list(one.recommend_new(["Title 3", "Title 8"], n=3).columns) == ["rank", "item", "title", "p"]
+    assert "stars" in unrated(some=True).recommend([100], n=3)
+
+
+def test_the_latest_items_stand_for_the_highest_rated() -> None:
+    one = unrated()
+    frame = one.rated(104, 4)
+    assert list(frame.columns) == ["item", "title"]
+    assert one.ratings.times is not None
+    own = [(one.ratings.times[n].item(), item) for n, item in enumerate(one.ratings.item_ids.tolist())
+           if one.ratings.user_ids[n] == 2]  # fmt: skip
+    assert frame["item"].tolist() == [item + 7 for _, item in sorted(own, reverse=True)[:4]]
+
+
+def test_items_without_a_rating_come_after_the_rated_ones() -> None:
+    frame = unrated(some=True).rated(104, 90)
+    found = frame["rating"].tolist()
+    rated = [rating for rating in found if rating == rating]
+    assert 0 < len(rated) < len(found)
+    assert found[: len(rated)] == sorted(rated, reverse=True)
+
+
+def test_only_items_with_a_rating_count_for_the_rating_task() -> None:
+    """The loss of both tasks over three items, one of them rated, has its minimum at the embeddings found."""
+    one = unrated(some=True)
+    user = NewUser(one.scorer)
+    items, stars = torch.tensor([3, 8, 11]), torch.tensor([torch.nan, 5.0, torch.nan])
+    with_gaps = fold_in(user, items, stars, 0.0, 1.0)
+    alone = fold_in(user, items[1:2], stars[1:2], 0.0, 3.0)  # as heavy as three items
+    torch.testing.assert_close(with_gaps, alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("some", "rated", "says"),
+    [
+        (False, {"Title 3": 5}, "Title 3 is rated 5: expected no rating, because the network was trained without"),
+        (False, ["Title 3", "title 3 (1993)"], "the same item"),
+        (False, [9, 9], "the same item"),
+        (False, [], "there are no items of the new user"),
+        (True, {"Title 3": 6}, "Title 3 is rated 6: expected 1 to 5"),
+    ],
+)
+def test_ratings_that_do_not_fit_the_network_are_refused(some: bool, rated: dict[int | str, float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        unrated(some).recommend_new(rated)
+
+
+def test_a_rating_may_be_missing_where_interactions_lack_some() -> None:
+    frame = unrated(some=True).recommend_new({"Title 3": 5, "Title 8": None}, n=90)
+    assert not {TITLES[3], TITLES[8]} & set(frame["title"])
+    with pytest.raises(ValueError, match="Title 8 has no rating: expected 1 to 5"):
+        recommender().recommend_new({"Title 3": 5, "Title 8": None})
+
+
+def test_stars_are_in_the_unit_of_the_ratings() -> None:
+    """The network predicts in units of a scale that turns its scores of about 0 into about 300."""
+    scale, made = Scale(300.0, 40.0), ratings()
+    one = Recommender(recommender().model, replace(made, ratings=made.ratings * 100), scale=scale)
+    _, score = one.model(torch.tensor([0, 9]), torch.tensor([0, 3]))
+    expected = (score.detach() * 40 + 300).clamp(100, 500).tolist()
+    assert one.predict([100, 118], [7, 10])["stars"].tolist() == pytest.approx(expected)
+    assert one.recommend_new({"Title 3": 500.0, "Title 8": 100.0}, n=3)["stars"].between(100, 500).all()
