@@ -96,7 +96,7 @@ class Recommender:
             ValueError, OSError: as for ``loading.load_run`` and ``saved.read``.
         """
         if Path(path).is_file():
-            return cls.load_saved(Path(path))
+            return cls.load_saved(path)
         run = load_run(Path(path), options or {})
         make = partial(network.make, run.settings)
         recommender = cls(run.model, run.ratings, run.settings, make, run.scale, run.new_users)
@@ -107,7 +107,7 @@ class Recommender:
         return recommender
 
     @classmethod
-    def load_saved(cls, path: Path, make: Callable[[int, int], nn.Module] | None = None) -> "Recommender":
+    def load_saved(cls, path: Path | str, make: Callable[[int, int], nn.Module] | None = None) -> "Recommender":
         """Load a recommender from a file that ``save`` wrote.
 
         Args:
@@ -117,7 +117,7 @@ class Recommender:
         Raises:
             ValueError, OSError: as for ``saved.read``.
         """
-        found = saved.read(path, make)
+        found = saved.read(Path(path), make)
         return cls(found.model, found.ratings, found.settings, found.make, found.scale)
 
     def save(self, path: Path | str) -> None:

@@ -34,6 +34,8 @@ SHORTENED = {
     'python recommend.py --rated "Toy Story=5" "Heat (1995)=2"': "",
     "python recommend.py --all --out recommendations.csv": "",
     "python recommend.py --quartiles": "",
+    "python recommend.py --export vectors": "",
+    "python main.py --warm_start run/mine --logdir run/next": ONE_EPOCH,
     "python grader.py": ONE_CHECK,
     "python grader.py --hidden": ONE_CHECK,
     "python grader.py 2-4-hidden": "",
@@ -160,15 +162,16 @@ def test_every_command_that_is_shown_is_run_somewhere() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("line", SHORTENED)
 def test_a_command_does_what_it_says(line: str, folder: Path, trained: Path) -> None:
-    if line.startswith(("tensorboard", "python recommend.py")):
+    if line.startswith(("tensorboard", "python recommend.py")) or "--warm_start" in line:
         shutil.copytree(trained, folder / "run")
+        shutil.copytree(trained / "shared=True_LF=0.99_LR=0.01", folder / "run" / "mine")
     if "--rerun-failed" in line:
         earlier = line.replace("--rerun-failed", "--csv").replace("class/*.zip", "class/bob.zip")
         assert run(earlier + SHORTENED[line], folder).returncode == 0
     done = run(line + SHORTENED[line], folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    for flag in ("--csv", "--json", "--feedback", "--logdir", "--out"):
+    for flag in ("--csv", "--json", "--feedback", "--logdir", "--out", "--export"):
         if flag in line:
             assert (folder / line.split(f"{flag} ")[1].split()[0]).exists()
 
@@ -183,6 +186,8 @@ def test_another_test_runs_the_command(line: str) -> None:
 def test_the_python_of_a_page_runs(folder: Path, trained: Path) -> None:
     shutil.copytree(trained, folder / "run")
     for page in PAGES:
+        if page.stem == "python":  # tests/test_python_page.py runs it, as one script
+            continue
         for number, block in enumerate(
             re.findall(r"^```python\n(.*?)^```\n", page.read_text(), re.MULTILINE | re.DOTALL)
         ):

@@ -2,7 +2,7 @@
 
 settings = Settings(seed=1)
 split = setup.split(data.load("data"), settings)
-trainer = setup.make_trainer(settings, split.train, torch.device("cpu"))
+trainer = setup.make_trainer(settings, split.train)
 """
 
 import contextlib
@@ -27,7 +27,7 @@ MANY_THREADS_WORK = 2**26
 ALL_THREADS = torch.get_num_threads()  # before ``use_one_thread`` lowers it
 
 
-def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device) -> nn.Module:
+def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device | str) -> nn.Module:
     """Make the network of models.py on a device, with initial parameters drawn from the seed; see ``network.make``."""
     network.network_class()  # imports models.py, which may draw random numbers, before the seed is set
     torch.manual_seed(settings.seeds.network)
@@ -39,7 +39,11 @@ def make_network(settings: Settings, num_users: int, num_items: int, device: tor
 
 
 def make_trainer(
-    settings: Settings, train: Interactions, device: torch.device, eager: bool = False, group: Group = ALONE
+    settings: Settings,
+    train: Interactions,
+    device: torch.device | str = "cpu",
+    eager: bool = False,
+    group: Group = ALONE,
 ) -> Trainer:
     """Make a network, and a trainer of it; ValueError if models.py is wrong, or the settings do not fit the network."""
     made = make_network(settings, train.num_users, train.num_items, device)
