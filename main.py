@@ -154,6 +154,9 @@ def run(options: argparse.Namespace, group: Group) -> int:
                 folder = stack.enter_context(RunFolder(options.logdir)) if group.rank == 0 else None
             description = describe(options, source, trainer, split)
             found = resuming.start(trainer, folder, description, options.resume)
+            with group.agreement():
+                if folder is not None:
+                    run_data.write(folder.path, run_data.of(source, trainer))
         except (ValueError, OSError) as error:
             if is_new:
                 with contextlib.suppress(OSError):
@@ -166,7 +169,6 @@ def run(options: argparse.Namespace, group: Group) -> int:
         done = found.metrics if found is not None else []
         record = Record()
         if folder is not None:
-            run_data.write(folder.path, run_data.of(source, trainer))
             write_items = partial(projector.write_items, folder.path, trainer.train, source)
             record = RunRecord(folder, description, epochs, topk, found, write_items, trainer.rates)
         try:

@@ -129,7 +129,7 @@ def table_of(recommender: Recommender, options: argparse.Namespace) -> pd.DataFr
         return recommender.similar(options.similar, options.top)
     if options.rated is not None:
         rated = ratings_of(options.rated)
-        if None in rated.values() and recommender.needs_ratings:
+        if None in rated.values() and recommender.new_users.need_ratings:
             missing = next(item for item, rating in rated.items() if rating is None)
             raise ValueError(f"rated is {missing!r}: expected ITEM=RATING, for instance 'Toy Story=5'")
         return recommender.recommend_new(rated, options.top)

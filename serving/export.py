@@ -37,7 +37,7 @@ def vectors_of(recommender: Recommender) -> Vectors:
     scorer = recommender.scorer
     if not isinstance(scorer, ByTables):
         raise ValueError(f"there are no vectors of users and items whose inner product is p ({recommender.notice})")
-    recommender.fold_in_all()
+    recommender.new_users.fold_in_all()
     num_users, num_items = recommender.ratings.num_users, recommender.ratings.num_items
     users, items = scorer.tables.users.weight.detach()[:num_users], scorer.tables.items.weight.detach()[:num_items]
     return Vectors(

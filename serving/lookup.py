@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tracking.run_data import Ids
+
 Id = int | str
-Ids = Tensor | tuple[str, ...]  # of a network's rows, ascending
 
 SHOWN = 5  # titles in an error message
 YEAR = re.compile(r"\s*\(\d{4}\)\s*$")

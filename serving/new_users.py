@@ -47,6 +47,10 @@ class NewUsers:
         except LookupError as error:
             raise ValueError(f"{NO_TABLES}: {error}") from None
 
+    def fold_in_all(self) -> None:
+        """Give all of them their embeddings; ValueError as for ``network``."""
+        self.fold_in(self._rows)
+
     def fold_in(self, rows: Iterable[int]) -> None:
         """Give those of these rows their embeddings that wait for them; ValueError as for ``network``."""
         for row in sorted(self._waiting.intersection(rows)):

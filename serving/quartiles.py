@@ -1,31 +1,63 @@
 """Test metrics by the activity of users and by the popularity of items."""
 
+from typing import Any
+
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data import Interactions
 from metrics import Scorer, mrr_score, mse_score, ranking_scores
+from training.evaluation import Clamped
+from training.scale import Scale
 
+STARS = Scale()
 NAMES = ("least", "second", "third", "most")
 
 
-def quartiles(model: Scorer | nn.Module, train: Interactions, test: Interactions, k: int = 10) -> pd.DataFrame:
+class InStars:
+    """A scorer whose predicted ratings are in the ratings' own unit, which ``scale`` gives."""
+
+    def __init__(self, scorer: Scorer, scale: Scale) -> None:
+        self.scorer, self.scale = scorer, scale
+
+    def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        return self.scale.from_units(self.scorer.predict_ratings(user_ids, item_ids))
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        return self.scorer.predict_all_items(user_ids)
+
+
+def quartiles(
+    scorer: Scorer,
+    train: Interactions,
+    test: Interactions,
+    k: int = 10,
+    scale: Scale | None = STARS,
+    clamp: bool = False,
+) -> pd.DataFrame:
     """Compute the test metrics of each quarter of the users, by activity, and of the items, by popularity.
 
-    Users and items are sorted by their number of training ratings, then by ID, and cut into four quarters whose sizes
-    differ by at most one. The metrics of a quarter are those of its own test ratings, ranked among all items.
+    Users and items are sorted by their number of training interactions, then by ID, and cut into four quarters whose
+    sizes differ by at most one. The metrics of a quarter are those of its own test interactions, ranked among all
+    items.
 
     Args:
-        model: a scorer or a network.
-        train, test: the sets of a split.
+        scorer: the network's.
+        train, test: the sets of a split, with ratings in their own unit.
         k: number of items shown, for recall and hit rate.
+        scale: the unit of the predicted ratings; None if the network was trained without ratings.
+        clamp: limit predicted ratings to the range of the training ratings.
 
     Returns:
         Eight rows: of ("users", "items"); quarter ("least" to "most"); ratings, the range of their numbers of training
-        ratings, as "0–12"; number, of users or items; test_ratings; then MRR, recall@k, hit_rate@k and MSE, NaN in a
-        quarter without test ratings.
+        interactions, as "0–12"; number, of users or items; test_ratings; then MRR, recall@k, hit_rate@k and MSE (if
+        there is a scale), NaN in a quarter without test interactions or ratings.
     """
+    rater: Scorer | None = None
+    if scale is not None:
+        in_stars = InStars(scorer, scale)
+        rater = Clamped(in_stars, train.ratings[train.rated]) if clamp else in_stars
     rows = []
     for kind in ("users", "items"):
         ids, count = (train.user_ids, train.num_users) if kind == "users" else (train.item_ids, train.num_items)
@@ -33,18 +65,28 @@ def quartiles(model: Scorer | nn.Module, train: Interactions, test: Interactions
         rated = torch.bincount(ids, minlength=count)
         for name, quarter in zip(NAMES, torch.tensor_split(torch.argsort(rated, stable=True), 4), strict=True):
             own = test.select(torch.isin(test_ids, quarter).nonzero().squeeze(1))
-            row = {"of": kind, "quarter": name, "ratings": _range(rated[quarter]), "number": len(quarter)}
-            rows.append({**row, "test_ratings": len(own), **_metrics(model, train, own, k)})
+            row: dict[str, Any] = {
+                "of": kind,
+                "quarter": name,
+                "ratings": _range(rated[quarter]),
+                "number": len(quarter),
+            }
+            row |= {"test_ratings": len(own)} | _ranking(scorer, train, own, k)
+            rows.append(row if rater is None else row | {"MSE": _mse(rater, own)})
     return pd.DataFrame(rows)
 
 
-def _metrics(model: Scorer | nn.Module, train: Interactions, test: Interactions, k: int) -> dict[str, float]:
-    names = ("MRR", f"recall@{k}", f"hit_rate@{k}", "MSE")
+def _ranking(scorer: Scorer, train: Interactions, test: Interactions, k: int) -> dict[str, float]:
+    names = ("MRR", f"recall@{k}", f"hit_rate@{k}")
     if len(test) == 0:
         return dict.fromkeys(names, float("nan"))
-    shown = ranking_scores(model, test, train, k)
-    values = mrr_score(model, test, train), shown.recall, shown.hit_rate, mse_score(model, test)
-    return dict(zip(names, values, strict=True))
+    shown = ranking_scores(scorer, test, train, k)
+    return dict(zip(names, (mrr_score(scorer, test, train), shown.recall, shown.hit_rate), strict=True))
+
+
+def _mse(rater: Scorer, test: Interactions) -> float:
+    rated = test.select(test.rated)
+    return mse_score(rater, rated) if len(rated) else float("nan")
 
 
 def _range(counts: Tensor) -> str:

@@ -10,9 +10,8 @@ Users and items are given by their IDs in the ratings, which are whole numbers o
 are no stars if the network was trained without ratings.
 """
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from serving import saved
+from serving import saved, tables
 from serving.loading import load_run
 from serving.lookup import Id, Items, ids_of, row_of
 from serving.new_users import NewUsers
 from serving.quartiles import quartiles
 from training import network, parts, setup
-from training.evaluation import Clamped, fastest_scorer
+from training.evaluation import fastest_scorer
 from training.rehearsal import Rehearsal
 from training.scale import Scale
 from training.settings import Settings
@@ -54,6 +53,7 @@ class Recommender:
     Attributes:
         scorer: the fastest way of ranking that agrees with ``forward``.
         notice: a line for the user if that is not the fast way, otherwise "".
+        new_users: the users without trained embeddings.
         changes: a line for the user if the ratings of a loaded run have changed since the run, otherwise "".
         epochs: the number of epochs that a loaded run was trained.
     """
@@ -78,10 +78,15 @@ class Recommender:
         self._split: setup.Split | None = None
         self._source_ratings = ratings
         self._items = Items(ratings.source_item_ids, ratings.titles)
-        self._new_users = NewUsers(self.scorer, ratings, self.settings, scale, new_users)
+        self.new_users = NewUsers(self.scorer, ratings, self.settings, scale, new_users)
 
     @classmethod
-    def load(cls, path: Path | str, options: Mapping[str, Any] | None = None) -> "Recommender":
+    def load(
+        cls,
+        path: Path | str,
+        options: Mapping[str, Any] | None = None,
+        make: Callable[[int, int], nn.Module] | None = None,
+    ) -> "Recommender":
         """Load the network of a run, from its folder, or a recommender that ``save`` wrote, from its file.
 
         A run recommends after its best epoch if it has a ``best.pt``, otherwise after its last. Its ratings are read
@@ -91,12 +96,14 @@ class Recommender:
             path: the run's folder, or the file.
             options: the options of the ratings in place of those that the run noted, by their names in
                 ``datasets.source.DataSource``, for instance {"ratings": "moved.csv"}.
+            make: makes the network of a file for a number of users and a number of items; by default that of models.py.
 
         Raises:
             ValueError, OSError: as for ``loading.load_run`` and ``saved.read``.
         """
         if Path(path).is_file():
-            return cls.load_saved(path)
+            found = saved.read(Path(path), make)
+            return cls(found.model, found.ratings, found.settings, found.make, found.scale)
         run = load_run(Path(path), options or {})
         make = partial(network.make, run.settings)
         recommender = cls(run.model, run.ratings, run.settings, make, run.scale, run.new_users)
@@ -106,23 +113,9 @@ class Recommender:
             recommender._items.today = Items(run.source_ratings.source_item_ids, run.source_ratings.titles)
         return recommender
 
-    @classmethod
-    def load_saved(cls, path: Path | str, make: Callable[[int, int], nn.Module] | None = None) -> "Recommender":
-        """Load a recommender from a file that ``save`` wrote.
-
-        Args:
-            path: the file.
-            make: makes a network for a number of users and a number of items; by default that of models.py.
-
-        Raises:
-            ValueError, OSError: as for ``saved.read``.
-        """
-        found = saved.read(Path(path), make)
-        return cls(found.model, found.ratings, found.settings, found.make, found.scale)
-
     def save(self, path: Path | str) -> None:
         """Write the network and the interactions to a file for ``load``; OSError if that fails."""
-        self.fold_in_all()
+        self.new_users.fold_in_all()
         saved.write(Path(path), self.model, self.ratings, self.settings, self.scale)
 
     @classmethod
@@ -164,7 +157,7 @@ class Recommender:
         """
         _check_positive(n)
         rows = torch.arange(self.ratings.num_users) if users is None else self._users(users)
-        self._new_users.fold_in(rows.tolist())
+        self.new_users.fold_in(rows.tolist())
         frames = [
             self._best(block, self.scorer.predict_all_items(block), n, include_seen)
             for block in rows.split(max(1, BLOCK_SCORES // self.ratings.num_items))
@@ -187,7 +180,7 @@ class Recommender:
         if len(users) != len(items):
             raise ValueError(f"there are {len(users)} users and {len(items)} items: expected an item for each user")
         rows, columns = self._users(users), torch.tensor([self.item(item) for item in items], dtype=torch.int64)
-        self._new_users.fold_in(rows.tolist())
+        self.new_users.fold_in(rows.tolist())
         frame = self._described(columns)
         frame.insert(0, "user", ids_of(self.ratings.source_user_ids, rows))
         p, stars = torch.empty(len(rows)), torch.empty(len(rows))
@@ -211,8 +204,10 @@ class Recommender:
         """
         _check_positive(n)
         place = self.item(item)
-        with _needed_for("similar items"):
+        try:
             weight = parts.item_tables(self.model)["items"][: self.ratings.num_items]
+        except LookupError as error:
+            raise ValueError(f"there are no similar items: {error}") from None
         table = torch.nn.functional.normalize(weight.detach(), dim=1)
         cosines = table @ table[place]
         cosines[place] = -torch.inf
@@ -237,13 +232,13 @@ class Recommender:
                 missing, or unexpected.
         """
         _check_positive(n)
-        ratings = self._new_users.ratings_of(rated)
+        ratings = self.new_users.ratings_of(rated)
         items = [self.item(item) for item in ratings]
         if len(set(items)) < len(rated):
             raise ValueError("two of the rated items are the same item: expected each item once")
         seen = torch.tensor(items)
-        u_fact, u_reg = self._new_users.embeddings(seen, torch.tensor(list(ratings.values())))
-        network = self._new_users.network
+        u_fact, u_reg = self.new_users.embeddings(seen, torch.tensor(list(ratings.values())))
+        network = self.new_users.network
         with torch.no_grad():
             p = network.predictions(u_fact)
             p[seen] = -torch.inf
@@ -254,19 +249,6 @@ class Recommender:
         frame["p"] = best.values.numpy()
         self._add_stars(frame, scores)
         return frame
-
-    @property
-    def needs_ratings(self) -> bool:
-        """Return whether each item of a new user needs a rating, because all interactions have one."""
-        return self._new_users.need_ratings
-
-    def fold_in_all(self) -> None:
-        """Give all new users their embeddings, which otherwise wait until they are needed.
-
-        Raises:
-            ValueError: the network has no tables with the homework's names.
-        """
-        self._new_users.fold_in(range(self.ratings.num_users))
 
     def quartiles(self, n: int = 10) -> pd.DataFrame:
         """Compute the test metrics by activity of the users and popularity of the items; see ``serving.quartiles``.
@@ -281,31 +263,17 @@ class Recommender:
         if self._split is None:
             raise ValueError("there is no test set: expected a run, loaded by Recommender.load")
         train, test = self._split.train, self._split.test
-        return quartiles(Clamped(self.scorer, train.ratings) if self.settings.clamp else self.scorer, train, test, n)
+        return quartiles(self.scorer, train, test, n, scale=self.scale, clamp=self.settings.clamp)
 
     def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
-        """Return the n items that a user rated highest, or without ratings the latest ones.
-
-        Returns:
-            A row for each item: item, title (if the ratings have titles), and rating (if there are ratings).
-        """
+        """Return the n items that a user rated highest, or without ratings the latest ones; see ``tables.of_user``."""
         self.user(user)
         ratings = self._source_ratings
         try:
             row = row_of(ratings.source_user_ids, user, "user")
         except ValueError:  # the user is no longer in them
             row = -1
-        places = (ratings.user_ids == row).nonzero().squeeze(1)
-        if bool(ratings.rated[places].any()):
-            order = torch.sort(ratings.ratings[places].nan_to_num(nan=-torch.inf), descending=True, stable=True).indices
-        else:
-            times = torch.zeros(len(places)) if ratings.times is None else ratings.times[places].nan_to_num(-torch.inf)
-            order = torch.sort(times, stable=True).indices.flip(0)
-        best = places[order[:n]]
-        frame = _described(ratings, ratings.item_ids[best])
-        if bool(ratings.rated.any()):
-            frame["rating"] = ratings.ratings[best].numpy()
-        return frame
+        return tables.of_user(ratings, row, n)
 
     def item(self, wanted: Id) -> int:
         """Return the row of an item, given by its title, or else its ID, or else a part of its title.
@@ -342,31 +310,12 @@ class Recommender:
         return frame
 
     def _described(self, items: Tensor) -> pd.DataFrame:
-        return _described(self.ratings, items)
+        return tables.of_items(self.ratings, items)
 
     def _add_stars(self, frame: pd.DataFrame, scores: Tensor) -> None:
         """Add the predicted ratings to a table, unless the network was trained without ratings."""
         if self.scale is not None:
-            frame["stars"] = (
-                self.scale.from_units(scores).clamp(self._new_users.lowest, self._new_users.highest).numpy()
-            )
-
-
-def _described(ratings: Interactions, items: Tensor) -> pd.DataFrame:
-    """Return the ID, and the title if there are titles, of each item."""
-    frame = pd.DataFrame({"item": ids_of(ratings.source_item_ids, items)})
-    if ratings.titles:
-        frame["title"] = [ratings.titles[item] for item in items.tolist()]
-    return frame
-
-
-@contextlib.contextmanager
-def _needed_for(answer: str) -> Iterator[None]:
-    """Turn a LookupError for a table into a ValueError that names the answer that needs the table."""
-    try:
-        yield
-    except LookupError as error:
-        raise ValueError(f"there are no {answer}: {error}") from None
+            frame["stars"] = self.scale.from_units(scores).clamp(self.new_users.lowest, self.new_users.highest).numpy()
 
 
 def _check_positive(n: int) -> None:

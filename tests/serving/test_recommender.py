@@ -218,7 +218,7 @@ def test_a_title_of_no_item_or_several_is_refused(wanted: str, says: str) -> Non
 def test_quartiles_are_the_metrics_of_their_own_test_ratings() -> None:
     one = recommender()
     train, test = data.random_train_test_split(one.ratings, 0.3, torch.Generator().manual_seed(0))
-    frame = quartiles(one.model, train, test, k=7)
+    frame = quartiles(one.scorer, train, test, k=7)
     assert frame["of"].tolist() == ["users"] * 4 + ["items"] * 4
     assert frame["number"].tolist() == [15, 15, 15, 15, 23, 23, 22, 22]
     assert frame.groupby("of")["test_ratings"].sum().tolist() == [len(test)] * 2

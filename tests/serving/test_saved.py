@@ -48,7 +48,7 @@ def test_strings_and_a_network_of_ones_own_are_saved(tmp_path: Path) -> None:
     recommender(string_ids=True).save(tmp_path / "mine.pt")
     with pytest.raises(ValueError, match=r"was saved with another network: .* was .*float32 of shape"):
         Recommender.load(tmp_path / "mine.pt")
-    again = Recommender.load_saved(tmp_path / "mine.pt", lambda users, items: MultiTaskNet(users, items, 8, (24, 16)))
+    again = Recommender.load(tmp_path / "mine.pt", make=lambda users, items: MultiTaskNet(users, items, 8, (24, 16)))
     assert again.recommend(["u03"]).equals(recommender(string_ids=True).recommend(["u03"]))
 
 
