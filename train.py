@@ -28,7 +28,7 @@ from training.evaluation import Evaluation
 from training.setup import threads_for
 from training.trainer import Losses, Trainer
 
-__all__ = ["Losses", "Trainer", "evaluation_of", "fit"]
+__all__ = ["Losses", "Trainer", "evaluation_of", "fit", "recommending"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def fit(
             record.add(metrics, trainer.state(), is_best=done.best == epoch)
             if on_epoch is not None and trainer.group.from_first(bool(on_epoch(epoch, metrics))):
                 break
-        with _recommending(trainer, done, record):  # in every process, because the processes compute metrics together
+        if done.recommending < len(done) - 1:
+            done.best_state = trainer.group.from_first(record.best_state())
+        with recommending(trainer, done):  # in every process, because the processes compute metrics together
             closing = _measure(Epoch(trainer, test), "end")
             done.closing = _test_metrics(trainer, test, done[done.recommending]) | closing
             record.add_network(trainer.model)
@@ -146,13 +148,13 @@ def _ratings_are_equal(train: Interactions) -> bool:
 
 
 @contextmanager
-def _recommending(trainer: Trainer, history: History, record: Record) -> Iterator[None]:
+def recommending(trainer: Trainer, history: History) -> Iterator[None]:
     """Give the trainer's network the parameters that recommend: those evaluated after the best epoch, or the last."""
     if history.recommending == len(history) - 1:
         with trainer.as_evaluated():
             yield
         return
-    state = trainer.group.from_first(record.best_state())
+    state = history.best_state
     if state is None:
         raise ValueError(f"the record lacks the state after the best epoch, {history.best}: give the run's own record")
     last, epochs = {name: tensor.clone() for name, tensor in trainer.state().items()}, trainer.epoch

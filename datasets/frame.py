@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datasets.ratings import Ids, Ratings
+from datasets.ids import Ids
+from datasets.parts import EXPECTED, PARTS
+from datasets.ratings import Ratings, each_pair_once
 
-SETS = {"train": 0, "validation": 1, "test": 2}
 WHOLE_FLOATS = 2.0**53  # below this, a float has all digits of a whole number
 
 
@@ -43,20 +44,22 @@ def read(
     ratings = np.full(len(frame), np.nan, dtype=np.float32) if rating is None else _ratings(frame[rating])
     times = np.empty(0) if time is None else _times(frame[time])
     parts = np.empty(0, dtype=np.int8) if split is None else _parts(frame[split])
-    kept = _latest_of_each_pair(users, items, times, parts)
-    if repeated := len(kept) - int(kept.sum()):
-        print(f"{repeated:,} rows were left out: a later one has the same user and item", file=sys.stderr)
-    return Ratings(
-        user_ids=users[kept],
-        item_ids=items[kept],
-        ratings=ratings[kept],
-        users=user_names,
-        items=item_names,
-        titles=() if title is None else _titles(frame[title], items, item_names),
-        columns=tuple(name for name in (user, item, rating, time) if name is not None),
-        times=times[kept] if len(times) else times,
-        parts=parts[kept] if len(parts) else parts,
+    found = each_pair_once(
+        Ratings(
+            user_ids=users,
+            item_ids=items,
+            ratings=ratings,
+            users=user_names,
+            items=item_names,
+            titles=() if title is None else _titles(frame[title], items, item_names),
+            columns=tuple(name for name in (user, item, rating, time) if name is not None),
+            times=times,
+            parts=parts,
+        )
     )
+    if found.notes:
+        print(f"{len(found.ratings):,} interactions; {'; '.join(found.notes)}", file=sys.stderr)
+    return found
 
 
 def _ids(column: "pd.Series[Any]") -> tuple[NDArray[np.int32], Ids]:
@@ -77,7 +80,7 @@ def _ids(column: "pd.Series[Any]") -> tuple[NDArray[np.int32], Ids]:
         raise ValueError(f"column {column.name} has values of type {column.dtype}: expected whole numbers or strings")
     _refuse(values, values > np.iinfo(np.int64).max, "is too large for an ID of 64 bits: convert the IDs to strings")
     codes, numbers = pd.factorize(values.to_numpy(dtype=np.int64), sort=True)
-    return codes.astype(np.int32), np.asarray(numbers)
+    return codes.astype(np.int32), np.array(numbers)
 
 
 def _ratings(column: "pd.Series[Any]") -> NDArray[np.float32]:
@@ -97,7 +100,7 @@ def _times(column: "pd.Series[Any]") -> NDArray[np.float64]:
         return times
     naive = column if column.dt.tz is None else column.dt.tz_convert(None)
     seconds = (naive - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
-    return np.asarray(seconds, dtype=np.float64)
+    return np.array(seconds, dtype=np.float64)
 
 
 def _numbers(column: "pd.Series[Any]", expected: str) -> NDArray[np.float64]:
@@ -106,14 +109,14 @@ def _numbers(column: "pd.Series[Any]", expected: str) -> NDArray[np.float64]:
         raise ValueError(f"column {column.name} has values of type {column.dtype}: expected {expected}")
     numbers = pd.to_numeric(column, errors="coerce")
     _refuse(column, numbers.isna() & ~column.isna(), f"is not a number: expected {expected}")
-    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.array(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def _parts(column: "pd.Series[Any]") -> NDArray[np.int8]:
     """Return the set of each interaction: (n,)."""
-    parts = column.map(SETS)
-    _refuse(column, parts.isna(), f"is no set: expected {', '.join(SETS)}")
-    return np.asarray(parts, dtype=np.int8)
+    parts = column.map(PARTS)
+    _refuse(column, parts.isna(), f"is not the name of a set: {EXPECTED}")
+    return np.array(parts, dtype=np.int8)
 
 
 def _titles(column: "pd.Series[Any]", items: NDArray[np.int32], names: Ids) -> tuple[str, ...]:
@@ -124,22 +127,6 @@ def _titles(column: "pd.Series[Any]", items: NDArray[np.int32], names: Ids) -> t
         if not pd.isna(title):
             titles[int(str(row))] = str(title)
     return tuple(titles)
-
-
-def _latest_of_each_pair(
-    users: NDArray[np.int32], items: NDArray[np.int32], times: NDArray[np.float64], parts: NDArray[np.int8]
-) -> NDArray[np.bool_]:
-    """Mark the interaction of each pair that counts: (n,).
-
-    That is the one with the latest time, and of equal times, or without times, the last one. A test interaction counts
-    before a validation interaction, and this before one of the training set.
-    """
-    when = np.where(np.isnan(times), -np.inf, times) if len(times) else np.zeros(len(users))
-    order = np.lexsort((when, parts if len(parts) else np.zeros(len(users))))  # stable
-    repeated = pd.DataFrame({"user": users[order], "item": items[order]}).duplicated(keep="last").to_numpy()
-    kept = np.empty(len(users), dtype=bool)
-    kept[order] = ~repeated
-    return kept
 
 
 def _refuse(column: "pd.Series[Any]", wrong: Any, problem: str) -> None:

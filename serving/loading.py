@@ -83,7 +83,8 @@ def _source_of(run: TrainedRun, options: Mapping[str, Any]) -> DataSource:
     if run.data is not None:
         noted = run.data.source
     else:
-        noted = run_data.source_of(described.own or {"dataset": described.dataset})
+        own = described.own
+        noted = DataSource.of_own(own, Path("data")) if own else DataSource(described.dataset)
     source = run_data.replaced(noted, options)
     if source.ratings is not None and not source.ratings.exists() and "ratings" not in options:
         raise FileNotFoundError(

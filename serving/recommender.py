@@ -21,12 +21,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+import train
 from data import Interactions
 from serving import saved, tables
 from serving.loading import load_run
 from serving.lookup import Id, Items, ids_of, row_of
 from serving.new_users import NewUsers
 from serving.quartiles import quartiles
+from tracking.metric_table import History
 from training import network, parts, setup
 from training.evaluation import fastest_scorer
 from training.rehearsal import Rehearsal
@@ -119,12 +121,13 @@ class Recommender:
         saved.write(Path(path), self.model, self.ratings, self.settings, self.scale)
 
     @classmethod
-    def of(cls, trainer: Trainer, interactions: Interactions) -> "Recommender":
+    def of(cls, trainer: Trainer, interactions: Interactions, history: History | None = None) -> "Recommender":
         """Make a recommender of a network in training, which it copies.
 
         Args:
             trainer: the trainer of the network.
             interactions: all interactions, of the same users and items as the trainer's.
+            history: the result of ``train.fit``. If a validation set chose an epoch, the network after it recommends.
 
         Raises:
             ValueError: the numbers of users and items differ.
@@ -135,7 +138,7 @@ class Recommender:
                 f"there are {sizes[0]} users and {sizes[1]} items: expected those of the training set, "
                 f"{own[0]} and {own[1]}"
             )
-        with trainer.as_evaluated():
+        with trainer.as_evaluated() if history is None else train.recommending(trainer, history):
             model = copy.deepcopy(trainer.model).cpu()
         return cls(model, interactions, trainer.settings, scale=trainer.scale if trainer.rates else None)
 

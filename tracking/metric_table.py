@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
+from torch import Tensor
+
 Best = Callable[[list[float]], float]
 When = Literal["epoch", "test", "validation", "end"]
 
@@ -102,6 +104,7 @@ class History(list[EpochMetrics]):
         best: the best epoch by the validation set, from 0; None without such a set.
         closing: the metrics of the network that recommends, by name: ``test_mse``, ``recall@10`` and others. {} before
             the end.
+        best_state: the state of the trainer after the best epoch; None before the end, and if that is the last epoch.
     """
 
     def __init__(self, metrics: Iterable[EpochMetrics] = (), by_ranking: bool = False) -> None:
@@ -109,6 +112,7 @@ class History(list[EpochMetrics]):
         self.by_ranking = by_ranking
         self.best = best_epoch(self, by_ranking)
         self.closing: dict[str, float] = {}
+        self.best_state: dict[str, Tensor] | None = None
 
     def add(self, metrics: EpochMetrics) -> None:
         """Append the metrics of an epoch, which may be the best one."""

@@ -40,8 +40,9 @@ def test_the_latest_row_of_each_pair_counts(strings: bool, timed: bool, capsys: 
     assert rows_of(made) == {pair: stars for pair, (stars, _) in expected.items()}
     assert (made.num_users, made.num_items) == (9, 12)
     assert list(made.source_user_ids) == sorted(made.source_user_ids)
-    left_out = 200 - len(expected)
-    assert capsys.readouterr().err == f"{left_out} rows were left out: a later one has the same user and item\n"
+    later = "one with a later when" if timed else "a later one"
+    more = f"{200 - len(expected)} more were of the same user and item as {later}"
+    assert capsys.readouterr().err == f"{len(expected)} interactions; {more}\n"
     if timed:
         assert made.times is not None
         assert sorted(made.times.tolist()) == sorted(when for _, when in expected.values())
@@ -97,7 +98,10 @@ GOOD = {"user": ["a", "b"], "item": [1, 2], "rating": [1.0, 2.0]}
         ({"rating": ["good", 2]}, "row 7, column rating: 'good' is not a number: expected a rating"),
         ({"rating": [True, False]}, "column rating has values of type bool: expected a rating"),
         ({"time": ["2020-01-01", "x"]}, "row 7, column time: '2020-01-01' is not a number: expected a time; pandas"),
-        ({"split": ["train", "later"]}, "row 8, column split: 'later' is no set: expected train, validation, test"),
+        (
+            {"split": ["train", "later"]},
+            "row 8, column split: 'later' is not the name of a set: expected train",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_row(changed: dict[str, Any], says: str) -> None:
