@@ -11,7 +11,9 @@
     parquet.py     ratings read from Parquet, and the place of a mistake
     quoted.py      ratings read from CSV with quotation marks, and the place of a mistake
     gathering.py   the interactions of a file, gathered block by block
-    layout.py      the layout of a file of ratings: separator, header, kinds of columns
+    layout.py      the layout of a file of ratings: separator, columns
+    header.py      the header of a file, or the kinds of its columns without one
+    cells.py       numbers, missing values, ratings and counts in a cell
     columns.py     the columns of the user, the item and the rating, by usual names or chosen
     records.py     records of a CSV file with quotation marks
     textfile.py    a text file of any size as blocks of whole lines

@@ -1,27 +1,21 @@
-"""The layout of a file of ratings: its separator, its header, and the kinds of its columns."""
+"""The layout of a file of ratings: its separator and its columns."""
 
 import csv
-import math
 import re
-import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from datasets import columns, times
-from datasets.columns import ALL_USUAL, ASK, FileOptions, Places, plain, untyped
+from datasets import columns, header, times
+from datasets.cells import is_missing, is_number, wrong_rating
+from datasets.columns import ASK, FileOptions, Places, untyped
 from datasets.formats import plain_name
-from datasets.ids import is_whole
 from datasets.textfile import RowError, WrongTime
 from datasets.times import TimeColumn
 
-LARGEST = float(np.finfo(np.float32).max)
 SEPARATORS = ("::", "\t", ";", ",", "|")
 QUOTED = (",", ";")  # between these, a column may stand in quotation marks
-ALL_QUOTED = ("\t", "|")  # between these, only if all columns of the first line do
+ALL_QUOTED = ("\t", "|")  # between these, and between blanks, only if all columns of the first line do
 BLANKS = " "  # one or more, where a line has none of the separators above
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "<na>", "null", "none", "\\n"})
 STRAY = (
     "has a stray quotation mark: a column that it opens does not end as a quoted column does; "
     "if quotation marks are ordinary characters in this file, give --quoting none"
@@ -79,23 +73,10 @@ class Layout(NamedTuple):
 
 def split(line: str, separator: str, quoted: bool) -> list[str]:
     if separator == BLANKS:
-        return re.split("[ \t]+", line.strip(" \t"))
+        line = line.strip(" \t")
     if not quoted:
-        return line.split(separator)
+        return re.split("[ \t]+", line) if separator == BLANKS else line.split(separator)
     return next(csv.reader([line.replace("\r", " ")], delimiter=separator, skipinitialspace=True), [])
-
-
-def is_number(cell: str) -> bool:
-    """Return whether a cell holds a finite number as a computer writes it."""
-    try:
-        return "_" not in cell and math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def is_missing(cell: str) -> bool:
-    """Return whether a cell is empty, or holds one of the usual words for a missing value."""
-    return cell.strip().lower() in MISSING
 
 
 def understand(
@@ -114,37 +95,25 @@ def understand(
     """
     separator, quoted = _separator(path, lines, options.quoting)
     rows = [split(line, separator, quoted) for _, line in lines]
-    first = [cell.strip() for cell in rows[0]]
     number = lines[0][0]
-    where = f"{path}, line {number}"
-    note = ""
-    if options.columns is not None:
-        places, by_name = columns.chosen(options, first, where)
-        looks = True if by_name or number == 0 else _has_header(rows, places)  # the keys of JSON are in line 0
-        header = looks is True
-        if looks is None:
-            note = f"{where}: is read as an interaction; if it is a header, choose the columns by name"
-    else:
-        header = not any(map(is_number, first)) and any(plain(cell) in ALL_USUAL for cell in first)
-        places = columns.usual(first, options.counts, where) if header else _without_header(rows, options, where)
-    names = [untyped(first[place]) if header else str(place + 1) for place in range(len(first))]
-    if header:
-        places = places.find_others(first)
+    found = header.read(rows, options, f"{path}, line {number}", is_json=number == 0)
+    names = [untyped(cell.strip()) if found.is_there else str(place) for place, cell in enumerate(rows[0], 1)]
     time = None
     if with_times:
-        time = _time_column(places, names, lines[1:] if header else lines, rows[1:] if header else rows, path)
+        skipped = 1 if found.is_there else 0
+        time = _time_column(found.places, names, lines[skipped:], rows[skipped:], path)
     return Layout(
         separator,
         quoted,
-        len(first),
-        places,
+        len(rows[0]),
+        found.places,
         names,
-        header,
+        found.is_there,
         time,
         options.counts,
         chosen=options.columns is not None,
-        guessed=places.time == 2 and not header and options.columns is None,
-        note=note,
+        guessed=found.places.time == 2 and not found.is_there and options.columns is None,
+        note=found.note,
     )
 
 
@@ -160,30 +129,6 @@ def mistake(row: list[str], form: Layout) -> str | None:
     cell = row[form.places.rating].strip()
     problem = wrong_rating(cell, form.counts)
     return f", column {form.names[form.places.rating]}: {problem}" if problem else None
-
-
-def wrong_rating(cell: str, counts: bool) -> str | None:
-    """Return the reason why a cell is neither a rating nor missing, or why it is not a count."""
-    shown = repr(cell[:40])
-    if is_missing(cell):
-        return "the count is missing: fill it in or remove the line" if counts else None
-    if not is_number(cell) or abs(float(cell)) > LARGEST:
-        kind = "count" if counts else "rating"
-        if times.is_date(cell):
-            return f"{shown} is a time and not a {kind}: name it as the time, --columns USER,ITEM,,TIME"
-        return f"{shown} is not a {kind}: expected a number{_odd_character(cell)}"
-    if counts and float(cell) < 0:
-        return f"{shown} is a negative count: expected at least 0"
-    return None
-
-
-def _odd_character(cell: str) -> str:
-    """Name the first character of a cell that is not ASCII, because it may look like another one or like none."""
-    for place, character in enumerate(cell, 1):
-        if not character.isascii():
-            name = unicodedata.name(character, "no name").lower()
-            return f"; character {place} is U+{ord(character):04X}, {name}"
-    return ""
 
 
 def _time_column(
@@ -203,65 +148,6 @@ def _time_column(
             raise WrongTime(path, line, problem)
         return TimeColumn(place, names[place], dated)
     return TimeColumn(place, names[place], dated=False)
-
-
-def _has_header(rows: list[list[str]], places: Places) -> bool | None:
-    """Return whether the first line holds the names of columns that are chosen by number; None where it is unclear."""
-    first = [cell.strip() for cell in rows[0]]
-    if any(is_number(first[place]) for place in places if place is not None):
-        return False
-    if any(plain(cell) in ALL_USUAL for cell in first):
-        return True
-    known = [first[place] for place in (places.rating, places.time) if place is not None]
-    if any(times.is_date(cell) for cell in known):
-        return False
-    if any(not is_missing(cell) for cell in known):
-        return True
-    for place in (places.user, places.item):
-        below = [row[place].strip() for row in rows[1:] if len(row) > place]
-        if below and all(map(is_whole, below)):
-            return True
-    return None
-
-
-def _without_header(rows: list[list[str]], options: FileOptions, where: str) -> Places:
-    """Return the places of the columns of a file without a header.
-
-    Raises:
-        ValueError: the lines cannot be user, item, and possibly a rating and a time, in this order.
-    """
-    first = [cell.strip() for cell in rows[0]]
-    width = len(first)
-    third, fourth = (
-        [row[place].strip() for row in rows if len(row) > place and not is_missing(row[place])] for place in (2, 3)
-    )
-    no_names = f"{where}: none of the columns {', '.join(first)} has a usual name: {ASK}"
-    fits = all(map(is_number, third)) and all(is_number(cell) or times.is_date(cell) for cell in fourth)
-    if width == 3 and times.are_times(third) and not options.counts:
-        return Places(0, 1, None, 2)
-    if (width not in (2, 3, 4) or not fits) and len(rows) > 1 and not any(map(is_number, first)):
-        raise ValueError(no_names)
-    if width == 4 and fits and times.are_times(third):
-        raise ValueError(f"{where}: column 3 looks like times: name the columns, as --columns 1,2,4,3 or 1,2,,3")
-    if options.counts and width == 2:
-        raise ValueError(f"{where}: has no column for the count: {ASK}")
-    if width not in (2, 3, 4) or (width > 2 and not is_number(first[2]) and not is_missing(first[2])):
-        raise ValueError(f"{where}: no header, and not user, item, rating in this order: {ASK}")
-    if width == 4 and not (is_number(first[3]) or times.is_date(first[3]) or is_missing(first[3])):
-        raise ValueError(f"{where}: column 4 is '{first[3]}', and not a time: {ASK}")
-    if not any(is_number(cell) or times.is_date(cell) for cell in first[2:]) and not _are_ids(rows):
-        raise ValueError(no_names)
-    return Places(0, 1, *(place if place < width else None for place in (2, 3)))
-
-
-def _are_ids(rows: list[list[str]]) -> bool:
-    """Return whether the first two columns of the first line look like IDs, and not like the names of columns."""
-    first = [cell.strip() for cell in rows[0][:2]]
-    for place, cell in enumerate(first):
-        below = [row[place].strip() for row in rows[1:] if len(row) > place]
-        if below and all(map(is_whole, below)) and not is_whole(cell):
-            return False
-    return any(character.isdigit() for character in "".join(first))
 
 
 def is_all_quoted(line: str, separator: str) -> bool:
@@ -288,7 +174,7 @@ def _separator(path: Path, lines: list[tuple[int, str]], quoting: str) -> tuple[
     if len(fitting) > 1 and expected in fitting:
         fitting = [expected]
     if not any(each in first for each in SEPARATORS) and len(split(first, BLANKS, False)) >= 2:
-        return BLANKS, False
+        return BLANKS, not unquoted and is_all_quoted(" ".join(first.split()), BLANKS)
     if not fitting and '"' in first and any(len(split(first, each, quoted=False)) >= 2 for each in QUOTED):
         raise ValueError(f"{path}, line {number}: {STRAY}")
     if not fitting:

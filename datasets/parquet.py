@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import columns, layout, times
+from datasets import columns, times
+from datasets.cells import LARGEST, is_missing, is_number, wrong_rating
 from datasets.columns import FileOptions
 from datasets.gathering import Gathered
 from datasets.ids import IdColumn
-from datasets.layout import LARGEST, Layout
+from datasets.layout import Layout
 from datasets.ratings import Ratings
 from datasets.textfile import InputFile
 from datasets.times import TimeColumn
@@ -156,9 +157,9 @@ def _ratings_of(array: Any, form: Layout, path: Path, row: int) -> NDArray[np.fl
         raise ValueError(f"{path}, column {name}: is of {array.type}: expected numbers")
     cells = ["" if cell is None else str(cell).strip() for cell in array.to_pylist()]
     for place, cell in enumerate(cells, row):
-        if problem := layout.wrong_rating(cell, form.counts):
+        if problem := wrong_rating(cell, form.counts):
             raise ValueError(f"{path}, row {place}, column {name}: {problem}")
-    return np.array([np.nan if layout.is_missing(cell) else float(cell) for cell in cells])
+    return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])
 
 
 def _strings_of(array: Any) -> list[str | None]:
@@ -182,9 +183,9 @@ def _times_of(array: Any, form: Layout, path: Path, row: int) -> NDArray[np.floa
         found: NDArray[np.float64] = array.to_pandas().to_numpy(dtype=np.float64, na_value=np.nan)
         if not np.isinf(found).any():
             return found
-    cells = [None if cell is None or layout.is_missing(str(cell)) else str(cell).strip() for cell in array.to_pylist()]
+    cells = [None if cell is None or is_missing(str(cell)) else str(cell).strip() for cell in array.to_pylist()]
     known = next((cell for cell in cells if cell is not None), "0")
-    found, wrong = times.numbers(cells, dated=not layout.is_number(known))
+    found, wrong = times.numbers(cells, dated=not is_number(known))
     if wrong is not None:
         raise form.wrong_time(path, row + wrong, str(cells[wrong]), "row")
     return found

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets import layout, records, times
+from datasets.cells import LARGEST, MISSING, is_missing, is_number, wrong_rating
 from datasets.columns import FileOptions
 from datasets.gathering import Gathered
 from datasets.ids import IdColumn
-from datasets.layout import LARGEST, MISSING, Layout, is_missing, is_number
+from datasets.layout import Layout
 from datasets.ratings import Ratings
 from datasets.textfile import InputFile, RowError
 from datasets.times import TimeColumn
@@ -68,7 +69,7 @@ def _numbers(cells: list[str], form: Layout) -> NDArray[np.float64] | None:
         if not (np.abs(found) <= LARGEST).all():
             raise ValueError
     except ValueError:
-        problems = any(layout.wrong_rating(cell, form.counts) for cell in cells)
+        problems = any(wrong_rating(cell, form.counts) for cell in cells)
         return None if problems else np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])
     return None if "_" in "".join(cells) or (form.counts and (found < 0).any()) else found
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets import columns, jsonlines, layout, parquet, quoted, records, textfile, times
+from datasets.cells import LARGEST, is_missing
 from datasets.columns import FileOptions
 from datasets.gathering import EXPECTED, Gathered
 from datasets.ids import IdColumn, is_whole
-from datasets.layout import LARGEST, Layout, is_missing
+from datasets.layout import Layout
 from datasets.ratings import Ratings
 from datasets.textfile import Block, InputFile, RowError, WrongTime
 

@@ -91,6 +91,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "wrong first rating": ("1,2,good\n2,3,4\n", {"columns": "1,2,3"}, "line 1, column 3: 'good' is not a rating"),
     "names above pairs": ("who,what\n1,2\n2,3\n", {}, "line 1: none of the columns who, what has a usual name"),
     "names above a missing rating": ("who,what,\n1,2,\n2,3,4\n", {}, "none of the columns who, what,  has a usual"),
+    "names above a missing time": ("who,what,\n1,2,978300760\n", {}, "none of the columns who, what,  has a usual"),
     "a short and a long line": ("user,item,rating,x\n1,2,3\n2,3,4,5,6\n", {}, "line 2: has 3 columns: expected 4"),
     "a short and a long pair": ("1,2\n2\n3,4,5\n", {}, "line 2: has 1 columns: expected 2"),
     "no-break space": ("user,item,rating\n1,2,3\n2,3,4\u00a0000\n", {},
@@ -128,7 +129,7 @@ def test_ids_are_as_written(separator: str, users: list[str], tmp_path: Path, mo
     assert [row[0] for row in read(path)] == users
 
 
-@pytest.mark.parametrize("separator", ["\t", "|"])
+@pytest.mark.parametrize("separator", ["\t", "|", " "])
 def test_quotation_marks_around_all_columns_quote_them(separator: str, tmp_path: Path) -> None:
     """Also where only the header and the strings have them, as from R."""
     path = tmp_path / "a.tsv"
