@@ -15,6 +15,7 @@ USUAL = (
 COUNTS = {
     "count", "counts", "plays", "playcount", "playcounts", "numplays", "nplays", "clicks", "clickcount", "views",
     "viewcount", "listens", "listencount", "freq", "frequency", "quantity", "qty", "visits", "purchases", "weight",
+    "click", "clicked", "label",
 }  # fmt: skip
 OTHERS = frozenset({*times.NAMES, *parts.NAMES})
 ALL_USUAL = OTHERS | frozenset.union(*map(frozenset, (*USUAL, COUNTS)))

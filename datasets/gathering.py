@@ -117,7 +117,9 @@ class Gathered:
             shown = " or ".join(f"{each:g}" for each in self.unrated)
             notes.append(f"no rating: {int(is_none.sum()):,} with {shown}")
         if self.form.unread:
-            notes.append(f"not read: {', '.join(self.form.unread)[:200]}")
+            counts = [name for name in self.form.unread if columns.plain(name) in columns.COUNTS]
+            hint = f" (if {counts[0]} is a count, give --counts)" if counts else ""
+            notes.append(f"not read: {', '.join(self.form.unread)[:200]}{hint}")
         return tuple(notes)
 
     def _finish_parts(self, file: object, unit: str) -> NDArray[np.int8]:

@@ -48,6 +48,8 @@ def _has_names(rows: list[list[str]], places: Places) -> bool | None:
         return False
     if any(plain(cell) in ALL_USUAL for cell in first):
         return True
+    if any(map(is_number, first)):
+        return False
     known = [first[place] for place in (places.rating, places.time) if place is not None]
     if any(times.is_date(cell) for cell in known):
         return False

@@ -78,6 +78,8 @@ class DataSource:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if not isinstance(self.unrated, list | tuple):
+            raise ValueError(f"unrated is {self.unrated}: expected a list of numbers")
         object.__setattr__(self, "unrated", tuple(map(float, self.unrated)))
         for name in OWN[1:]:
             if self._is_given(name) and self.ratings is None:

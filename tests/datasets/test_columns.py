@@ -46,8 +46,8 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "dates": ("1,2,2001-01-01\n2,3,2001-01-02\n", {},
               [("1", "2", NONE, 978_307_200.0), ("2", "3", NONE, 978_393_600.0)], "no rating, time 3"),
     "years are ratings": ("1,2,1999\n2,3,2001\n", {}, [("1", "2", 1999.0, NONE), ("2", "3", 2001.0, NONE)], "1, 2, 3"),
-    "plays": ("user,item,plays\n1,2,5\n2,3,1\n", {}, PAIRS, "column user, item, no rating; not read: plays"),
-    "other columns": ("user,item,grade,title\n1,2,5,a\n2,3,1,b\n", {}, PAIRS, "no rating; not read: grade, title"),
+    "plays": ("user,item,plays\n1,2,5\n2,3,1\n", {}, PAIRS, "not read: plays (if plays is a count, give --counts)\n"),
+    "other columns": ("user,item,grade,title\n1,2,5,a\n2,3,1,b\n", {}, PAIRS, "no rating; not read: grade, title\n"),
     "counts": ("user,item,plays\n1,2,5\n2,3,1\n1,3,0\n", {"counts": True}, PAIRS,
                "column user, item, count plays; left out: 1 with a count of 0"),
     "counts without a header": ("1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "count 3; left out: 0 with a count of 0"),
@@ -116,6 +116,9 @@ def test_a_first_line_in_doubt_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(read(path, columns="1,2")) == 2
     first = capsys.readouterr().err.splitlines()[0]
     assert first == f"{path}, line 1: is read as an interaction; if it is a header, choose the columns by name"
+    path.write_text("ann,x,5\nbob,y,4\n")
+    assert len(read(path, columns="1,2")) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ def test_a_mistake_in_the_file_is_named_in_one_line(name: str, tmp_path: Path, m
         ({"unrated": (0,)}, "unrated is for ratings of your own: give --ratings FILE as well"),
         ({"counts": True}, "counts is for ratings of your own"),
         ({"test": Path("a.csv")}, "test is for ratings of your own"),
+        ({"ratings": Path("a.csv"), "unrated": -1}, "unrated is -1: expected a list of numbers"),
         ({"ratings": Path("a.csv"), "unrated": (float("nan"),)}, "unrated is nan: expected finite numbers"),
         ({"ratings": Path("a.csv"), "unrated": (0,), "counts": True}, "unrated and counts are given: give one of them"),
         ({"ratings": Path("a.csv"), "validation": Path(".")}, ". is a folder: expected a file"),
