@@ -193,6 +193,12 @@ def at_each_k(topk: Sequence[int]) -> dict[str, Metric]:
     return rows
 
 
+def shown(value: float, digits: int = 4) -> str:
+    """Format a metric, with an exponent where the digits would be too many or all 0."""
+    is_usual = value == 0 or 0.5 <= abs(value) * 10**digits < 10 ** (digits + 6)
+    return f"{value:.{digits}f}" if is_usual or not math.isfinite(value) else f"{value:.{digits}e}"
+
+
 def charts(rates: bool) -> dict[str, tuple[str, ...]]:
     """Return CHARTS; without ratings, those of ratings are left out."""
     of_ratings = {metric.tag for metric in METRICS.values() if metric.of_ratings}

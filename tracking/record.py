@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tracking.checkpoint import BEST, RESULT, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
-from tracking.metric_table import EpochMetrics, charts, tags
+from tracking.metric_table import EpochMetrics, charts, shown, tags
 from tracking.tensorboard import EventFile
 
 CHECKPOINT_SECONDS = 2.0  # between two checkpoints
@@ -149,11 +149,11 @@ class RunRecord(Record):
 
 def _in_short(metrics: EpochMetrics) -> str:
     """Format the metrics that the progress bar shows; those that an epoch lacks are left out."""
-    mse = "" if math.isnan(metrics.training_mse) else f", MSE {metrics.training_mse:.3f}"
+    mse = "" if math.isnan(metrics.training_mse) else f", MSE {shown(metrics.training_mse, 3)}"
     training = f"BPR {metrics.factorization_loss:.3f}{mse}"
     if math.isnan(metrics.test_mrr):
         return training
-    mse = "" if math.isnan(metrics.test_mse) else f"MSE {metrics.test_mse:.3f}, "
+    mse = "" if math.isnan(metrics.test_mse) else f"MSE {shown(metrics.test_mse, 3)}, "
     return f"{training}; test {mse}MRR {metrics.test_mrr:.4f}"
 
 

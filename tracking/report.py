@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from tracking.metric_table import METRICS, SUMMARY_METRICS, EpochMetrics, History, at_each_k, columns
+from tracking.metric_table import METRICS, SUMMARY_METRICS, EpochMetrics, History, at_each_k, columns, shown
 
 
 def report(history: History, epochs: int, patience: int, topk: Sequence[int]) -> str:
@@ -28,8 +28,8 @@ def closing_table(history: Sequence[EpochMetrics], best: int | None = None) -> s
 
     Without a validation set, ``best`` is None, and the last epoch is shown in place of the best one.
     """
-    shown = columns(history)
-    rows_of = {name: metric for name, metric in SUMMARY_METRICS.items() if name in shown}
+    names = columns(history)
+    rows_of = {name: metric for name, metric in SUMMARY_METRICS.items() if name in names}
     width = max(len(metric.title) for metric in rows_of.values()) + 1
     epoch = len(history) - 1 if best is None else best
     which = f"last of {len(history)} (epoch {epoch})" if best is None else f"best epoch {best} of {len(history)}"
@@ -37,8 +37,8 @@ def closing_table(history: Sequence[EpochMetrics], best: int | None = None) -> s
     for name, metric in rows_of.items():
         values = [getattr(metrics, name) for metrics in history]
         taken = [value for value in values if not math.isnan(value)]
-        value = "–" if math.isnan(values[epoch]) else f"{values[epoch]:.4f}"
-        highest = f"{metric.best(taken):.4f} (epoch {values.index(metric.best(taken))})" if taken else "–"
+        value = "–" if math.isnan(values[epoch]) else shown(values[epoch])
+        highest = f"{shown(metric.best(taken))} (epoch {values.index(metric.best(taken))})" if taken else "–"
         rows.append(f"{metric.title:{width}}{value:26}{highest}")
     return "\n".join(rows)
 
@@ -46,10 +46,10 @@ def closing_table(history: Sequence[EpochMetrics], best: int | None = None) -> s
 def _choice(history: History, best: int) -> str:
     """Format the line of the best epoch: why it was chosen, and its test metrics."""
     chosen = history[best]
-    by, value = "MRR / MSE", f"{chosen.validation_mrr:.4f} / {chosen.validation_mse:.4f}"
+    by, value = "MRR / MSE", f"{chosen.validation_mrr:.4f} / {shown(chosen.validation_mse)}"
     if history.by_ranking or math.isnan(chosen.validation_mse):
         by, value = "MRR", f"{chosen.validation_mrr:.4f}"
-    mse = "" if math.isnan(chosen.test_mse) else f"test MSE {chosen.test_mse:.4f}, "
+    mse = "" if math.isnan(chosen.test_mse) else f"test MSE {shown(chosen.test_mse)}, "
     return (
         f"best epoch {best}, with the highest {by} of the validation set, {value}: {mse}"
         f"test MRR {chosen.test_mrr:.4f}; in best.pt"
@@ -58,13 +58,11 @@ def _choice(history: History, best: int) -> str:
 
 def closing_lines(closing: Mapping[str, float], topk: Sequence[int]) -> list[str]:
     """Format the metrics of the end of a run: a line of those with one value, and a line for each k."""
-    rows = {name: metric for name, metric in at_each_k(topk).items() if name in closing and metric.when == "end"}
-    groups = [[name for name in rows if name in METRICS]]
-    groups += [[name for name in rows if name.endswith(f"@{k}") and name not in METRICS] for k in topk]
-    lines = [
-        ", ".join(f"{rows[name].title} {closing[name]:.4f}" for name in group if rows[name].title) for group in groups
-    ]
-    return [line for line in lines if line]
+    titles = {name: metric.title for name, metric in at_each_k(topk).items() if metric.when == "end"}
+    shown_of = {name: f"{title} {shown(closing[name])}" for name, title in titles.items() if title and name in closing}
+    lines = [[each for name, each in shown_of.items() if name in METRICS]]
+    lines += [[each for name, each in shown_of.items() if name.endswith(f"@{k}")] for k in topk]
+    return [", ".join(line) for line in lines if line]
 
 
 def counted(epochs: int, last: int) -> str:

@@ -8,7 +8,6 @@ The format is TFRecords of Event messages.
 """
 
 import contextlib
-import math
 import os
 import re
 import socket
@@ -17,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -28,6 +28,8 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from tracking.checkpoint import as_string
 from tracking.folder import EVENTS
+
+LARGEST = torch.finfo(torch.float32).max
 
 
 class EventFile:
@@ -77,8 +79,11 @@ class EventFile:
             raise OSError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def add(self, epoch: int, metrics: Mapping[str, float], at: float) -> None:
-        """Write an epoch's metrics, by name; NaN is left out. ``at``: when it ended, in seconds since 1970."""
-        taken = {self.tags[name]: value for name, value in metrics.items() if not math.isnan(value)}
+        """Write an epoch's metrics, by name. ``at``: when it ended, in seconds since 1970.
+
+        NaN is left out, and an MSE of huge ratings that is beyond float32, TensorBoard's numbers.
+        """
+        taken = {self.tags[name]: value for name, value in metrics.items() if abs(value) <= LARGEST}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in taken.items()]
         self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
         self._flush()

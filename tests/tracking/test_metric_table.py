@@ -130,6 +130,23 @@ def test_the_columns_of_a_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0.0000"),
+        (0.00005, "0.0001"),
+        (0.00004, "4.0000e-05"),
+        (-0.25, "-0.2500"),
+        (999999.0, "999999.0000"),
+        (1e6, "1.0000e+06"),
+        (7.5e58, "7.5000e+58"),
+        (math.inf, "inf"),
+    ],
+)
+def test_values_of_any_size_are_shown(value: float, said: str) -> None:
+    assert metric_table.shown(value) == said
+
+
+@pytest.mark.parametrize(
     ("epochs", "last", "said"),
     [
         (200, 199, "200 epochs (0 to 199)"),

@@ -83,6 +83,15 @@ def test_a_resumed_run_has_one_copy_of_its_settings_and_charts(split: Split, tmp
     assert {tag for tags in CHARTS_OF_RUNS.values() for tag in tags} <= written
 
 
+def test_metrics_that_tensorboard_cannot_show_are_left_out(tmp_path: Path) -> None:
+    with EventFile(tmp_path, {"mse": "eval/MSE", "mrr": "eval/MRR"}, {}, {}) as file:
+        for epoch, mse in enumerate((3e38, 1e39, float("nan"), -3e38)):
+            file.add(epoch, {"mse": mse, "mrr": 0.5}, 0.0)
+    events = read(tmp_path)
+    assert [event.step for event in events.Scalars("eval/MSE")] == [0, 3]
+    assert [event.step for event in events.Scalars("eval/MRR")] == [0, 1, 2, 3]
+
+
 def test_a_run_stopped_in_its_first_epoch_leaves_no_event_file(split: Split, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         fit(split, tmp_path, 3, stop=True)
