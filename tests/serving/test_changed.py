@@ -244,6 +244,46 @@ def test_a_warm_start_that_cannot_be_is_one_line(flags: str, says: str, home: Pa
     assert not Path("new").exists()
 
 
+def test_a_warm_start_rates_alike_in_another_unit(home: Path, trained_run: Path) -> None:
+    """The last layer is changed, so that a rating predicted in stars is the same one in units of their spread."""
+    before = Recommender.load("run").predict([3, 4, 6], [1, 2, 3])
+    flags = ["--epochs", "1", "--learning_rate", "1e-9", "--rating_unit", "spread"]
+    assert main.main(["--warm_start", "run", "--logdir", "next", *flags]) == 0
+    now = Recommender.load("next")
+    assert now.scale is not None
+    assert not now.scale.is_own_unit
+    pd.testing.assert_frame_equal(now.predict([3, 4, 6], [1, 2, 3]), before, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "flags", ["--no_shared_embeddings", "--watched_items --average_last 0.5", "--rating_unit spread"]
+)
+def test_changed_ratings_with_any_settings(
+    flags: str, home: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: equations 1 and 4 by the tensors of the checkpoint, for a user and an item of the run."""
+    data = ["--ratings", str(trained_run / "ratings.csv"), "--columns", "who,film,stars", "--data_dir", "c"]
+    assert main.main([*data, *TRAIN, *flags.split(), "--logdir", "other"]) == 0
+    write(trained_run / "ratings.csv", NOW)
+    run, now = trained.read(Path("other")), Recommender.load("other")
+    users, items = ids_of(run)
+    old = run.network(len(users), len(items)).eval()
+    if "watched" in flags:
+        rated = sorted({item for user, item, _ in NOW if user == 2 and item != 77})
+        table = parts.factorization_tables(old)
+        rows = torch.tensor([items.index(item) for item in rated])
+        with torch.no_grad():
+            table.users.weight[users.index(2)] += table.items.weight[rows].sum(0) / len(rated) ** 0.5
+    p, score = old(torch.tensor([users.index(2)]), torch.tensor([items.index(9)]))
+    found = now.predict([2], [9])
+    assert now.scale is not None
+    assert found["p"][0] == pytest.approx(p.item(), abs=1e-5)
+    assert found["stars"][0] == pytest.approx(now.scale.from_units(score.detach()).clamp(1, 5).item(), abs=1e-4)
+    new = now.recommend([40], n=3)
+    again = now.recommend_new({item: rating for _, item, rating in NEW_USER}, n=3)
+    pd.testing.assert_frame_equal(new.drop(columns="user"), again)
+
+
 class OwnNetwork(nn.Module):
     """A network with tables of its own: one with further rows, if there is padding."""
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_recommender import ratings, recommender
 
+import train
 from data import Interactions
 from models import MultiTaskNet
 from serving.recommender import Recommender
@@ -29,6 +30,21 @@ def trained(settings: Settings, interactions: Interactions) -> Recommender:
     trainer.run_epoch()
     pd.testing.assert_frame_equal(recommender.predict([106, 108], [12, 13]), found)
     return recommender
+
+
+def test_the_network_after_the_best_epoch_recommends() -> None:
+    """Oracle: a run that ends with the best epoch."""
+    values = {"embedding_dim": 8, "learning_rate": 0.05, "validation_fraction": 0.2, "watched_items": True}
+    split = setup.split(ratings(), Settings(epochs=6, **values))  # type: ignore[arg-type]
+    trainer = setup.make_trainer(Settings(epochs=6, **values), split.train)  # type: ignore[arg-type]
+    history = train.fit(trainer, split.test, split.validation)
+    assert history.best is not None
+    assert history.best < 5
+    shorter = setup.make_trainer(Settings(epochs=history.best + 1, **values), split.train)  # type: ignore[arg-type]
+    train.fit(shorter, split.test)
+    found = Recommender.of(trainer, ratings(), history).recommend(n=3)
+    pd.testing.assert_frame_equal(found, Recommender.of(shorter, ratings()).recommend(n=3))
+    assert not found.equals(Recommender.of(trainer, ratings()).recommend(n=3))
 
 
 @pytest.mark.parametrize(

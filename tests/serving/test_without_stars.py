@@ -1,12 +1,18 @@
 """Recommendations where some interactions have no rating, or none has."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import Refused
 from test_recommender import TITLES, ratings, recommender
 
+import data
+import main
+import recommend
 from serving.fold_in import NewUser, fold_in
+from serving.quartiles import quartiles
 from serving.recommender import Recommender
 from training.scale import Scale
 
@@ -87,3 +93,48 @@ def test_stars_are_in_the_unit_of_the_ratings() -> None:
     expected = (score.detach() * 40 + 300).clamp(100, 500).tolist()
     assert one.predict([100, 118], [7, 10])["stars"].tolist() == pytest.approx(expected)
     assert one.recommend_new({"Title 3": 500.0, "Title 8": 100.0}, n=3)["stars"].between(100, 500).all()
+
+
+def test_metrics_by_quarter_are_in_the_unit_of_the_ratings() -> None:
+    """Oracle: the MSE of a plain loop over the test ratings of a quarter."""
+    scale, one = Scale(300.0, 40.0), unrated(some=True)
+    made = replace(one.ratings, ratings=one.ratings.ratings * 100)
+    train, test = data.random_train_test_split(made, 0.4, torch.Generator().manual_seed(0))
+    for clamp in (False, True):
+        frame = quartiles(one.scorer, train, test, scale=scale, clamp=clamp)
+        errors = []
+        for user, item, rating in zip(test.user_ids, test.item_ids, test.ratings.tolist(), strict=True):
+            stars = one.model(user.reshape(1), item.reshape(1))[1].item() * 40 + 300
+            stars = min(500.0, max(100.0, stars)) if clamp else stars
+            counts = torch.bincount(train.user_ids, minlength=60)
+            if rating == rating and int(user) in counts.argsort(stable=True)[:15].tolist():
+                errors.append((stars - rating) ** 2)
+        assert frame["MSE"][0] == pytest.approx(sum(errors) / len(errors), rel=1e-4)
+    without = quartiles(one.scorer, train, test, scale=None)
+    assert list(without.columns) == list(frame.columns.drop("MSE"))
+
+
+def test_a_run_without_ratings_recommends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"u{n % 20},film {n * n % 37},{n}" for n in range(400)]
+    Path("plays.csv").write_text("\n".join(["user,item,time", *lines]))
+    assert main.main(["--ratings", "plays.csv", "--epochs", "1", "--logdir", "run", "--test_fraction", "0.2"]) == 0
+    capsys.readouterr()
+    assert recommend.main(["--logdir", "run", "--user", "u3", "--top", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "watched last" in printed
+    assert "stars" not in printed
+    assert "rating" not in printed
+    assert recommend.main(["--logdir", "run", "--rated", "film 3", "film 9", "--top", "2"]) == 0
+    assert capsys.readouterr().out.split("\n")[0].split() == ["rank", "item", "p"]
+    assert recommend.main(["--logdir", "run", "--quartiles"]) == 0
+    assert "MSE" not in capsys.readouterr().out
+    errors = refused("recommend.py", recommend.main, ["--logdir", "run", "--rated", "film 3=5"])
+    assert "film 3 is rated 5: expected no rating, because the network was trained without" in errors
+    Path("plays.csv").write_text("\n".join(["user,item,time", *lines, "new,film 3,9", "new,film 9,9"]))
+    assert recommend.main(["--logdir", "run", "--user", "new", "--top", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "1 new user is folded in" in printed.err
+    assert "stars" not in printed.out
