@@ -135,6 +135,6 @@ def test_a_run_without_ratings_recommends(
     assert "film 3 is rated 5: expected no rating, because the network was trained without" in errors
     Path("plays.csv").write_text("\n".join(["user,item,time", *lines, "new,film 3,9", "new,film 9,9"]))
     assert recommend.main(["--logdir", "run", "--user", "new", "--top", "2"]) == 0
-    printed = capsys.readouterr()
-    assert "1 new user is folded in" in printed.err
-    assert "stars" not in printed.out
+    changed = capsys.readouterr()
+    assert "1 new user is folded in" in changed.err
+    assert "stars" not in changed.out
