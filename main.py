@@ -188,9 +188,9 @@ def run(options: argparse.Namespace, group: Group) -> int:
             print(own, file=sys.stderr)
             return 1
     print(report.report(history, epochs, trainer.settings.patience, topk))
-    trained = report.counted(len(history) - len(done), len(history) - 1)
+    count = report.counted(len(history) - len(done), len(history) - 1)
     where = f"{trainer.device}{f' in {group.size} processes' if group.size > 1 else ''}"
-    print(f"{trained} in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
+    print(f"{count} in {time.perf_counter() - started:.1f} s on {where}; logs in {options.logdir}")
     return 0
 
 
