@@ -74,7 +74,7 @@ def each_pair_once(ratings: Ratings) -> Ratings:
     notes = list(ratings.notes)
     if repeated > held_out:
         time = ratings.columns[3].removeprefix("time ") if len(ratings.columns) > 3 else "time"
-        later = f"one with a later {time}" if by_time else "a later one"
+        later = f"one with a later {'column ' * time.isdecimal()}{time}" if by_time else "a later one"
         notes.append(f"{repeated - held_out:,} more were of the same user and item as {later}")
     if held_out:
         notes.append(f"left out: {held_out:,} with the same user and item as one in the test or validation set")

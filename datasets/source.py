@@ -150,8 +150,6 @@ def read_ratings(source: DataSource) -> Ratings:
         if source.dataset == DEFAULT:
             return found
     print(summary.describe(found), file=sys.stderr)
-    if len(found.parts) and (untrained := summary.describe_untrained(found)):
-        print(untrained, file=sys.stderr)
     return found
 
 
@@ -192,6 +190,11 @@ def _read_files(path: Path, source: DataSource) -> Ratings:
         for part, file in others.items():
             found.append(_as_part(reading.read(InputFile(file), source.file_options), part, file))
     whole = ratings.each_pair_once(ratings.unite(found))
+    for part, file in others.items():
+        if not (whole.parts == part).any():
+            raise ValueError(
+                f"{file}: all its pairs of a user and an item are in the test set as well: expected others"
+            )
     _check(whole, path)
     return whole
 

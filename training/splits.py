@@ -58,6 +58,24 @@ def split(interactions: Interactions, settings: Settings) -> Split:
     return Split(rest, validation, test)
 
 
+def describe_untrained(sets: Split) -> str:
+    """Count the users and items of the validation and test set that training lacks, in a line; "" for none."""
+    found = []
+    for name, part in (("validation", sets.validation), ("test", sets.test)):
+        for kind in ("user", "item") if part is not None else ():
+            trained = getattr(sets.train, f"{kind}_ids").unique()
+            there = getattr(part, f"{kind}_ids").unique()
+            missing = len(there) - int(torch.isin(there, trained).sum())
+            if missing:
+                found.append(f"{missing:,} of {len(there):,} {name} {kind}s")
+    if not found:
+        return ""
+    return (
+        f"{' and '.join(found)} have no interactions in the training set: "
+        "the network ranks and rates them by rows that are not trained"
+    )
+
+
 def _take(
     interactions: Interactions, rule: str, name: str, fraction: float, seed: int
 ) -> tuple[Interactions, Interactions]:

@@ -106,8 +106,8 @@ def test_the_latest_rating_of_a_pair_counts_in_parquet(kind: str, tmp_path: Path
 def test_the_columns_without_a_header(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "u.data"
     for columns, rating, rule in (
-        (None, 5.0, "as one with a later 4\n"),
-        ("1,2,3,4", 5.0, "as one with a later 4\n"),
+        (None, 5.0, "as one with a later column 4\n"),
+        ("1,2,3,4", 5.0, "as one with a later column 4\n"),
         ("1,2,3", 3.0, "as a later one\n"),
     ):
         path.write_text("1\t1\t5\t900\n1\t1\t3\t800\n2\t2\t4\t700\n")

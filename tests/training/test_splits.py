@@ -10,7 +10,7 @@ import torch
 import data
 from data import TEST, TRAINING, VALIDATION, Interactions
 from training.settings import Settings
-from training.splits import Split, split
+from training.splits import Split, describe_untrained, split
 
 
 @pytest.fixture
@@ -124,6 +124,21 @@ def test_no_order_of_the_source_changes_the_sizes_and_no_set_is_empty(interactio
     one, other = split(interactions, settings), split(interactions.select(order), settings)
     assert len(one.test) == len(other.test) > 0
     assert len(one.train) == len(other.train) > 0
+
+
+def test_users_and_items_that_training_lacks_are_counted(interactions: Interactions) -> None:
+    parts = torch.where(interactions.user_ids >= 50, TEST, TRAINING).to(torch.int8)
+    parts[interactions.item_ids == 0] = VALIDATION
+    sets = split(replace(interactions, parts=parts), Settings())
+    users = {user for user, _ in pairs_of(sets.train)}
+    unseen = {user for user, _ in pairs_of(sets.validation)} - users
+    assert describe_untrained(sets) == (
+        f"{len(unseen)} of 60 validation users and 1 of 1 validation items and 10 of 10 test users and "
+        f"{len({item for _, item in pairs_of(sets.test)} - {item for _, item in pairs_of(sets.train)})} of "
+        f"{len(sets.test.item_ids.unique())} test items have no interactions in the training set: "
+        "the network ranks and rates them by rows that are not trained"
+    )
+    assert describe_untrained(Split(interactions, None, interactions)) == ""
 
 
 def test_the_sets_of_movielens_are_those_of_the_course(data_dir: Path) -> None:
