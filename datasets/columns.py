@@ -12,13 +12,24 @@ USUAL = (
     {"item", "itemid", "iid", "items", "movie", "movieid", "product", "productid", "asin", "isbn", "book", "bookid"},
     {"rating", "ratings", "score", "scores", "star", "stars", "starrating", "overall", "bookrating"},
 )
+# Names for a user or an item where no column has one of the usual ones.
+FURTHER = (
+    {"visitor", "visitorid", "client", "clientid", "profile", "profileid", "account", "accountid"},
+    {
+        "artist", "artistid", "track", "trackid", "song", "songid", "business", "businessid", "anime", "animeid",
+        "game", "gameid", "recipe", "recipeid", "beer", "beerid", "venue", "venueid", "place", "placeid", "article",
+        "articleid", "news", "newsid", "restaurant", "restaurantid", "course", "courseid", "joke", "jokeid", "app",
+        "appid", "show", "showid", "location", "locationid", "poi", "poiid",
+    },
+    set[str](),
+)  # fmt: skip
 COUNTS = {
     "count", "counts", "plays", "playcount", "playcounts", "numplays", "nplays", "clicks", "clickcount", "views",
     "viewcount", "listens", "listencount", "freq", "frequency", "quantity", "qty", "visits", "purchases", "weight",
     "click", "clicked", "label",
 }  # fmt: skip
 OTHERS = frozenset({*times.NAMES, *parts.NAMES})
-ALL_USUAL = OTHERS | frozenset.union(*map(frozenset, (*USUAL, COUNTS)))
+ALL_USUAL = OTHERS | frozenset.union(*map(frozenset, (*USUAL, *FURTHER, COUNTS)))
 ASK = "name the columns: --columns USER,ITEM[,RATING[,TIME]], by name or number"
 CHOICE = "expected USER,ITEM[,RATING[,TIME]] or USER,ITEM,,TIME, by name or by number from 1"
 
@@ -74,10 +85,10 @@ def usual(header: list[str], counts: bool, where: str) -> Places:
         ValueError: there is no user or item, or a kind of column is there twice.
     """
     user, item, rating = (
-        [place for place, name in enumerate(header) if plain(name) in names] for names in (USUAL[0], USUAL[1], USUAL[2])
+        _called(usual, header) or _called(further, header) for usual, further in zip(USUAL, FURTHER, strict=True)
     )
     if counts:
-        rating += [place for place, name in enumerate(header) if plain(name) in COUNTS]
+        rating += _called(COUNTS, header)
     needed = (user, item, rating) if counts else (user, item)
     kinds = ("user", "item", "count" if counts else "rating")
     for kind, places in zip(kinds, (user, item, rating), strict=True):
@@ -87,6 +98,10 @@ def usual(header: list[str], counts: bool, where: str) -> Places:
             found = " and ".join(header[place] for place in places)
             raise ValueError(f"{where}: {found} could each be the {kind}: {ASK}")
     return Places(user[0], item[0], rating[0] if rating else None)
+
+
+def _called(names: set[str], header: list[str]) -> list[int]:
+    return [place for place, name in enumerate(header) if plain(name) in names]
 
 
 def chosen(options: FileOptions, first: list[str], where: str) -> tuple[Places, bool]:

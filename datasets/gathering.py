@@ -110,7 +110,7 @@ class Gathered:
 
     def _replace_unrated(self, ratings: NDArray[np.float32]) -> tuple[str, ...]:
         """Replace the ratings that are none by NaN, and return notes on them and on counts of 0."""
-        notes = [f"left out: {self._zeros:,} with a count of 0"] if self.form.counts else []
+        notes = [f"left out: {self._zeros:,} with a count of 0"] if self._zeros else []
         if len(self.unrated):
             is_none = np.isin(ratings, self.unrated)
             ratings[is_none] = np.nan

@@ -19,6 +19,9 @@ def describe(ratings: Ratings) -> str:
         found = f"{number:,} interactions of {whose}, {len(rated):,} of them with a rating from {_range(rated)}"
     else:
         found = f"{number:,} ratings of {whose}, {_range(rated)} stars"
+    least = rated.min() if len(rated) else 1
+    if least in (-1, 0) and rated[rated > least].min(initial=np.inf) >= 1:
+        found += f" (if {least:g} means no rating, give --unrated {least:g})"
     split = f"own split by {ratings.split_by}: {_sizes(ratings)}" if len(ratings.parts) else ""
     return "; ".join([found, f"column {', '.join(ratings.columns)}", *filter(None, [split]), *ratings.notes])
 

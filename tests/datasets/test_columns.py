@@ -50,8 +50,8 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "other columns": ("user,item,grade,title\n1,2,5,a\n2,3,1,b\n", {}, PAIRS, "no rating; not read: grade, title\n"),
     "counts": ("user,item,plays\n1,2,5\n2,3,1\n1,3,0\n", {"counts": True}, PAIRS,
                "column user, item, count plays; left out: 1 with a count of 0"),
-    "counts without a header": ("1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "count 3; left out: 0 with a count of 0"),
-    "counts called ratings": ("user,item,rating\n1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "count rating; left out: 0"),
+    "counts without a header": ("1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "column 1, 2, count 3\n"),
+    "counts called ratings": ("user,item,rating\n1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "column user, item, count rating\n"),
     "counts like times": (f"1,2,{T}\n2,3,1\n", {"counts": True}, PAIRS, "column 1, 2, count 3"),
     "unrated": ("user,item,rating\n1,2,-1\n2,3,4\n", {"unrated": (-1, 0)}, RATED, "no rating: 1 with -1 or 0"),
     "JSON": ('{"user": 1, "item": 2}\n{"user": 2, "item": 3}\n', {}, PAIRS, "column user, item, no rating"),
@@ -59,6 +59,8 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "JSON null": ('{"user": 1, "item": 2, "rating": null}\n{"user": 2, "item": 3, "rating": 4}\n', {}, RATED, "rating"),
     "first missing, with a date": ("u,x,,2001-01-01\nv,y,4,2001-01-02\n", {},
                                    [("u", "x", NONE, 978_307_200.0), ("v", "y", 4.0, 978_393_600.0)], "1, 2, 3, 4"),
+    "other usual names": ("visitorid\tartistID\tscore\n1\t2\t\n2\t3\t4\n", {}, RATED, "visitorid, artistID, score"),
+    "the usual names first": ("artist,user,item\n7,1,2\n7,2,3\n", {}, PAIRS, "column user, item, no rating"),
     "strings": ("u1,i1\nu2,i2\n", {}, [("u1", "i1", NONE, NONE), ("u2", "i2", NONE, NONE)], "column 1, 2, no rating"),
 }  # fmt: skip
 
@@ -179,3 +181,18 @@ def test_parquet_without_ratings_or_with_missing_ones(name: str, tmp_path: Path)
 def test_ratings_up_to_1e30_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2,1e30\n2,3,-4e30\n3,3,.5\n")
     assert [row[2] for row in read(tmp_path / "a.csv")] == pytest.approx([1e30, -4e30, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("ratings", "hint"),
+    [("-1 3 5", "-1"), ("0 1 2", "0"), ("0 0.5 1", ""), ("1 2 3", ""), ("-1 0 1", ""), ("0 0 0", "0")],
+)
+def test_a_number_that_may_stand_for_no_rating_is_named(
+    ratings: str, hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{n},{n},{rating}\n" for n, rating in enumerate(ratings.split())]
+    (tmp_path / "a.csv").write_text("user,item,rating\n" + "".join(lines))
+    load(tmp_path / "a.csv")
+    said = capsys.readouterr().err
+    assert ("means no rating" in said) == bool(hint)
+    assert f"give --unrated {hint}" in said or not hint
