@@ -130,7 +130,7 @@ def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
         f"{len(users.one):,} users and {len(items.one):,} items as trained there, {new_users:,} and {new_items:,} new"
     )
     if fingerprint != run.checkpoint.run.data:
-        line += "; test metrics are too good where that run was trained on test ratings (split time avoids this)"
+        line += "; test metrics are too good unless the test ratings are newer than that run (split time)"
     return line
 
 
