@@ -23,6 +23,8 @@ from training.rows import copy_rows
 from training.scale import Scale
 from training.settings import Settings
 
+FILES = ("ratings", "titles", "test", "validation")  # the options of the ratings that are files
+
 
 @dataclass(frozen=True)
 class LoadedRun:
@@ -86,10 +88,12 @@ def _source_of(run: TrainedRun, options: Mapping[str, Any]) -> DataSource:
         own = described.own
         noted = DataSource.of_own(own, Path("data")) if own else DataSource(described.dataset)
     source = run_data.replaced(noted, options)
-    if source.ratings is not None and not source.ratings.exists() and "ratings" not in options:
-        raise FileNotFoundError(
-            f"the ratings of the run in {run.folder} are not there: expected {source.ratings}, or its new path"
-        )
+    for name in FILES:
+        path = getattr(source, name)
+        if path is not None and not path.exists() and name not in options:
+            raise FileNotFoundError(
+                f"a file of the run in {run.folder} is not there: expected {path}, or its new path as option {name}"
+            )
     return source
 
 

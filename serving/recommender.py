@@ -45,7 +45,7 @@ class Recommender:
 
     Args:
         model: any network that fits the contract, trained on a part of the interactions, on the CPU.
-        ratings: all interactions; the items of a user's are not recommended to that user.
+        ratings: all interactions; a user's own items are not recommended to that user.
         settings: the settings of the training; by default the homework's.
         make: the function that makes a network of the same class for other numbers of users and items. The ways of
             ranking are compared on such a network.

@@ -77,10 +77,15 @@ def test_a_run_finds_its_data_from_another_working_directory(
     assert capsys.readouterr().out == printed.out
 
 
-def test_missing_ratings_of_a_run_are_named(home: Path, trained_run: Path, refused: Refused) -> None:
-    (trained_run / "ratings.csv").unlink()
-    says = f"recommend.py: error: the ratings of the run in run are not there: expected {trained_run / 'ratings.csv'}"
-    assert refused("recommend.py", recommend.main, ["--logdir", "run", "--all", "--out", "x.csv"]).startswith(says)
+@pytest.mark.parametrize("name", ["ratings", "titles"])
+def test_a_missing_file_of_a_run_is_named(name: str, home: Path, trained_run: Path, refused: Refused) -> None:
+    content = (trained_run / f"{name}.csv").read_text()
+    (trained_run / f"{name}.csv").unlink()
+    assert refused("recommend.py", recommend.main, ["--logdir", "run", "--all", "--out", "x.csv"]) == (
+        "recommend.py: error: a file of the run in run is not there: expected "
+        f"{trained_run / name}.csv, or its new path as option {name}\n"
+    )
+    (trained_run / f"{name}.csv").write_text(content)
 
 
 def test_recommendations_follow_ratings_that_have_changed(
