@@ -17,6 +17,7 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import argparse
 import io
+import shlex
 import sys
 from dataclasses import fields
 from itertools import zip_longest
@@ -108,9 +109,11 @@ def ratings_of(pairs: list[str]) -> dict[int | str, float | None]:
 def load(options: argparse.Namespace) -> Recommender:
     """Load the run, and print its last epoch and what has changed since on stderr."""
     recommender = Recommender.load(options.logdir, options.given)
-    print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
+    if recommender.epochs:  # of a run, not of a saved recommender
+        print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
     if recommender.changes:
-        print(f"{recommender.changes}; train on with main.py --warm_start {options.logdir}", file=sys.stderr)
+        run = shlex.quote(str(options.logdir))
+        print(f"{recommender.changes}; train on with main.py --warm_start {run} --logdir NEW", file=sys.stderr)
     if recommender.notice:
         print(recommender.notice, file=sys.stderr)
     return recommender

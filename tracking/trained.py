@@ -83,6 +83,8 @@ def read(folder: Path) -> TrainedRun:
         ValueError: a file is damaged, or main.py did not make the run.
         OSError: there is no checkpoint.
     """
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file: expected the folder of a run")
     found = load_checkpoint(folder, BEST) or load_checkpoint(folder)
     if found is None:
         raise FileNotFoundError(

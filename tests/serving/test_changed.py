@@ -98,7 +98,7 @@ def test_recommendations_follow_ratings_that_have_changed(
     errors = capsys.readouterr().err
     assert (
         "ratings.csv has changed since the run: 2 new users are folded in from their interactions, 2 new items are not "
-        "recommended: -7, 77, 1 user is no longer in it; train on with main.py --warm_start run"
+        "recommended: -7, 77, 1 user is no longer in it; train on with main.py --warm_start run --logdir NEW"
     ) in errors
     now = Recommender.load("run")
     expected = before.recommend_new({item: rating for _, item, rating in NEW_USER}, n=31)
@@ -237,6 +237,7 @@ def test_a_warm_started_run_is_resumed_without_the_earlier_run(home: Path) -> No
     ("flags", "says"),
     [
         ("--logdir new --warm_start nowhere", "nowhere holds no checkpoint"),
+        ("--logdir new --warm_start other.csv", "other.csv is a file: expected the folder of a run"),
         ("--warm_start run", "warm_start is for a new run: give --logdir, another folder"),
         ("--warm_start run --logdir ./run", "warm_start is for a new run: give --logdir, another folder"),
         ("--warm_start run --logdir new --embedding_dim 16", "embedding_dim is 16, and was 8 in run"),

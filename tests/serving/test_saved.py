@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_recommender import ratings, recommender
 
+import recommend
 import train
 from data import Interactions
 from models import MultiTaskNet
@@ -66,6 +67,15 @@ def test_strings_and_a_network_of_ones_own_are_saved(tmp_path: Path) -> None:
         Recommender.load(tmp_path / "mine.pt")
     again = Recommender.load(tmp_path / "mine.pt", make=lambda users, items: MultiTaskNet(users, items, 8, (24, 16)))
     assert again.recommend(["u03"]).equals(recommender(string_ids=True).recommend(["u03"]))
+
+
+def test_the_command_answers_from_a_saved_recommender(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = trained(Settings(epochs=1), ratings())
+    one.save(tmp_path / "mine.pt")
+    assert recommend.main(["--logdir", str(tmp_path / "mine.pt"), "--user", "106", "--top", "1"]) == 0
+    printed = capsys.readouterr()
+    assert one.recommend([106], 1)["title"][0] in printed.out
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"not a zip"])
