@@ -212,10 +212,10 @@ def synthetic(
     return _interactions(draw(num_users, num_items, num_interactions, seed))
 
 
-def fingerprint(train: Interactions, test: Interactions) -> str:
+def fingerprint(train: Interactions, test: Interactions, validation: Interactions | None = None) -> str:
     """Return the SHA-256 of the ratings and their split."""
     sha256 = hashlib.sha256()
-    for part in (train, test):
+    for part in (train, test) if validation is None else (train, test, validation):
         for column in (part.user_ids, part.item_ids, part.ratings):
             sha256.update(column.cpu().numpy().data)
     return sha256.hexdigest()

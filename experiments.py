@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         return command.fail("experiments.py", error)
     setup.use_one_thread()
     splits = {seed: setup.split(interactions, Settings(seed=seed)) for seed in range(options.seeds)}
-    fingerprints = {seed: data.fingerprint(split.train, split.test) for seed, split in splits.items()}
+    fingerprints = {seed: split.fingerprint for seed, split in splits.items()}
     # Seed by seed, so that an interrupted command leaves experiments that can be compared.
     every = [
         Run(experiment, seed, options.logdir / experiment.folder / f"seed={seed}", options.epochs, options.data_dir)

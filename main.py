@@ -37,7 +37,7 @@ from training import setup
 from training.distributed import ALONE, Group, LostProcess, join, only_the_first_speaks
 from training.network import network_class, own_traceback
 from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
-from training.splits import describe_untrained
+from training.splits import check_rule, describe_untrained
 
 RUNNING = "running and resuming"
 
@@ -81,7 +81,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         prefix = "" if options.preset == "homework" else f"{Path(options.preset).stem}_"
         weights = options.factorization_weight, options.regression_weight
         options.logdir = folder_of_runs(options.ratings) / f"{prefix}{folder_name(options.shared_embeddings, *weights)}"
+    if options.resume and options.warm_start is None:
+        try:
+            take_noted_data(parser, arguments, options)
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
     return options
+
+
+def take_noted_data(parser: Parser, arguments: list[str] | None, options: argparse.Namespace) -> None:
+    """Take the data of the run in --logdir, except for the flags that are given.
+
+    Raises:
+        ValueError, OSError: the run's note cannot be read, or the flags do not go with it.
+    """
+    noted = run_data.read(options.logdir)
+    if noted is not None:
+        source = run_data.replaced(noted.source, {"data_dir": options.data_dir, **given(parser, arguments, DataSource)})
+        vars(options).update({name: getattr(source, name) for name in asdict(source)})
 
 
 def follow(parser: Parser, arguments: list[str] | None, options: argparse.Namespace) -> argparse.Namespace:
@@ -112,6 +129,7 @@ def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tup
         ValueError, OSError: a flag, the data, models.py or the log directory cannot be used.
     """
     settings = options_of(Settings, options)
+    check_rule(source, settings)
     network_class()  # imports models.py: before the ratings are fetched, and before it can change threads or seeds
     device = setup.pick_device(options.device)
     if group.rank == 0:
@@ -126,17 +144,15 @@ def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tup
     untrained = "" if is_random else describe_untrained(split)
     trainer.notices += [untrained] if untrained else []
     if options.warm_start is not None:
-        fingerprint = data.fingerprint(split.train, split.test)
-        trainer.notices.insert(0, trained.start_from(trainer, options.warm_start, fingerprint))
+        trainer.notices.insert(0, trained.start_from(trainer, options.warm_start, split.fingerprint))
     return trainer, split
 
 
 def describe(options: argparse.Namespace, source: DataSource, trainer: train.Trainer, split: setup.Split) -> Run:
     """Describe the run for its checkpoint."""
-    fingerprint = data.fingerprint(split.train, split.test)
     return Run(
         settings=trainer.settings.noted(),
-        data=fingerprint,
+        data=split.fingerprint,
         dataset=source.name,
         own=source.own,
         device=trainer.device.type,

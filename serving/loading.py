@@ -106,7 +106,7 @@ def _unchanged_split(run: TrainedRun, ratings: Interactions) -> setup.Split | No
         split = setup.split(ratings, run.settings)
     except ValueError:  # the run's ratings could be split
         return None
-    return split if data.fingerprint(split.train, split.test) == run.checkpoint.run.data else None
+    return split if split.fingerprint == run.checkpoint.run.data else None
 
 
 def _equal(one: Ids, other: Ids) -> bool:

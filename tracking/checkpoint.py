@@ -19,7 +19,7 @@ from cli import VERSION
 from cli.files import write_whole
 from tracking.metric_table import EpochMetrics, columns, from_rows
 
-FORMAT = 4
+FORMAT = 5
 # The file names in a run's folder. BEST is the checkpoint of the best epoch, if a validation set chooses one.
 CHECKPOINT, BEST, METRICS, RESULT = "checkpoint.pt", "best.pt", "metrics.csv", "result.json"
 
@@ -56,7 +56,8 @@ class Run:
             if name in after and before[name] != after[name]
         ]
         if not changed and self.data != now.data:  # other settings may be the reason that the split differs
-            return [f"the ratings differ ({self._other_ratings(now)}): give the run's ratings, or another logdir"]
+            how = self._other_ratings(now)
+            return [f"the ratings differ ({how}): give the run's ratings, or another logdir with warm_start"]
         return changed
 
     def _other_ratings(self, now: "Run") -> str:

@@ -16,7 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+import data
 from data import TEST, TRAINING, VALIDATION, Interactions, random_train_test_split
+from datasets.source import DataSource
 from training.settings import Settings
 
 
@@ -26,6 +28,18 @@ class Split(NamedTuple):
     train: Interactions
     validation: Interactions | None
     test: Interactions
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the ratings and their split."""
+        return data.fingerprint(self.train, self.test, self.validation)
+
+
+def check_rule(source: DataSource, settings: Settings) -> None:
+    """Raise ValueError if a rule would divide sets that are in files of their own."""
+    given = [name for name in ("validation", "test") if getattr(source, name) is not None]
+    if given and settings.split != "auto":
+        raise ValueError(f"split is {settings.split}, and {given[0]} gives a set: expected split auto, or no such file")
 
 
 def split(interactions: Interactions, settings: Settings) -> Split:

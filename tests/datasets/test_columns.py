@@ -51,7 +51,7 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "counts": ("user,item,plays\n1,2,5\n2,3,1\n1,3,0\n", {"counts": True}, PAIRS,
                "column user, item, count plays; left out: 1 with a count of 0"),
     "counts without a header": ("1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "column 1, 2, count 3\n"),
-    "counts called ratings": ("user,item,rating\n1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "column user, item, count rating\n"),
+    "counts called ratings": ("user,item,rating\n1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "item, count rating\n"),
     "counts like times": (f"1,2,{T}\n2,3,1\n", {"counts": True}, PAIRS, "column 1, 2, count 3"),
     "unrated": ("user,item,rating\n1,2,-1\n2,3,4\n", {"unrated": (-1, 0)}, RATED, "no rating: 1 with -1 or 0"),
     "JSON": ('{"user": 1, "item": 2}\n{"user": 2, "item": 3}\n', {}, PAIRS, "column user, item, no rating"),

@@ -333,8 +333,29 @@ def test_a_run_on_ones_own_ratings_cannot_be_resumed_on_another_file(
     assert main.main([*flags, "--ratings", "other.csv", "--resume"]) == 2
     assert (
         "run holds a run with other settings: the ratings differ (mine.csv then, other.csv now): "
-        "give the run's ratings, or another logdir\n"
+        "give the run's ratings, or another logdir with warm_start\n"
     ) in capsys.readouterr().err
+
+
+def test_a_run_is_resumed_from_anywhere_without_naming_its_ratings_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("mine.csv", 1), ("valid.csv", 2), ("elsewhere.csv", 2)):
+        lines = [f"{user},{item},{stars}" for user, item, stars in table(seed, text=False)]
+        Path(name).write_text("a,b,c\n" + "\n".join(lines[: 200 if seed == 1 else 20]) + "\n")
+    flags = [f"--logdir={tmp_path / 'run'}", "--eval_users=5", "--resume"]
+    assert main.main([*flags, "--epochs=1", "--ratings=mine.csv", "--columns=a,b,c", "--validation=valid.csv"]) == 0
+    Path("folder").mkdir()
+    monkeypatch.chdir("folder")
+    assert main.main([*flags, "--epochs=2"]) == 0
+    assert "resuming" in capsys.readouterr().err
+    assert main.main([*flags, "--epochs=3", "--validation=../elsewhere.csv"]) == 0  # the same lines
+    assert main.main([*flags, "--epochs=4", "--split=time"]) == 2
+    assert "split is time, and validation gives a set: expected split auto" in capsys.readouterr().err
+    (tmp_path / "elsewhere.csv").write_text("a,b,c\n1,2,5\n")
+    assert main.main([*flags, "--epochs=4"]) == 2
+    assert "the ratings differ" in capsys.readouterr().err
 
 
 def test_own_ratings_have_a_log_folder_of_their_own() -> None:

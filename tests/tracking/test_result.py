@@ -66,7 +66,7 @@ def test_the_result_of_a_command_is_that_of_its_best_network(
     assert found["versions"]["numpy"] == np.__version__
     about = found["data"]
     assert (about["name"], about["options"], about["users"], about["items"]) == ("ml-100k", {}, 943, 1682)
-    assert about["fingerprint"] == data.fingerprint(split.train, split.test)
+    assert about["fingerprint"] == data.fingerprint(split.train, split.test, split.validation)
     test_users, test_items = len(split.test.user_ids.unique()), len(split.test.item_ids.unique())
     assert about["test"] == {"users": test_users, "items": test_items, "interactions": 5000, "rated": 5000}
     assert (about["train"]["interactions"], about["validation"]["interactions"]) == (85500, 9500)
