@@ -1,6 +1,7 @@
 """The columns of a table of ratings: the places of the user, the item, the rating, the time and the set."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from datasets import parts, times
@@ -20,6 +21,7 @@ FURTHER = (
         "game", "gameid", "recipe", "recipeid", "beer", "beerid", "venue", "venueid", "place", "placeid", "article",
         "articleid", "news", "newsid", "restaurant", "restaurantid", "course", "courseid", "joke", "jokeid", "app",
         "appid", "show", "showid", "location", "locationid", "poi", "poiid",
+        "parentasin", "video", "videoid", "hotel", "hotelid",
     },
     set[str](),
 )  # fmt: skip
@@ -84,9 +86,7 @@ def usual(header: list[str], counts: bool, where: str) -> Places:
     Raises:
         ValueError: there is no user or item, or a kind of column is there twice.
     """
-    user, item, rating = (
-        _called(usual, header) or _called(further, header) for usual, further in zip(USUAL, FURTHER, strict=True)
-    )
+    user, item, rating = (called(kind, header) for kind in KINDS)
     if counts:
         rating += _called(COUNTS, header)
     needed = (user, item, rating) if counts else (user, item)
@@ -100,7 +100,13 @@ def usual(header: list[str], counts: bool, where: str) -> Places:
     return Places(user[0], item[0], rating[0] if rating else None)
 
 
-def _called(names: set[str], header: list[str]) -> list[int]:
+def called(kind: str, header: Sequence[str]) -> list[int]:
+    """Return the places of the columns with the usual names of a kind, or with further ones if there are none."""
+    place = KINDS.index(kind)
+    return _called(USUAL[place], header) or _called(FURTHER[place], header)
+
+
+def _called(names: set[str], header: Sequence[str]) -> list[int]:
     return [place for place, name in enumerate(header) if plain(name) in names]
 
 

@@ -86,12 +86,12 @@ def _read_json(file: InputFile) -> Iterator[Item]:
         for number, record in enumerate(jsonlines.records(block, file), block.line):
             if record is None:
                 continue
-            found = [_value(record, names) for names in (columns.USUAL[1], TITLES, YEARS, GENRES)]
-            if not found[0]:
-                raise RowError(
-                    file, number, f": no key for the item in {', '.join(record)[:80]}: call one of them item"
-                )
-            yield Item(*found)
+            keys = list(record)
+            ids = columns.called("item", keys)
+            if not ids:
+                raise RowError(file, number, f": no key for the item in {', '.join(keys)[:80]}: call one of them item")
+            rest = [_value(record, names) for names in (TITLES, YEARS, GENRES)]
+            yield Item(str(record[keys[ids[0]]]), *rest)
 
 
 def _value(record: Mapping[str, Any], names: Collection[str]) -> str:
@@ -135,7 +135,7 @@ def _records(
 ) -> list[tuple[int, list[str]]]:
     """Return the records of a file with quotation marks, read in one style of quoting."""
     header = layout.split(first, separator, quoted=True)
-    place = next((i for i, cell in enumerate(header) if columns.plain(cell) in columns.USUAL[1]), 0)
+    place = next(iter(columns.called("item", header)), 0)
 
     def is_row(cells: list[str], record: list[str]) -> bool:
         """Return whether a line within a record has an ID like that of the record, and is a record itself."""
@@ -150,8 +150,8 @@ def _parse_rows(rows: list[tuple[int, list[str]]], file: InputFile) -> Iterator[
     """Yield the items of a table, whose first line may be a header."""
     first = rows[0][1]
     header = [columns.plain(cell) for cell in first]
-    kinds = (columns.USUAL[1], TITLES, YEARS, GENRES)
-    ids, titles, years, genres = ([i for i, cell in enumerate(header) if cell in names] for names in kinds)
+    ids = columns.called("item", header)
+    titles, years, genres = ([i for i, cell in enumerate(header) if cell in names] for names in (TITLES, YEARS, GENRES))
     if ids and len(titles) != 1:
         raise ValueError(f"{file}: no column for the title in {', '.join(first)[:80]}: call one of them title")
     id_place, title_place = (ids[0], titles[0]) if ids else (0, 1)

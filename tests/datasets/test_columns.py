@@ -60,6 +60,7 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "first missing, with a date": ("u,x,,2001-01-01\nv,y,4,2001-01-02\n", {},
                                    [("u", "x", NONE, 978_307_200.0), ("v", "y", 4.0, 978_393_600.0)], "1, 2, 3, 4"),
     "other usual names": ("visitorid\tartistID\tscore\n1\t2\t\n2\t3\t4\n", {}, RATED, "visitorid, artistID, score"),
+    "Amazon": ("user_id,parent_asin,rating,timestamp\n1,2,,978300760\n2,3,4,978300765\n", {}, BOTH, "parent_asin, rat"),
     "the usual names first": ("artist,user,item\n7,1,2\n7,2,3\n", {}, PAIRS, "column user, item, no rating"),
     "strings": ("u1,i1\nu2,i2\n", {}, [("u1", "i1", NONE, NONE), ("u2", "i2", NONE, NONE)], "column 1, 2, no rating"),
 }  # fmt: skip

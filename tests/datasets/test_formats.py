@@ -314,6 +314,10 @@ def test_titles_as_json_lines(tmp_path: Path) -> None:
     path.write_text("\n".join(rows) + '\n{"movieId": 4, "title": "null"}\n')
     assert load(tmp_path / "a.csv", titles=path).titles == ('A, "b"', "3", "null")
     assert items.read_genres(InputFile(path)) == {"2": "Drama War"}
+    path.write_text('{"name": "A", "artistID": 2}\n')
+    assert load(tmp_path / "a.csv", titles=path).titles == ("A", "3", "4")
+    (tmp_path / "t.csv").write_text('genre,anime_id,name\nx,2,A\ny,3,"B"\n')
+    assert load(tmp_path / "a.csv", titles=tmp_path / "t.csv").titles == ("A", "B", "4")
     path.write_text('{"movieId": 2, "title": "A"}\n{"title": "B"}\n')
     with pytest.raises(ValueError, match=r"t\.jsonl, line 2: no key for the item in title: call one of them item"):
         load(tmp_path / "a.csv", titles=path)
