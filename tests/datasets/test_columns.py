@@ -99,6 +99,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "a short and a long pair": ("1,2\n2\n3,4,5\n", {}, "line 2: has 1 columns: expected 2"),
     "no-break space": ("user,item,rating\n1,2,3\n2,3,4\u00a0000\n", {},
                        "line 3, column rating: '4\\xa0000' is not a rating: expected a number; character 2 is U+00A0"),
+    "decimal comma": ("user;item;rating\n1;2;3,5\n", {}, "'3,5' is not a rating: expected a number with a decimal"),
     "booleans": ("user,item,rating\n1,2,\n2,3,True\n", {}, "line 3, column rating: 'True' is not a rating"),
 }  # fmt: skip
 

@@ -126,7 +126,7 @@ WRONG: dict[str, tuple[bytes | str, str]] = {
     "no number": (H + "1,2,3\n1,3,good\n", "line 3, column rating: 'good' is not a rating: expected a number"),
     "infinite": (H + "1,2,3\n1,3,inf\n", "line 3, column rating: 'inf' is not a rating"),
     "no plain number": (H + "1,2,3\n1,3,+nan\n", "line 3, column rating: '+nan' is not a rating"),
-    "too large": (H + "1,2,3\n1,3,1e300\n", "line 3, column rating: '1e300' is not a rating"),
+    "too large": (H + "1,2,3\n1,3,1e300\n", "line 3, column rating: '1e300' is not a rating: expected a number"),
     "decimal comma": (H + "1,2,3\n1,3,3,5\n", "line 3: has 4 columns: expected 3 as in the first line"),
     "too few": (H + "1,2,3\n1,3\n", "line 3: has 2 columns: expected 3"),
     "quoted too many": (H + '1,2,3\n"1",3,4,9\n', "line 3: has 4 columns: expected 3"),
