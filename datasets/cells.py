@@ -34,7 +34,8 @@ def wrong_rating(cell: str, counts: bool) -> str | None:
         if times.is_date(cell):
             return f"{shown} is a time and not a {kind}: name it as the time, --columns USER,ITEM,,TIME"
         point = " with a decimal point" if "," in cell and is_number(cell.replace(",", ".")) else ""
-        return f"{shown} is not a {kind}: expected a number{point}{_odd_character(cell)}"
+        size = f" of at most {LARGEST:.2g}" if is_number(cell) else ""
+        return f"{shown} is not a {kind}: expected a number{size}{point}{_odd_character(cell)}"
     if counts and float(cell) < 0:
         return f"{shown} is a negative count: expected at least 0"
     return None

@@ -37,8 +37,12 @@ def read(rows: list[list[str]], options: FileOptions, where: str, is_json: bool 
         places = columns.usual(first, options.counts, where) if is_there else _without_names(rows, options, where)
     if is_there:
         return Header(places.find_others(first), True)
-    doubt = f"{where}: is read as an interaction; if it is a header, choose the columns by name"
-    return Header(places, False, doubt if is_there is None else "")
+    doubt = ""
+    if is_there is None:
+        doubt = f"{where}: is read as an interaction; if it is a header, choose the columns by name"
+    elif options.columns is None and places.time == 3 and not times.are_times(_cells(rows, 3)):
+        doubt = f"{where}: column 4 is read as the time; if it is none, name the columns, as --columns 1,2,3"
+    return Header(places, False, doubt)
 
 
 def _has_names(rows: list[list[str]], places: Places) -> bool | None:
@@ -70,9 +74,7 @@ def _without_names(rows: list[list[str]], options: FileOptions, where: str) -> P
     """
     first = [cell.strip() for cell in rows[0]]
     width = len(first)
-    third, fourth = (
-        [row[place].strip() for row in rows if len(row) > place and not is_missing(row[place])] for place in (2, 3)
-    )
+    third, fourth = _cells(rows, 2), _cells(rows, 3)
     no_names = f"{where}: none of the columns {', '.join(first)} has a usual name: {ASK}"
     fits = all(map(is_number, third)) and all(is_number(cell) or times.is_date(cell) for cell in fourth)
     if width == 3 and times.are_times(third) and not options.counts:
@@ -92,6 +94,11 @@ def _without_names(rows: list[list[str]], options: FileOptions, where: str) -> P
     if not any(is_number(cell) or times.is_date(cell) for cell in first[2:]) and not _are_ids(rows):
         raise ValueError(no_names)
     return Places(0, 1, *(place if place < width else None for place in (2, 3)))
+
+
+def _cells(rows: list[list[str]], place: int) -> list[str]:
+    """Return the cells of a column that are not missing."""
+    return [row[place].strip() for row in rows if len(row) > place and not is_missing(row[place])]
 
 
 def _are_ids(rows: list[list[str]]) -> bool:

@@ -10,7 +10,7 @@ from datasets.ratings import TEST, TRAINING, VALIDATION
 from datasets.textfile import RowError
 
 # The usual names of the column, in lower case and without anything but letters and digits.
-NAMES = ("split", "subset", "partition")
+NAMES = ("split", "subset", "partition", "set", "fold")
 PARTS = {
     "train": TRAINING, "training": TRAINING, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION,
     "dev": VALIDATION, "test": TEST, "testing": TEST,

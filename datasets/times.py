@@ -1,6 +1,6 @@
 """Times of interactions: the names of their columns, and times as numbers that can be compared.
 
-Seconds and milliseconds since 1970 stay as they are, because the times of one file are compared only with each other.
+Seconds since 1970 and their fractions stay as they are, because the times of one file are compared only with each other.
 """
 
 import datetime
@@ -17,6 +17,7 @@ NAMES = (
     "reviewdate", "ratingtime", "ratingdate", "ratedat", "createdat", "eventtime", "dateadded", "timestampms",
 )  # fmt: skip
 EXPECTED = "expected seconds or milliseconds since 1970, or a date like 2024-05-31 or 2024-05-31T18:30:00Z"
+UNITS = (1, 10**3, 10**6, 10**9)  # in a second: milliseconds, microseconds and nanoseconds
 FIRST, LAST = 631_152_000, 4_102_444_800  # the starts of 1990 and of 2100 in UTC, in seconds since 1970
 
 
@@ -52,17 +53,17 @@ def is_date(cell: str) -> bool:
 
 
 def are_whole_times(values: NDArray[np.float64]) -> bool:
-    """Return whether all values can be times from 1990 to 2099: whole seconds since 1970, or milliseconds."""
+    """Return whether all values can be times from 1990 to 2099: whole seconds since 1970, or milli-, micro- or nanoseconds."""
     if len(values) == 0 or not (values == np.floor(values)).all():
         return False
-    return any(bool(((values >= unit * FIRST) & (values < unit * LAST)).all()) for unit in (1, 1000))
+    return any(bool(((values >= unit * FIRST) & (values < unit * LAST)).all()) for unit in UNITS)
 
 
 def are_times(cells: Sequence[str]) -> bool:
-    """Return whether the cells of a column, one at least, are all times: dates, or whole seconds or milliseconds."""
+    """Return whether the cells of a column, one at least, are all times, as dates or as ``are_whole_times``."""
     if cells and all(map(is_date, cells)):
         return True
-    return all(re.fullmatch(r"\d{9,13}(\.0*)?", cell) for cell in cells) and are_whole_times(
+    return all(re.fullmatch(r"\d{9,19}(\.0*)?", cell) for cell in cells) and are_whole_times(
         np.array(list(map(float, cells)))
     )
 
