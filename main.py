@@ -37,7 +37,7 @@ from training import setup
 from training.distributed import ALONE, Group, LostProcess, join, only_the_first_speaks
 from training.network import network_class, own_traceback
 from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
-from training.splits import check_rule, describe_untrained
+from training.splits import check_rule
 
 RUNNING = "running and resuming"
 
@@ -141,8 +141,7 @@ def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tup
     split = setup.split(interactions, settings)
     trainer = setup.make_trainer(settings, split.train, device, options.eager, group)
     is_random = settings.split == "random" or (settings.split == "auto" and interactions.parts is None)
-    untrained = "" if is_random else describe_untrained(split)
-    trainer.notices += [untrained] if untrained else []
+    trainer.notices += [] if is_random else split.notices
     if options.warm_start is not None:
         trainer.notices.insert(0, trained.start_from(trainer, options.warm_start, split.fingerprint))
     return trainer, split

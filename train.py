@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import attrgetter
 
+from torch import Tensor
+
 from data import Interactions
 from metrics import RankingScores
 from tracking.metric_table import METRICS, EpochMetrics, History, When, check_metrics
@@ -83,7 +85,7 @@ def fit(
         trainer: the network in training, with its data.
         test: the test set, with at least one interaction, or its evaluation (by default ``evaluation_of``).
         validation: the same for a validation set, which chooses the best epoch; see ``EpochMetrics.selection_key``.
-        history: the metrics of a restored trainer's epochs.
+        history: the metrics of the trainer's epochs so far, as ``fit`` returned them or as its record has them.
         record: the record to write; by default nothing is written.
         on_epoch: called after each epoch with its number, from 0, and its metrics; training stops if it returns True.
 
@@ -94,17 +96,18 @@ def fit(
 
     Raises:
         TypeError: a set is neither interactions nor an evaluation.
-        ValueError: a metric is incomplete; see ``tracking.metric_table.check_metrics``.
+        ValueError: a metric is incomplete, see ``tracking.metric_table.check_metrics``, or neither the history nor a
+            record has the state after the best epoch so far.
         FloatingPointError: a loss or a metric is not finite.
         Stopped: a signal asked the process to end; see ``cli.signals.stoppable``.
         LostProcess: another process exited or cannot be reached.
         OSError: a file of the record cannot be written.
     """
     check_metrics(MEASURES)
-    record = record or Record()
     test = _evaluation("test", trainer, test)
     validation = None if validation is None else _evaluation("validation", trainer, validation)
     done = History(history, _ratings_are_equal(trainer.train))
+    record = record or Record(_best_so_far(trainer, done, history))
     epochs, patience = trainer.settings.epochs, trainer.settings.patience
     _try_metrics(trainer, test.test)
     with threads_for(trainer.model, trainer.batch_size), record:
@@ -139,6 +142,18 @@ def _evaluation(name: str, trainer: Trainer, given: Evaluation | Interactions) -
             "trainer, as in Trainer(network, train_set, Settings(epochs=20))"
         )
     return given
+
+
+def _best_so_far(trainer: Trainer, done: History, given: Sequence[EpochMetrics]) -> dict[str, Tensor] | None:
+    """Return the state after the best epoch of a history that has no record; None for no such epoch."""
+    if done.best is None:
+        return None
+    if done.best == len(done) - 1:
+        return {name: tensor.clone() for name, tensor in trainer.state().items()}
+    state = given.best_state if isinstance(given, History) else None
+    if state is None:
+        raise ValueError(f"history lacks the state after its best epoch, {done.best}: expected one that fit returned")
+    return state
 
 
 def _ratings_are_equal(train: Interactions) -> bool:

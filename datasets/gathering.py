@@ -1,6 +1,5 @@
 """The interactions of a file, gathered block by block."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,8 +70,6 @@ class Gathered:
     def finish(self, file: object, unit: str = "line") -> Ratings:
         """Return all interactions; a pair may still occur several times.
 
-        A line on stderr says what is in doubt about the layout, and what is not read.
-
         Args:
             file: for messages.
             unit: "row" where the file has no lines.
@@ -89,8 +86,12 @@ class Gathered:
         if self.form.guessed and not self.form.dated and not times.are_whole_times(found[~np.isnan(found)]):
             problem = "column 3 holds times in the first lines, and other numbers below"
             raise ValueError(f"{file}: {problem}: {columns.ASK}")
-        if self.form.note:
-            print(self.form.note, file=sys.stderr)
+        several_units = ""
+        if times.have_several_units(found):
+            name = self.form.columns[-1].removeprefix("time ")
+            several_units = f"{file}, column {name}: has times in seconds and in fractions of them: they are not read"
+            found = np.empty(0)
+        parts, unread = self._finish_parts(file, unit)
         ratings = np.concatenate(self._ratings)
         notes = self._replace_unrated(ratings)
         user_ids, users = self.users.finish()
@@ -103,9 +104,10 @@ class Gathered:
             items,
             columns=self.form.columns,
             times=found,
-            parts=self._finish_parts(file, unit),
+            parts=parts,
             split_by="" if self.part_column is None else f"column {self.part_column.name}",
             notes=notes,
+            doubts=tuple(doubt for doubt in (self.form.note, several_units, unread) if doubt),
         )
 
     def _replace_unrated(self, ratings: NDArray[np.float32]) -> tuple[str, ...]:
@@ -122,10 +124,10 @@ class Gathered:
             notes.append(f"not read: {', '.join(self.form.unread)[:200]}{hint}")
         return tuple(notes)
 
-    def _finish_parts(self, file: object, unit: str) -> NDArray[np.int8]:
+    def _finish_parts(self, file: object, unit: str) -> tuple[NDArray[np.int8], str]:
+        """Return the sets, and the reason for not reading their column, if there is one."""
         if self.part_column is None:
-            return np.empty(0, np.int8)
+            return np.empty(0, np.int8), ""
         if reason := self.part_column.reason_against(file, unit):
-            print(reason, file=sys.stderr)
-            return np.empty(0, np.int8)
-        return np.concatenate(self._parts)
+            return np.empty(0, np.int8), reason
+        return np.concatenate(self._parts), ""

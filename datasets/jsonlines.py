@@ -13,6 +13,7 @@ from datasets.textfile import Block, InputFile
 
 BREAK = re.compile(r"[\0\t\r\n]")
 MISSING = "null"
+NESTED = "{…}"  # neither a time nor the name of a set
 DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # numbers keep all their digits
 
 
@@ -95,8 +96,12 @@ def _check_late(record: dict[str, Any], header: list[str], watched: frozenset[st
 
 
 def _cell(value: Any, is_needed: bool, where: str) -> str:
-    if value is None or (isinstance(value, dict | list) and not is_needed):
+    while isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("$"):
+        value = next(iter(value.values()))  # MongoDB's {"$date": …}
+    if value is None:
         return MISSING
+    if isinstance(value, dict | list) and not is_needed:
+        return NESTED
     if isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):

@@ -26,6 +26,7 @@ class Ratings(NamedTuple):
     parts: NDArray[np.int8] = np.empty(0, np.int8)  # (n,) the source's own split, see ``data.TEST``; (0,) for none
     split_by: str = ""  # the source of the parts, as shown
     notes: tuple[str, ...] = ()  # the reasons why there are fewer interactions than lines, with the numbers of lines
+    doubts: tuple[str, ...] = ()  # lines for stderr that say what is in doubt or not read
 
 
 def unite(each: Sequence[Ratings]) -> Ratings:
@@ -45,6 +46,7 @@ def unite(each: Sequence[Ratings]) -> Ratings:
         times=np.concatenate(times) if has_times else np.empty(0),
         parts=np.concatenate([ratings.parts for ratings in each]),
         notes=tuple(note for ratings in each for note in ratings.notes),
+        doubts=tuple(doubt for ratings in each for doubt in ratings.doubts),
     )
 
 

@@ -9,7 +9,6 @@ import functools
 import io
 import itertools
 import re
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +56,8 @@ def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
     except WrongTime as error:
         if options.choose_time:
             raise
-        print(f"{error}: the times are not read", file=sys.stderr)
         ratings = read_once(file, options, with_times=False)
+        ratings = ratings._replace(doubts=(*ratings.doubts, f"{error}: the times are not read"))
     rated = ratings.ratings[~np.isnan(ratings.ratings)].astype(np.float64)
     if times.are_whole_times(rated):
         user, item, rating = ratings.columns[:3]

@@ -149,7 +149,8 @@ def read_ratings(source: DataSource) -> Ratings:
         found = releases.read(source.dataset, source.data_dir)
         if source.dataset == DEFAULT:
             return found
-    print(summary.describe(found), file=sys.stderr)
+    for line in (*found.doubts, summary.describe(found)):
+        print(line, file=sys.stderr)
     return found
 
 
@@ -203,7 +204,8 @@ def _as_part(found: Ratings, part: int, file: Path) -> Ratings:
     """Return the interactions of a file as one part; raise ValueError where the file has parts of its own."""
     if len(found.parts):
         raise ValueError(f"{file}: {found.split_by} gives a split, and so do --test and --validation: give one of them")
-    return found._replace(parts=np.full(len(found.ratings), part, dtype=np.int8))
+    notes = tuple(f"{file.name}: {note}" for note in found.notes)
+    return found._replace(parts=np.full(len(found.ratings), part, dtype=np.int8), notes=notes)
 
 
 def _check(found: Ratings, path: Path) -> None:

@@ -3,9 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.ratings import TEST, TRAINING, VALIDATION, Ratings
-
-SETS = {TRAINING: "training", VALIDATION: "validation", TEST: "test"}
+from datasets.ratings import Ratings
 
 
 def describe(ratings: Ratings) -> str:
@@ -22,14 +20,9 @@ def describe(ratings: Ratings) -> str:
     least = rated.min() if len(rated) else 1
     if least in (-1, 0) and rated[rated > least].min(initial=np.inf) >= 1:
         found += f" (if {least:g} means no rating, give --unrated {least:g})"
-    split = f"own split by {ratings.split_by}: {_sizes(ratings)}" if len(ratings.parts) else ""
+    split = f"own split by {ratings.split_by}" if len(ratings.parts) else ""
     return "; ".join([found, f"column {', '.join(ratings.columns)}", *filter(None, [split]), *ratings.notes])
 
 
 def _range(ratings: NDArray[np.float32]) -> str:
     return f"{ratings.min():g} to {ratings.max():g}"
-
-
-def _sizes(ratings: Ratings) -> str:
-    numbers = {name: int((ratings.parts == part).sum()) for part, name in SETS.items()}
-    return " / ".join(f"{number:,} {name}" for name, number in numbers.items() if number)

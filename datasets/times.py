@@ -1,6 +1,6 @@
 """Times of interactions: the names of their columns, and times as numbers that can be compared.
 
-Seconds since 1970 and their fractions stay as they are, because the times of one file are compared only with each other.
+Seconds since 1970 and fractions of them stay as they are, because times are compared with those of their own file only.
 """
 
 import datetime
@@ -53,10 +53,17 @@ def is_date(cell: str) -> bool:
 
 
 def are_whole_times(values: NDArray[np.float64]) -> bool:
-    """Return whether all values can be times from 1990 to 2099: whole seconds since 1970, or milli-, micro- or nanoseconds."""
+    """Return whether all values can be times from 1990 to 2099: whole seconds since 1970, or fractions of them."""
     if len(values) == 0 or not (values == np.floor(values)).all():
         return False
     return any(bool(((values >= unit * FIRST) & (values < unit * LAST)).all()) for unit in UNITS)
+
+
+def have_several_units(values: NDArray[np.float64]) -> bool:
+    """Return whether all values can be times from 1990 to 2099, but in different units; NaN is none."""
+    known = values[~np.isnan(values)]
+    in_unit = [(known >= unit * FIRST) & (known < unit * LAST) for unit in UNITS]
+    return sum(bool(found.any()) for found in in_unit) > 1 and bool(np.logical_or.reduce(in_unit).all())
 
 
 def are_times(cells: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """Training: its examples, its random numbers, its record, and its errors."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from models import MultiTaskNet
 from tracking.metric_table import METRICS, EpochMetrics, columns
 from train import Trainer
 from training import sampling, setup
+from training.evaluation import Evaluation
 from training.settings import Settings
 from training.steps import Triples
 
@@ -156,3 +158,31 @@ def test_a_network_that_does_not_fit_the_data_is_refused(split: Split) -> None:
         Trainer(MultiTaskNet(59, 90), data, Settings())
     with pytest.raises(ValueError, match="no training ratings"):
         Trainer(MultiTaskNet(60, 90), data.select(torch.arange(0)), Settings())
+
+
+def test_training_is_continued_with_the_history_that_fit_returned(split: Split) -> None:
+    """The validation set prefers an epoch of the first part, the last of it, or one of the second part."""
+    train_set, test = split
+    for best in (0, 1, 3):
+        scores = iter([0.9 if epoch == best else 0.1 for epoch in range(4)])
+
+        class Validation(Evaluation):
+            def mrr(self, values: Iterator[float] = scores) -> float:
+                return next(values)
+
+            def mse(self) -> float:
+                return 1.0
+
+        whole = Trainer(network(train_set, True), train_set, Settings(epochs=2))
+        validation = Validation(whole.scorer, whole.train, test)
+        history = train.fit(whole, test, validation)
+        whole.settings = Settings(epochs=4)
+        history = train.fit(whole, test, validation, history=history)
+        assert history.best == best
+        fresh = Trainer(network(train_set, True), train_set, Settings(epochs=best + 1))
+        train.fit(fresh, test)
+        with train.recommending(whole, history):
+            assert torch.equal(whole.adam.flat, fresh.adam.flat)
+    plain = [EpochMetrics(validation_mrr=mrr, validation_mse=1.0) for mrr in (0.2, 0.1)]
+    with pytest.raises(ValueError, match="history lacks the state after its best epoch"):
+        train.fit(whole, test, validation, history=plain)

@@ -25,8 +25,8 @@ BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{post
 class Record:
     """A record that writes nothing, for a run without a folder and for all processes except the first."""
 
-    def __init__(self) -> None:
-        self._best_state: dict[str, Tensor] | None = None
+    def __init__(self, best_state: dict[str, Tensor] | None = None) -> None:
+        self._best_state = best_state
 
     def __enter__(self) -> "Record":
         return self

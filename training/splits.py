@@ -34,6 +34,26 @@ class Split(NamedTuple):
         """Return the SHA-256 of the ratings and their split."""
         return data.fingerprint(self.train, self.test, self.validation)
 
+    @property
+    def notices(self) -> list[str]:
+        """Return lines with the sizes of the sets, and the number of users and items that the training set lacks."""
+        sizes = [f"{len(self.train):,} training"]
+        lacking = []
+        for name, part in (("validation", self.validation), ("test", self.test)):
+            if part is None:
+                continue
+            sizes.append(f"{len(part):,} {name}")
+            for kind in ("user", "item"):
+                there = getattr(part, f"{kind}_ids").unique()
+                trained = torch.isin(there, getattr(self.train, f"{kind}_ids").unique())
+                if not bool(trained.all()):
+                    lacking.append(f"{int((~trained).sum()):,} of {len(there):,} {name} {kind}s")
+        lines = [f"sets: {' / '.join(sizes)}"]
+        if lacking:
+            untrained = "the network ranks and rates them by rows that are not trained"
+            lines.append(f"{' and '.join(lacking)} have no interactions in the training set: {untrained}")
+        return lines
+
 
 def check_rule(source: DataSource, settings: Settings) -> None:
     """Raise ValueError if a rule would divide sets that are in files of their own."""
@@ -70,24 +90,6 @@ def split(interactions: Interactions, settings: Settings) -> Split:
     if settings.patience > 0 and validation is None:
         raise ValueError("patience needs a validation set: give validation_fraction as well, for instance 0.05")
     return Split(rest, validation, test)
-
-
-def describe_untrained(sets: Split) -> str:
-    """Count the users and items of the validation and test set that training lacks, in a line; "" for none."""
-    found = []
-    for name, part in (("validation", sets.validation), ("test", sets.test)):
-        for kind in ("user", "item") if part is not None else ():
-            trained = getattr(sets.train, f"{kind}_ids").unique()
-            there = getattr(part, f"{kind}_ids").unique()
-            missing = len(there) - int(torch.isin(there, trained).sum())
-            if missing:
-                found.append(f"{missing:,} of {len(there):,} {name} {kind}s")
-    if not found:
-        return ""
-    return (
-        f"{' and '.join(found)} have no interactions in the training set: "
-        "the network ranks and rates them by rows that are not trained"
-    )
 
 
 def _take(

@@ -164,7 +164,7 @@ def test_each_line_is_an_interaction_or_counted(
             marked = sum(line[2] in [f"{each:g}" for each in draft.unrated] for line in draft.lines)
             assert f"; no rating: {marked} with {' or '.join(f'{each:g}' for each in draft.unrated)}" in said
         assert (f"left out: {draft.zeros} with a count of 0" in said) == (draft.third == "count" and draft.zeros > 0)
-        assert ("; own split by column split: " in said) == draft.has_set
+        assert ("; own split by column split" in said) == draft.has_set
 
 
 def test_the_drafts_have_all_cases() -> None:

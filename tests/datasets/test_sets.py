@@ -35,7 +35,7 @@ def test_a_column_of_sets(quote: str, name: str, tmp_path: Path, capsys: pytest.
         assert list(sets(path).values()) == [(4.0, part) for part in WORDS.values()]
         said = capsys.readouterr().err.splitlines()
         column = name.split(":")[0]
-        assert f"; own split by column {column}: 2 training / 4 validation / 2 test" in said[0]
+        assert f"; own split by column {column}" in said[0]
     path.write_text(f"user,{name},item,rating\n" + "".join(lines) + "9,later,9,4\n")
     message = f"{path}, line 10, column {column}: 'later' is not the name of a set: expected train, validation or test"
     assert refusal(path) == message
@@ -87,9 +87,6 @@ def test_sets_from_several_files(seed: int, tmp_path: Path, capsys: pytest.Captu
     found = sets(tmp_path / "ratings", **options)
     assert found == expected
     said = capsys.readouterr().err.splitlines()[0]
-    sizes = [sum(part == wanted for _, part in expected.values()) for wanted in range(3)]
-    held_out = f"{sizes[1]} validation / {sizes[2]} test" if sizes[1] else f"{sizes[2]} test"
-    assert f"{sizes[0]} training / {held_out}" in said
     numbers = [int(each.split()[0]) for each in said.replace("left out: ", "").split("; ")[3:]]
     assert len(expected) + sum(numbers) == lines
     assert sets(tmp_path / "ratings", **options) == expected  # from the cache
@@ -113,7 +110,7 @@ def test_a_test_set_of_one_line_and_with_new_users(tmp_path: Path, capsys: pytes
     assert [row.part for row in rows_of(made)] == [0, 0, 0, 2]
     assert capsys.readouterr().err == (
         "4 interactions of 2 items by 3 users, 3 of them with a rating from 3 to 5; column user, item, rating; "
-        f"own split by {tmp_path / 'test.tsv'}: 3 training / 1 test\n"
+        f"own split by {tmp_path / 'test.tsv'}\n"
     )
     message = "all its pairs of a user and an item are in the test set as well"
     with pytest.raises(ValueError, match=message):

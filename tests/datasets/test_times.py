@@ -135,3 +135,36 @@ def test_a_column_that_only_sounds_like_times(tmp_path: Path, capsys: pytest.Cap
         assert second.endswith("as a later one")
         with pytest.raises(ValueError, match=r"line 5, column date: 'soon' is not a time"):
             load(path, columns="user,item,rating,date")
+
+
+def test_times_in_several_units_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"user,item,rating,timestamp\n1,1,5,{1_300_000_000_000}\n1,1,3,{1_400_000_000}\n2,2,4,\n")
+    for _ in range(2):  # read, then from the cache
+        assert load(path) == [(1, 1, 3.0), (2, 2, 4.0)]
+        doubt, said = capsys.readouterr().err.splitlines()
+        assert doubt == f"{path}, column timestamp: has times in seconds and in fractions of them: they are not read"
+        assert said.endswith("as a later one")
+
+
+@pytest.mark.parametrize("time", ['{"$date": {"$numberLong": "%d"}}', '{"$date": %d}', "%d"])
+def test_the_times_of_mongodb_are_read(time: str, tmp_path: Path) -> None:
+    lines = [(3, 1_500_000_000_000), (4, 1_400_000_000_000)]
+    path = tmp_path / "a.json"
+    path.write_text(
+        "".join(f'{{"user": {{"$oid": "a"}}, "item": 1, "stars": {r}, "date": {time % t}}}\n' for r, t in lines)
+        + '{"user": {"$oid": "b"}, "item": 2, "stars": 1, "date": null}\n'
+    )
+    assert load(path) == [("a", 1, 3.0), ("b", 2, 1.0)]
+
+
+def test_nested_times_are_not_read_and_a_line_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(
+        '{"user": 1, "item": 1, "rating": 3, "date": [2020, 1], "split": {"a": 1}}\n'
+        '{"user": 2, "item": 2, "rating": 3, "date": [2020, 1], "split": {"a": 1}}\n'
+    )
+    assert load(path) == [(1, 1, 3.0), (2, 2, 3.0)]
+    said = capsys.readouterr().err
+    assert "column date: '{…}' is not a time" in said or "date" not in said.splitlines()[-1]
+    assert "column split: '{…}' is not the name of a set" in said

@@ -10,7 +10,7 @@ import torch
 import data
 from data import TEST, TRAINING, VALIDATION, Interactions
 from training.settings import Settings
-from training.splits import Split, describe_untrained, split
+from training.splits import Split, split
 
 
 @pytest.fixture
@@ -132,13 +132,16 @@ def test_users_and_items_that_training_lacks_are_counted(interactions: Interacti
     sets = split(replace(interactions, parts=parts), Settings())
     users = {user for user, _ in pairs_of(sets.train)}
     unseen = {user for user, _ in pairs_of(sets.validation)} - users
-    assert describe_untrained(sets) == (
+    assert sets.validation is not None
+    size, line = sets.notices
+    assert size == f"sets: {len(sets.train)} training / {len(sets.validation)} validation / {len(sets.test)} test"
+    assert line == (
         f"{len(unseen)} of 60 validation users and 1 of 1 validation items and 10 of 10 test users and "
         f"{len({item for _, item in pairs_of(sets.test)} - {item for _, item in pairs_of(sets.train)})} of "
         f"{len(sets.test.item_ids.unique())} test items have no interactions in the training set: "
         "the network ranks and rates them by rows that are not trained"
     )
-    assert describe_untrained(Split(interactions, None, interactions)) == ""
+    assert Split(interactions, None, interactions).notices == ["sets: 1,201 training / 1,201 test"]
 
 
 def test_the_sets_of_movielens_are_those_of_the_course(data_dir: Path) -> None:
