@@ -85,7 +85,7 @@ def numbers(cells: Any, dated: bool) -> tuple[NDArray[np.float64], int | None]:
     import pandas as pd
 
     values = pd.Series(cells)
-    if dated or values.dtype == bool:
+    if values.dtype == bool or (dated and pd.api.types.is_numeric_dtype(values.dtype)):
         values = values.map(str, na_action="ignore")
     if dated:
         dates = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from test_interactions import load, rows_of
 
+from cli.arguments import Parser, add_options, options_of
 from datasets.source import DataSource
 
 H = "user,item,rating\n"
@@ -160,3 +161,25 @@ def test_a_source_can_be_made_again_from_its_own_options(tmp_path: Path) -> None
         assert DataSource.of_own(made.own, tmp_path) == made
     assert DataSource().own == {}
     assert DataSource.of_own({}, Path("data")) == DataSource()
+
+
+def test_the_flags_of_own_ratings() -> None:
+    parser = Parser("test")
+    add_options(parser, DataSource)
+    flags = [
+        "--ratings",
+        "a.csv",
+        "--unrated",
+        "-1",
+        "0",
+        "--test",
+        "t.csv",
+        "--validation",
+        "v.csv",
+        "--columns",
+        "u,i,,t",
+    ]
+    assert options_of(DataSource, parser.parse_args(flags)) == DataSource(
+        ratings=Path("a.csv"), columns="u,i,,t", unrated=(-1, 0), test=Path("t.csv"), validation=Path("v.csv")
+    )
+    assert options_of(DataSource, parser.parse_args(["--ratings=a.csv", "--counts"])).counts
