@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 100  # lines that the layout is told from
 UNIT = "\x1f"  # replaces "::" and blanks, because pandas is fast with separators of one character only
+DATE = re.compile(rb"\d{4}-\d\d-\d\d([T ]\d\d:[\d:.]*)?")
 AROUND = re.compile(rb"^[ \t]+|[ \t]+(?=\r?$)", re.MULTILINE)  # blanks before and after a line
 NA_VALUES = (
     "", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "-nan", "<NA>", "NULL", "Null", "null", "None", "none", "\\N",
@@ -157,8 +158,10 @@ def _parse(block: Block, form: Layout, strings: list[bool], file: InputFile, aga
             return _table_by_line(block, form, strings)
         kept = b"\n".join(line for line in block.content.split(b"\n") if line.strip())
         return _parse(Block(kept, block.line), form, strings, file, again=True)
-    if not all(strings) and (_has_leading_zero(content, separator) or _has_sign(content, separator)):
-        _check_lines(block, form, strings, file)
+    if not all(strings):
+        cells = DATE.sub(b"", content) if form.dated else content  # a date has leading zeros, too
+        if _has_leading_zero(cells, separator) or _has_sign(cells, separator):
+            _check_lines(block, form, strings, file)
     return table
 
 

@@ -136,6 +136,13 @@ def test_ids_are_as_written(separator: str, users: list[str], tmp_path: Path, mo
     assert [row[0] for row in read(path)] == users
 
 
+def test_ids_with_leading_zeros_beside_dates(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for users in (["007", "7"], ["1", "01"], ["7", "8"]):
+        path.write_text("user,date,item\n" + "".join(f"{user},2001-01-01 00:01:02,{user}\n" for user in users))
+        assert [row[:2] for row in read(path)] == [(user, user) for user in users]
+
+
 @pytest.mark.parametrize("separator", ["\t", "|", " "])
 def test_quotation_marks_around_all_columns_quote_them(separator: str, tmp_path: Path) -> None:
     """Also where only the header and the strings have them, as from R."""
