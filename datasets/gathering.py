@@ -117,7 +117,7 @@ class Gathered:
             is_none = np.isin(ratings, self.unrated)
             ratings[is_none] = np.nan
             shown = " or ".join(f"{each:g}" for each in self.unrated)
-            notes.append(f"no rating: {int(is_none.sum()):,} with {shown}")
+            notes.append(f"no rating: {int(is_none.sum()):,} lines with {shown}")
         if self.form.unread:
             counts = [name for name in self.form.unread if columns.plain(name) in columns.COUNTS]
             hint = f" (if {counts[0]} is a count, give --counts)" if counts else ""

@@ -40,6 +40,8 @@ def read(rows: list[list[str]], options: FileOptions, where: str, is_json: bool 
     doubt = ""
     if is_there is None:
         doubt = f"{where}: is read as an interaction; if it is a header, choose the columns by name"
+    elif first == [str(place) for place in range(len(first))]:
+        doubt = f"{where}: is read as an interaction; if it numbers the columns, remove it"
     elif options.columns is None and places.time == 3 and not times.are_times(_cells(rows, 3)):
         doubt = f"{where}: column 4 is read as the time; if it is none, name the columns, as --columns 1,2,3"
     return Header(places, False, doubt)
@@ -85,6 +87,9 @@ def _without_names(rows: list[list[str]], options: FileOptions, where: str) -> P
         raise ValueError(no_names)
     if width == 4 and fits and times.are_times(third):
         raise ValueError(f"{where}: column 3 looks like times: name the columns, as --columns 1,2,4,3 or 1,2,,3")
+    for place in (0, 1):
+        if times.are_times(_cells(rows, place)):
+            raise ValueError(f"{where}: column {place + 1} looks like times, and not like IDs: {ASK}")
     if options.counts and width == 2:
         raise ValueError(f"{where}: has no column for the count: {ASK}")
     if width not in (2, 3, 4) or (width > 2 and not is_number(first[2]) and not is_missing(first[2])):

@@ -80,6 +80,8 @@ def split(interactions: Interactions, settings: Settings) -> Split:
             raise ValueError("the split of the data has no training set: expected at least one interaction in it")
     if VALIDATION in own and settings.validation_fraction > 0:
         raise ValueError("the data has a validation set of its own: leave out validation_fraction")
+    for part in own.values():
+        _check_overlap(rest, part)
     if TEST in own:
         test = own[TEST]
     else:
@@ -90,6 +92,15 @@ def split(interactions: Interactions, settings: Settings) -> Split:
     if settings.patience > 0 and validation is None:
         raise ValueError("patience needs a validation set: give validation_fraction as well, for instance 0.05")
     return Split(rest, validation, test)
+
+
+def _check_overlap(train: Interactions, part: Interactions) -> None:
+    """Raise ValueError if none of the users and items of a set are in the training set."""
+    kinds = ("user_ids", "item_ids")
+    if not any(bool(torch.isin(getattr(part, kind), getattr(train, kind)).any()) for kind in kinds):
+        raise ValueError(
+            "no user and no item of the validation or test set is in the training set: expected the same IDs in each"
+        )
 
 
 def _take(

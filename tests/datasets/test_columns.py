@@ -53,7 +53,7 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "counts without a header": ("1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "column 1, 2, count 3\n"),
     "counts called ratings": ("user,item,rating\n1,2,5\n2,3,1\n", {"counts": True}, PAIRS, "item, count rating\n"),
     "counts like times": (f"1,2,{T}\n2,3,1\n", {"counts": True}, PAIRS, "column 1, 2, count 3"),
-    "unrated": ("user,item,rating\n1,2,-1\n2,3,4\n", {"unrated": (-1, 0)}, RATED, "no rating: 1 with -1 or 0"),
+    "unrated": ("user,item,rating\n1,2,-1\n2,3,4\n", {"unrated": (-1, 0)}, RATED, "no rating: 1 lines with -1 or 0"),
     "JSON": ('{"user": 1, "item": 2}\n{"user": 2, "item": 3}\n', {}, PAIRS, "column user, item, no rating"),
     "JSON by number": ('{"a": 1, "b": 2}\n{"a": 2, "b": 3}\n', {"columns": "1,2"}, PAIRS, "column a, b, no rating"),
     "JSON null": ('{"user": 1, "item": 2, "rating": null}\n{"user": 2, "item": 3, "rating": 4}\n', {}, RATED, "rating"),
@@ -205,3 +205,24 @@ def test_a_number_that_may_stand_for_no_rating_is_named(
     said = capsys.readouterr().err
     assert ("means no rating" in said) == bool(hint)
     assert f"give --unrated {hint}" in said or not hint
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (f"1,{T},7\n2,{T + 5},8\n", "line 1: column 2 looks like times, and not like IDs: name the columns"),
+        (f"{T},1,7\n{T + 5},2,8\n", "line 1: column 1 looks like times"),
+        ("1,2011-06-01T16:25:17.277Z,7,0\n2,2011-06-02,8,0\n", "line 1: column 2 looks like times"),
+    ],
+)
+def test_times_in_the_place_of_an_id_are_named(content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ValueError, match=says):
+        load(tmp_path / "a.csv")
+    assert len(load(tmp_path / "a.csv", columns="1,2,3")) == 2
+
+
+def test_a_first_line_that_may_number_the_columns_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("0,1,2\n5,6,4\n7,8,3\n")
+    assert len(load(tmp_path / "a.csv")) == 3
+    assert "line 1: is read as an interaction; if it numbers the columns, remove it" in capsys.readouterr().err

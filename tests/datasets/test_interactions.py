@@ -162,7 +162,7 @@ def test_each_line_is_an_interaction_or_counted(
             assert rated == 0 or f", {rated} of them with a rating from " in said
         if draft.unrated:
             marked = sum(line[2] in [f"{each:g}" for each in draft.unrated] for line in draft.lines)
-            assert f"; no rating: {marked} with {' or '.join(f'{each:g}' for each in draft.unrated)}" in said
+            assert f"; no rating: {marked} lines with {' or '.join(f'{each:g}' for each in draft.unrated)}" in said
         assert (f"left out: {draft.zeros} with a count of 0" in said) == (draft.third == "count" and draft.zeros > 0)
         assert ("; own split by column split" in said) == draft.has_set
 

@@ -144,6 +144,14 @@ def test_users_and_items_that_training_lacks_are_counted(interactions: Interacti
     assert Split(interactions, None, interactions).notices == ["sets: 1,201 training / 1,201 test"]
 
 
+def test_sets_that_share_no_user_and_no_item_are_refused(interactions: Interactions) -> None:
+    users, items = interactions.user_ids, interactions.item_ids
+    apart = interactions.select((users < 30) == (items < 5))  # two groups of users with items of their own
+    parts = torch.where(apart.user_ids < 30, TRAINING, TEST).to(torch.int8)
+    with pytest.raises(ValueError, match="no user and no item of the validation or test set is in the training set"):
+        split(replace(apart, parts=parts), Settings())
+
+
 def test_the_sets_of_movielens_are_those_of_the_course(data_dir: Path) -> None:
     """The digest of the default split before there were rules."""
     sets = split(data.load(data_dir), Settings())
