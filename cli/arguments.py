@@ -129,6 +129,22 @@ def given(parser: Parser, arguments: Sequence[str] | None, options: type[Any]) -
     return {name: found[name] for name in names if found[name] is not absent}
 
 
+def flags_of(options: Any, names: Sequence[str] = ()) -> list[str]:
+    """Return the flags that give the options of a dataclass, or those with these names; defaults are left out."""
+    found = []
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if value == each.default or (names and each.name not in names):
+            continue
+        if isinstance(value, bool):
+            found.append(f"--{each.name}" if value else f"--no_{each.name}")
+        elif option_of(each).several:
+            found += [f"--{each.name}", *map(str, value)]
+        else:
+            found.append(f"--{each.name}={value}")
+    return found
+
+
 def check_at_least(options: argparse.Namespace, **least: int) -> None:
     """Raise ValueError unless each of these flags has at least the value given."""
     for name, minimum in least.items():

@@ -3,7 +3,9 @@
 scores = train_and_score(Settings(**preset("tuned")), DataSource())
 """
 
+import contextlib
 import functools
+import io
 import multiprocessing
 import signal
 import sys
@@ -31,7 +33,15 @@ from training.settings import Settings
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
-read = functools.cache(data.read)  # once in each process
+
+
+@functools.cache
+def read(source: DataSource) -> data.Interactions:
+    """Read the ratings of a source, once in each process; only the first one says on stderr how they were read."""
+    if multiprocessing.parent_process() is None:
+        return data.read(source)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return data.read(source)
 
 
 class Scores(NamedTuple):
