@@ -116,8 +116,9 @@ def set_up(flags: argparse.Namespace, options: Options, source: DataSource) -> t
         options.logdir, source, preset(options.preset), fixed, tuning.are_rated(train, validation), options.trials,
         time.time() + 60 * options.minutes, device,
     )  # fmt: skip
-    study = tuning.open_study(options.logdir)
-    tuning.prepare(study, search, train, validation)
+    with tuning.alone(options.logdir):
+        study = tuning.open_study(options.logdir)
+        tuning.prepare(study, search, train, validation)
     return search, study
 
 

@@ -1,25 +1,29 @@
 """A search for settings with Optuna: its space, its trials, and the study in a log folder.
 
-    study = open_study(search.logdir)
-    prepare(study, search, train, validation)
+    with alone(search.logdir):
+        study = open_study(search.logdir)
+        prepare(study, search, train, validation)
     work(search, 0)
 
 A trial is a training that is scored on the validation set. Several processes can work on a study at the same time. Each
 notes every few seconds that it is alive. If one stops doing so, its trial fails, and its settings are tried again.
 """
 
+import contextlib
 import functools
 import json
 import math
 import sqlite3
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 import torch
 from optuna import Study, Trial, TrialPruned
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -31,6 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 import data
+from cli import files
 from datasets.source import DataSource
 from study import trials
 from tracking.checkpoint import Run
@@ -45,6 +50,7 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 60
 MOST_RETRIES = 2  # of settings whose process was killed, perhaps because they need too much memory
 WAIT_SECONDS = 1.0  # between two looks at the last trials of other processes
 Range = FloatDistribution | IntDistribution
+Interruptible = Callable[[], contextlib.AbstractContextManager[object]]
 SPACE: dict[str, Range] = {
     "learning_rate": FloatDistribution(1e-3, 3e-2, log=True),
     "weight_decay": FloatDistribution(1e-7, 1e-3, log=True),
@@ -127,16 +133,23 @@ def open_study(logdir: Path) -> Study:
     warnings.simplefilter("ignore", ExperimentalWarning)
     path = logdir.absolute() / STORAGE
     # In a URL, some characters of the path would have a meaning. The timeout is for the locks of other processes.
-    connect = functools.partial(sqlite3.connect, path, timeout=GRACE_SECONDS, check_same_thread=False)
+    connect = functools.partial(
+        sqlite3.connect, path, timeout=GRACE_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
+        storage = RDBStorage(
+            f"sqlite:///{STORAGE}",
+            engine_kwargs={"creator": connect},
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES),
+        )
+        # Optuna's SELECT … FOR UPDATE locks nothing in SQLite: without this, two processes may take the same trial.
+        sqlalchemy.event.listen(
+            storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        )
         return optuna.create_study(
-            storage=RDBStorage(
-                f"sqlite:///{STORAGE}",
-                engine_kwargs={"creator": connect},
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES),
-            ),
+            storage=storage,
             study_name="tune",
             direction="maximize",
             load_if_exists=True,
@@ -145,6 +158,19 @@ def open_study(logdir: Path) -> Study:
     except (SQLAlchemyError, OptunaError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} cannot be used: {reason}: move it aside, or give another --logdir") from error
+
+
+@contextlib.contextmanager
+def alone(logdir: Path) -> Iterator[None]:
+    """Wait until no other process makes or prepares the study of a log folder, and keep others from it meanwhile."""
+    with (logdir / f".{STORAGE}.lock").open("w") as lock:
+        while True:
+            try:
+                files.lock(lock)
+                break
+            except (BlockingIOError, PermissionError):
+                time.sleep(0.1)
+        yield
 
 
 def prepare(study: Study, search: Search, train: data.Interactions, validation: data.Interactions) -> None:
@@ -177,36 +203,40 @@ def nearest(range: Range, value: float) -> float:
     return within if range.step is None else range.low + range.step * round((within - range.low) / range.step)
 
 
-def work(search: Search, worker: int) -> None:
+def work(search: Search, worker: int, interruptible: Interruptible = contextlib.nullcontext) -> None:
     """Run one trial after the other until there are enough, or the time is over.
 
     Where as many trials as needed are running in other processes, wait until they have ended, because one may fail.
 
     Args:
-        worker: a number that no other process of the command has; the values that are drawn depend on it.
+        worker: a number that no other process of the command has; the settings that are drawn depend on it.
+        interruptible: makes a context in which a signal may raise KeyboardInterrupt, and outside of which it must not,
+            so that no trial is left running in the study.
 
     Raises:
-        KeyboardInterrupt: a signal asked the process to end; the settings of its trial are tried again later.
+        KeyboardInterrupt: a signal asked the process to end. The settings of its trial are enqueued again.
     """
     study = open_study(search.logdir)
-    objective = Objective(search)
+    with interruptible():
+        objective = Objective(search, interruptible)
     while time.time() < search.until and len(ended(study)) < search.trials:
         fail_stale_trials(study)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if len(ended(study)) + len(running) >= search.trials:
-            time.sleep(WAIT_SECONDS)
+        if len(ended(study)) + sum("changes" in trial.user_attrs for trial in running) >= search.trials:
+            with interruptible():
+                time.sleep(WAIT_SECONDS)
             continue
-        # A search that is resumed, or continued by another process, must not draw the same values again.
+        # A search that is resumed, or continued by another process, must not draw the same settings again.
         drawn = np.random.SeedSequence((search.fixed["seed"], worker, len(study.get_trials(deepcopy=False))))
         study.sampler = TPESampler(seed=int(drawn.generate_state(1)[0]), multivariate=True, constant_liar=True)
         study.optimize(objective, n_trials=1, catch=(OutOfTime,))
 
 
 class Objective:
-    """The score of a trial on the validation set; the test set is left out when the ratings have been split."""
+    """The score of a trial on the validation set. It drops the test set when the ratings have been split."""
 
-    def __init__(self, search: Search) -> None:
-        self.search = search
+    def __init__(self, search: Search, interruptible: Interruptible = contextlib.nullcontext) -> None:
+        self.search, self.interruptible = search, interruptible
         self.train, validation, _ = setup.split(trials.read(search.source), search.settings({}))
         assert validation is not None
         self.validation = validation
@@ -215,14 +245,15 @@ class Objective:
         """Train with the settings of a trial, and return its score.
 
         Raises:
-            TrialPruned: its curve is below the median of earlier ones, or a loss stopped being finite.
-            OutOfTime, KeyboardInterrupt: the trial has no result; its settings are enqueued again.
+            TrialPruned: its curve is below the median of earlier ones, or no network can be trained with its settings.
+            OutOfTime, KeyboardInterrupt: the trial has no score. Its settings are enqueued again.
         """
         drawn = {name: _draw(trial, name, each) for name, each in self.search.space.items()}
         changes = {} if "preset" in trial.user_attrs else drawn | {"optimizer": "adam"}
         trial.set_user_attr("changes", changes)
         try:
-            return self._train(trial, self.search.settings(changes))
+            with self.interruptible():
+                return self._train(trial, self.search.settings(changes))
         except (FloatingPointError, Unusable, torch.OutOfMemoryError) as error:
             trial.set_user_attr("reason", str(error))
             raise TrialPruned from error  # TPE avoids the settings of pruned trials, and ignores those of failed ones

@@ -77,14 +77,38 @@ def _ignored(numbers: Sequence[signal.Signals]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Interruption:
+    """SIGTERM as KeyboardInterrupt, which is raised only in a context."""
+
+    def __init__(self) -> None:
+        self._asked = self._allowed = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+        if self._allowed:
+            self._allowed = False
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        self._allowed = True
+        try:
+            if self._asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._allowed = False
+
+
 def _work(search: Search, number: int) -> None:
     """Work as a process that SIGTERM, or the end of its parent, interrupts."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruption = Interruption()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     setup.use_one_thread()
     setup.flush_denormals()
     try:
-        work(search, number)
+        work(search, number, interruption.allowed)
     except KeyboardInterrupt:
         pass
     except (SQLAlchemyError, OptunaError) as error:
