@@ -229,7 +229,12 @@ def work(search: Search, worker: int, interruptible: Interruptible = contextlib.
         # A search that is resumed, or continued by another process, must not draw the same settings again.
         drawn = np.random.SeedSequence((search.fixed["seed"], worker, len(study.get_trials(deepcopy=False))))
         study.sampler = TPESampler(seed=int(drawn.generate_state(1)[0]), multivariate=True, constant_liar=True)
-        study.optimize(objective, n_trials=1, catch=(OutOfTime,))
+        try:
+            study.optimize(objective, n_trials=1, catch=(OutOfTime,))
+        except ValueError as error:
+            if "Cannot tell" not in str(error):
+                raise
+            continue  # this process was asleep, and another one has enqueued the settings of its trial again
 
 
 class Objective:
