@@ -41,13 +41,12 @@ from datasets.source import DataSource
 from metrics import mrr_score
 from study.ablation import FIRST_SEED
 from study.baselines import ItemScores, ease
-from study.search import FIRST_SEED as SEARCH_SEED
-from study.search import VALIDATION_FRACTION, draw
 from study.summary import spread
 from study.trials import Scores, fit_and_score, held_out, read, train_and_score
 from training import setup
 from training.settings import Settings, preset
 
+SEARCH_SEED, VALIDATION_FRACTION = 100, 0.05  # of the split on which draws are scored
 REQUIREMENTS = ("implicit==0.7.2", "scikit-surprise==1.1.5", "pandas<4")
 SPACES: dict[str, dict[str, Sequence[float]]] = {
     "EASE": {"penalty": (50, 75, 100, 150, 250, 300, 350, 400, 450, 500, 600, 700, 800, 1000, 1500)},
@@ -120,6 +119,14 @@ def fit_peer(name: str, seed: int, split: setup.Split, settings: dict[str, float
                 return Scores(math.nan, float(((file["ratings"] - test.ratings.numpy()) ** 2).mean()), seconds)
             scores = ItemScores(torch.from_numpy(file["users"]), torch.from_numpy(file["items"]).T)
     return Scores(mrr_score(scores, test, split.train), math.nan, seconds)
+
+
+def draw(space: dict[str, Sequence[float]], number: int) -> dict[str, float]:
+    """Draw a value at random for each setting; draw 0 is the library's defaults."""
+    if number == 0:
+        return {}
+    rng = np.random.default_rng(number)
+    return {name: values[int(rng.integers(len(values)))] for name, values in space.items()}
 
 
 def choose(name: str, split: setup.Split, draws: int) -> tuple[dict[str, float], Scores]:

@@ -7,8 +7,11 @@
     baselines.py         popularity, means and EASE
     trials.py            trainings that are scored and not written down, several at a time
     ablation.py          the tuned preset without each of its ingredients: python -m study.ablation
-    search.py            a random search for the settings of a preset: python -m study.search
     probes.py            tests of the explanations in docs/writeup.md: python -m study.probes
+    tuning.py            a search for settings with Optuna: its space, its trials, its study on disk
+    workers.py           the processes of a search
+    findings.py          the best settings of a search, their importance, a picture
 
-``python experiments.py`` runs the four experiments over several seeds and summarizes them.
+``python experiments.py`` runs the four experiments over several seeds and summarizes them, ``python tune.py`` searches
+settings.
 """

@@ -5,7 +5,7 @@
     python -m study.ablation --preset_only --first_seed 15 --seeds 20      # the preset and EASE alone; four minutes
 
 The differences are taken split by split, with 95 % intervals (Student's t). No setting was chosen on a split of the
-seeds from FIRST_SEED to 99; ``study.search`` uses those from 100 on. The tables go to LOGDIR/ablation.md.
+seeds from FIRST_SEED to 99. The tables go to LOGDIR/ablation.md.
 """
 
 from cli import command

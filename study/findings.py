@@ -5,8 +5,10 @@ Only ``draw`` needs matplotlib, which is imported when the picture is drawn.
 
 import io
 import math
+import warnings
 
 from optuna import Study
+from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
@@ -42,8 +44,7 @@ def preset_trial(study: Study) -> FrozenTrial | None:
 
 def metrics(trial: FrozenTrial) -> str:
     """Write a trial's metrics on the validation set."""
-    mrr, mse = trial.user_attrs["mrr"], trial.user_attrs["mse"]
-    return f"MRR {mrr:.4f}" + ("" if mse is None else f", MSE {mse:.4f}")
+    return ", ".join(f"{name.upper()} {value:.4f}" for name, value in trial.user_attrs["validation"].items())
 
 
 def described(study: Study, trial: FrozenTrial) -> str:
@@ -65,7 +66,10 @@ def importances(study: Study) -> dict[str, float]:
     """
     if len(finished(study)) < FEWEST:
         return {}
-    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
+    return get_param_importances(study, evaluator=evaluator)
 
 
 def report(study: Study, search: Search, best: FrozenTrial) -> str:

@@ -284,8 +284,7 @@ class Objective:
                 mrr = evaluation.mrr()
                 mse = evaluation.mse() if self.search.rates else math.nan
             score = self.search.score(mrr, mse)
-            trial.set_user_attr("mrr", mrr)
-            trial.set_user_attr("mse", mse if self.search.rates else None)
+            trial.set_user_attr("validation", {"mrr": mrr, "mse": mse} if self.search.rates else {"mrr": mrr})
             trial.report(score, point)
             if trial.should_prune():
                 raise TrialPruned

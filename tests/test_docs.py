@@ -53,7 +53,6 @@ SHORTENED = {
     "python -m study.ablation": f"{ONE_EPOCH} --seeds 1",
     "python -m study.ablation --preset_only --seeds 10": f"{ONE_EPOCH} --seeds 1",
     "python -m study.ablation --preset_only --first_seed 15 --seeds 20": f"{ONE_EPOCH} --seeds 1",
-    "python -m study.search": f"{ONE_EPOCH} --draws 2 --again 1",
     "python main.py --preset tuned": ONE_EPOCH,
     "python main.py --split time --test_fraction 0.1 --validation_fraction 0.1 --epochs 40": ONE_EPOCH,
     "python recommend.py --logdir run/tuned_shared=True_LF=0.99_LR=0.0055 --user 42": "",

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # From the commands down. A module may import modules of its own room, and of the rooms below it.
 ORDER = (
     ("benchmarks",),
-    ("main", "experiments", "grader", "handout", "recommend"),
+    ("main", "experiments", "grader", "handout", "recommend", "tune"),
     ("course",),
     ("study", "grading", "serving"),
     ("train",),
@@ -116,9 +116,9 @@ COMMANDS = [
             "grader",
             "handout",
             "recommend",
+            "tune",
             "course/hand_in",
             "study/probes",
-            "study/search",
             "study/ablation",
         )
     ),

@@ -1,6 +1,8 @@
 """Paths on the command line: home folders, unknown users, empty strings."""
 
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,17 @@ import grader
 import handout
 import main
 import recommend
-from cli.arguments import Parser, add_options
+import tune
+from cli.arguments import Parser, add_options, flags_of, options_of
+from cli.options import option
 from datasets.source import DataSource
-from study import search
 
 USER = ["--user", "1"]
 COMMANDS: dict[str, tuple[Callable[[list[str]], Any], list[str], str]] = {
     "main.py": (main.parse_arguments, [], "logdir ratings titles data_dir"),
     "recommend.py": (recommend.parse_arguments, USER, "logdir out ratings titles data_dir"),
     "experiments.py": (experiments.parse_arguments, [], "logdir data_dir"),
+    "tune.py": (tune.parse_arguments, [], "logdir ratings titles data_dir"),
     "grader.py": (grader.parse_arguments, [], "csv json feedback data_dir rerun-failed"),
 }
 
@@ -46,16 +50,35 @@ def test_paths_without_a_flag_and_lists_of_paths_are_the_same(tmp_path: Path, mo
 
 
 def test_names_may_be_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset and a data set of the search are names or files."""
+    """A preset is a name or a file."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.json").write_text('{"epochs": 3}')
     options = main.parse_arguments(["--preset=~/mine.json"])
     assert (options.epochs, options.logdir) == (3, Path("run/mine_shared=True_LF=0.99_LR=0.01"))
+    assert tune.parse_arguments(["--preset=~/mine.json"]).preset == str(tmp_path / "mine.json")
+
+
+@dataclass(frozen=True)
+class Some:
+    """Options of each kind."""
+
+    number: float = option(0.5, "a number")
+    yes: bool = option(True, "a boolean")
+    no: bool = option(False, "another one")
+    path: Path | None = option(None, "a path", parse=Path)
+    several: tuple[float, ...] = option((), "several numbers", parse=float, several=True)
+
+
+@pytest.mark.parametrize(
+    "options", [Some(), Some(-0.25, False, True, Path("a b"), (-1.0, 2.0)), Some(path=Path("-x"), several=(0.0,))]
+)
+def test_the_flags_of_options_give_the_same_options(options: Some) -> None:
     parser = Parser("")
-    add_options(parser, search.Options)
-    found = parser.parse_args(["--sources", "ml-100k", "~/a.csv", "--preset=~/mine.json", "--data_dir=~/data"])
-    assert found.sources == ["ml-100k", str(tmp_path / "a.csv")]
-    assert (found.preset, found.data_dir) == (str(tmp_path / "mine.json"), tmp_path / "data")
+    add_options(parser, Some)
+    found = options_of(Some, parser.parse_args(flags_of(options)))
+    assert dataclasses.replace(found, several=tuple(found.several)) == options
+    assert flags_of(Some()) == []
+    assert flags_of(options, ["number"]) == ([f"--number={options.number}"] if options.number != 0.5 else [])
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -231,7 +231,7 @@ def test_the_grader_keeps_its_status_where_all_streams_are_closed(tmp_path: Path
     [
         ("grader.py 1a-2-basic", 0.8),
         ("experiments.py --epochs 1000000 --seeds 1 --logdir {folder} --data_dir {data}", 4),
-        ("-m study.search --epochs 1000000 --draws 1 --again 1 --logdir {folder} --data_dir {data}", 4),
+        ("tune.py --jobs 2 --logdir {folder} --data_dir {data}", 8),
     ],
 )
 def test_a_command_with_child_processes_is_stopped_in_one_line_and_leaves_none(
