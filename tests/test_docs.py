@@ -54,6 +54,7 @@ SHORTENED = {
     "python -m study.ablation --preset_only --seeds 10": f"{ONE_EPOCH} --seeds 1",
     "python -m study.ablation --preset_only --first_seed 15 --seeds 20": f"{ONE_EPOCH} --seeds 1",
     "python main.py --preset tuned": ONE_EPOCH,
+    "python tune.py --ratings mine.csv": " --columns who,what,stars --trials 1",
     "python main.py --split time --test_fraction 0.1 --validation_fraction 0.1 --epochs 40": ONE_EPOCH,
     "python recommend.py --logdir run/tuned_shared=True_LF=0.99_LR=0.0055 --user 42": "",
     "python benchmarks/scale.py --sizes 100k 32m --ratings 32000204 --rounds 1": " --sizes 100k",
@@ -73,6 +74,8 @@ SHORTENED = {
 ELSEWHERE = {
     "pip install -r requirements.txt && python main.py": (".ci/run", "-r requirements.txt\npython main.py"),
     "pip install -r requirements-dev.txt && python -m pytest": (".ci/run", "python -m pytest"),
+    "pip install -r requirements-tune.txt": ("requirements-dev.txt", "-r requirements-tune.txt"),
+    "python main.py --preset run/mine.csv/tuned.json --ratings mine.csv": ("tests/test_tune.py", '"and test: "'),
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
     **dict.fromkeys(COURSE_COMMANDS, ("tests/test_main.py", '"line", COURSE_COMMANDS')),
     **dict.fromkeys(EXAMPLE_COMMANDS, ("tests/test_changing.py", "run(example.commands")),
