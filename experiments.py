@@ -2,6 +2,7 @@
 
     python experiments.py                        # 20 runs of 200 epochs, as many at a time as there are cores
     python experiments.py --epochs 20 --seeds 2
+    python experiments.py --ratings mine.csv --folds 5      # cross-validation on ratings of your own
     tensorboard --logdir run
 
 Each run is a ``main.py --resume`` in LOGDIR/EXPERIMENT/seed=SEED. The same command, given again, skips the runs that
@@ -18,43 +19,68 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import data
-from cli.arguments import Parser, available_cores, check_at_least
+from cli.arguments import Parser, add_options, available_cores, options_of
 from cli.files import check_folder, write_whole
+from cli.options import check_options, option
 from cli.signals import Stopped, stoppable
+from datasets.source import DataSource, folder_of_runs
 from study import baselines, picture, processes, summary
 from study.baselines import BaselineScore
-from study.four_experiments import EXPERIMENTS, Experiment, Run
+from study.four_experiments import EXPERIMENTS, OF_SPLIT, Experiment, Run
 from tracking.metric_table import EpochMetrics
 from training import setup
 from training.settings import Settings
+
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, beside those of the ratings and the split."""
+
+    epochs: int = option(200, "epochs of each run", metavar="N", least=1)
+    seeds: int = option(
+        SEEDS, "number of seeds: 0, 1, …", metavar="N", least=1, default_help=f"{SEEDS}, or K with --folds K"
+    )
+    jobs: int = option(available_cores(), "runs at a time", metavar="N", least=1, default_help="the number of cores")
+    logdir: Path = option(Path("run"), "folder for the runs and the summary", metavar="DIR", parse=Path,
+                          default_help="run; with --ratings FILE run/FILE")  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the flags."""
     parser = Parser("Run the four experiments over several seeds, and summarize their metrics.")
-    flag = parser.add_argument
-    flag("--epochs", type=int, default=200, metavar="N", help="epochs of each run (default: %(default)s)")
-    flag("--seeds", type=int, default=5, metavar="N", help="number of seeds: 0, 1, … (default: %(default)s)")
-    flag("--jobs", type=int, default=available_cores(), metavar="N",
-         help="runs at a time (default: the number of cores, %(default)s)")  # fmt: skip
-    flag("--logdir", type=Path, default=Path("run"), metavar="DIR",
-         help="folder for the runs and the summary (default: %(default)s)")  # fmt: skip
-    flag("--data_dir", type=Path, default=Path("data"), metavar="DIR",
-         help="folder for the data (default: %(default)s)")  # fmt: skip
-    return parser.parse_args(arguments)
+    add_options(parser, Options)
+    add_options(parser, Settings, OF_SPLIT)
+    add_options(parser, DataSource)
+    parser.set_defaults(logdir=None, seeds=None)
+    options = parser.parse_args(arguments)
+    options.logdir = options.logdir or folder_of_runs(options.ratings)
+    if options.seeds is None:
+        options.seeds = options.folds or SEEDS
+    return options
 
 
-def report(histories: summary.Histories, scores: Mapping[int, Sequence[BaselineScore]], logdir: Path) -> None:
+def report(
+    histories: summary.Histories, scores: Mapping[int, Sequence[BaselineScore]], logdir: Path, sets: str = ""
+) -> None:
     """Print the tables, and write them and the picture.
+
+    Args:
+        sets: a note on the test sets of the seeds.
 
     Raises:
         OSError: a file cannot be written.
     """
     rows = summary.summarize(histories, scores)
-    tables = summary.markdown(rows)
+    tables = summary.markdown(rows, sets)
     write_whole(tables.encode(), logdir / "summary.md")
     write_whole(summary.tidy(rows).encode(), logdir / "summary.csv")
     written = "summary.md and summary.csv"
@@ -67,21 +93,32 @@ def report(histories: summary.Histories, scores: Mapping[int, Sequence[BaselineS
     print(f"{written} are in {logdir}; the curves: tensorboard --logdir {logdir}")
 
 
-def run(options: argparse.Namespace) -> int:
+def note_on_sets(fingerprints: Mapping[int, str], folds: int) -> str:
+    """Say how the test sets of the seeds are related, unless each seed draws its own."""
+    if folds > 0:
+        return "The test set of each seed is a fold. The training sets overlap, so the intervals are approximate."
+    same = len(fingerprints) > 1 and len(set(fingerprints.values())) == 1
+    return "All seeds have the same test set, so the intervals are those of training alone." if same else ""
+
+
+def run(flags: argparse.Namespace) -> int:
     """Load the data, run the experiments and summarize them; returns the exit status."""
     try:
-        check_at_least(options, epochs=1, seeds=1, jobs=1)
+        options, source = options_of(Options, flags), options_of(DataSource, flags)
+        rule = Settings(**{name: getattr(flags, name) for name in OF_SPLIT})
         check_folder(options.logdir)
-        interactions = data.load(options.data_dir)  # before the runs, so that it is fetched only once
+        interactions = data.read(source)  # before the runs, so that it is fetched only once
+        setup.use_one_thread()
+        seeds = range(options.seeds)
+        splits = {seed: setup.split(interactions, replace(rule, seed=seed)) for seed in seeds}
     except (ValueError, OSError) as error:
         return command.fail("experiments.py", error)
-    setup.use_one_thread()
-    splits = {seed: setup.split(interactions, Settings(seed=seed)) for seed in range(options.seeds)}
     fingerprints = {seed: split.fingerprint for seed, split in splits.items()}
+    name = "fold" if rule.folds else "seed"
     # Seed by seed, so that an interrupted command leaves experiments that can be compared.
     every = [
-        Run(experiment, seed, options.logdir / experiment.folder / f"seed={seed}", options.epochs, options.data_dir)
-        for seed in range(options.seeds)
+        Run(experiment, seed, options.logdir / experiment.folder / f"{name}={seed}", options.epochs, source, rule)
+        for seed in seeds
         for experiment in EXPERIMENTS
     ]
     unfinished = [run for run in every if run.history(fingerprints[run.seed]) is None]
@@ -99,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
     if len(failures) < len(every):
         scores = {seed: baselines.scores(split.train, split.test) for seed, split in splits.items()}
         try:
-            report(histories, scores, options.logdir)
+            report(histories, scores, options.logdir, note_on_sets(fingerprints, rule.folds))
         except BrokenPipeError:
             raise
         except OSError as error:

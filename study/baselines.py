@@ -5,6 +5,7 @@
 They are fitted to the training ratings alone, and scored like a network.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,10 +37,10 @@ class Baseline:
 
 
 def global_mean(train: Interactions) -> Baseline:
-    """Fit popularity, and the mean of all training ratings for every user and item."""
+    """Fit popularity, and the mean of all training ratings for every user and item, NaN if there are none."""
     return Baseline(
         torch.bincount(train.item_ids, minlength=train.num_items).float(),
-        train.ratings.double().mean().item(),
+        train.ratings[train.rated].double().mean().item(),
         torch.zeros(train.num_users, dtype=torch.float64),
         torch.zeros(train.num_items, dtype=torch.float64),
     )
@@ -53,6 +54,7 @@ def user_and_item_means(train: Interactions) -> Baseline:
     with the paper's damping. A user or item without training ratings has a bias of 0.
     """
     base = global_mean(train)
+    train = train.select(train.rated)
     residuals = train.ratings.double() - base.mean
     item_bias = _damped_means(train.item_ids, residuals, base.item_bias, ITEM_DAMPING)
     user_bias = _damped_means(train.user_ids, residuals - item_bias[train.item_ids], base.user_bias, USER_DAMPING)
@@ -73,12 +75,13 @@ class BaselineScore(NamedTuple):
 
 
 def scores(train: Interactions, test: Interactions) -> list[BaselineScore]:
-    """Fit and score the baselines of the four experiments on one split, on the CPU."""
+    """Fit and score the baselines of the four experiments on one split, on the CPU; an MSE is NaN without ratings."""
     mean, means = global_mean(train), user_and_item_means(train)
+    rates = bool(train.rated.any() and test.rated.any())
     return [
         BaselineScore("popularity", "test_mrr", mrr_score(mean, test, train)),
-        BaselineScore("global mean", "test_mse", mse_score(mean, test)),
-        BaselineScore("user and item means", "test_mse", mse_score(means, test)),
+        BaselineScore("global mean", "test_mse", mse_score(mean, test) if rates else math.nan),
+        BaselineScore("user and item means", "test_mse", mse_score(means, test) if rates else math.nan),
     ]
 
 
@@ -98,11 +101,17 @@ class ItemScores:
         return torch.full((len(user_ids),), torch.nan)
 
 
+def ease_bytes(interactions: Interactions) -> int:
+    """Return the memory that EASE needs for these users and items."""
+    items, users = interactions.num_items, interactions.num_users
+    return items * (12 * users + 32 * items)  # x in float64 and float32, and four matrices of all pairs of items
+
+
 def ease(train: Interactions, penalty: float = 200.0) -> ItemScores:
     """Fit EASE in closed form: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8.
 
     With P = (XᵀX + λI)⁻¹, B is −P_ij / P_jj, and 0 on the diagonal; ``penalty`` is λ, and the values of the ratings do
-    not count. Memory grows with (num_users + num_items) · num_items.
+    not count. It needs ``ease_bytes`` of memory.
     """
     rated = torch.zeros(train.num_users, train.num_items, dtype=torch.float64)
     rated[train.user_ids, train.item_ids] = 1.0

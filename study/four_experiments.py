@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from cli.arguments import flags_of
+from datasets.source import DataSource
 from tracking import checkpoint
 from tracking.checkpoint import METRICS
 from tracking.metric_table import EpochMetrics
 from training.settings import Settings, folder_name
+
+OF_SPLIT = ("split", "test_fraction", "folds")  # the settings of the split, beside the seed
 
 
 class Experiment(NamedTuple):
@@ -45,13 +49,19 @@ DIFFERENCES = {
 
 
 class Run(NamedTuple):
-    """An experiment with one seed, in a folder of its own."""
+    """An experiment with one seed, in a folder of its own.
+
+    Attributes:
+        source: the ratings.
+        split: the settings of the split; the others are not used.
+    """
 
     experiment: Experiment
     seed: int
     folder: Path
     epochs: int = 200
-    data_dir: Path = Path("data")
+    source: DataSource = DataSource()
+    split: Settings = Settings()
 
     @property
     def settings(self) -> Settings:
@@ -61,6 +71,7 @@ class Run(NamedTuple):
             shared_embeddings=self.experiment.shared,
             seed=self.seed,
             epochs=self.epochs,
+            **{name: getattr(self.split, name) for name in OF_SPLIT},
         )
 
     def arguments(self) -> list[str]:
@@ -72,7 +83,8 @@ class Run(NamedTuple):
             f"--seed={self.seed}",
             f"--epochs={self.epochs}",
             f"--logdir={self.folder}",
-            f"--data_dir={self.data_dir}",
+            *flags_of(self.source),
+            *flags_of(self.split, OF_SPLIT),
             "--resume",
         ]
 

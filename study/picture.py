@@ -30,12 +30,18 @@ def draw(histories: Histories, baselines: Mapping[int, Sequence[BaselineScore]])
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    rows = math.ceil(len(SUMMARY_METRICS) / 2)
+    every = [metrics for runs in histories.values() for history in runs.values() for metrics in history]
+    shown = {
+        name: metric
+        for name, metric in SUMMARY_METRICS.items()
+        if not all(math.isnan(getattr(metrics, name)) for metrics in every)
+    }
+    rows = math.ceil(len(shown) / 2)
     picture = Figure(figsize=(10, 3.5 * rows), layout="constrained")
     panels = picture.subplots(rows, 2, sharex=True).flat
-    for panel in panels[len(SUMMARY_METRICS) :]:
+    for panel in panels[len(shown) :]:
         panel.set_axis_off()
-    for panel, (name, metric) in zip(panels, SUMMARY_METRICS.items(), strict=False):
+    for panel, (name, metric) in zip(panels, shown.items(), strict=False):
         title = metric.title
         for experiment, (colour, stroke) in STROKES.items():
             if not histories.get(experiment):

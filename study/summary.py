@@ -57,19 +57,24 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
     values: dict[tuple[Experiment, str, str], dict[int, float]] = {}
     for experiment in EXPERIMENTS:
         by_seed = histories.get(experiment, {})
+        lowest = {
+            seed: _epoch_of_lowest_test_mse(history)
+            for seed, history in by_seed.items()
+            if not math.isnan(history[-1].test_mse)
+        }
         for name, metric in SUMMARY_METRICS.items():
             curves = {
                 seed: [getattr(metrics, name) for metrics in history]
                 for seed, history in by_seed.items()
-                if not any(math.isnan(getattr(metrics, name)) for metrics in history)  # of before it was added
+                if not any(math.isnan(getattr(metrics, name)) for metrics in history)  # without ratings
             }
             epochs_at = {
                 "last": {seed: len(curve) - 1 for seed, curve in curves.items()},
                 "best": {seed: curve.index(metric.best(curve)) for seed, curve in curves.items()},
-                "stopped": {seed: _epoch_of_lowest_test_mse(by_seed[seed]) for seed in curves},
+                "stopped": {seed: lowest[seed] for seed in curves if seed in lowest},
             }
             for at, epochs in epochs_at.items():
-                chosen = {seed: curve[epochs[seed]] for seed, curve in curves.items()}
+                chosen = {seed: curves[seed][epoch] for seed, epoch in epochs.items()}
                 values[experiment, name, at] = chosen
                 rows += _row("experiment", str(experiment), name, at, chosen.values(), epochs.values())
     for title, (one, other) in DIFFERENCES.items():
@@ -79,7 +84,8 @@ def summarize(histories: Histories, baselines: Mapping[int, Sequence[BaselineSco
                 differences = [ones[seed] - others[seed] for seed in sorted(ones.keys() & others.keys())]
                 rows += _row("difference", title, name, at, differences)
     for same in zip(*baselines.values(), strict=True):
-        rows += _row("baseline", same[0].name, same[0].metric, "", [each.value for each in same])
+        known = [each.value for each in same if not math.isnan(each.value)]
+        rows += _row("baseline", same[0].name, same[0].metric, "", known)
     return rows
 
 
@@ -149,21 +155,27 @@ def tidy(rows: Sequence[Row]) -> str:
     return pd.DataFrame(rows, columns=list(Row._fields)).to_csv(index=False, lineterminator="\n")
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Write the rows as tables, and notes on how to read them."""
+def markdown(rows: Sequence[Row], sets: str = "") -> str:
+    """Write the rows as tables, and notes on how to read them. A metric without rows is left out.
+
+    Args:
+        sets: a note on the test sets of the seeds.
+    """
     found = {(row.name, row.metric, row.at): row for row in rows}
+    metrics = [metric for metric in TITLES if any(row.metric == metric for row in rows)]
     baselines = list(dict.fromkeys(row.name for row in rows if row.kind == "baseline"))
-    parts = ["Mean ± standard deviation over seeds."]
-    for at, title in AT.items():
+    titles = {at: title for at, title in AT.items() if any(row.at == at for row in rows)}
+    parts = [" ".join(filter(None, ("Mean ± standard deviation over seeds.", sets)))]
+    for at, title in titles.items():
         named = {
-            name: [found.get((name, metric, at)) or found.get((name, metric, "")) for metric in TITLES]
+            name: [found.get((name, metric, at)) or found.get((name, metric, "")) for metric in metrics]
             for name in (*map(str, EXPERIMENTS), *baselines)
         }
-        parts.append(_table(title, named, _spread))
+        parts.append(_table(title, metrics, named, _spread))
     parts.append(f"Differences, seed by seed: mean and {COVERAGE:.0%} interval (Student's t).")
-    for at, title in AT.items():
-        named = {name: [found.get((name, metric, at)) for metric in TITLES] for name in DIFFERENCES}
-        parts.append(_table(title, named, _interval))
+    for at, title in titles.items():
+        named = {name: [found.get((name, metric, at)) for metric in metrics] for name in DIFFERENCES}
+        parts.append(_table(title, metrics, named, _interval))
     note = (
         "A best epoch is chosen by the metric itself, for test metrics by the test ratings: its value is a little "
         "better than that of an epoch chosen beforehand."
@@ -176,12 +188,14 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def _table(title: str, named: Mapping[str, Sequence[Row | None]], show: Callable[[Row], str]) -> str:
+def _table(
+    title: str, metrics: Sequence[str], named: Mapping[str, Sequence[Row | None]], show: Callable[[Row], str]
+) -> str:
     rows = [
         [name, *(show(row) if row else "–" for row in cells), str(max((row.seeds for row in cells if row), default=0))]
         for name, cells in named.items()
     ]
-    return table([title, *TITLES.values(), "seeds"], rows)
+    return table([title, *(TITLES[metric] for metric in metrics), "seeds"], rows)
 
 
 def _spread(row: Row) -> str:

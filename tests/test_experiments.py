@@ -22,7 +22,9 @@ from runs import same_result
 
 import data
 import experiments as module
+from cli.arguments import options_of
 from cli.signals import Stopped
+from datasets.source import DataSource
 from study import processes
 from study.four_experiments import EXPERIMENTS, Run
 from tracking.checkpoint import load_checkpoint
@@ -261,7 +263,10 @@ def test_the_default_number_of_jobs_is_the_number_of_available_cores() -> None:
     options = module.parse_arguments([])
     assert options.jobs == (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
     del options.jobs
-    assert vars(options) == {"epochs": 200, "seeds": 5, "logdir": Path("run"), "data_dir": Path("data")}
+    assert (options.epochs, options.seeds, options.logdir) == (200, 5, Path("run"))
+    assert options_of(DataSource, options) == DataSource()
+    assert module.parse_arguments(["--folds=3"]).seeds == 3
+    assert module.parse_arguments(["--folds=3", "--seeds=6", "--ratings=a/b.csv"]).logdir == Path("run/b.csv")
 
 
 def test_if_all_runs_fail_there_is_no_summary(
@@ -347,6 +352,9 @@ def test_without_matplotlib_only_the_picture_is_missing(copy: Path, data_dir: Pa
         ("--seeds 0", "seeds is 0: expected at least 1"),
         ("--jobs -1", "jobs is -1: expected at least 1"),
         ("--jobs many", "argument --jobs: invalid int value: 'many'"),
+        ("--folds 1", "folds is 1: expected at least 2"),
+        ("--folds 3 --split user", "folds are random, and split is user"),
+        ("--unrated 0", "unrated is for ratings of your own"),
         ("--seed 3", "unrecognized arguments: --seed 3"),
         ("--logdir file/below", "folder file/below cannot be written: Not a directory"),
         ("--data_dir file", "MovieLens 100K was not found: "),
@@ -357,7 +365,7 @@ def test_a_wrong_flag_is_one_line_and_status_2(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "load", raises(FileNotFoundError("MovieLens 100K was not found: file")))
+    monkeypatch.setattr(data, "read", raises(FileNotFoundError("MovieLens 100K was not found: file")))
     errors = refused("experiments.py", module.command_line, flags.split())
     assert re.fullmatch(r"experiments\.py: error: [^\n]+\n", errors), errors
     assert message in errors

@@ -82,6 +82,10 @@ class Settings:
     test_fraction: float = option(
         0.05, "share of the ratings in the test set", group=DATA, metavar="SHARE", above=0, below=1
     )
+    folds: int = option(
+        0, "K: split at random into K folds, of which the seed chooses the test set; 0: by test_fraction", group=DATA,
+        metavar="K", least=0,
+    )  # fmt: skip
     validation_fraction: float = option(
         0.0, "share of the other ratings in a validation set, which chooses the best epoch; 0: no such set",
         group=DATA, metavar="SHARE", least=0, below=1,
@@ -159,6 +163,10 @@ class Settings:
         users = self.eval_users
         if users not in ("auto", "all") and (isinstance(users, str) or not is_whole(users) or users < 1):
             raise ValueError(f"eval_users is {users}: expected a positive whole number, all or auto")
+        if self.folds == 1:
+            raise ValueError("folds is 1: expected at least 2, or 0 for none")
+        if self.folds > 0 and self.split not in ("auto", "random"):
+            raise ValueError(f"folds are random, and split is {self.split}: give one of them")
         if 0 < self.patience < self.eval_every:
             raise ValueError(f"patience is {self.patience}: expected at least eval_every, which is {self.eval_every}")
         for name in ("unseen_negatives", "shared_negatives", "negative_temperature"):

@@ -7,10 +7,14 @@
               (Ji et al., TOIS 2023)
     auto      the source's own split, where it has one, else random
 
+With K folds, a random order is cut into K parts, and part seed mod K is the test set. So the seeds 0 to K − 1 have each
+interaction in one test set; the next K seeds have another order.
+
 A validation set is taken from the rest by the same rule. An interaction without a time counts as earlier than all
 others; of equal times, the later line is later.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -82,7 +86,11 @@ def split(interactions: Interactions, settings: Settings) -> Split:
         raise ValueError("the data has a validation set of its own: leave out validation_fraction")
     for part in own.values():
         _check_overlap(rest, part)
-    if TEST in own:
+    if settings.folds > 0:
+        if parts is not None:
+            raise ValueError("the data has a split of its own: leave out folds, or give split random as well")
+        rest, test = _take_fold(interactions, settings)
+    elif TEST in own:
         test = own[TEST]
     else:
         rest, test = _take(rest, rule, "test_fraction", settings.test_fraction, seeds.split)
@@ -123,6 +131,18 @@ def _take(
             raise ValueError(f"split {rule} needs times, and the interactions have none: name their column")
         is_taken = _latest_of_each_user(interactions) if rule == "last" else _latest(interactions, fraction)
     _check_sizes(rule, name, fraction, int(is_taken.sum()), len(interactions))
+    return interactions.select(~is_taken), interactions.select(is_taken)
+
+
+def _take_fold(interactions: Interactions, settings: Settings) -> tuple[Interactions, Interactions]:
+    """Take the fold of the seed away; return the rest, and the fold."""
+    total = len(interactions)
+    if settings.folds > total:
+        raise ValueError(f"folds is {settings.folds}: expected at most {total}, the number of interactions")
+    repetition, fold = divmod(settings.seed, settings.folds)
+    generator = torch.Generator().manual_seed(replace(settings, seed=repetition).seeds.split)
+    is_taken = torch.zeros(total, dtype=torch.bool)
+    is_taken[torch.randperm(total, generator=generator)[fold :: settings.folds]] = True
     return interactions.select(~is_taken), interactions.select(is_taken)
 
 

@@ -184,3 +184,30 @@ def test_a_rule_that_does_not_fit_the_data_is_refused(
         change = {"parts": torch.full((len(interactions),), change["parts"], dtype=torch.int8)}
     with pytest.raises(ValueError, match=says):
         split(replace(interactions, **change), Settings(**settings))
+
+
+def test_each_interaction_is_in_the_test_set_of_one_fold(interactions: Interactions) -> None:
+    orders = []
+    for first in (0, 4):
+        tested = []
+        for seed in range(first, first + 4):
+            sets = split(interactions, Settings(folds=4, seed=seed, validation_fraction=0.1))
+            check_whole(interactions, sets)
+            assert abs(len(sets.test) - len(interactions) / 4) < 1
+            tested.append(sorted(pairs_of(sets.test)))
+        assert sorted(pair for part in tested for pair in part) == sorted(pairs_of(interactions))
+        orders.append(tested)
+    assert orders[0] != orders[1]
+
+
+def test_folds_are_refused_where_there_is_another_rule(interactions: Interactions) -> None:
+    with pytest.raises(ValueError, match="folds are random, and split is user"):
+        Settings(folds=4, split="user")
+    with pytest.raises(ValueError, match="folds is 1: expected at least 2"):
+        Settings(folds=1)
+    with pytest.raises(ValueError, match=f"folds is 5000: expected at most {len(interactions)}"):
+        split(interactions, Settings(folds=5000))
+    own = replace(interactions, parts=torch.arange(len(interactions)).remainder(3).to(torch.int8))
+    with pytest.raises(ValueError, match="the data has a split of its own: leave out folds"):
+        split(own, Settings(folds=4))
+    assert split(own, Settings(folds=4, split="random")).validation is None
