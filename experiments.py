@@ -94,7 +94,7 @@ def report(
 
 
 def note_on_sets(fingerprints: Mapping[int, str], folds: int) -> str:
-    """Say how the test sets of the seeds are related, unless each seed draws its own."""
+    """Say how the test sets of the seeds are related, or return "" if each seed draws its own."""
     if folds > 0:
         return "The test set of each seed is a fold. The training sets overlap, so the intervals are approximate."
     same = len(fingerprints) > 1 and len(set(fingerprints.values())) == 1
@@ -113,6 +113,8 @@ def run(flags: argparse.Namespace) -> int:
         splits = {seed: setup.split(interactions, replace(rule, seed=seed)) for seed in seeds}
     except (ValueError, OSError) as error:
         return command.fail("experiments.py", error)
+    if not interactions.rated.any():
+        print("no interaction has a rating: the experiments train the ranking alone", file=sys.stderr)
     fingerprints = {seed: split.fingerprint for seed, split in splits.items()}
     name = "fold" if rule.folds else "seed"
     # Seed by seed, so that an interrupted command leaves experiments that can be compared.

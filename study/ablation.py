@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import math
 import statistics
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,13 +24,14 @@ from typing import Any
 from cli.options import option
 from datasets.source import DataSource
 from study import trials
-from study.baselines import ease
+from study.baselines import ease, ease_bytes
 from study.summary import half_interval, spread, table
-from study.trials import Scores
+from study.trials import Scores, SplitSettings
 from training import setup
 from training.settings import Settings, preset
 
 FIRST_SEED = 5
+LARGEST_EASE = 4 * 2**30  # bytes
 PRESET, EASE = "the preset", "EASE, λ = 200"
 OWN_NEGATIVES = {"shared_negatives": False, "negative_temperature": 0.0}
 ONE_NEGATIVE = {"negatives": 1, "unseen_negatives": False, **OWN_NEGATIVES}
@@ -76,23 +78,31 @@ class Options(trials.Options):
     preset_only: bool = option(False, "train only the preset, beside EASE")
 
 
-def settings_of(changes: dict[str, Any], seed: int, epochs: int = 0) -> Settings:
+def settings_of(changes: dict[str, Any], seed: int, split: SplitSettings, epochs: int = 0) -> Settings:
     """Return the settings of a variant; ``epochs`` other than 0 replace the variant's."""
-    last = {"seed": seed, "eval_users": "all"} | ({"epochs": epochs} if epochs else {})
+    last = split | {"seed": seed, "eval_users": "all"} | ({"epochs": epochs} if epochs else {})
     return Settings(**preset("tuned") | changes | last)
 
 
-def make_tables(options: Options, source: DataSource) -> str:
+def make_tables(options: Options, source: DataSource, split: SplitSettings) -> str:
     """Train all variants, and fit EASE, on each split, and write the tables."""
     setup.use_one_thread()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    names = [PRESET] if options.preset_only else list(VARIANTS)
-    found: Found = {name: {} for name in (*names, EASE)}
     interactions = trials.read(source)
-    for seed in seeds:
-        found[EASE][seed] = trials.fit_and_score(ease, setup.split(interactions, settings_of({}, seed)))
+    names = [PRESET] if options.preset_only else list(VARIANTS)
+    if not interactions.rated.any():  # then a network that only rates learns nothing
+        names = [name for name in names if VARIANTS[name].get("factorization_weight") != 0]
+    found: Found = {name: {} for name in names}
+    if (needed := ease_bytes(interactions)) > LARGEST_EASE:
+        print(f"{EASE} is left out: it needs {needed / 2**30:.0f} GiB", file=sys.stderr)
+    else:
+        found[EASE] = {
+            seed: trials.fit_and_score(ease, setup.split(interactions, settings_of({}, seed, split))) for seed in seeds
+        }
     work = {
-        (name, seed): (settings_of(VARIANTS[name], seed, options.epochs), source) for seed in seeds for name in names
+        (name, seed): (settings_of(VARIANTS[name], seed, split, options.epochs), source)
+        for seed in seeds
+        for name in names
     }
     with closing(trials.results(trials.train_and_score, work, options.jobs)) as done:
         for (name, seed), scores in done:
@@ -116,7 +126,7 @@ def tables(found: Found) -> str:
     presets = found[PRESET]
     splits = f"{len(presets)} split{'s' * (len(presets) > 1)}"
     rows = []
-    for name in (PRESET, EASE):
+    for name in [each for each in (PRESET, EASE) if each in found]:
         mrr, mse, seconds = zip(*found[name].values(), strict=True)
         rows.append([name, spread(mrr, 4), spread(mse, 3), spread(seconds, 1)])
     differences = []

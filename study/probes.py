@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from cli.options import option
 from datasets.source import DataSource
-from metrics import mrr_score, mse_score
 from study import trials
 from study.summary import spread, table
+from study.trials import SplitSettings
 from tracking.metric_table import EpochMetrics
-from train import Trainer
+from train import Trainer, evaluation_of
 from training import parts, setup
 from training.adam import Adam
 from training.settings import Settings
@@ -111,7 +111,7 @@ class Outcome:
     shares: dict[int, float]  # ``regression_share`` by the number of epochs trained; {} where not defined
 
 
-def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
+def run(probe: Probe, seed: int, epochs: int, source: DataSource, split: SplitSettings) -> Outcome:
     """Train as main.py does, with the probe's change."""
     setup.use_one_thread()
     setup.flush_denormals()
@@ -120,11 +120,13 @@ def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
         regression_weight=probe.regression,
         shared_embeddings=probe.shared,
         seed=seed,
+        **split,
     )
     train, _, test = setup.split(trials.read(source), settings)
     trainer = setup.make_trainer(settings, train, torch.device("cpu"))
     if probe.step is not None:
         trainer.step = probe.step(trainer.model, probe.optimizer(trainer.model), trainer.loss_weights)
+    evaluation = evaluation_of(trainer, test)
     history: list[EpochMetrics] = []
     shares = {}
     for epoch in range(epochs + 1):
@@ -132,9 +134,8 @@ def run(probe: Probe, seed: int, epochs: int, source: DataSource) -> Outcome:
             shares[epoch] = regression_share(trainer)
         if epoch < epochs:
             losses = trainer.run_epoch()
-            mrr = mrr_score(trainer.scorer, test, train)
-            mse = mse_score(trainer.scorer, test)
-            history.append(EpochMetrics(**losses._asdict(), test_mrr=mrr, test_mse=mse))
+            metrics = EpochMetrics(**losses._asdict(), test_mrr=evaluation.mrr(), test_mse=evaluation.mse())
+            history.append(metrics)
     return Outcome(history, shares)
 
 
@@ -190,10 +191,12 @@ class Options(trials.Options):
     epochs: int = option(200, "epochs of each run", metavar="N", least=1)
 
 
-def make_tables(options: Options, source: DataSource) -> str:
+def make_tables(options: Options, source: DataSource, split: SplitSettings) -> str:
     """Run all probes with each seed, several at a time, and write the tables."""
     outcomes: dict[Probe, list[Outcome]] = {probe: [] for probe in PROBES}
-    work = {(probe, seed): (probe, seed, options.epochs, source) for seed in range(options.seeds) for probe in PROBES}
+    work = {
+        (probe, seed): (probe, seed, options.epochs, source, split) for seed in range(options.seeds) for probe in PROBES
+    }
     with closing(trials.results(run, work, options.jobs)) as done:
         for (probe, _), outcome in done:
             outcomes[probe].append(outcome)

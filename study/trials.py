@@ -27,10 +27,12 @@ from cli.options import check_options, option
 from cli.signals import STOPPING, Stopped, stoppable
 from datasets.source import DataSource, folder_of_runs
 from metrics import Scorer, mrr_score, mse_score
+from study.four_experiments import OF_SPLIT
 from train import evaluation_of
 from training import setup
 from training.settings import Settings
 
+SplitSettings = dict[str, Any]  # the settings of OF_SPLIT, by name
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
@@ -81,7 +83,8 @@ def fit_and_score(fit: Callable[[data.Interactions], Scorer], split: setup.Split
     model = fit(split.train)
     seconds = time.perf_counter() - started
     test = held_out(split)
-    return Scores(mrr_score(model, test, split.train), mse_score(model, test), seconds)
+    mse = mse_score(model, test) if test.rated.any() else torch.nan
+    return Scores(mrr_score(model, test, split.train), mse, seconds)
 
 
 def results(
@@ -130,27 +133,33 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def write_tables(
-    program: str, description: str, kind: type[AnyOptions], make: Callable[[AnyOptions, DataSource], str], file: str
+    program: str,
+    description: str,
+    kind: type[AnyOptions],
+    make: Callable[[AnyOptions, DataSource, SplitSettings], str],
+    file: str,
 ) -> int:
     """Run the command line of a program: make tables, print them and write them to a file; returns the exit status.
 
     Args:
-        kind: the dataclass of the options; those of ``DataSource`` come with them.
+        kind: the dataclass of the options; those of ``DataSource`` and of the split come with them.
         make: trains, and returns Markdown.
         file: the name of the file in ``--logdir``.
     """
     parser = Parser(description)
     add_options(parser, kind)
+    add_options(parser, Settings, OF_SPLIT)
     add_options(parser, DataSource)
     parser.set_defaults(logdir=None)
     flags = parser.parse_args()
     flags.logdir = flags.logdir or folder_of_runs(flags.ratings)
     try:
         options, source = options_of(kind, flags), options_of(DataSource, flags)
+        split = {name: getattr(flags, name) for name in OF_SPLIT}
         check_folder(options.logdir)
-        read(source)  # before the runs, so that it is fetched only once
+        setup.split(read(source), Settings(**split))  # before the runs, so that it is fetched only once
         with stoppable():
-            tables = make(options, source)
+            tables = make(options, source, split)
             write_whole(f"{tables}\n".encode(), options.logdir / file)
     except (ValueError, OSError) as error:
         return command.fail(program, error)

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from conftest import ROOT, Refused
 from runs import same_result
 
 import data
 import experiments as module
+import main
 from cli.arguments import options_of
 from cli.signals import Stopped
 from datasets.source import DataSource
@@ -29,6 +31,8 @@ from study import processes
 from study.four_experiments import EXPERIMENTS, Run
 from tracking.checkpoint import load_checkpoint
 from tracking.folder import RunFolder
+from training import setup
+from training.settings import Settings
 
 FOLDERS = (
     "shared=True_LF=0.99_LR=0.01",
@@ -267,6 +271,61 @@ def test_the_default_number_of_jobs_is_the_number_of_available_cores() -> None:
     assert options_of(DataSource, options) == DataSource()
     assert module.parse_arguments(["--folds=3"]).seeds == 3
     assert module.parse_arguments(["--folds=3", "--seeds=6", "--ratings=a/b.csv"]).logdir == Path("run/b.csv")
+
+
+def test_a_run_gives_main_its_ratings_and_its_split() -> None:
+    """The flags give ``main.py`` the settings and the ratings that the command looks for afterwards."""
+    source = DataSource(ratings=Path("my file.csv"), columns="1,2,3", unrated=(-1.0, 0.0), data_dir=Path("cache"))
+    for rule in (Settings(folds=3), Settings(split="user", test_fraction=0.2)):
+        for experiment in EXPERIMENTS:
+            run = Run(experiment, 4, Path("a b"), 7, source, rule)
+            options = main.parse_arguments(run.arguments())
+            assert options_of(Settings, options) == run.settings
+            assert options_of(DataSource, options) == source
+            assert (options.logdir, options.resume) == (Path("a b"), True)
+            assert (run.settings.folds, run.settings.split) == (rule.folds, rule.split)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rated", [True, False])
+def test_folds_of_ratings_of_ones_own(rated: bool, tmp_path: Path) -> None:
+    lines = [f"{n % 20},{n * 7 % 31}" + f",{n % 9 * 10}" * rated for n in range(300)]
+    (tmp_path / "mine.csv").write_text("\n".join(["user,item" + ",rating" * rated, *lines]))
+    flags = ["--ratings=mine.csv", "--folds=2", "--epochs=2", "--jobs=2"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "experiments.py", *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    logdir = tmp_path / "run" / "mine.csv"
+    assert {path.name for path in logdir.glob("*/*/")} == {"fold=0", "fold=1"}
+    assert ("MSE" in done.stdout) == rated
+    assert ("the experiments train the ranking alone" in done.stderr) == (not rated)
+    assert "The test set of each seed is a fold." in done.stdout
+    assert (logdir / "summary.png").exists()
+    tested = {row["mean"] for key, row in rows(logdir).items() if key[2:] == ("test_mrr", "last")}
+    assert len(tested) > 1
+    again = subprocess.run(
+        [sys.executable, ROOT / "experiments.py", *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "8 of 8 runs are finished already" in again.stderr
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("rule", "note"),
+    [
+        (Settings(folds=2), "The test set of each seed is a fold."),
+        (Settings(split="last"), "All seeds have the same test set"),
+        (Settings(split="user"), ""),
+    ],
+)
+def test_the_tables_say_how_the_test_sets_are_related(rule: Settings, note: str) -> None:
+    interactions = data.synthetic(num_users=20, num_items=40, num_interactions=200)
+    interactions = dataclasses.replace(interactions, times=torch.arange(200.0, dtype=torch.float64))
+    splits = [setup.split(interactions, dataclasses.replace(rule, seed=seed)) for seed in (0, 1)]
+    prints = {seed: split.fingerprint for seed, split in enumerate(splits)}
+    assert module.note_on_sets(prints, rule.folds).startswith(note)
+    assert bool(module.note_on_sets(prints, rule.folds)) == bool(note)
 
 
 def test_if_all_runs_fail_there_is_no_summary(

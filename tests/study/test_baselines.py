@@ -1,11 +1,17 @@
 """Baselines compared with plain loops."""
 
+import dataclasses
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from data import Interactions, synthetic
-from study import baselines
+from datasets.source import DataSource
+from study import ablation, baselines, trials
+from study.trials import Scores
 from training import setup
 from training.settings import Settings
 
@@ -57,6 +63,19 @@ def test_items_and_users_without_training_ratings_get_the_mean_and_the_last_rank
     assert means.predict_all_items(torch.tensor([0, 1])).tolist() == [[1, 1, 0], [1, 1, 0]]
 
 
+def test_only_interactions_with_a_rating_count_for_the_means(split: Split) -> None:
+    train, test = split
+    gaps = torch.arange(len(train)) % 3 == 0
+    some = dataclasses.replace(train, ratings=train.ratings.masked_fill(gaps, torch.nan))
+    found, rated = baselines.scores(some, test), baselines.scores(train.select(~gaps), test)
+    assert [each.value for each in found[1:]] == [each.value for each in rated[1:]]
+    assert found[0] == baselines.scores(train, test)[0]
+    none = dataclasses.replace(train, ratings=torch.full((len(train),), torch.nan))
+    popularity, *errors = baselines.scores(none, test)
+    assert popularity == found[0]
+    assert all(math.isnan(each.value) for each in errors)
+
+
 def test_the_means_help_if_users_and_items_differ(movielens: Interactions) -> None:
     """Published results on MovieLens 100K have an RMSE of about 0.94."""
     train, _, test = setup.split(movielens, Settings())
@@ -79,3 +98,26 @@ def test_ease_solves_its_problem_column_by_column() -> None:
         np.testing.assert_allclose(found.weights[others, item].numpy(), weights, atol=1e-5)
         assert found.weights[item, item] == 0
     np.testing.assert_allclose(found.predict_all_items(torch.arange(40)).numpy(), X @ found.weights.numpy(), atol=1e-5)
+
+
+def test_the_memory_of_ease_is_that_of_its_matrices() -> None:
+    made = synthetic(num_users=3000, num_items=1000, num_interactions=2000, seed=4)
+    fitted = baselines.ease(made)
+    kept = fitted.rated.nbytes + fitted.weights.nbytes
+    assert kept < baselines.ease_bytes(made) < 10 * kept
+
+
+def test_ratings_too_many_for_ease_leave_it_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("user,item,rating\n" + "".join(f"{n % 9},{n % 11},3\n" for n in range(99)))
+    scores = Scores(0.1, 1.0, 2.0)
+    monkeypatch.setattr(trials, "results", lambda _, work, __: (each for each in [(key, scores) for key in work]))
+    monkeypatch.setattr(ablation, "LARGEST_EASE", 1000)
+    source = DataSource(ratings=tmp_path / "mine.csv", data_dir=tmp_path)
+    split = {"split": "user", "test_fraction": 0.2, "folds": 0}
+    tables = ablation.make_tables(ablation.Options(seeds=2), source, split)
+    assert ablation.EASE not in tables
+    assert f"{ablation.EASE} is left out: it needs 0 GiB" in capsys.readouterr().err
+    monkeypatch.setattr(ablation, "LARGEST_EASE", 10**6)
+    assert ablation.EASE in ablation.make_tables(ablation.Options(seeds=2), source, split)
