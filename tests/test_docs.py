@@ -79,7 +79,7 @@ ELSEWHERE = {
     "python -m venv .venv && source .venv/bin/activate": (".ci/run", "python3 -m venv"),
     **dict.fromkeys(COURSE_COMMANDS, ("tests/test_main.py", '"line", COURSE_COMMANDS')),
     **dict.fromkeys(EXAMPLE_COMMANDS, ("tests/test_changing.py", "run(example.commands")),
-    "python experiments.py --ratings mine.csv --folds 5": ("tests/test_experiments.py", '"--ratings=mine.csv", "--folds'),
+    "python experiments.py --ratings mine.csv --folds 5": ("tests/test_experiments.py", '"--folds=2"'),
     "python experiments.py": ("tests/test_experiments.py", '"experiments.py"'),
     "python -m study.probes": ("tests/study/test_writeup.py", '"study.probes"'),
     "python benchmarks/speed.py": ("tests/test_benchmarks.py", 'run("speed.py"'),
