@@ -45,8 +45,8 @@ from training import setup
 from training.settings import Settings, preset
 
 PRESET, PICTURE = "tuned.json", "tuned.png"
-OF_SPLIT = ("seed", "split", "test_fraction")
-FIXED = (*OF_SPLIT, "eval_users", "rating_unit")
+OF_COMMAND = ("seed", "split", "test_fraction", "rating_unit")  # settings that the command for main.py repeats
+FIXED = (*OF_COMMAND, "eval_users")
 VALIDATION_FRACTION = 0.1
 
 
@@ -100,10 +100,9 @@ def set_up(flags: argparse.Namespace, options: Options, source: DataSource) -> t
     device = setup.pick_device(options.device)
     interactions = trials.read(source)
     fixed = {name: getattr(flags, name) for name in FIXED}
-    own = (
-        flags.split == "auto" and interactions.parts is not None and bool((interactions.parts == data.VALIDATION).any())
-    )
-    fixed["validation_fraction"] = options.validation_fraction or (0.0 if own else VALIDATION_FRACTION)
+    parts = interactions.parts if flags.split == "auto" else None
+    has_validation = parts is not None and bool((parts == data.VALIDATION).any())
+    fixed["validation_fraction"] = options.validation_fraction or (0.0 if has_validation else VALIDATION_FRACTION)
     start = Settings(**preset(options.preset) | fixed)
     train, validation, _ = setup.split(interactions, start)
     assert validation is not None
@@ -161,7 +160,8 @@ def report(study: Study, search: Search) -> None:
         reasons = [trial.user_attrs["reason"] for trial in tuning.ended(study) if "reason" in trial.user_attrs]
         raise ValueError(f"no trial has a score: {reasons[0] if reasons else 'give it more --minutes'}")
     logdir, source = search.logdir, search.source
-    values = search.preset | best.user_attrs["changes"]
+    found = search.preset | best.user_attrs["changes"]
+    values = {name: value for name, value in found.items() if name not in OF_COMMAND}
     write_whole(f"{json.dumps(values, indent=4)}\n".encode(), logdir / PRESET)
     written = f"{tuning.STORAGE} and {PRESET}"
     try:
@@ -173,7 +173,7 @@ def report(study: Study, search: Search) -> None:
     again = [
         *("python", "main.py", f"--preset={logdir / PRESET}", f"--logdir={logdir / 'tuned'}"),
         *flags_of(source),
-        *flags_of(search.settings({}), OF_SPLIT),
+        *flags_of(search.settings({}), OF_COMMAND),
     ]
     print(f"{written} are in {logdir}; train with these settings, and test: {shlex.join(again)}")
 

@@ -209,6 +209,18 @@ def test_no_trial_begins_after_the_time(begin: Callable[..., Found]) -> None:
     assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
 
 
+def test_a_validation_set_of_the_data_is_used(begin: Callable[..., Found]) -> None:
+    lines = Path("mine.csv").read_text().splitlines()
+    names = ["split", *(("train", "valid", "train", "test")[n % 4] for n in range(len(lines) - 1))]
+    Path("mine.csv").write_text("".join(f"{line},{name}\n" for line, name in zip(lines, names, strict=True)))
+    search, _ = begin()
+    assert len(tuning.Objective(search).validation) == 125
+    with pytest.raises(ValueError, match="the data has a validation set of its own: leave out validation_fraction"):
+        begin("--validation_fraction=0.2")
+    search, _ = begin("--split=random", "--logdir=again")
+    assert len(tuning.Objective(search).validation) == 48  # a tenth of those outside the test set
+
+
 def test_all_trials_rank_the_same_users(begin: Callable[..., Found]) -> None:
     search, _ = begin("--eval_users=7")
     objective = tuning.Objective(search)
