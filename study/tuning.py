@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ from training.settings import Settings
 STORAGE = "tune.db"
 POINTS = 20  # of a trial's curve: it is scored after each twentieth of its epochs
 WARM_UP = 6  # points before a trial can be pruned
-HEARTBEAT_SECONDS, GRACE_SECONDS = 5, 60
+HEARTBEAT_SECONDS, GRACE_SECONDS = 3, 30
+LOCK_SECONDS = 60  # to wait for another process that writes
 MOST_RETRIES = 2  # of settings whose process was killed, perhaps because they need too much memory
 WAIT_SECONDS = 1.0  # between two looks at the last trials of other processes
 Range = FloatDistribution | IntDistribution
@@ -134,7 +136,7 @@ def open_study(logdir: Path) -> Study:
     path = logdir.absolute() / STORAGE
     # In a URL, some characters of the path would have a meaning. The timeout is for the locks of other processes.
     connect = functools.partial(
-        sqlite3.connect, path, timeout=GRACE_SECONDS, isolation_level=None, check_same_thread=False
+        sqlite3.connect, path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
         storage = RDBStorage(
@@ -197,6 +199,18 @@ def ended(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
+def fail_killed_trials(study: Study) -> None:
+    """Mark the trials of processes that were killed as failed, and enqueue their settings again."""
+    fail_stale_trials(study)
+    # Optuna passes over a trial whose process was killed before it noted for the first time that it is alive.
+    latest = datetime.now() - timedelta(seconds=GRACE_SECONDS)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if "changes" not in trial.user_attrs and trial.datetime_start is not None and trial.datetime_start < latest:
+            with contextlib.suppress(ValueError):  # another process has marked it
+                study.tell(trial.number, state=TrialState.FAIL)
+                RetryHeartbeatStaleTrialCallback(MOST_RETRIES)(study, trial)
+
+
 def nearest(range: Range, value: float) -> float:
     """Return the value of a range that is nearest to another value."""
     within = min(max(value, range.low), range.high)
@@ -220,9 +234,9 @@ def work(search: Search, worker: int, interruptible: Interruptible = contextlib.
     with interruptible():
         objective = Objective(search, interruptible)
     while time.time() < search.until and len(ended(study)) < search.trials:
-        fail_stale_trials(study)
+        fail_killed_trials(study)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if len(ended(study)) + sum("changes" in trial.user_attrs for trial in running) >= search.trials:
+        if len(ended(study)) + len(running) >= search.trials:
             with interruptible():
                 time.sleep(WAIT_SECONDS)
             continue
