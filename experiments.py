@@ -34,6 +34,7 @@ from study.four_experiments import EXPERIMENTS, OF_SPLIT, Experiment, Run
 from tracking.metric_table import EpochMetrics
 from training import setup
 from training.settings import Settings
+from training.splits import check_rule
 
 SEEDS = 5
 
@@ -106,6 +107,7 @@ def run(flags: argparse.Namespace) -> int:
     try:
         options, source = options_of(Options, flags), options_of(DataSource, flags)
         rule = Settings(**{name: getattr(flags, name) for name in OF_SPLIT})
+        check_rule(source, rule)
         check_folder(options.logdir)
         interactions = data.read(source)  # before the runs, so that it is fetched only once
         setup.use_one_thread()

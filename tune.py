@@ -43,6 +43,7 @@ from tracking.record import progress_bar
 from train import evaluation_of
 from training import setup
 from training.settings import Settings, preset
+from training.splits import check_rule
 
 PRESET, PICTURE = "tuned.json", "tuned.png"
 OF_COMMAND = ("seed", "split", "test_fraction", "rating_unit")  # settings that the command for main.py repeats
@@ -98,6 +99,7 @@ def set_up(flags: argparse.Namespace, options: Options, source: DataSource) -> t
     setup.use_one_thread()
     setup.flush_denormals()
     device = setup.pick_device(options.device)
+    check_rule(source, Settings(split=flags.split))
     interactions = trials.read(source)
     fixed = {name: getattr(flags, name) for name in FIXED}
     parts = interactions.parts if flags.split == "auto" else None
