@@ -138,6 +138,7 @@ def test_the_documented_defaults() -> None:
         "learning_rate": 1e-3,
         "seed": 0,
         "split": "auto",
+        "folds": 0,
         "test_fraction": 0.05,
         "validation_fraction": 0.0,
         "eval_users": "auto",

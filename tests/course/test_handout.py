@@ -140,6 +140,7 @@ def test_setup_tries_the_cpu_build_of_torch_first(offline: bool, source: Path, t
     assert source.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.long
 def test_the_starter_gets_no_points_and_each_message_names_the_function_to_fill_in(
     tmp_path: Path, data_dir: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_process_of_a_submission_has_never_seen_the_answers() -> None:
     assert "grading.inside.worker" in session.printed
 
 
+@pytest.mark.long
 @root_only
 def test_no_memory_of_a_submission_has_the_projects_path_or_the_teachers_name(open_folder: Path) -> None:
     """The submission's own search finds none, nor does a search of all processes of its sandbox from outside."""

@@ -58,6 +58,7 @@ def assert_nothing_is_lost(folder: Path) -> int:
     return len(done) - 1
 
 
+@pytest.mark.long
 def test_a_killed_grading_leaves_what_was_done_and_can_be_completed(folder: Path) -> None:
     with grading(folder) as process:
         assert any(line.startswith("1 of 7") for line in errors_of(process))

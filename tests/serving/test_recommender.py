@@ -116,7 +116,7 @@ def test_the_items_that_a_user_rated_highest() -> None:
 
 
 @pytest.mark.parametrize("by", [pytest.param(ByForward, marks=pytest.mark.long), ByTables])
-@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize("sharing", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_fold_in_ranks_and_rates_nearly_as_well_as_training(sharing: bool, by: type[ByForward]) -> None:
     """Each of five groups of users watches its own items and likes the even ones. The network does not change."""
     generator = torch.Generator().manual_seed(0)
