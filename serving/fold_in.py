@@ -1,10 +1,15 @@
-"""The embeddings of a new user, from a few interactions, for a network that does not change.
+"""The embeddings of new users, from a few interactions of each, for a network that does not change.
 
-The embeddings minimize λ_F · L_F + λ_R · L_R over the interactions given, of which L_R reads those with a rating. Every
-item is a negative once, unlike in training, so that the same interactions always give the same embeddings. Few
-interactions determine little. Therefore a Gaussian prior with the mean and variance of the users' trained embeddings is
-added (maximum a posteriori, as in Salakhutdinov & Mnih, Probabilistic Matrix Factorization, NIPS 2007).
+The embeddings minimize λ_F · L_F + λ_R · L_R over a user's interactions, of which L_R reads those with a rating. Unlike
+in training every item is a negative. If there are more than ``MANY_ITEMS``, each step draws its negatives, and the
+learning rate falls, so that the draws average out. The seed is fixed, so that the same interactions always give the
+same embeddings. Few interactions determine little. Therefore a Gaussian prior with the mean and variance of the users'
+trained embeddings is added (maximum a posteriori, as in Salakhutdinov & Mnih, Probabilistic Matrix Factorization, NIPS
+2007).
 """
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,18 +21,36 @@ from training.evaluation import ByTables
 from training.steps import LossWeights, bpr_loss, joint_loss, loss_of_rated
 
 STEPS, LEARNING_RATE = 100, 0.05
+MANY_ITEMS, NEGATIVES = 2**11, 2**9  # of more items than these, so many negatives are drawn for a step
+PAIRS = 2**20  # of a positive and a negative in a step, at most
+FEWEST = 16  # a user has the room of this many positives in a batch, because the predictions for negatives need some
 SMALLEST_VARIANCE = 1e-6
 PRIOR = 0.03  # weight of the prior relative to the loss of one rating
 
 
-class NewUser:
-    """The predictions of a network for a user with given embeddings.
+class Known(NamedTuple):
+    """The interactions of new users, user after user.
+
+    Attributes:
+        items: (n,) int64.
+        ratings: (n,) float32, in the network's unit; NaN where an interaction has none.
+        counts: the number of interactions of each user.
+    """
+
+    items: Tensor
+    ratings: Tensor
+    counts: Sequence[int]
+
+
+class NewRows:
+    """The predictions of a network for new users, who have rows of embeddings outside its tables.
 
     Args:
         scorer: the network's; predictions are computed in the same way, by tables or by ``forward``.
-        trained: (users,) bool, the users whose embeddings are trained; by default all.
+        trained: (users,) bool, the users whose embeddings are trained, in the first rows of a table; by default all.
 
     Attributes:
+        items: (num_items,) int64, all items.
         tables: the users' tables of equations 1 and 4; a single one if the network shares them.
         means, variances: of the trained embeddings in each table, (embedding_dim,) each.
 
@@ -42,7 +65,9 @@ class NewUser:
         names = {module: f"{name}.weight" for name, module in scorer.model.named_modules()}
         self._names = [names[table] for table in self.tables]
         self._check_last_user()
-        users = [table.weight.detach() if trained is None else table.weight.detach()[trained] for table in self.tables]
+        users = [table.weight.detach() for table in self.tables]
+        if trained is not None:  # a table may have more rows than there are users
+            users = [table[: len(trained)][trained] for table in users]
         self.means = [each.mean(0) for each in users]
         self.variances = [each.var(0, correction=0).clamp(min=SMALLEST_VARIANCE) for each in users]
 
@@ -50,67 +75,92 @@ class NewUser:
     def _check_last_user(self) -> None:
         """Raise LookupError unless the last user's embeddings give the network's predictions for that user."""
         last, items = self.tables[0].num_embeddings - 1, self.items[:100]
-        p, score = self.scorer.pairs(torch.full_like(items, last), items)
-        rows = [table.weight[last] for table in self.tables]
-        for found, expected in (
-            (self._forward(self._names[0], rows[0], items)[0], p),
-            (self.score(rows[-1], items), score),
+        rows = [table.weight[last:] for table in self.tables]
+        found = self.pairs(rows, torch.zeros_like(items), items)
+        expected = self.scorer.pairs(torch.full_like(items, last), items)
+        if not all(
+            torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in zip(found, expected, strict=True)
         ):
-            if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
-                raise LookupError(f"models.py reads more about a user than the embedding {self._names[0]}")
+            raise LookupError(f"models.py reads more about a user than the embedding {self._names[0]}")
 
-    def predictions(self, u: Tensor) -> Tensor:
-        """Compute p of all items, equation 1: (d,) → (num_items,)."""
-        if isinstance(self.scorer, ByTables):
-            return self.scorer.predict_all_items_for(u.unsqueeze(0)).squeeze(0)
-        return self._forward(self._names[0], u, self.items)[0]
+    def pairs(self, rows: Sequence[Tensor], users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute p and r̂, equations 1 and 4, of pairs of a new user and an item.
 
-    def score(self, u: Tensor, items: Tensor) -> Tensor:
-        """Compute r̂ of some items, equation 4: (d,) and (n,) → (n,)."""
-        return self._forward(self._names[-1], u, items)[1]
+        Args:
+            rows: (new users, embedding_dim) for each of ``tables``.
+            users, items: (n,) int64 each.
 
-    def _forward(self, name: str, u: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Call the network for user 0, with this embedding in every row of a table."""
-        table = {name: u.expand(self.tables[0].num_embeddings, -1)}
-        predictions, score = functional_call(self.scorer.model, table, (torch.zeros_like(items), items))
+        Returns:
+            (n,) and (n,).
+        """
+        tables = dict(zip(self._names, rows, strict=True))
+        predictions, score = functional_call(self.scorer.model, tables, (users, items))
         return predictions, score
+
+    def predictions(self, rows: Sequence[Tensor], items: Tensor) -> Tensor:
+        """Compute p of all new users and some items: (n,) items → (new users, n)."""
+        if isinstance(self.scorer, ByTables):
+            return torch.addmm(self.scorer.bias(items).T, rows[0], self.scorer.tables.items(items).T)
+        users = torch.arange(len(rows[0]))
+        p, _ = self.pairs(rows, users.repeat_interleave(len(items)), items.repeat(len(users)))
+        return p.view(len(users), len(items))
+
+
+def _negatives(num_items: int) -> int:
+    """Return the number of negatives in a step."""
+    return num_items if num_items <= MANY_ITEMS else NEGATIVES
+
+
+def batches(counts: Sequence[int], num_items: int) -> Iterator[range]:
+    """Divide users with these numbers of interactions into batches of at most PAIRS pairs, or of a single user."""
+    most = PAIRS // _negatives(num_items)
+    start = total = 0
+    for place, count in enumerate(counts):
+        room = max(FEWEST, count)
+        if total + room > most and place > start:
+            yield range(start, place)
+            start, total = place, 0
+        total += room
+    if counts:
+        yield range(start, len(counts))
 
 
 @torch.enable_grad()
-def fold_in(
-    user: NewUser,
-    items: Tensor,
-    ratings: Tensor,
-    factorization_weight: float,
-    regression_weight: float,
-    temperature: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """Find the embeddings of a user with these interactions.
+def fold_in(network: NewRows, known: Known, weights: LossWeights, temperature: float = 1.0) -> list[Tensor]:
+    """Find the embeddings of new users with these interactions; those of a user without any are the means.
 
     Args:
-        user: the new user of a network.
-        items: (n,) int64. Without one, the embeddings are the means of all users'.
-        ratings: (n,) float32, in the network's unit; NaN where an interaction has none.
-        factorization_weight, regression_weight, temperature: λ_F, λ_R and T, as in training.
+        network: the network.
+        known: a batch of users, see ``batches``.
+        weights, temperature: λ_F, λ_R and T, as in training.
 
     Returns:
-        (embedding_dim,) for equation 1 and (embedding_dim,) for equation 4; the same if the network shares them.
+        (users, embedding_dim) for each of the network's tables.
     """
-    if len(items) == 0:
-        return user.means[0], user.means[-1]
-    rows = [mean.clone().requires_grad_() for mean in user.means]
-    weights = LossWeights(factorization_weight, regression_weight)
+    items, counts = known.items, known.counts
+    rows = [mean.repeat(len(counts), 1).requires_grad_() for mean in network.means]
+    users = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    generator = torch.Generator().manual_seed(0)
+    negatives = network.items
+    number = min(_negatives(len(negatives)), max(1, PAIRS // max(1, len(items))))  # the second is for a single user
     adam = torch.optim.Adam(rows, lr=LEARNING_RATE)
-    for _ in range(STEPS):
-        p = user.predictions(rows[0])
-        bpr = bpr_loss(p[items].unsqueeze(1) / temperature, p / temperature)
-        mse = loss_of_rated(user.score(rows[-1], items), ratings)
-        prior = sum(
-            ((row - mean).square() / variance).sum()
-            for row, mean, variance in zip(rows, user.means, user.variances, strict=True)
-        )
-        loss = len(items) * joint_loss(bpr, mse, weights) + PRIOR * prior
+    for step in range(STEPS if len(items) else 0):
+        if number < len(network.items):
+            negatives = torch.randint(len(network.items), (number,), generator=generator)
+            adam.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / STEPS)
+        positive, score = network.pairs(rows, users, items)
+        negative = (network.predictions(rows, negatives) / temperature)[users]
+        bpr = bpr_loss(positive.unsqueeze(1) / temperature, negative)
+        of_users = zip(counts, score.split(counts), known.ratings.split(counts), strict=True)
+        mse = torch.stack([count * loss_of_rated(own, ratings) for count, own, ratings in of_users]).sum() / len(items)
+        loss = len(items) * joint_loss(bpr, mse, weights) + PRIOR * _prior(network, rows)
         for row, gradient in zip(rows, torch.autograd.grad(loss, rows), strict=True):  # none for the network
             row.grad = gradient
         adam.step()
-    return rows[0].detach(), rows[-1].detach()
+    return [row.detach() for row in rows]
+
+
+def _prior(network: NewRows, rows: Sequence[Tensor]) -> Tensor:
+    """Compute −2 log of the Gaussian prior of all new users, without its constant: ()."""
+    tables = zip(rows, network.means, network.variances, strict=True)
+    return torch.stack([((row - mean).square() / variance).sum() for row, mean, variance in tables]).sum()

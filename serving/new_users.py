@@ -5,14 +5,17 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from data import Interactions
 from metrics import ByForward
-from serving.fold_in import NewUser, fold_in
+from serving.fold_in import Known, NewRows, batches, fold_in
 from serving.lookup import Id
 from training.scale import Scale
 from training.settings import Settings
+from training.steps import LossWeights
 
+MANY = 30  # a progress bar shows more new users than these
 NO_TABLES = "there are no recommendations for a new user"
 
 
@@ -38,12 +41,12 @@ class NewUsers:
         self.highest = known.max().item() if len(known) else torch.inf
 
     @cached_property
-    def network(self) -> NewUser:
-        """The network's predictions for a new user; ValueError if it has no tables with the homework's names."""
+    def network(self) -> NewRows:
+        """The network's predictions for new users; ValueError if it has no tables with the homework's names."""
         trained = torch.ones(self.ratings.num_users, dtype=torch.bool)
         trained[list(self._rows)] = False
         try:
-            return NewUser(self.scorer, trained)
+            return NewRows(self.scorer, trained)
         except LookupError as error:
             raise ValueError(f"{NO_TABLES}: {error}") from None
 
@@ -53,26 +56,44 @@ class NewUsers:
 
     def fold_in(self, rows: Iterable[int]) -> None:
         """Give those of these rows their embeddings that wait for them; ValueError as for ``network``."""
-        for row in sorted(self._waiting.intersection(rows)):
-            own = self.ratings.user_ids == row
-            found = self.embeddings(self.ratings.item_ids[own], self.ratings.ratings[own])
-            with torch.no_grad():
-                for table, u in zip(self.network.tables, found, strict=False):  # one table if the tasks share it
-                    table.weight[row] = u
-            self._waiting.remove(row)
+        waiting = sorted(self._waiting.intersection(rows))
+        if not waiting:
+            return
+        offsets = self.ratings.by_user.offsets
+        counts = [offsets[row + 1] - offsets[row] for row in waiting]
+        with tqdm(total=len(waiting), disable=None if len(waiting) > MANY else True, unit="new user") as bar:
+            for batch in batches(counts, self.scorer.num_items):
+                self._fold_in(waiting[batch.start : batch.stop], counts[batch.start : batch.stop])
+                bar.update(len(batch))
 
-    def embeddings(self, items: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the embeddings of a user with these items and ratings, NaN for none; see ``fold_in.fold_in``."""
+    def _fold_in(self, rows: list[int], counts: list[int]) -> None:
+        offsets = self.ratings.by_user.offsets
+        places = torch.cat([self._order[offsets[row] : offsets[row + 1]] for row in rows])
+        found = self.embeddings(self.ratings.item_ids[places], self.ratings.ratings[places], counts)
+        with torch.no_grad():
+            for table, embeddings in zip(self.network.tables, found, strict=True):
+                table.weight[rows] = embeddings
+        self._waiting.difference_update(rows)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """The places of all interactions in the order of ``ratings.by_user``: (n,) int64."""
+        return torch.argsort(self.ratings.user_ids, stable=True)
+
+    def embeddings(self, items: Tensor, ratings: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """Compute the embeddings of users with these interactions.
+
+        Args:
+            items: (n,) int64, user after user.
+            ratings: (n,) float32, in their own unit; NaN where an interaction has none.
+            counts: the number of interactions of each user.
+
+        Returns:
+            (users, embedding_dim) for each table of ``network``.
+        """
         in_units = torch.full_like(ratings, torch.nan) if self.scale is None else self.scale.to_units(ratings)
-        settings = self.settings
-        return fold_in(
-            self.network,
-            items,
-            in_units,
-            settings.factorization_weight,
-            settings.regression_weight,
-            settings.temperature,
-        )
+        weights = LossWeights(self.settings.factorization_weight, self.settings.regression_weight)
+        return fold_in(self.network, Known(items, in_units, counts), weights, self.settings.temperature)
 
     def ratings_of(self, rated: Mapping[Id, float | None] | Sequence[Id]) -> dict[Id, float]:
         """Return the rating of each item, NaN for none.

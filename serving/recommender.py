@@ -240,13 +240,13 @@ class Recommender:
         if len(set(items)) < len(rated):
             raise ValueError("two of the rated items are the same item: expected each item once")
         seen = torch.tensor(items)
-        u_fact, u_reg = self.new_users.embeddings(seen, torch.tensor(list(ratings.values())))
+        embeddings = self.new_users.embeddings(seen, torch.tensor(list(ratings.values())), [len(seen)])
         network = self.new_users.network
         with torch.no_grad():
-            p = network.predictions(u_fact)
+            p = network.predictions(embeddings, network.items).squeeze(0)
             p[seen] = -torch.inf
             best = p.topk(min(n, len(p) - len(seen)))
-            scores = network.score(u_reg, best.indices)
+            _, scores = network.pairs(embeddings, torch.zeros_like(best.indices), best.indices)
         frame = self._described(best.indices)
         frame.insert(0, "rank", np.arange(1, len(frame) + 1))
         frame["p"] = best.values.numpy()

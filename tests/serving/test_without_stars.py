@@ -11,10 +11,11 @@ from test_recommender import TITLES, ratings, recommender
 import data
 import main
 import recommend
-from serving.fold_in import NewUser, fold_in
+from serving.fold_in import Known, NewRows, fold_in
 from serving.quartiles import quartiles
 from serving.recommender import Recommender
 from training.scale import Scale
+from training.steps import LossWeights
 
 
 def unrated(some: bool = False) -> Recommender:
@@ -56,10 +57,10 @@ def test_items_without_a_rating_come_after_the_rated_ones() -> None:
 def test_only_items_with_a_rating_count_for_the_rating_task() -> None:
     """The loss of both tasks over three items, one of them rated, has its minimum at the embeddings found."""
     one = unrated(some=True)
-    user = NewUser(one.scorer)
+    network = NewRows(one.scorer)
     items, stars = torch.tensor([3, 8, 11]), torch.tensor([torch.nan, 5.0, torch.nan])
-    with_gaps = fold_in(user, items, stars, 0.0, 1.0)
-    alone = fold_in(user, items[1:2], stars[1:2], 0.0, 3.0)  # as heavy as three items
+    with_gaps = fold_in(network, Known(items, stars, [3]), LossWeights(0.0, 1.0))
+    alone = fold_in(network, Known(items[1:2], stars[1:2], [1]), LossWeights(0.0, 3.0))  # as heavy as three items
     torch.testing.assert_close(with_gaps, alone, rtol=1e-3, atol=1e-3)
 
 
