@@ -70,15 +70,19 @@ def _ids(column: "pd.Series[Any]") -> tuple[NDArray[np.int32], Ids]:
         fractions = (values % 1 != 0) | (values.abs() >= WHOLE_FLOATS)
         _refuse(values, fractions, "is no ID: expected whole numbers or strings")
         values = values.astype("int64")
-    are_strings = pd.Series([isinstance(value, str) for value in values], index=values.index)
-    if are_strings.all():
-        _refuse(values, values.str.strip() == "", "the ID is blank")
+    kind = pd.api.types.infer_dtype(values)
+    if kind == "string":
         codes, names = pd.factorize(values.astype(object), sort=True)
+        is_blank = np.array([not name.strip() for name in names])
+        _refuse(values, is_blank[codes], "the ID is blank")
         return codes.astype(np.int32), tuple(map(str, names))
-    _refuse(values, are_strings, "is a string, and others are not: expected IDs of one type")
-    if pd.api.types.is_bool_dtype(values.dtype) or not pd.api.types.is_integer_dtype(values.infer_objects().dtype):
+    if kind != "integer":
+        are_strings = [isinstance(value, str) for value in values]
+        _refuse(values, are_strings, "is a string, and others are not: expected IDs of one type")
         raise ValueError(f"column {column.name} has values of type {column.dtype}: expected whole numbers or strings")
-    _refuse(values, values > np.iinfo(np.int64).max, "is too large for an ID of 64 bits: convert the IDs to strings")
+    range_of = np.iinfo(np.int64)
+    outside = (values > range_of.max) | (values < range_of.min)
+    _refuse(values, outside, "does not fit into an ID of 64 bits: convert the IDs to strings")
     codes, numbers = pd.factorize(values.to_numpy(dtype=np.int64), sort=True)
     return codes.astype(np.int32), np.array(numbers)
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 import data
 from data import Interactions
+from datasets import frame as frames
 
 
 def rows_of(made: Interactions) -> dict[tuple[Any, Any], float]:
@@ -92,7 +94,9 @@ GOOD = {"user": ["a", "b"], "item": [1, 2], "rating": [1.0, 2.0]}
         ({"user": [1.5, 2.0]}, "row 7, column user: '1.5' is no ID: expected whole numbers or strings"),
         ({"user": [True, False]}, "column user has values of type bool: expected whole numbers or strings"),
         ({"item": [(1,), (2,)]}, "column item has values of type object: expected whole numbers or strings"),
-        ({"item": np.array([1, 2**63], dtype=np.uint64)}, "row 8, column item: .* is too large for an ID of 64 bits"),
+        ({"item": np.array([1, 2**63], dtype=np.uint64)}, "row 8, column item: .* does not fit into an ID of 64 bits"),
+        ({"item": [1, -(2**70)]}, "row 8, column item: '-1180591620717411303424' does not fit into an ID of 64 bits"),
+        ({"item": [[1], [2]]}, "column item has values of type object: expected whole numbers or strings"),
         ({"rating": [1.0, math.inf]}, "row 8, column rating: 'inf' is not a finite rating of 32 bits"),
         ({"rating": [1.0, 1e39]}, r"row 8, column rating: '1e\+39' is not a finite rating of 32 bits"),
         ({"rating": ["good", 2]}, "row 7, column rating: 'good' is not a number: expected a rating"),
@@ -116,3 +120,28 @@ def test_missing_columns_and_rows_are_named() -> None:
         data.from_frame(pd.DataFrame(GOOD), rating="stars")
     with pytest.raises(ValueError, match="the frame has 1 rows: expected a row for each interaction, and at least two"):
         data.from_frame(pd.DataFrame(GOOD)[:1])
+
+
+@pytest.mark.parametrize("kind", ["int64", "Int32", "str", "object", "category", "float"])
+def test_no_python_loop_runs_over_the_rows(kind: Any) -> None:
+    """Oracle: the number of lines that Python executes in the module."""
+
+    def lines_for(count: int) -> int:
+        ids = pd.Series(np.arange(count) % 50)
+        made = pd.DataFrame({"user": (ids.astype(str) if kind in ("str", "object", "category") else ids).astype(kind)})
+        made = made.assign(item=range(count), rating=1.0)
+        executed = 0
+
+        def trace(frame: Any, event: str, _: object) -> Any:
+            nonlocal executed
+            executed += event == "line"
+            return trace if frame.f_code.co_filename == frames.__file__ else None
+
+        sys.settrace(trace)
+        try:
+            data.from_frame(made)
+        finally:
+            sys.settrace(None)
+        return executed
+
+    assert 10 < lines_for(1000) == lines_for(100)
