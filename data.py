@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd  # imported where it is used: it takes longer to import than MovieLens 100K to read
 
 TRAINING, VALIDATION, TEST = range(3)  # the values of ``Interactions.parts``
+SourceIds = Tensor | tuple[str, ...]  # of users or items: (n,) int64, or n strings
 
 
 class ByUser(NamedTuple):
@@ -59,8 +60,8 @@ class Interactions:
     ratings: Tensor
     num_users: int
     num_items: int
-    source_user_ids: Tensor | tuple[str, ...] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    source_item_ids: Tensor | tuple[str, ...] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    source_user_ids: SourceIds = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    source_item_ids: SourceIds = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     titles: tuple[str, ...] = ()
     times: Tensor | None = None
     parts: Tensor | None = None
@@ -236,5 +237,5 @@ def _interactions(ratings: Ratings) -> Interactions:
     )
 
 
-def _as_tensor(ids: Ids) -> Tensor | tuple[str, ...]:
+def _as_tensor(ids: Ids) -> SourceIds:
     return ids if isinstance(ids, tuple) else torch.from_numpy(ids)

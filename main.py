@@ -18,7 +18,6 @@ import shlex
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -95,10 +94,10 @@ def take_noted_data(parser: Parser, arguments: list[str] | None, options: argpar
     Raises:
         ValueError, OSError: the run's note cannot be read, or the flags do not go with it.
     """
-    noted = run_data.read(options.logdir)
-    if noted is not None:
-        source = run_data.replaced(noted.source, {"data_dir": options.data_dir, **given(parser, arguments, DataSource)})
-        vars(options).update({name: getattr(source, name) for name in asdict(source)})
+    if (options.logdir / run_data.NAME).exists():
+        noted = run_data.read(options.logdir).source
+        source = run_data.replaced(noted, {"data_dir": options.data_dir, **given(parser, arguments, DataSource)})
+        vars(options).update(vars(source))
 
 
 def follow(parser: Parser, arguments: list[str] | None, options: argparse.Namespace) -> argparse.Namespace:
@@ -116,8 +115,8 @@ def follow(parser: Parser, arguments: list[str] | None, options: argparse.Namesp
     parser.set_defaults(**run.shape)
     options = parser.parse_args(arguments)
     run.check_shape(options_of(Settings, options))
-    source = run_data.replaced(run.noted_data.source, given(parser, arguments, DataSource))
-    vars(options).update({name: getattr(source, name) for name in asdict(source)})
+    source = run_data.replaced(run.data.source, given(parser, arguments, DataSource))
+    vars(options).update(vars(source))
     options.warm_start = None if is_resumed else options.warm_start
     return options
 

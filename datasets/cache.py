@@ -41,7 +41,7 @@ def cached(folder: Path, sources: Sequence[Path], options: str, read: Callable[[
 
 def _save(path: Path, key: str, ratings: Ratings) -> None:
     """Write an archive of numpy's, whose checksums show damage; ratings and times are packed."""
-    arrays: dict[str, Any] = {name: _packed(value) for name, value in ratings._asdict().items()}
+    arrays: dict[str, Any] = {name: packed(value) for name, value in ratings._asdict().items()}
     parts = [ratings.ratings[start : start + PART] for start in range(0, len(ratings.ratings), PART)]
     levels = np.unique(np.concatenate([np.unique(part) for part in parts]))
     if len(levels) <= 256:
@@ -49,16 +49,16 @@ def _save(path: Path, key: str, ratings: Ratings) -> None:
         arrays["levels"] = levels
     if len(ratings.times) and _fits_int32(ratings.times):
         arrays["times"] = ratings.times.astype(np.int32)
-    write_whole(lambda file: np.savez(file, key=_packed(key), **arrays), path)
+    write_whole(lambda file: np.savez(file, key=packed(key), **arrays), path)
 
 
 def _load(path: Path, key: str) -> Ratings | None:
     """Return the ratings in a cache file, or None where it is absent, damaged, or made from something else."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if _unpacked(arrays["key"]) != key:
+            if unpacked(arrays["key"]) != key:
                 return None
-            fields = {name: _unpacked(arrays[name]) for name in Ratings._fields if name != "ratings"}
+            fields = {name: unpacked(arrays[name]) for name in Ratings._fields if name != "ratings"}
             ratings = arrays["ratings"]
             fields["times"] = fields["times"].astype(np.float64)
             return Ratings(ratings=arrays["levels"][ratings] if ratings.dtype == np.uint8 else ratings, **fields)
@@ -74,12 +74,13 @@ def _fits_int32(times: NDArray[np.float64]) -> bool:
     return bool((np.abs(times) < 2**31).all()) and bool((times == np.floor(times)).all())
 
 
-def _packed(value: Any) -> NDArray[Any]:
-    """Return an array as it is, and anything else as the bytes of its JSON."""
+def packed(value: Any) -> NDArray[Any]:
+    """Return an array as it is, and any other value as the bytes of its JSON."""
     return value if isinstance(value, np.ndarray) else np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
 
 
-def _unpacked(array: NDArray[Any]) -> Any:
+def unpacked(array: NDArray[Any]) -> Any:
+    """Return the value of ``packed``, a list as a tuple."""
     if array.dtype != np.uint8:
         return array
     value = json.loads(array.tobytes())

@@ -6,10 +6,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,13 +20,14 @@ from datasets.releases import DEFAULT, RELEASES
 from datasets.textfile import InputFile
 
 GROUP = "data and split"  # the heading in --help
+FILES = ("ratings", "titles", "test", "validation")  # the options that are files
 # The options of ratings of the user's own.
 OWN = ("ratings", "columns", "titles", "quoting", "unrated", "counts", "test", "validation")
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """The options that choose the ratings.
+    """The options that choose the ratings; paths may be strings.
 
     Raises:
         ValueError: an option is wrong, or two of them do not go together.
@@ -78,6 +77,9 @@ class DataSource:
 
     def __post_init__(self) -> None:
         check_options(self)
+        for name in (*FILES, "data_dir"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
         if not isinstance(self.unrated, list | tuple):
             raise ValueError(f"unrated is {self.unrated}: expected a list of numbers")
         object.__setattr__(self, "unrated", tuple(map(float, self.unrated)))
@@ -96,28 +98,12 @@ class DataSource:
 
     @property
     def own(self) -> dict[str, str]:
-        """The options of ratings of the user's own that are given, by name; {} for MovieLens.
-
-        ``DataSource.of_own`` makes the options again.
-        """
+        """The options of ratings of the user's own that are given, by name, as strings; {} for MovieLens."""
         given = {name: getattr(self, name) for name in OWN if self._is_given(name)}
         return {
             name: " ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
             for name, value in given.items()
         }
-
-    @classmethod
-    def of_own(cls, own: Mapping[str, str], data_dir: Path) -> "DataSource":
-        """Return the source with these options, as ``own`` gives them.
-
-        Raises:
-            ValueError: one of them is wrong.
-        """
-        options: dict[str, Any] = {name: own[name] for name in ("columns", "quoting") if name in own}
-        options |= {name: Path(own[name]) for name in ("ratings", "titles", "test", "validation") if name in own}
-        options |= {"counts": own["counts"] == "True"} if "counts" in own else {}
-        options |= {"unrated": tuple(map(float, own["unrated"].split()))} if "unrated" in own else {}
-        return cls(data_dir=data_dir, **options)
 
     @property
     def file_options(self) -> FileOptions:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import Interactions
-from tracking.run_data import Ids, RunData, comparable, matched
+from data import Interactions, SourceIds
+from tracking.run_data import RunData
+from training.rows import comparable, matched
 
 SHOWN = 5  # new items in a line
 
@@ -19,7 +20,7 @@ class Changed(NamedTuple):
     Attributes:
         ratings: the ratings of the run's items, by the run's users and the new users.
         new_users: rows of the new users, ascending.
-        notice: a line that says what has changed.
+        notice: a line for the user with the numbers of new and of missing users and items.
     """
 
     ratings: Interactions
@@ -62,7 +63,7 @@ def match(then: RunData, now: Interactions, name: str) -> Changed:
     return Changed(ratings, new_users, f"{name} has changed since the run: {said}")
 
 
-def _union(one: Ids, other: Ids) -> Ids:
+def _union(one: SourceIds, other: SourceIds) -> SourceIds:
     """Return the IDs of both lists, ascending."""
     union = np.union1d(*comparable(one, other))
     return tuple(union.tolist()) if union.dtype == object else torch.from_numpy(union)
@@ -74,7 +75,7 @@ def _names(ratings: Interactions) -> tuple[str, ...]:
     return ratings.titles or tuple(map(str, ids if isinstance(ids, tuple) else ids.tolist()))
 
 
-def _titles(items: Ids, now: Interactions, item_rows: Tensor) -> tuple[str, ...]:
+def _titles(items: SourceIds, now: Interactions, item_rows: Tensor) -> tuple[str, ...]:
     """Return the title of each item of the run, or its ID if it is not in the ratings of today; () without titles."""
     if not now.titles:
         return ()

@@ -11,19 +11,16 @@ import torch
 from torch import nn
 
 import data
-from data import Interactions
-from datasets.source import DataSource
+from data import Interactions, SourceIds
+from datasets.source import FILES, DataSource
 from serving import changed
 from tracking import run_data, trained
-from tracking.run_data import Ids
 from tracking.trained import TrainedRun
 from training import network, parts, setup
 from training.rated_items import RatedItems
-from training.rows import copy_rows
+from training.rows import copy_rows, matched
 from training.scale import Scale
 from training.settings import Settings
-
-FILES = ("ratings", "titles", "test", "validation")  # the options of the ratings that are files
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class LoadedRun:
         split: the training, validation and test set; None if the ratings have changed since.
         source_ratings: all ratings as they are now.
         new_users: rows of the network that have no trained embeddings, because the users are new.
-        notice: a line that says what has changed, or "".
+        notice: a line for the user if the ratings have changed, see ``Changed``; otherwise "".
     """
 
     model: nn.Module
@@ -81,13 +78,7 @@ def load_run(logdir: Path, options: Mapping[str, Any]) -> LoadedRun:
 
 def _source_of(run: TrainedRun, options: Mapping[str, Any]) -> DataSource:
     """Return the options of the ratings: those of the run, with those that are given in their place."""
-    described = run.checkpoint.run
-    if run.data is not None:
-        noted = run.data.source
-    else:
-        own = described.own
-        noted = DataSource.of_own(own, Path("data")) if own else DataSource(described.dataset)
-    source = run_data.replaced(noted, options)
+    source = run_data.replaced(run.data.source, options)
     for name in FILES:
         path = getattr(source, name)
         if path is not None and not path.exists() and name not in options:
@@ -100,7 +91,7 @@ def _source_of(run: TrainedRun, options: Mapping[str, Any]) -> DataSource:
 def _unchanged_split(run: TrainedRun, ratings: Interactions) -> setup.Split | None:
     """Return the split of the run; None if its ratings, users or items have changed."""
     now = (ratings.source_user_ids, ratings.source_item_ids)
-    if run.data is not None and not all(map(_equal, (run.data.user_ids, run.data.item_ids), now)):
+    if not all(map(_equal, (run.data.user_ids, run.data.item_ids), now)):
         return None
     try:
         split = setup.split(ratings, run.settings)
@@ -109,17 +100,12 @@ def _unchanged_split(run: TrainedRun, ratings: Interactions) -> setup.Split | No
     return split if split.fingerprint == run.checkpoint.run.data else None
 
 
-def _equal(one: Ids, other: Ids) -> bool:
+def _equal(one: SourceIds, other: SourceIds) -> bool:
     return isinstance(one, tuple) == isinstance(other, tuple) and np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> LoadedRun:
     """Load a run whose ratings have changed; users and items are matched by their IDs, and new users get rows."""
-    if run.data is None:
-        raise ValueError(
-            f"the ratings of {source.name} differ from those of the run in {run.folder}, which has no {run_data.NAME} "
-            "to match users and items with: give the ratings that the run was trained on, or train again"
-        )
     ratings, new_users, notice = changed.match(run.data, now, source.name)
     if len(ratings) == 0:
         raise ValueError(
@@ -130,8 +116,8 @@ def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> Loa
     old = run.network(len(run.data.user_ids), len(run.data.item_ids))
     with torch.random.fork_rng(devices=[]):
         model = make(ratings.num_users, ratings.num_items)
-    users = run_data.matched(run.data.user_ids, ratings.source_user_ids)
-    items = run_data.matched(run.data.item_ids, ratings.source_item_ids)
+    users = matched(run.data.user_ids, ratings.source_user_ids)
+    items = matched(run.data.item_ids, ratings.source_item_ids)
     copy_rows(parts.state_of(old), model, users, items, make)
     if run.settings.watched_items:
         RatedItems(ratings).fold_into(model)  # the items that each user rated until now

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tracking.run_data import Ids
+from data import SourceIds
 
 Id = int | str
 
@@ -20,7 +20,7 @@ YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
 ARTICLE = re.compile(r"^(.*), (the|a|an|les?|la|il|das|der|die)$")
 
 
-def ids_of(ids: Ids, rows: Tensor) -> list[int] | list[str]:
+def ids_of(ids: SourceIds, rows: Tensor) -> list[int] | list[str]:
     """Return the IDs of rows."""
     if isinstance(ids, tuple):
         return [ids[row] for row in rows.tolist()]
@@ -28,7 +28,7 @@ def ids_of(ids: Ids, rows: Tensor) -> list[int] | list[str]:
     return found
 
 
-def row_of(ids: Ids, wanted: Id, kind: str) -> int:
+def row_of(ids: SourceIds, wanted: Id, kind: str) -> int:
     """Return the row of an ID.
 
     Raises:
@@ -60,7 +60,7 @@ class Items:
         today: the items of ratings that have changed since, so that a new item is told from a wrong ID; else None.
     """
 
-    def __init__(self, ids: Ids, titles: Sequence[str]) -> None:
+    def __init__(self, ids: SourceIds, titles: Sequence[str]) -> None:
         self.ids = ids
         self.titles = titles
         self.today: Items | None = None

@@ -1,6 +1,5 @@
-"""A trained run, read from its folder: its settings, its data and its network; and training that starts from it."""
+"""A trained run, read from its folder: its settings, its data and its network; training that starts from it."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +9,7 @@ from torch import nn
 from tracking import run_data
 from tracking.checkpoint import BEST, Checkpoint, as_string, load_checkpoint
 from tracking.run_data import RunData
-from training import network, parts, setup
-from training.rows import copy_rows
-from training.scale import Scale
+from training import parts, rows, setup
 from training.settings import Settings
 from training.trainer import Trainer
 
@@ -25,13 +22,13 @@ class TrainedRun(NamedTuple):
     Attributes:
         checkpoint: the state, and the description of the run.
         settings: the settings of the run.
-        data: the data of the run; None for a run without a ``data.npz``, which an earlier version wrote.
+        data: the data of the run.
     """
 
     folder: Path
     checkpoint: Checkpoint
     settings: Settings
-    data: RunData | None
+    data: RunData
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -47,13 +44,6 @@ class TrainedRun(NamedTuple):
                     f"{name} is {as_string(now)}, and was {as_string(was)} in {self.folder}: "
                     "expected the same for a warm start"
                 )
-
-    @property
-    def noted_data(self) -> RunData:
-        """Return the data of the run; ValueError if it has not noted them."""
-        if self.data is None:
-            raise ValueError(f"{self.folder} has no {run_data.NAME} with the run's users and items: train it again")
-        return self.data
 
     def network(self, num_users: int, num_items: int) -> nn.Module:
         """Make the network that recommends, on the CPU, without the sums over watched items.
@@ -98,9 +88,7 @@ def read(folder: Path) -> TrainedRun:
 
 
 def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
-    """Copy the network of a run into a trainer that has not taken a step.
-
-    The rows of users and items are matched by their IDs in the source; those of new ones keep their initial values.
+    """Copy the network of a run into a trainer that has not taken a step; see ``training.rows.start_from``.
 
     Args:
         trainer: the trainer of a network of the same shape.
@@ -108,39 +96,21 @@ def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
         fingerprint: that of the trainer's data and their split.
 
     Returns:
-        A line that says what was copied.
+        A line with the numbers of users and items whose rows were copied.
 
     Raises:
         ValueError: the run cannot be read, its network has another shape, or no user or item is in both.
         OSError: there is no run.
     """
     run = read(folder)
-    then, now = run.noted_data, trainer.train
     run.check_shape(trainer.settings)
-    users = run_data.matched(then.user_ids, now.source_user_ids)
-    items = run_data.matched(then.item_ids, now.source_item_ids)
-    for kind, rows in (("user", users), ("item", items)):
-        if len(rows.one) == 0:
-            raise ValueError(f"no {kind} of the run in {folder} is in the ratings: expected ratings with the same IDs")
+    then, now = run.data, trainer.train
     old = run.network(len(then.user_ids), len(then.item_ids))
-    copy_rows(parts.state_of(old), trainer.model, users, items, partial(network.make, trainer.settings))
-    if then.scale is not None and trainer.rates:
-        _change_unit(trainer.model, then.scale, trainer.scale)
-    new_users, new_items = now.num_users - len(users.one), now.num_items - len(items.one)
+    users, items = rows.start_from(trainer, old, then.user_ids, then.item_ids, then.scale)
     line = (
-        f"starting from {folder} after epoch {len(run.checkpoint.history) - 1}: "
-        f"{len(users.one):,} users and {len(items.one):,} items as trained there, {new_users:,} and {new_items:,} new"
+        f"starting from {folder} after epoch {len(run.checkpoint.history) - 1}: {users:,} users and {items:,} items as "
+        f"trained there, {now.num_users - users:,} and {now.num_items - items:,} new"
     )
     if fingerprint != run.checkpoint.run.data:
         line += "; test metrics are too good unless the test ratings are newer than that run (split time)"
     return line
-
-
-@torch.no_grad()
-def _change_unit(model: nn.Module, was: Scale, now: Scale) -> None:
-    """Change the last layer of the MLP so that the same ratings are predicted in another unit."""
-    outputs = [layer for layer in parts.linear_layers(model) if layer.out_features == 1]
-    if was == now or len(outputs) != 1 or outputs[0].bias is None:
-        return
-    outputs[0].weight.mul_(was.spread / now.spread)
-    outputs[0].bias.mul_(was.spread / now.spread).add_((was.mean - now.mean) / now.spread)

@@ -18,7 +18,7 @@
     fused_gradients.py   its gradients, written out
     tuned.py             the step with ingredients beyond the homework
     tuned_batch.py       its scores: by ``forward``, or by the network's tables
-    rows.py              rows of users and items, copied into a network of other sizes
+    rows.py              rows of users and items, copied into a network of other sizes; warm starts
     rated_items.py       the items that each user rated, for some of these ingredients
     distributed.py       several processes: their work, their agreement, the end of one
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from test_interactions import load, rows_of
 
+import data
 from cli.arguments import Parser, add_options, options_of
 from datasets.source import DataSource
 
@@ -148,19 +149,27 @@ def test_the_cache_follows_each_file(tmp_path: Path) -> None:
     assert sorted(part for _, part in sets(path, validation=test).values()) == [0, 0, 1, 1]
 
 
-def test_a_source_can_be_made_again_from_its_own_options(tmp_path: Path) -> None:
-    cases: tuple[dict[str, Any], ...] = (
-        {},
-        {"columns": "a,b,,c", "quoting": "none", "titles": Path("t"), "unrated": (-1.0, 0.5)},
-        {"counts": True, "test": Path("x y"), "validation": Path("v")},
-    )
-    for options in cases:
-        made = DataSource(ratings=Path("a.csv"), data_dir=tmp_path, **options)
-        assert set(made.own) == {"ratings", *options}
-        assert all(isinstance(value, str) for value in made.own.values())
-        assert DataSource.of_own(made.own, tmp_path) == made
+def test_paths_of_a_source_may_be_strings(tmp_path: Path) -> None:
+    path, test = tmp_path / "a.csv", tmp_path / "test.csv"
+    path.write_text(H + "1,2,3\n2,3,4\n")
+    test.write_text(H + "1,3,5\n")
+    made = DataSource(ratings=str(path), test=str(test), data_dir=str(tmp_path))  # type: ignore[arg-type]
+    assert made == DataSource(ratings=path, test=test, data_dir=tmp_path)
+    assert len(data.read(made)) == 3
+
+
+def test_the_options_of_own_ratings_are_strings_for_messages() -> None:
+    options: dict[str, Any] = {"columns": "a,b,,c", "quoting": "none", "titles": Path("t"), "unrated": (-1.0, 0.5)}
+    made = DataSource(ratings=Path("a.csv"), **options)
+    assert made.own == {
+        "ratings": "a.csv",
+        "columns": "a,b,,c",
+        "titles": "t",
+        "quoting": "none",
+        "unrated": "-1.0 0.5",
+    }
+    assert DataSource(ratings=Path("a.csv"), counts=True).own == {"ratings": "a.csv", "counts": "True"}
     assert DataSource().own == {}
-    assert DataSource.of_own({}, Path("data")) == DataSource()
 
 
 def test_the_flags_of_own_ratings() -> None:
