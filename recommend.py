@@ -107,7 +107,7 @@ def ratings_of(pairs: list[str]) -> dict[int | str, float | None]:
 
 
 def load(options: argparse.Namespace) -> Recommender:
-    """Load the run, and print its last epoch and what has changed since on stderr."""
+    """Load the run, and print its last epoch and the changes of its ratings on stderr."""
     recommender = Recommender.load(options.logdir, options.given)
     if recommender.epochs:  # of a run, not of a saved recommender
         print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
@@ -168,8 +168,10 @@ def show(recommender: Recommender, frame: pd.DataFrame, options: argparse.Namesp
     for user in distinct(recommender, options.user):
         recommended = frame[rows == recommender.user(user)].drop(columns="user")
         rated = recommender.rated(user, options.top)
-        heading = "rated highest" if "rating" in rated else "watched last"
-        rated = rated.drop(columns="item") if "title" in rated else rated
+        is_rated = "rating" in rated and bool(rated["rating"].notna().any())
+        heading = "rated highest" if is_rated else "watched last"
+        needless = (["item"] if "title" in rated else []) + ([] if is_rated else ["rating"])
+        rated = rated.drop(columns=needless, errors="ignore")
         print(f"user {user}", beside(text_of(recommended), f"{heading}\n{text_of(rated)}"), "", sep="\n")
 
 

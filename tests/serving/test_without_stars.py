@@ -1,5 +1,6 @@
 """Recommendations where some interactions have no rating, or none has."""
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_items_without_a_rating_come_after_the_rated_ones() -> None:
     rated = [rating for rating in found if rating == rating]
     assert 0 < len(rated) < len(found)
     assert found[: len(rated)] == sorted(rated, reverse=True)
+
+
+def test_a_user_without_ratings_watched_the_latest_items(capsys: pytest.CaptureFixture[str]) -> None:
+    one = unrated(some=True)
+    ratings = one.ratings.ratings.masked_fill(one.ratings.user_ids == 2, torch.nan)
+    one = Recommender(one.model, replace(one.ratings, ratings=ratings), scale=Scale())
+    for user, heading in (("104", "watched last"), ("106", "rated highest")):
+        recommend.show(one, one.recommend([user], 3), argparse.Namespace(user=[user], top=3))
+        printed = capsys.readouterr().out
+        assert heading in printed
+        assert ("rating" in printed) == (user == "106")
 
 
 def test_only_items_with_a_rating_count_for_the_rating_task() -> None:
