@@ -33,17 +33,10 @@ def read(
         ValueError: a column is not there or has values of a wrong type, or a value is missing; the message names the
             column, the value and the row by its label in the index.
     """
-    for name in (user, item, rating, time, title, split):
-        if name is not None and list(frame.columns).count(name) != 1:
-            there = ", ".join(map(str, frame.columns))
-            raise ValueError(f"column {name} is not there, or there twice: expected one of {there}")
-    if len(frame) < 2:
-        raise ValueError(f"the frame has {len(frame)} rows: expected a row for each interaction, and at least two")
+    _check(frame, [name for name in (user, item, rating, time, title, split) if name is not None])
     users, user_names = _ids(frame[user])
     items, item_names = _ids(frame[item])
     ratings = np.full(len(frame), np.nan, dtype=np.float32) if rating is None else _ratings(frame[rating])
-    times = np.empty(0) if time is None else _times(frame[time])
-    parts = np.empty(0, dtype=np.int8) if split is None else _parts(frame[split])
     found = each_pair_once(
         Ratings(
             user_ids=users,
@@ -53,13 +46,23 @@ def read(
             items=item_names,
             titles=() if title is None else _titles(frame[title], items, item_names),
             columns=tuple(name for name in (user, item, rating, time) if name is not None),
-            times=times,
-            parts=parts,
+            times=np.empty(0) if time is None else _times(frame[time]),
+            parts=np.empty(0, dtype=np.int8) if split is None else _parts(frame[split]),
         )
     )
     if found.notes:
         print(f"{len(found.ratings):,} interactions; {'; '.join(found.notes)}", file=sys.stderr)
     return found
+
+
+def _check(frame: pd.DataFrame, names: list[str]) -> None:
+    """Raise ValueError unless a frame has each of these columns once, and at least two rows."""
+    for name in names:
+        if list(frame.columns).count(name) != 1:
+            there = ", ".join(map(str, frame.columns))
+            raise ValueError(f"column {name} is not there, or there twice: expected one of {there}")
+    if len(frame) < 2:
+        raise ValueError(f"the frame has {len(frame)} rows: expected a row for each interaction, and at least two")
 
 
 def _ids(column: "pd.Series[Any]") -> tuple[NDArray[np.int32], Ids]:

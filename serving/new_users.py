@@ -95,6 +95,16 @@ class NewUsers:
         weights = LossWeights(self.settings.factorization_weight, self.settings.regression_weight)
         return fold_in(self.network, Known(items, in_units, counts), weights, self.settings.temperature)
 
+    def best(self, seen: Tensor, ratings: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the n items with the highest p for a user with these items and ratings, their p and r̂: (n,) each."""
+        embeddings, network = self.embeddings(seen, ratings, [len(seen)]), self.network
+        with torch.no_grad():
+            p = network.predictions(embeddings, network.items).squeeze(0)
+            p[seen] = -torch.inf
+            best = p.topk(min(n, len(p) - len(seen)))
+            _, scores = network.pairs(embeddings, torch.zeros_like(best.indices), best.indices)
+        return best.indices, best.values, scores
+
     def ratings_of(self, rated: Mapping[Id, float | None] | Sequence[Id]) -> dict[Id, float]:
         """Return the rating of each item, NaN for none.
 

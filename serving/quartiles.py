@@ -8,10 +8,9 @@ from torch import Tensor
 
 from data import Interactions
 from metrics import Scorer, mrr_score, mse_score, ranking_scores
-from training.evaluation import Clamped
+from training.evaluation import OWN_UNIT, Clamped
 from training.scale import Scale
 
-STARS = Scale()
 NAMES = ("least", "second", "third", "most")
 
 
@@ -33,7 +32,7 @@ def quartiles(
     train: Interactions,
     test: Interactions,
     k: int = 10,
-    scale: Scale | None = STARS,
+    scale: Scale | None = OWN_UNIT,
     clamp: bool = False,
 ) -> pd.DataFrame:
     """Compute the test metrics of each quarter of the users, by activity, and of the items, by popularity.
@@ -54,10 +53,7 @@ def quartiles(
         interactions, as "0–12"; number, of users or items; test_ratings; then MRR, recall@k, hit_rate@k and MSE (if
         there is a scale), NaN in a quarter without test interactions or ratings.
     """
-    rater: Scorer | None = None
-    if scale is not None:
-        in_stars = InStars(scorer, scale)
-        rater = Clamped(in_stars, train.ratings[train.rated]) if clamp else in_stars
+    rater = None if scale is None else _rater(scorer, train, scale, clamp)
     rows = []
     for kind in ("users", "items"):
         ids, count = (train.user_ids, train.num_users) if kind == "users" else (train.item_ids, train.num_items)
@@ -65,15 +61,15 @@ def quartiles(
         rated = torch.bincount(ids, minlength=count)
         for name, quarter in zip(NAMES, torch.tensor_split(torch.argsort(rated, stable=True), 4), strict=True):
             own = test.select(torch.isin(test_ids, quarter).nonzero().squeeze(1))
-            row: dict[str, Any] = {
-                "of": kind,
-                "quarter": name,
-                "ratings": _range(rated[quarter]),
-                "number": len(quarter),
-            }
-            row |= {"test_ratings": len(own)} | _ranking(scorer, train, own, k)
+            row: dict[str, Any] = {"of": kind, "quarter": name, "ratings": _range(rated[quarter])}
+            row |= {"number": len(quarter), "test_ratings": len(own)} | _ranking(scorer, train, own, k)
             rows.append(row if rater is None else row | {"MSE": _mse(rater, own)})
     return pd.DataFrame(rows)
+
+
+def _rater(scorer: Scorer, train: Interactions, scale: Scale, clamp: bool) -> Scorer:
+    in_stars = InStars(scorer, scale)
+    return Clamped(in_stars, train.ratings[train.rated]) if clamp else in_stars
 
 
 def _ranking(scorer: Scorer, train: Interactions, test: Interactions, k: int) -> dict[str, float]:

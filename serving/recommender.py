@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -30,14 +29,13 @@ from serving.new_users import NewUsers
 from serving.quartiles import quartiles
 from tracking.metric_table import History
 from training import network, parts, setup
-from training.evaluation import fastest_scorer
+from training.evaluation import OWN_UNIT, fastest_scorer
 from training.rehearsal import Rehearsal
 from training.scale import Scale
 from training.settings import Settings
 from training.trainer import Trainer
 
 BLOCK_SCORES, BLOCK_PAIRS = 2**20, 2**16  # scores, and pairs of users and items, in memory at a time
-STARS = Scale()
 
 
 class Recommender:
@@ -66,7 +64,7 @@ class Recommender:
         ratings: Interactions,
         settings: Settings | None = None,
         make: Callable[[int, int], nn.Module] | None = None,
-        scale: Scale | None = STARS,
+        scale: Scale | None = OWN_UNIT,
         new_users: Sequence[int] = (),
     ) -> None:
         self.model = model.eval()
@@ -184,7 +182,7 @@ class Recommender:
             raise ValueError(f"there are {len(users)} users and {len(items)} items: expected an item for each user")
         rows, columns = self._users(users), torch.tensor([self.item(item) for item in items], dtype=torch.int64)
         self.new_users.fold_in(rows.tolist())
-        frame = self._described(columns)
+        frame = tables.of_items(self.ratings, columns)
         frame.insert(0, "user", ids_of(self.ratings.source_user_ids, rows))
         p, stars = torch.empty(len(rows)), torch.empty(len(rows))
         for start in range(0, len(rows), BLOCK_PAIRS):
@@ -202,22 +200,15 @@ class Recommender:
             A row for each item: item, title (if the ratings have titles), and similarity: the cosine, in [−1, 1].
 
         Raises:
-            ValueError: n is below 1, the item is not in the ratings, several items have its title, or models.py has no
-                table of items.
+            ValueError: n is below 1, no item or several items fit, or models.py has no table of items.
         """
         _check_positive(n)
-        place = self.item(item)
+        row = self.item(item)
         try:
-            weight = parts.item_tables(self.model)["items"][: self.ratings.num_items]
+            embeddings = parts.item_tables(self.model)["items"][: self.ratings.num_items]
         except LookupError as error:
             raise ValueError(f"there are no similar items: {error}") from None
-        table = torch.nn.functional.normalize(weight.detach(), dim=1)
-        cosines = table @ table[place]
-        cosines[place] = -torch.inf
-        best = cosines.topk(min(n, len(cosines) - 1))
-        frame = self._described(best.indices)
-        frame["similarity"] = best.values.numpy()
-        return frame
+        return tables.of_similar(self.ratings, embeddings, row, n)
 
     def recommend_new(self, rated: Mapping[Id, float | None] | Sequence[Id], n: int = 10) -> pd.DataFrame:
         """Recommend to a new user from a few interactions; see ``fold_in``.
@@ -231,25 +222,17 @@ class Recommender:
             A row for each item, as in ``recommend`` but without a user; the items given are left out.
 
         Raises:
-            ValueError: there is no item, one is not in the ratings or given twice, or a rating is out of range, or
-                missing, or unexpected.
+            ValueError: there is no item, one is not in the ratings or given twice, or a rating is wrong or missing.
         """
         _check_positive(n)
         ratings = self.new_users.ratings_of(rated)
         items = [self.item(item) for item in ratings]
         if len(set(items)) < len(rated):
             raise ValueError("two of the rated items are the same item: expected each item once")
-        seen = torch.tensor(items)
-        embeddings = self.new_users.embeddings(seen, torch.tensor(list(ratings.values())), [len(seen)])
-        network = self.new_users.network
-        with torch.no_grad():
-            p = network.predictions(embeddings, network.items).squeeze(0)
-            p[seen] = -torch.inf
-            best = p.topk(min(n, len(p) - len(seen)))
-            _, scores = network.pairs(embeddings, torch.zeros_like(best.indices), best.indices)
-        frame = self._described(best.indices)
-        frame.insert(0, "rank", np.arange(1, len(frame) + 1))
-        frame["p"] = best.values.numpy()
+        best, p, scores = self.new_users.best(torch.tensor(items), torch.tensor(list(ratings.values())), n)
+        frame = tables.of_items(self.ratings, best)
+        frame.insert(0, "rank", range(1, len(frame) + 1))
+        frame["p"] = p.numpy()
         self._add_stars(frame, scores)
         return frame
 
@@ -265,18 +248,12 @@ class Recommender:
             raise ValueError("there is no test set any more, because the ratings have changed since the run")
         if self._split is None:
             raise ValueError("there is no test set: expected a run, loaded by Recommender.load")
-        train, test = self._split.train, self._split.test
-        return quartiles(self.scorer, train, test, n, scale=self.scale, clamp=self.settings.clamp)
+        return quartiles(self.scorer, self._split.train, self._split.test, n, self.scale, self.settings.clamp)
 
     def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
         """Return the n items that a user rated highest, or without ratings the latest ones; see ``tables.of_user``."""
         self.user(user)
-        ratings = self._source_ratings
-        try:
-            row = row_of(ratings.source_user_ids, user, "user")
-        except ValueError:  # the user is no longer in them
-            row = -1
-        return tables.of_user(ratings, row, n)
+        return tables.of_user(self._source_ratings, user, n)
 
     def item(self, wanted: Id) -> int:
         """Return the row of an item, given by its title, or else its ID, or else a part of its title.
@@ -305,15 +282,12 @@ class Recommender:
         best = scores.topk(min(n, scores.shape[1]))
         rows, places = (best.values > -torch.inf).nonzero(as_tuple=True)
         recommended = best.indices[rows, places]
-        frame = self._described(recommended)
+        frame = tables.of_items(self.ratings, recommended)
         frame.insert(0, "user", ids_of(self.ratings.source_user_ids, users[rows]))
         frame.insert(1, "rank", places.numpy() + 1)
         frame["p"] = best.values[rows, places].numpy()
         self._add_stars(frame, self.scorer.predict_ratings(users[rows], recommended))
         return frame
-
-    def _described(self, items: Tensor) -> pd.DataFrame:
-        return tables.of_items(self.ratings, items)
 
     def _add_stars(self, frame: pd.DataFrame, scores: Tensor) -> None:
         """Add the predicted ratings to a table, unless the network was trained without ratings."""
