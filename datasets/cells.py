@@ -32,7 +32,7 @@ def wrong_rating(cell: str, counts: bool) -> str | None:
     if not is_number(cell) or abs(float(cell)) > LARGEST:
         kind = "count" if counts else "rating"
         if times.is_date(cell):
-            return f"{shown} is a time and not a {kind}: name it as the time, --columns USER,ITEM,,TIME"
+            return f"{shown} is a time and not a {kind}: name it as the time, option columns USER,ITEM,,TIME"
         point = " with a decimal point" if "," in cell and is_number(cell.replace(",", ".")) else ""
         size = f" of at most {LARGEST:.2g}" if is_number(cell) else ""
         return f"{shown} is not a {kind}: expected a number{size}{point}{_odd_character(cell)}"

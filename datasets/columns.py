@@ -32,7 +32,7 @@ COUNTS = {
 }  # fmt: skip
 OTHERS = frozenset({*times.NAMES, *parts.NAMES})
 ALL_USUAL = OTHERS | frozenset.union(*map(frozenset, (*USUAL, *FURTHER, COUNTS)))
-ASK = "name the columns: --columns USER,ITEM[,RATING[,TIME]], by name or number"
+ASK = "name the columns with option columns: USER,ITEM[,RATING[,TIME]], each by name or number"
 CHOICE = "expected USER,ITEM[,RATING[,TIME]] or USER,ITEM,,TIME, by name or by number from 1"
 
 

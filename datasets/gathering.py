@@ -120,7 +120,7 @@ class Gathered:
             notes.append(f"no rating: {int(is_none.sum()):,} lines with {shown}")
         if self.form.unread:
             counts = [name for name in self.form.unread if columns.plain(name) in columns.COUNTS]
-            hint = f" (if {counts[0]} is a count, give --counts)" if counts else ""
+            hint = f" (if {counts[0]} is a count, give option counts)" if counts else ""
             notes.append(f"not read: {', '.join(self.form.unread)[:200]}{hint}")
         return tuple(notes)
 

@@ -43,7 +43,7 @@ def read(rows: list[list[str]], options: FileOptions, where: str, is_json: bool 
     elif first == [str(place) for place in range(len(first))]:
         doubt = f"{where}: is read as an interaction; if it numbers the columns, remove it"
     elif options.columns is None and places.time == 3 and not times.are_times(_cells(rows, 3)):
-        doubt = f"{where}: column 4 is read as the time; if it is none, name the columns, as --columns 1,2,3"
+        doubt = f"{where}: column 4 is read as the time; if it is none, give option columns 1,2,3"
     return Header(places, False, doubt)
 
 
@@ -86,7 +86,7 @@ def _without_names(rows: list[list[str]], options: FileOptions, where: str) -> P
     if (width not in (2, 3, 4) or not fits) and len(rows) > 1 and not any(map(is_number, first)):
         raise ValueError(no_names)
     if width == 4 and fits and times.are_times(third):
-        raise ValueError(f"{where}: column 3 looks like times: name the columns, as --columns 1,2,4,3 or 1,2,,3")
+        raise ValueError(f"{where}: column 3 looks like times: name the columns with option columns, 1,2,4,3 or 1,2,,3")
     for place in (0, 1):
         if times.are_times(_cells(rows, place)):
             raise ValueError(f"{where}: column {place + 1} looks like times, and not like IDs: {ASK}")

@@ -105,7 +105,7 @@ def _cell(value: Any, is_needed: bool, where: str) -> str:
     if isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise ValueError(f"{where}: is nested: expected a string or a number; choose another key with --columns")
+        raise ValueError(f"{where}: is nested: expected a string or a number; choose another key with option columns")
     if is_needed and BREAK.search(value):
         raise ValueError(f"{where}: has a line break, a tab or a zero in it: expected a string without them")
     return BREAK.sub(" ", value) if value.strip() else MISSING

@@ -18,7 +18,7 @@ ALL_QUOTED = ("\t", "|")  # between these, and between blanks, only if all colum
 BLANKS = " "  # one or more, where a line has none of the separators above
 STRAY = (
     "has a stray quotation mark: a column that it opens does not end as a quoted column does; "
-    "if quotation marks are ordinary characters in this file, give --quoting none"
+    "if quotation marks are ordinary characters in this file, give option quoting none"
 )
 
 

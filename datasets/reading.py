@@ -64,7 +64,7 @@ def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
         user, item, rating = ratings.columns[:3]
         raise ValueError(
             f"{file}, column {rating}: all ratings look like times, as seconds since 1970: "
-            f"if they are times, give --columns {user},{item},,{rating}"
+            f"if they are times, give option columns {user},{item},,{rating}"
         )
     return ratings
 

@@ -90,7 +90,7 @@ def parse(
                 raise _stray(file, line)
             problem = f": has {len(row)} columns: expected {width} as in the first line"
             if spanning:
-                problem += f", or the quotation mark in line {spanning} is a stray one and needs --quoting none"
+                problem += f", or the quotation mark in line {spanning} is a stray one and needs option quoting none"
             raise RowError(file, line, problem)
         if len(taken) > 1:
             spanning = line

@@ -85,7 +85,7 @@ class DataSource:
         object.__setattr__(self, "unrated", tuple(map(float, self.unrated)))
         for name in OWN[1:]:
             if self._is_given(name) and self.ratings is None:
-                raise ValueError(f"{name} is for ratings of your own: give --ratings FILE as well")
+                raise ValueError(f"{name} is for ratings of your own: give option ratings as well")
         if self.ratings is not None and self.dataset != DEFAULT:
             raise ValueError(f"dataset is {self.dataset} and ratings is {self.ratings}: give one of them")
         if not all(map(math.isfinite, self.unrated)):
@@ -189,7 +189,9 @@ def _read_files(path: Path, source: DataSource) -> Ratings:
 def _as_part(found: Ratings, part: int, file: Path) -> Ratings:
     """Return the interactions of a file as one part; raise ValueError where the file has parts of its own."""
     if len(found.parts):
-        raise ValueError(f"{file}: {found.split_by} gives a split, and so do --test and --validation: give one of them")
+        raise ValueError(
+            f"{file}: {found.split_by} gives a split, and so do options test and validation: give one of them"
+        )
     notes = tuple(f"{file.name}: {note}" for note in found.notes)
     return found._replace(parts=np.full(len(found.ratings), part, dtype=np.int8), notes=notes)
 
@@ -202,5 +204,5 @@ def _check(found: Ratings, path: Path) -> None:
         if len(ids) == 1:
             raise ValueError(
                 f"{path}: column {name} has the {kind} '{ids[0]}' in every line: expected at least two {kind}s; "
-                f"if the {kind} is in another column, name it with --columns"
+                f"if the {kind} is in another column, name it with option columns"
             )

@@ -19,7 +19,7 @@ def describe(ratings: Ratings) -> str:
         found = f"{number:,} ratings of {whose}, {_range(rated)} stars"
     least = rated.min() if len(rated) else 1
     if least in (-1, 0) and rated[rated > least].min(initial=np.inf) >= 1:
-        found += f" (if {least:g} means no rating, give --unrated {least:g})"
+        found += f" (if {least:g} means no rating, give option unrated {least:g})"
     split = f"own split by {ratings.split_by}" if len(ratings.parts) else ""
     return "; ".join([found, f"column {', '.join(ratings.columns)}", *filter(None, [split]), *ratings.notes])
 

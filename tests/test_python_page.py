@@ -56,6 +56,10 @@ def test_no_module_of_the_command_line_is_needed(printed: list[str]) -> None:
 
 def test_messages_for_python_do_not_name_flags() -> None:
     """Python callers see the messages of these rooms."""
-    rooms = [path for room in ("serving", "training", "tracking") for path in (ROOT / room).glob("*.py")]
-    for path in [*rooms, *(ROOT / name for name in ("data.py", "train.py", "metrics.py", "datasets/frame.py"))]:
-        assert not re.findall(r'"[^"\n]*[ (]--[a-z]', path.read_text()), path
+    rooms = [path for room in ("serving", "training", "tracking", "datasets") for path in (ROOT / room).glob("*.py")]
+    for path in [*rooms, *(ROOT / name for name in ("data.py", "train.py", "metrics.py"))]:
+        content = path.read_text()
+        if path.name == "source.py":
+            content = content[content.index("def __post_init__") :]  # without the help of the flags
+        if path.name != "download.py":  # which calls pip
+            assert not re.findall(r'"[^"\n]*[ (]--[a-z]', content), path

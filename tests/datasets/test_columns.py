@@ -46,7 +46,7 @@ FILES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]], str]] = {
     "dates": ("1,2,2001-01-01\n2,3,2001-01-02\n", {},
               [("1", "2", NONE, 978_307_200.0), ("2", "3", NONE, 978_393_600.0)], "no rating, time 3"),
     "years are ratings": ("1,2,1999\n2,3,2001\n", {}, [("1", "2", 1999.0, NONE), ("2", "3", 2001.0, NONE)], "1, 2, 3"),
-    "plays": ("user,item,plays\n1,2,5\n2,3,1\n", {}, PAIRS, "not read: plays (if plays is a count, give --counts)\n"),
+    "plays": ("user,item,plays\n1,2,5\n2,3,1\n", {}, PAIRS, "plays (if plays is a count, give option counts)\n"),
     "other columns": ("user,item,grade,title\n1,2,5,a\n2,3,1,b\n", {}, PAIRS, "no rating; not read: grade, title\n"),
     "counts": ("user,item,plays\n1,2,5\n2,3,1\n1,3,0\n", {"counts": True}, PAIRS,
                "column user, item, count plays; left out: 1 with a count of 0"),
@@ -78,8 +78,8 @@ def test_the_columns_of_a_file(name: str, tmp_path: Path, capsys: pytest.Capture
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "time before rating": (f"1,2,{T},4\n2,3,{T},5\n", {}, "line 1: column 3 looks like times: name the columns"),
     "time as rating": (f"user,item,rating\n1,2,{T}\n2,3,{T}\n", {}, "column rating: all ratings look like times"),
-    "time chosen as rating": (f"1,2,{T},4\n2,3,{T},5\n", {"columns": "1,2,3"}, "give --columns 1,2,,3"),
-    "milliseconds": (f"user,item,rating\n1,2,{T}000\n2,3,{T}000\n", {}, "give --columns user,item,,rating"),
+    "time chosen as rating": (f"1,2,{T},4\n2,3,{T},5\n", {"columns": "1,2,3"}, "give option columns 1,2,,3"),
+    "milliseconds": (f"user,item,rating\n1,2,{T}000\n2,3,{T}000\n", {}, "give option columns user,item,,rating"),
     "date as rating": ("user,item,rating\n1,2,2001-01-01\n2,3,2001-01-02\n", {},
                        "line 2, column rating: '2001-01-01' is a time and not a rating: name it as the time"),
     "times, then a number": ("1,2,978300760\n" * 100 + "2,3,5\n", {}, "column 3 holds times in the first lines, and"),
@@ -154,7 +154,7 @@ def test_quotation_marks_around_all_columns_quote_them(separator: str, tmp_path:
         path.write_text("\n".join([header, *lines]) + "\n")
         assert same(read(path), expected)
     path.write_text(f'{header}\n"a"{separator}"x{separator}5\n"b"{separator}"y"{separator}5\n')
-    with pytest.raises(ValueError, match=r"line 2: has a stray quotation mark: [^\n]* give --quoting none"):
+    with pytest.raises(ValueError, match=r"line 2: has a stray quotation mark: [^\n]* give option quoting none"):
         read(path)
     path.write_text(f'"a"{separator}x{separator}5\nb{separator}y{separator}4\n')
     assert read(path)[0][:2] == ('"a"', "x")
@@ -204,7 +204,7 @@ def test_a_number_that_may_stand_for_no_rating_is_named(
     load(tmp_path / "a.csv")
     said = capsys.readouterr().err
     assert ("means no rating" in said) == bool(hint)
-    assert f"give --unrated {hint}" in said or not hint
+    assert f"give option unrated {hint}" in said or not hint
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_no_line_is_lost_silently(seed: int, has_rating: bool, tmp_path: Path, m
         assert bool(made.rated.any()) == has_rating
         assert found == draft.rows
         return
-    assert re.fullmatch(rf"{re.escape(str(path))}, line [^\n]*stray[^\n]*--quoting none", message)
+    assert re.fullmatch(rf"{re.escape(str(path))}, line [^\n]*stray[^\n]*option quoting none", message)
     assert draft.stray_lines & set(map(int, re.findall(r"line (\d+)", message)))
 
 

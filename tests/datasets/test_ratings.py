@@ -166,7 +166,7 @@ def test_a_mistake_in_the_file_is_named_in_one_line(name: str, tmp_path: Path, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"columns": "1,2,3"}, "columns is for ratings of your own: give --ratings FILE as well"),
+        ({"columns": "1,2,3"}, "columns is for ratings of your own: give option ratings as well"),
         ({"titles": Path("x")}, "titles is for ratings of your own"),
         ({"dataset": "ml-1m", "ratings": Path("a.csv")}, "dataset is ml-1m and ratings is a.csv: give one of them"),
         ({"dataset": "ml-2m"}, "dataset is ml-2m: expected ml-100k, ml-latest-small, ml-1m"),
@@ -178,7 +178,7 @@ def test_a_mistake_in_the_file_is_named_in_one_line(name: str, tmp_path: Path, m
         ({"ratings": Path("a.csv"), "columns": "1,2,"}, "columns is '1,2,': expected USER,ITEM[,RATING[,TIME]]"),
         ({"ratings": Path("a.csv"), "columns": "1,2,3,"}, "columns is '1,2,3,': expected USER,ITEM[,RATING[,TIME]]"),
         ({"ratings": Path("a.csv"), "columns": "1,2", "counts": True}, "and counts is given: expected USER,ITEM,COUNT"),
-        ({"unrated": (0,)}, "unrated is for ratings of your own: give --ratings FILE as well"),
+        ({"unrated": (0,)}, "unrated is for ratings of your own: give option ratings as well"),
         ({"counts": True}, "counts is for ratings of your own"),
         ({"test": Path("a.csv")}, "test is for ratings of your own"),
         ({"ratings": Path("a.csv"), "unrated": -1}, "unrated is -1: expected a list of numbers"),

@@ -133,7 +133,7 @@ def test_the_options_apply_to_all_files(tmp_path: Path) -> None:
         path.write_text(H + "1,2,3\n2,3,4\n")
         test.write_text(H + "1,3,3\n")
         wrong.write_text("user,item,rating,split\n1,2,3,train\n2,3,4,test\n")
-        message = f"{wrong}: column split gives a split, and so do --test and --validation: give one of them"
+        message = f"{wrong}: column split gives a split, and so do options test and validation: give one of them"
         assert refusal(path, test=test) == message
 
 
