@@ -16,20 +16,23 @@ if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped")
 
 import argparse
+import contextlib
 import io
 import shlex
 import sys
 from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cli.arguments import Parser, add_options, check_at_least, given
 from cli.files import check_folder, write_whole
-from datasets.source import DataSource, folder_of_runs
+from datasets.source import FILES, DataSource, folder_of_runs
 from serving import export
 from serving.recommender import Recommender
+from tracking import run_data
 from training.settings import folder_name
 
 FORMATS = (".csv", ".parquet")
@@ -84,6 +87,20 @@ def check(options: argparse.Namespace) -> None:
         if not options.out.parent.is_dir() or options.out.is_dir():
             raise ValueError(f"{options.out} cannot be written: expected a file in a folder that exists")
         check_folder(options.out.parent)
+        check_overwritten(options)
+
+
+def check_overwritten(options: argparse.Namespace) -> None:
+    """Raise ValueError if the table would overwrite a file of the run or of its data."""
+    out = options.out.resolve()
+    if out.parent == options.logdir.resolve():
+        raise ValueError(f"out is {options.out}, in the folder of the run: expected a file in another folder")
+    sources: list[Any] = [options]
+    with contextlib.suppress(ValueError, OSError):  # loading the run reports them
+        sources.append(run_data.read(options.logdir).source)
+    read = {getattr(source, name) for source in sources for name in FILES}
+    if out in {path.resolve() for path in read if path is not None}:
+        raise ValueError(f"out is {options.out}, which holds the data of the run: expected another file")
 
 
 def ratings_of(pairs: list[str]) -> dict[int | str, float | None]:

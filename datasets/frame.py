@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datasets import times
 from datasets.ids import Ids
 from datasets.parts import EXPECTED, PARTS
 from datasets.ratings import Ratings, each_pair_once
@@ -56,7 +57,11 @@ def read(
 
 
 def _check(frame: pd.DataFrame, names: list[str]) -> None:
-    """Raise ValueError unless a frame has each of these columns once, and at least two rows."""
+    """Raise ValueError unless a frame has each of these columns once, no two are the same, and it has two rows."""
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"frame is {type(frame).__name__}: expected a pandas DataFrame")
+    if len(set(names)) < len(names):
+        raise ValueError(f"the columns are {', '.join(names)}: expected each once")
     for name in names:
         if list(frame.columns).count(name) != 1:
             there = ", ".join(map(str, frame.columns))
@@ -96,6 +101,8 @@ def _ratings(column: "pd.Series[Any]") -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         small = ratings.astype(np.float32)
     _refuse(column, np.isinf(small), "is not a finite rating of 32 bits")
+    if times.are_whole_times(ratings[~np.isnan(ratings)]):
+        raise ValueError(f"column {column.name}: all ratings look like times: name it as the time")
     return small
 
 

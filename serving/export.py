@@ -28,6 +28,9 @@ class Vectors(NamedTuple):
     items: Tensor  # (items, d + 1) float32: q_j, and b_j
 
 
+FILES = ("users.npy", "users.csv", "items.npy", "items.csv")
+
+
 def vectors_of(recommender: Recommender) -> Vectors:
     """Return the vectors of a recommender.
 
@@ -53,11 +56,14 @@ def write(recommender: Recommender, folder: Path) -> str:
         A line that names the files.
 
     Raises:
-        ValueError: as for ``vectors_of``.
+        ValueError: as for ``vectors_of``, or the folder has files with these names that are no earlier export.
         OSError: a file cannot be written.
     """
-    vectors, ratings = vectors_of(recommender), recommender.ratings
     check_folder(folder)
+    there = [name for name in FILES if (folder / name).exists()]
+    if 0 < len(there) < len(FILES):
+        raise ValueError(f"{folder} has a file {there[0]} already: expected an empty folder or an earlier export")
+    vectors, ratings = vectors_of(recommender), recommender.ratings
     users = pd.DataFrame({"user": ids_of(ratings.source_user_ids, torch.arange(ratings.num_users))})
     items = pd.DataFrame({"item": ids_of(ratings.source_item_ids, torch.arange(ratings.num_items))})
     if ratings.titles:

@@ -106,6 +106,7 @@ def _equal(one: SourceIds, other: SourceIds) -> bool:
 
 def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> LoadedRun:
     """Load a run whose ratings have changed; users and items are matched by their IDs, and new users get rows."""
+    changed.check_unit(run.data, now, source.name)
     ratings, new_users, notice = changed.match(run.data, now, source.name)
     if len(ratings) == 0:
         raise ValueError(

@@ -30,25 +30,30 @@ class RunData(NamedTuple):
         source: the options that chose the data, with absolute paths.
         user_ids, item_ids: the source's own ID of each of the network's users and items, ascending.
         scale: the unit of the network's predicted ratings; None if there were no ratings to train on.
+        rating_range: the lowest and the highest training rating; () if there were none.
     """
 
     source: DataSource
     user_ids: SourceIds
     item_ids: SourceIds
     scale: Scale | None
+    rating_range: tuple[float, ...] = ()
 
 
 def of(source: DataSource, trainer: Trainer) -> RunData:
     """Return the data that a trainer trains on."""
-    train = trainer.train
-    return RunData(source, train.source_user_ids, train.source_item_ids, trainer.scale if trainer.rates else None)
+    train, scale = trainer.train, trainer.scale
+    if not trainer.rates:
+        return RunData(source, train.source_user_ids, train.source_item_ids, None)
+    ends = torch.stack(train.ratings[train.rated].aminmax())
+    return RunData(source, train.source_user_ids, train.source_item_ids, scale, tuple(scale.from_units(ends).tolist()))
 
 
 def write(folder: Path, data: RunData) -> None:
     """Write ``data.npz``; OSError if that fails."""
     options = asdict(data.source)
     source = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in options.items()}
-    noted = {"source": source, "scale": data.scale}
+    noted = {"source": source, "scale": data.scale, "rating_range": data.rating_range}
     users, items = _array_of(data.user_ids), _array_of(data.item_ids)
     write_whole(lambda file: np.savez(file, noted=packed(noted), users=users, items=items), folder / NAME)
 
@@ -69,7 +74,8 @@ def read(folder: Path) -> RunData:
         with file, np.load(file, allow_pickle=False) as arrays:
             noted = unpacked(arrays["noted"])
             scale = None if noted["scale"] is None else Scale(*noted["scale"])
-            return RunData(DataSource(**noted["source"]), _ids_of(arrays["users"]), _ids_of(arrays["items"]), scale)
+            users, items = _ids_of(arrays["users"]), _ids_of(arrays["items"])
+            return RunData(DataSource(**noted["source"]), users, items, scale, tuple(noted["rating_range"]))
     except Exception as error:  # a damaged file can make the reader raise anything
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from None
 

@@ -145,3 +145,18 @@ def test_no_python_loop_runs_over_the_rows(kind: Any) -> None:
         return executed
 
     assert 10 < lines_for(1000) == lines_for(100)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"user": "item"}, "the columns are item, item, rating: expected each once"),
+        ({"rating": "time"}, "column time: all ratings look like times: name it as the time"),
+    ],
+)
+def test_columns_that_cannot_be_what_they_are_named_are_refused(options: dict[str, str], says: str) -> None:
+    frame = pd.DataFrame({"user": [1, 2], "item": [3, 4], "rating": [5, 1], "time": [1_300_000_000, 1_300_000_001]})
+    with pytest.raises(ValueError, match=says):
+        data.from_frame(frame, **options)
+    with pytest.raises(ValueError, match="frame is dict: expected a pandas DataFrame"):
+        data.from_frame(frame.to_dict())  # type: ignore[arg-type]

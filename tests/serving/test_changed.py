@@ -325,3 +325,35 @@ def test_tables_with_other_rows_are_refused() -> None:
 
 def test_settings_of_a_warm_start_are_its_own() -> None:
     assert set(trained.SHAPE) <= set(Settings().noted())
+
+
+def test_ratings_in_another_unit_are_refused_and_ratings_that_are_gone_are_named(
+    home: Path, trained_run: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(trained_run / "ratings.csv", [(user, item, 20 * rating) for user, item, rating in THEN])
+    errors = refused("recommend.py", recommend.main, ["--logdir", "run", "--user", "2"])
+    assert "are from 20 to 100, and the run was trained on 1 to 5: expected ratings in the same unit" in errors
+    write(trained_run / "ratings.csv", [(user, item, rating + 1) for user, item, rating in THEN])
+    assert recommend.main(["--logdir", "run", "--user", "2"]) == 0
+    lines = (trained_run / "ratings.csv").read_text().splitlines()
+    (trained_run / "ratings.csv").write_text("\n".join(line.partition(",")[2] for line in lines))
+    capsys.readouterr()
+    assert recommend.main(["--logdir", "run", "--user", "2", "--columns", "who,film"]) == 0
+    assert "has changed since the run: its ratings are gone; train on with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("ratings.csv", "ratings.csv, which holds the data of the run"),
+        ("./titles.csv", "titles.csv, which holds the data of the run"),
+        ("run/metrics.csv", "run/metrics.csv, in the folder of the run"),
+    ],
+)
+def test_a_table_never_overwrites_the_run_or_its_data(
+    out: str, says: str, home: Path, trained_run: Path, refused: Refused
+) -> None:
+    path = (home if out.startswith("run") else trained_run) / out
+    before = path.read_bytes()
+    assert says in refused("recommend.py", recommend.main, ["--logdir", "run", "--all", "--out", str(path)])
+    assert path.read_bytes() == before
