@@ -49,9 +49,13 @@ def run(search: Search, jobs: int, look: Callable[[], None]) -> None:
                 working.remove(process)
                 if not process.exitcode:
                     continue
-                if process.exitcode > 0 or started == jobs + MOST_KILLED:
+                if process.exitcode > 0:
                     raise Failed
                 name = signal.Signals(-process.exitcode).name
+                if started == jobs + MOST_KILLED:
+                    print(f"{MOST_KILLED + 1} processes were killed, the last by {name}: fewer --jobs need less memory",
+                          file=sys.stderr)  # fmt: skip
+                    raise Failed
                 print(f"a process was killed by {name}: its settings are tried again", file=sys.stderr)
                 working.append(_start(search, started))
                 started += 1
