@@ -18,7 +18,7 @@ from study.tuning import Search
 
 FEWEST = 8  # finished trials from which importances are computed
 BEST_SHARE = 0.25  # of the trials, whose settings are compared with those of all
-COLUMNS = 3  # of the picture
+COLUMNS = 5  # of the picture
 
 
 def finished(study: Study) -> list[FrozenTrial]:
@@ -101,20 +101,28 @@ def draw(study: Study, search: Search, best: FrozenTrial) -> bytes:
     shares = importances(study)
     names = ["", *sorted(search.space, key=lambda name: -shares.get(name, 0.0))]
     rows = math.ceil(len(names) / COLUMNS)
-    picture = Figure(figsize=(3.6 * COLUMNS, 2.8 * rows), layout="constrained")
+    picture = Figure(figsize=(2.8 * COLUMNS, 2.6 * rows), layout="constrained")
     panels = picture.subplots(rows, COLUMNS, sharey=True, squeeze=False)
     trials, marked = finished(study), {"best": best, "preset": preset_trial(study)}
     for panel, name in zip(panels.flat, names, strict=False):
-        panel.scatter([_place(trial, name) for trial in trials], list(map(score, trials)), s=14, color="0.6")
+        panel.scatter(
+            [_place(trial, name) for trial in trials], list(map(score, trials)), s=14, color="0.6", clip_on=False
+        )
         for label, colour, marker in (("preset", "#0072B2", "s"), ("best", "#D55E00", "*")):
             trial = marked[label]
             if trial is not None:
-                panel.scatter([_place(trial, name)], [score(trial)], s=60, color=colour, marker=marker, label=label)
-        if name and search.space[name].log:
-            panel.set_xscale("log")
+                panel.scatter(
+                    [_place(trial, name)], [score(trial)], s=60, color=colour, marker=marker, label=label, clip_on=False
+                )
+        if name:
+            range = search.space[name]
+            panel.set_xscale("log" if range.log else "linear")
+            panel.set_xlim(range.low, range.high)
+            panel.xaxis.set_minor_formatter("")
         share = f" ({shares[name]:.0%})" if name in shares else ""
         panel.set_title(f"{name or 'trial'}{share}", loc="left", fontsize=11)
         panel.grid(color="0.9")
+        panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels.flat[len(names) :]:
         panel.set_axis_off()

@@ -20,7 +20,7 @@ import main
 import tune
 from cli.signals import Stopped
 from data import synthetic
-from study import tuning, workers
+from study import findings, tuning, workers
 from training.settings import preset
 
 LOGDIR = Path("run/my search")
@@ -160,6 +160,20 @@ def test_the_exit_status_is_that_of_the_other_commands(
 ) -> None:
     monkeypatch.setattr(workers, "run", raises(error))
     assert tune.main(FLAGS) == status
+
+
+def test_without_matplotlib_only_the_picture_is_missing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("short.json").write_text('{"epochs": 1, "seed": 5}')
+    monkeypatch.setattr(workers, "run", lambda search, *_: tuning.work(search, 0))
+    monkeypatch.setattr(findings, "draw", raises(ImportError()))
+    assert tune.main([*FLAGS, "--trials=1", "--preset=short.json"]) == 0
+    output, errors = capsys.readouterr()
+    assert "tuned.png needs matplotlib: pip install -r requirements-dev.txt, then run this again\n" in errors
+    assert f"\ntune.db and tuned.json are in {LOGDIR}; " in output
+    assert json.loads((LOGDIR / "tuned.json").read_text()) == {"epochs": 1}  # the seed is in the command
+    assert "--seed=2" in output
 
 
 def test_without_a_finished_trial_there_is_no_preset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,7 @@ def test_without_ratings_that_differ_the_score_is_the_ranking_alone(begin: Calla
     best = findings.best_trial(study)
     assert best is not None
     assert "MSE" not in findings.report(study, search, best)
+    assert findings.draw(study, search, best).startswith(b"\x89PNG")
 
 
 def test_settings_with_a_loss_that_is_not_finite_are_pruned_with_the_reason(
