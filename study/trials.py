@@ -31,6 +31,7 @@ from study.four_experiments import OF_SPLIT
 from train import evaluation_of
 from training import setup
 from training.settings import Settings
+from training.splits import check_rule
 
 SplitSettings = dict[str, Any]  # the settings of OF_SPLIT, by name
 Key = TypeVar("Key")
@@ -156,6 +157,7 @@ def write_tables(
     try:
         options, source = options_of(kind, flags), options_of(DataSource, flags)
         split = {name: getattr(flags, name) for name in OF_SPLIT}
+        check_rule(source, Settings(**split))
         check_folder(options.logdir)
         setup.split(read(source), Settings(**split))  # before the runs, so that it is fetched only once
         with stoppable():
