@@ -26,7 +26,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 
 import plain_trainer
@@ -35,7 +34,7 @@ from harness import machine, timed
 
 import data
 import metrics
-from cli.arguments import Parser, add_options, options_of
+from cli.arguments import Parser, add_options, flags_of, options_of
 from datasets.source import DataSource
 from training import setup
 from training.settings import Settings
@@ -153,8 +152,7 @@ def command_line() -> int:
     print(f"{source.name}; {machine()}, {options.rounds} rounds\n")
     print("| | embeddings | threads | plain | eager | shipped | plain / shipped |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    given = {each.name: getattr(source, each.name) for each in fields(DataSource)}
-    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    flags = flags_of(source)
     for threads in options.threads:
         for mode in options.embeddings:
             arguments = [sys.executable, __file__, "--inside", mode, "--rounds", str(options.rounds), *flags]

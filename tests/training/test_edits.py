@@ -124,7 +124,7 @@ EDITS = {
     "λ_R ten times": Edit(STEPS, {JOINT: JOINT.replace("weights.reg", "10 * weights.reg")}),
     "a squared joint loss": Edit(STEPS, {LOSS: f"{LOSS} ** 2"}),
     "examples weighted by their ratings": Edit(
-        STEPS, {"bpr_loss(positive, negative), reg": "bpr_loss(ratings / 5 * positive, ratings / 5 * negative), reg"}
+        STEPS, {"bpr_loss(positive, negative), l": "bpr_loss(ratings / 5 * positive, ratings / 5 * negative), l"}
     ),
     "weight decay": Edit(STEPS, {LOSS: f"{LOSS} + sum(each.square().sum() for each in self.model.parameters())"}),
     "cut gradients": Edit(STEPS, {MOVE: f"self.optimizer.everything.gradient.clamp_(-1e-4, 1e-4)\n        {MOVE}"}),
