@@ -320,6 +320,7 @@ def test_a_run_does_not_import_the_compiler(folder: Path) -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
+@pytest.mark.long
 def test_event_files_can_be_read_during_the_run(folder: Path) -> None:
     with subprocess.Popen(command("--logdir", "live"), cwd=folder, stdout=subprocess.DEVNULL) as process:
         try:

@@ -53,6 +53,7 @@ def test_the_experiments_are_those_of_the_homework() -> None:
     assert hand_in.EXPERIMENTS == EXPERIMENTS
 
 
+@pytest.mark.long
 def test_a_complete_submission(folder: Path) -> None:
     """It contains the student's own files, including packages, but no files that were handed out."""
     (folder / "layers.py").write_text("own = 1\n")

@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return make_class(tmp_path)
 
 
+@pytest.mark.long
 def test_a_class_has_a_table_results_and_pages_with_causes_in_words(folder: Path) -> None:
     done = run(folder, command("--csv", "grades.csv"))
     assert done.returncode == 1, done.stderr

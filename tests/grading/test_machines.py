@@ -150,6 +150,7 @@ print(json.dumps([str(sandbox.confinement), through]))
 """
 
 
+@pytest.mark.long
 @root_only
 @pytest.mark.parametrize("names", [QUEUES, pytest.param(ALL, marks=pytest.mark.exhaustive)], ids=["few", "all"])
 def test_landlock_4_and_seccomp_alone_stop_attacks_by_nobody(names: Sequence[str], project_of_nobody: Path) -> None:
@@ -191,6 +192,7 @@ def test_the_survey_finds_that_the_filter_allows_a_call(name: str, project_of_no
     assert done.stdout == "Landlock 4, seccomp, no network, but open: other processes\n"
 
 
+@pytest.mark.long
 @root_only
 @pytest.mark.parametrize(
     ("checks", "points"),

@@ -103,6 +103,7 @@ def test_the_test_set_is_not_used(begin: Callable[..., Found]) -> None:
     assert len(results(study)) == 2
 
 
+@pytest.mark.long
 def test_a_search_in_two_parts_has_the_trials_of_a_whole_one(begin: Callable[..., Found]) -> None:
     whole, study = begin("--trials=3")
     tuning.work(whole, 0)
