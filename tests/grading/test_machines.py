@@ -150,9 +150,12 @@ print(json.dumps([str(sandbox.confinement), through]))
 """
 
 
-@pytest.mark.long
 @root_only
-@pytest.mark.parametrize("names", [QUEUES, pytest.param(ALL, marks=pytest.mark.exhaustive)], ids=["few", "all"])
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(QUEUES, marks=pytest.mark.long), pytest.param(ALL, marks=pytest.mark.exhaustive)],
+    ids=["few", "all"],
+)
 def test_landlock_4_and_seccomp_alone_stop_attacks_by_nobody(names: Sequence[str], project_of_nobody: Path) -> None:
     """The other processes of the user are reached neither by signals nor by queues."""
     done = run_as_nobody(project_of_nobody, "-c", ATTACKING, *names)
