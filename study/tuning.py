@@ -185,7 +185,10 @@ def prepare(study: Study, search: Search, train: data.Interactions, validation: 
     described = json.loads(json.dumps(asdict(run)))
     noted = study.user_attrs.get("run", described)
     if differences := Run(**noted).differences(Run(**described)):
-        raise ValueError(f"{search.logdir} holds a search with other settings: {'; '.join(differences)}")
+        raise ValueError(
+            f"{search.logdir} holds a search with other settings: give another logdir, or the same settings; "
+            f"{'; '.join(differences)}"
+        )
     study.set_user_attr("run", described)
     if not any("preset" in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
         study.enqueue_trial(

@@ -56,11 +56,10 @@ class Run:
             if name in after and before[name] != after[name]
         ]
         if not changed and self.data != now.data:  # other settings may be the reason that the split differs
-            how = self._other_ratings(now)
-            return [f"the ratings differ ({how}): give the run's ratings, or another logdir with warm_start"]
+            return [self.other_data(now)]
         return changed
 
-    def _other_ratings(self, now: "Run") -> str:
+    def other_data(self, now: "Run") -> str:
         """Say how the ratings of two runs differ."""
         changed = []
         before, after = (run.own.get("ratings", run.dataset) for run in (self, now))
@@ -69,7 +68,8 @@ class Run:
         if self.own.get("columns") != now.own.get("columns"):
             columns_before, columns_after = (run.own.get("columns", "not given") for run in (self, now))
             changed.append(f"columns was {columns_before}, now {columns_after}")
-        return "; ".join(changed) or f"{after} has changed since, or only has the name of the run's file"
+        how = "; ".join(changed) or f"{after} has changed since, or only has the name of the run's file"
+        return f"the ratings differ ({how})"
 
     def shown(self) -> dict[str, Any]:
         """Return the settings that TensorBoard shows."""

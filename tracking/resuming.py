@@ -59,7 +59,10 @@ def find_checkpoint(folder: RunFolder, run: Run) -> Checkpoint | None:
     if found is None:
         return None
     if differences := found.run.differences(run):
-        raise ValueError(f"{folder.path} holds a run with other settings: {'; '.join(differences)}")
+        said = "; ".join(differences)
+        if differences == [found.run.other_data(run)]:
+            said += ": give the run's ratings, or another logdir with warm_start"
+        raise ValueError(f"{folder.path} holds a run with other settings: {said}")
     if best_epoch(found.metrics) is not None and load_checkpoint(folder.path, BEST) is None:
         raise ValueError(f"{folder.path / BEST}, the run's best epoch, is missing: put it back, or start again")
     return found

@@ -128,7 +128,8 @@ def _take(
         is_taken = _share_of_each_user(interactions, fraction, generator)
     else:
         if interactions.times is None or bool(interactions.times.isnan().all()):
-            raise ValueError(f"split {rule} needs times, and the interactions have none: name their column")
+            remedy = "name their column, as the fourth of option columns"
+            raise ValueError(f"split {rule} needs times, and the interactions have none: {remedy}")
         is_taken = _latest_of_each_user(interactions) if rule == "last" else _latest(interactions, fraction)
     _check_sizes(rule, name, fraction, int(is_taken.sum()), len(interactions))
     return interactions.select(~is_taken), interactions.select(is_taken)
