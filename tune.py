@@ -117,6 +117,8 @@ def set_up(flags: argparse.Namespace, options: Options, source: DataSource) -> t
         options.logdir, source, preset(options.preset), fixed, tuning.are_rated(train, validation), options.trials,
         time.time() + 60 * options.minutes, device,
     )  # fmt: skip
+    if not search.rates:
+        print("there are no ratings that vary: trials are scored by log(MRR)", file=sys.stderr)
     with tuning.alone(options.logdir):
         study = tuning.open_study(options.logdir)
         tuning.prepare(study, search, train, validation)
@@ -187,7 +189,7 @@ def run(flags: argparse.Namespace) -> int:
         search, study = set_up(flags, options, source)
         done = tuning.ended(study)
         if done:
-            print(f"{len(done)} of {search.trials} trials are finished already", file=sys.stderr)
+            print(f"{len(done)} trials are finished already; --trials {search.trials} in all", file=sys.stderr)
         with progress_bar(search.trials, len(done)) as bar:
             workers.run(search, options.jobs, Progress(study, search, bar))
         report(study, search)
