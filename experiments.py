@@ -126,6 +126,12 @@ def run(flags: argparse.Namespace) -> int:
         for experiment in EXPERIMENTS
     ]
     unfinished = [run for run in every if run.history(fingerprints[run.seed]) is None]
+    found = [(each.folder, each.differences(fingerprints[each.seed])) for each in every]
+    there = [(folder, differences) for folder, differences in found if differences is not None]
+    if there and all(differences for _, differences in there):
+        folder, differences = there[0]
+        said = f"{folder} holds a run with other settings: {'; '.join(differences or [])}"
+        return command.fail("experiments.py", ValueError(f"{said}: give another logdir, or the same settings"))
     if len(unfinished) < len(every):
         print(f"{len(every) - len(unfinished)} of {len(every)} runs are finished already", file=sys.stderr)
     failures = processes.run_all(unfinished, options.jobs, len(every))

@@ -89,15 +89,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def take_noted_data(parser: Parser, arguments: list[str] | None, options: argparse.Namespace) -> None:
-    """Take the data of the run in --logdir, except for the flags that are given.
+    """Take the data of the run in --logdir, unless flags choose the ratings, except for the flags that are given.
 
     Raises:
         ValueError, OSError: the run's note cannot be read, or the flags do not go with it.
     """
-    if (options.logdir / run_data.NAME).exists():
+    now = given(parser, arguments, DataSource)
+    if "ratings" not in now and "dataset" not in now and (options.logdir / run_data.NAME).exists():
         noted = run_data.read(options.logdir).source
-        source = run_data.replaced(noted, {"data_dir": options.data_dir, **given(parser, arguments, DataSource)})
-        vars(options).update(vars(source))
+        vars(options).update(vars(run_data.replaced(noted, {"data_dir": options.data_dir, **now})))
 
 
 def follow(parser: Parser, arguments: list[str] | None, options: argparse.Namespace) -> argparse.Namespace:

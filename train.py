@@ -129,6 +129,7 @@ def fit(
             done.closing = _test_metrics(trainer, test, done[done.recommending]) | closing
             record.add_network(trainer.model)
         record.close(closing)
+    done.trained = trainer.epoch
     return done
 
 

@@ -28,20 +28,6 @@ class Changed(NamedTuple):
     notice: str
 
 
-def check_unit(then: RunData, now: Interactions, name: str) -> None:
-    """Raise ValueError if the ratings of today are far outside the range that the run was trained on."""
-    known = now.ratings[now.rated]
-    if not then.rating_range or len(known) == 0:
-        return
-    lowest, highest = then.rating_range
-    width = highest - lowest
-    if known.min() < lowest - width or known.max() > highest + width:
-        raise ValueError(
-            f"the ratings of {name} are from {known.min():g} to {known.max():g}, and the run was trained on "
-            f"{lowest:g} to {highest:g}: expected ratings in the same unit"
-        )
-
-
 def match(then: RunData, now: Interactions, name: str) -> Changed:
     """Match the ratings of today with the users and items of a run; name: of their source, for the line."""
     users, items = _union(then.user_ids, now.source_user_ids), then.item_ids

@@ -37,6 +37,7 @@ class LoadedRun:
         source_ratings: all ratings as they are now.
         new_users: rows of the network that have no trained embeddings, because the users are new.
         notice: a line for the user if the ratings have changed, see ``Changed``; otherwise "".
+        rating_range: the lowest and the highest training rating; () if there were none.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class LoadedRun:
     source_ratings: Interactions
     new_users: tuple[int, ...] = ()
     notice: str = ""
+    rating_range: tuple[float, ...] = ()
 
 
 def load_run(logdir: Path, options: Mapping[str, Any]) -> LoadedRun:
@@ -106,7 +108,7 @@ def _equal(one: SourceIds, other: SourceIds) -> bool:
 
 def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> LoadedRun:
     """Load a run whose ratings have changed; users and items are matched by their IDs, and new users get rows."""
-    changed.check_unit(run.data, now, source.name)
+    run.data.check_unit(now.ratings, source.name)
     ratings, new_users, notice = changed.match(run.data, now, source.name)
     if len(ratings) == 0:
         raise ValueError(
@@ -123,4 +125,5 @@ def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> Loa
     if run.settings.watched_items:
         RatedItems(ratings).fold_into(model)  # the items that each user rated until now
     epochs = len(run.checkpoint.history)
-    return LoadedRun(model, ratings, run.settings, epochs, run.data.scale, None, now, tuple(new_users), notice)
+    scale, limits = run.data.scale, run.data.rating_range
+    return LoadedRun(model, ratings, run.settings, epochs, scale, None, now, tuple(new_users), notice, limits)

@@ -108,6 +108,8 @@ class Recommender:
         make = partial(network.make, run.settings)
         recommender = cls(run.model, run.ratings, run.settings, make, run.scale, run.new_users)
         recommender.changes, recommender.epochs = run.notice, run.epochs
+        if run.rating_range and not bool(run.ratings.rated.any()):
+            recommender.new_users.lowest, recommender.new_users.highest = run.rating_range
         recommender._split, recommender._source_ratings = run.split, run.source_ratings
         if run.notice:
             recommender._items.today = Items(run.source_ratings.source_item_ids, run.source_ratings.titles)
@@ -128,8 +130,13 @@ class Recommender:
             history: the result of ``train.fit``. If a validation set chose an epoch, the network after it recommends.
 
         Raises:
-            ValueError: the numbers of users and items differ.
+            ValueError: the numbers of users and items differ, or the trainer has other epochs than the history.
         """
+        if history is not None and trainer.epoch != history.trained:
+            raise ValueError(
+                f"the trainer has trained {trainer.epoch} epochs, and {history.trained} with this history: expected "
+                "the trainer of the history, before it trains on"
+            )
         sizes, own = ((each.num_users, each.num_items) for each in (interactions, trainer.train))
         if sizes != own:
             raise ValueError(
@@ -272,6 +279,8 @@ class Recommender:
         return row_of(self.ratings.source_user_ids, wanted, "user")
 
     def _users(self, users: Sequence[Id]) -> Tensor:
+        if isinstance(users, str | int):
+            raise ValueError(f"users is {users!r}: expected a list of IDs")
         return torch.tensor([self.user(user) for user in users], dtype=torch.int64)
 
     def _best(self, users: Tensor, scores: Tensor, n: int, include_seen: bool) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The four experiments, the comparisons that the homework asks for, and the run of an experiment with one seed."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +84,8 @@ class Run(NamedTuple):
             f"--seed={self.seed}",
             f"--epochs={self.epochs}",
             f"--logdir={self.folder}",
-            *flags_of(self.source),
+            *([] if self.source.ratings else [f"--dataset={self.source.dataset}"]),
+            *flags_of(self.source, [each.name for each in fields(DataSource) if each.name != "dataset"]),
             *flags_of(self.split, OF_SPLIT),
             "--resume",
         ]
@@ -95,6 +97,21 @@ class Run(NamedTuple):
         except OSError:  # there is no such file yet, or it cannot be read: the run itself reports the reason
             return 0
         return min(max(0, lines - 1), self.epochs)
+
+    def differences(self, fingerprint: str) -> list[str] | None:
+        """Return how the run in its folder differs from this one; None if there is no whole checkpoint.
+
+        Args:
+            fingerprint: of the ratings and their split.
+        """
+        try:
+            found = checkpoint.load_checkpoint(self.folder)
+        except (ValueError, OSError):  # the run itself reports the reason
+            return None
+        if found is None:
+            return None
+        now = checkpoint.Run(self.settings.noted(), fingerprint, self.source.name, self.source.own)
+        return found.run.differences(now)
 
     def history(self, fingerprint: str) -> list[EpochMetrics] | None:
         """Return the metrics of its epochs; None where it is not finished, or the folder holds a different run.

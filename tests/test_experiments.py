@@ -232,6 +232,33 @@ def test_runs_that_fail_are_reported_and_the_others_finish(
     assert "nan" not in done.stdout
 
 
+def test_a_folder_with_another_study_is_refused_before_training(
+    tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{n % 20},{n % 37},{n % 5 + 1}\n" for n in range(400)]
+    (tmp_path / "mine.csv").write_text("user,item,rating\n" + "".join(lines))
+    study = [
+        "--ratings",
+        str(tmp_path / "mine.csv"),
+        "--data_dir",
+        str(tmp_path),
+        "--logdir",
+        str(tmp_path / "run"),
+        "--epochs",
+        "1",
+        "--jobs",
+        "2",
+    ]
+    assert module.command_line([*study, "--seeds", "1"]) == 0
+    before = (tmp_path / "run" / "summary.md").read_bytes()
+    capsys.readouterr()
+    for more, said in (("--split user", "split was auto, now user"), ("--unrated 3", "unrated was not given, now 3.0")):
+        errors = refused("experiments.py", module.command_line, [*study, "--seeds", "2", *more.split()])
+        assert said in errors.splitlines()[-1]
+        assert errors.splitlines()[-1].endswith(": give another logdir, or the same settings")
+    assert (tmp_path / "run" / "summary.md").read_bytes() == before
+
+
 class Pretender:
     """A stand-in for the process of a run, which ends at its third poll, or at once if it fails."""
 

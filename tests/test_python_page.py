@@ -9,6 +9,10 @@ import pandas as pd
 import pytest
 
 import data
+import train
+from serving.recommender import Recommender
+from training import setup
+from training.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"^```python\n(.*?)^```\n", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -63,3 +67,20 @@ def test_messages_for_python_do_not_name_flags() -> None:
             content = content[content.index("def __post_init__") :]  # without the help of the flags
         if path.name != "download.py":  # which calls pip
             assert not re.findall(r'"[^"\n]*[ (]--[a-z]', content), path
+
+
+def test_a_single_user_and_another_trainer_are_named() -> None:
+    interactions = data.synthetic(40, 60, 500)
+    settings = Settings(epochs=1, embedding_dim=4)
+    split = setup.split(interactions, settings)
+    trainer = setup.make_trainer(settings, split.train)
+    history = train.fit(trainer, split.test)
+    recommender = Recommender.of(trainer, interactions, history)
+    for users in ("78", 7):
+        with pytest.raises(ValueError, match=f"users is {users!r}: expected a list of IDs"):
+            recommender.recommend(users)  # type: ignore[arg-type]
+    trainer.run_epoch()
+    with pytest.raises(ValueError, match="the trainer has trained 2 epochs, and 1 with this history"):
+        Recommender.of(trainer, interactions, history)
+    with pytest.raises(ValueError, match="device gpu cannot be used: expected"):
+        setup.make_trainer(settings, split.train, "gpu")

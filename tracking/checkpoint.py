@@ -65,9 +65,10 @@ class Run:
         before, after = (run.own.get("ratings", run.dataset) for run in (self, now))
         if before != after:
             changed.append(f"{before} then, {after} now")
-        if self.own.get("columns") != now.own.get("columns"):
-            columns_before, columns_after = (run.own.get("columns", "not given") for run in (self, now))
-            changed.append(f"columns was {columns_before}, now {columns_after}")
+        for name in sorted(self.own.keys() | now.own.keys()):
+            was, is_now = (run.own.get(name, "not given") for run in (self, now))
+            if was != is_now and name != "ratings":
+                changed.append(f"{name} was {was}, now {is_now}")
         how = "; ".join(changed) or f"{after} has changed since, or only has the name of the run's file"
         return f"the ratings differ ({how})"
 

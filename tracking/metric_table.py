@@ -105,6 +105,7 @@ class History(list[EpochMetrics]):
         closing: the metrics of the network that recommends, by name: ``test_mse``, ``recall@10`` and others. {} before
             the end.
         best_state: the state of the trainer after the best epoch; None before the end, and if that is the last epoch.
+        trained: the number of epochs that the trainer had trained at the end.
     """
 
     def __init__(self, metrics: Iterable[EpochMetrics] = (), by_ranking: bool = False) -> None:
@@ -113,6 +114,7 @@ class History(list[EpochMetrics]):
         self.best = best_epoch(self, by_ranking)
         self.closing: dict[str, float] = {}
         self.best_state: dict[str, Tensor] | None = None
+        self.trained = 0
 
     def add(self, metrics: EpochMetrics) -> None:
         """Append the metrics of an epoch, which may be the best one."""

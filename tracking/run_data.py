@@ -39,6 +39,23 @@ class RunData(NamedTuple):
     scale: Scale | None
     rating_range: tuple[float, ...] = ()
 
+    def check_unit(self, ratings: Tensor, name: str) -> None:
+        """Raise ValueError if ratings, NaN for none, are far outside the range that the run was trained on.
+
+        Args:
+            name: that of the ratings, for the message.
+        """
+        known = ratings[~ratings.isnan()]
+        if not self.rating_range or len(known) == 0:
+            return
+        lowest, highest = self.rating_range
+        width = highest - lowest
+        if known.min() < lowest - width or known.max() > highest + width:
+            raise ValueError(
+                f"the ratings of {name} are from {known.min():g} to {known.max():g}, and the run was trained on "
+                f"{lowest:g} to {highest:g}: expected ratings in the same unit"
+            )
+
 
 def of(source: DataSource, trainer: Trainer) -> RunData:
     """Return the data that a trainer trains on."""

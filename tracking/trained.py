@@ -99,12 +99,14 @@ def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
         A line with the numbers of users and items whose rows were copied.
 
     Raises:
-        ValueError: the run cannot be read, its network has another shape, or no user or item is in both.
+        ValueError: the run cannot be read, its network has another shape, no user or item is in both, or the ratings
+            are in another unit.
         OSError: there is no run.
     """
     run = read(folder)
     run.check_shape(trainer.settings)
     then, now = run.data, trainer.train
+    then.check_unit(trainer.scale.from_units(now.ratings), "this run")
     old = run.network(len(then.user_ids), len(then.item_ids))
     users, items = rows.start_from(trainer, old, then.user_ids, then.item_ids, then.scale)
     line = (

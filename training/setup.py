@@ -46,6 +46,7 @@ def make_trainer(
     group: Group = ALONE,
 ) -> Trainer:
     """Make a network, and a trainer of it; ValueError if models.py is wrong, or the settings do not fit the network."""
+    device = pick_device(device) if isinstance(device, str) else device
     made = make_network(settings, train.num_users, train.num_items, device)
     return Trainer(made, train, settings, eager=eager, group=group, make=partial(network.make, settings))
 

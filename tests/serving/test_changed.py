@@ -340,6 +340,8 @@ def test_ratings_in_another_unit_are_refused_and_ratings_that_are_gone_are_named
     capsys.readouterr()
     assert recommend.main(["--logdir", "run", "--user", "2", "--columns", "who,film"]) == 0
     assert "has changed since the run: its ratings are gone; train on with" in capsys.readouterr().err
+    stars = Recommender.load("run", {"columns": "who,film"}).recommend()["stars"]
+    assert stars.between(1, 5).all()
 
 
 @pytest.mark.parametrize(
@@ -357,3 +359,10 @@ def test_a_table_never_overwrites_the_run_or_its_data(
     before = path.read_bytes()
     assert says in refused("recommend.py", recommend.main, ["--logdir", "run", "--all", "--out", str(path)])
     assert path.read_bytes() == before
+
+
+def test_a_warm_start_with_ratings_in_another_unit_is_refused(home: Path, trained_run: Path, refused: Refused) -> None:
+    write(trained_run / "ratings.csv", [(user, item, 20 * rating) for user, item, rating in THEN])
+    errors = refused("main.py", main.main, ["--warm_start", "run", "--logdir", "next"])
+    assert "are from 20 to 100, and the run was trained on 1 to 5: expected ratings in the same unit" in errors
+    assert not (home / "next").exists()
