@@ -94,7 +94,8 @@ class NewRows:
             (n,) and (n,).
         """
         tables = dict(zip(self._names, rows, strict=True))
-        predictions, score = functional_call(self.scorer.model, tables, (users, items))
+        # A module that is registered twice would not get its own table back if names were tied.
+        predictions, score = functional_call(self.scorer.model, tables, (users, items), tie_weights=False)
         return predictions, score
 
     def predictions(self, rows: Sequence[Tensor], items: Tensor) -> Tensor:

@@ -111,3 +111,14 @@ def test_many_new_users_have_a_progress_bar(new: int, is_shown: bool, monkeypatc
     changed = (parts.factorization_tables(one.model).users.weight != before).any(1)
     assert changed.tolist() == [user < new for user in range(60)]
     assert ("40/40" in terminal.getvalue()) == is_shown
+
+
+def test_a_network_that_registers_its_tables_twice_keeps_them() -> None:
+    torch.manual_seed(0)
+    net = MultiTaskNet(20, 90, 8, [24, 16])
+    net.both = torch.nn.ModuleList([net.U, net.Q])
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = fold_in(NewRows(ByForward(net, 90)), known(), WEIGHTS)
+    assert found[0].shape == (len(COUNTS), 8)
+    assert {name: value.shape for name, value in net.state_dict().items()} == {n: v.shape for n, v in before.items()}
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
