@@ -112,7 +112,7 @@ def set_up(flags: argparse.Namespace, options: Options, source: DataSource) -> t
     evaluation = evaluation_of(trainer, validation)
     for line in filter(None, (*trainer.notices, evaluation.notice)):
         print(line, file=sys.stderr)
-    fixed["eval_users"] = evaluation.ranked  # the same in all trials, whatever the size of their networks
+    fixed["eval_users"] = evaluation.ranked  # the same in all trials, for networks of any size
     search = Search(
         options.logdir, source, preset(options.preset), fixed, tuning.are_rated(train, validation), options.trials,
         time.time() + 60 * options.minutes, device,

@@ -26,7 +26,7 @@ class Ratings(NamedTuple):
     parts: NDArray[np.int8] = np.empty(0, np.int8)  # (n,) the source's own split, see ``data.TEST``; (0,) for none
     split_by: str = ""  # the source of the parts, as shown
     notes: tuple[str, ...] = ()  # the reasons why there are fewer interactions than lines, with the numbers of lines
-    doubts: tuple[str, ...] = ()  # lines for stderr that say what is in doubt or not read
+    doubts: tuple[str, ...] = ()  # lines for stderr on columns in doubt or not read
 
 
 def unite(each: Sequence[Ratings]) -> Ratings:

@@ -60,7 +60,7 @@ def described(study: Study, trial: FrozenTrial) -> str:
 
 
 def importances(study: Study) -> dict[str, float]:
-    """Return the share of each setting in what makes the best trials differ from the others; {} for few trials.
+    """Return the share of each setting in the difference of the best trials from the others; {} for few trials.
 
     PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023) computes it from the trials that were not pruned.
     """

@@ -1,4 +1,4 @@
-"""result.json: the closing metrics of a run by name, and what they are of."""
+"""result.json: the closing metrics of a run by name, with its data and settings."""
 
 import json
 import math
