@@ -23,14 +23,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import data
-from cli.arguments import Parser, add_options, available_cores, options_of
+from cli.arguments import Parser, add_options, options_of
 from cli.files import check_folder, write_whole
-from cli.options import check_options, option
+from cli.options import option
 from cli.signals import Stopped, stoppable
 from datasets.source import DataSource, folder_of_runs
 from study import baselines, picture, processes, summary
 from study.baselines import BaselineScore
 from study.four_experiments import EXPERIMENTS, OF_SPLIT, Experiment, Run
+from study.trials import ManyRuns
 from tracking.metric_table import EpochMetrics
 from training import setup
 from training.settings import Settings
@@ -40,19 +41,13 @@ SEEDS = 5
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ManyRuns):
     """The options of the command, beside those of the ratings and the split."""
 
     epochs: int = option(200, "epochs of each run", metavar="N", least=1)
     seeds: int = option(
         SEEDS, "number of seeds: 0, 1, …", metavar="N", least=1, default_help=f"{SEEDS}, or K with --folds K"
     )
-    jobs: int = option(available_cores(), "runs at a time", metavar="N", least=1, default_help="the number of cores")
-    logdir: Path = option(Path("run"), "folder for the runs and the summary", metavar="DIR", parse=Path,
-                          default_help="run; with --ratings FILE run/FILE")  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -234,7 +234,7 @@ def _scores_at(k: int, ranks: Tensor, counts: Tensor, coverage: float) -> Rankin
     hit = (ranks <= k).double()
 
     def sums(values: Tensor) -> Tensor:
-        """Sum values of test items for each user who has some."""
+        """Sum the values of test items for each user with test items."""
         return torch.zeros(len(counts), dtype=torch.float64).index_add_(0, places, values)[tested]
 
     hits, numbers = sums(hit), counts[tested]

@@ -19,14 +19,13 @@ import shlex
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
-from cli.arguments import Parser, add_options, available_cores, flags_of, name_or_path, options_of
+from cli.arguments import Parser, add_options, flags_of, name_or_path, options_of
 from cli.files import check_folder, write_whole
-from cli.options import check_options, option
+from cli.options import option
 from cli.signals import Stopped, stoppable
 from datasets.source import DataSource, folder_of_runs
 
@@ -38,6 +37,7 @@ except ImportError:
 
 import data
 from study import findings, trials, tuning, workers
+from study.trials import ManyRuns
 from study.tuning import Search
 from tracking.record import progress_bar
 from train import evaluation_of
@@ -52,24 +52,18 @@ VALIDATION_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ManyRuns):
     """The options of the command, beside those of the ratings and the split."""
 
     trials: int = option(50, "number of trials of the search in all", metavar="N", least=1)
     minutes: float = option(30.0, "minutes after which the command ends, if there are not enough trials earlier",
                             metavar="N", above=0)  # fmt: skip
-    jobs: int = option(available_cores(), "trials at a time", metavar="N", least=1)
     preset: str = option("tuned", "preset that the search starts from", metavar="NAME|FILE", parse=name_or_path)
     validation_fraction: float = option(
         0.0, "share of the ratings outside the test set that trials are scored on", metavar="SHARE", least=0, below=1,
         default_help=f"{VALIDATION_FRACTION}, or the data's own validation set",
     )  # fmt: skip
     device: str = option("auto", "cuda, mps, cpu, or auto: the first there is", metavar="NAME")
-    logdir: Path = option(Path("run"), "folder of the search", metavar="DIR", parse=Path,
-                          default_help="run; with --ratings FILE run/FILE")  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Users without trained embeddings: those who are new in the ratings, and any user who is given by a few ratings."""
+"""Users without trained embeddings: new users of the ratings, and any user with a few ratings given."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property

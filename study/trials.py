@@ -117,17 +117,23 @@ def _leave_stopping_to_parent() -> None:
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of a command that trains several networks and writes tables."""
+class ManyRuns:
+    """The options of a command that trains several networks."""
 
-    seeds: int = option(5, "number of seeds, each with a split of its own", metavar="N", least=1)
-    epochs: int = option(0, "epochs of all runs; 0: those of their settings", metavar="N", least=0)
-    jobs: int = option(available_cores(), "runs at a time", metavar="N", least=1)
-    logdir: Path = option(Path("run"), "folder for the tables", metavar="DIR", parse=Path,
+    jobs: int = option(available_cores(), "runs at a time", metavar="N", least=1, default_help="the number of cores")
+    logdir: Path = option(Path("run"), "folder for the results", metavar="DIR", parse=Path,
                           default_help="run; with --ratings FILE run/FILE")  # fmt: skip
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclass(frozen=True)
+class Options(ManyRuns):
+    """The options of a command that trains several networks and writes tables."""
+
+    seeds: int = option(5, "number of seeds, each with a split of its own", metavar="N", least=1)
+    epochs: int = option(0, "epochs of all runs; 0: those of their settings", metavar="N", least=0)
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

@@ -1,4 +1,4 @@
-"""The script of docs/python.md, block by block, as somebody runs it who has only Python."""
+"""The script of docs/python.md, run block by block without any command."""
 
 import re
 import subprocess
