@@ -96,12 +96,16 @@ def add_options(parser: Parser, options: type[Any], names: Sequence[str] = (), d
             continue
         group.add_argument(
             f"--{each.name}",
-            type=described.parse or type(each.default),
+            type=described.parse or (_number_or_word if described.words else type(each.default)),
             nargs="+" if described.several else None,
             default=each.default,
             metavar=described.metavar,
             help=described.help if shown in (None, "") else f"{described.help} (default: {shown})",
         )
+
+
+def _number_or_word(string: str) -> int | str:
+    return int(string) if string.isdecimal() else string
 
 
 class _YesOrNo(argparse.Action):

@@ -28,6 +28,7 @@ class Option:
         parse: the function that makes a value from a string on the command line.
         several: whether the flag takes several values.
         choices: the allowed strings; () for any.
+        words: strings that are allowed besides a whole number.
         least, above, most, below: the bounds of a number: value ≥ least, > above, ≤ most, < below.
         default_help: the default's description in ``--help``, instead of its value.
     """
@@ -38,6 +39,7 @@ class Option:
     parse: Callable[[str], Any] | None = None
     several: bool = False
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     least: float = -math.inf
     above: float = -math.inf
     most: float = math.inf
@@ -86,7 +88,7 @@ def check_options(options: Any) -> None:
     for each in fields(options):
         value, kind = getattr(options, each.name), type(each.default)
         check_option(each, value)
-        if kind in (int, float):
+        if kind in (int, float) and value not in option_of(each).words:
             object.__setattr__(options, each.name, kind(value))
 
 
@@ -96,18 +98,21 @@ def check_option(each: "Field[Any]", value: object) -> None:
     Raises:
         ValueError: it is wrong.
     """
-    described, kind = option_of(each), type(each.default)
+    described = option_of(each)
+    kind = int if described.words else type(each.default)
+    if described.words and value in described.words:
+        return
     if described.choices and value not in described.choices:
         *others, last = described.choices
         raise ValueError(f"{each.name} is {value}: expected {', '.join(others)} or {last}")
     if kind is bool and not isinstance(value, bool):
         raise ValueError(f"{each.name} is {value!r}: expected true or false")
     if kind is int and not is_whole(value):
-        raise ValueError(f"{each.name} is {value!r}: expected a whole number")
+        raise ValueError(f"{each.name} is {value!r}: expected {' or '.join(('a whole number', *described.words))}")
     if kind is float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise ValueError(f"{each.name} is {value!r}: expected a number")
     if isinstance(value, Real) and kind in (int, float) and not described.contains(value):
-        raise ValueError(f"{each.name} is {value}: expected {described.expected}")
+        raise ValueError(f"{each.name} is {value}: expected {' or '.join((described.expected, *described.words))}")
 
 
 def is_whole(value: object) -> bool:

@@ -48,7 +48,7 @@ class Run:
 
     def differences(self, now: "Run") -> list[str]:
         """Return a line for each difference that prevents this run from being resumed as ``now``."""
-        reason = {"epochs": ", which lr_schedule and average_last depend on,"}
+        reason = {"epochs": ", which lr_schedule depends on,"}
         before, after = self.settings, now.settings
         changed = [
             f"{name}{reason.get(name, '')} was {as_string(before[name])}, now {as_string(after[name])}"

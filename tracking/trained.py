@@ -61,8 +61,6 @@ class TrainedRun(NamedTuple):
             parts.load_state(model, tensors)
         except ValueError as error:
             raise ValueError(f"the run in {self.folder} was trained with another models.py: {error}") from None
-        if "average" in tensors and tensors["average"].any():  # the mean over the last epochs, see ``Settings``
-            parts.flatten(model).data.copy_(tensors["average"])
         return model
 
 

@@ -19,8 +19,6 @@ from torch.nn import functional
 from data import Interactions
 from training import parts
 
-LARGEST_TABLE = 2**25  # up to this many pairs of users and items have a table; more are found by bisection
-
 
 class _Bags(NamedTuple):
     """A sparse matrix by rows: the entries of row r begin at ``starts[r]``."""
@@ -85,21 +83,19 @@ class RatedItems:
         sums = functional.embedding(users, self.sums(table))
         return sums - self.scale[users].unsqueeze(1) * own
 
-    def penalties(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return −∞ where a user rated an item but not all of the k items, else 0: a new (batch, k) float32 tensor.
+    def seen(self, items: Tensor) -> Tensor:
+        """Return the items that each user rated, of (k,) different ones: (num_users, k) bool.
 
-        Args:
-            users: (batch,)
-            items: (k,) for all users, or (batch, k).
+        The time is proportional to the number of their ratings, and to the size of the result.
         """
-        if self._table is not None and items.dim() == 1:  # of all users first: many times as fast as pair by pair
-            return _unless_all(self._table.index_select(0, items).T.contiguous()).index_select(0, users)
-        users = users.unsqueeze(1)
-        if self._table is not None:
-            return _unless_all(self._table[items, users])
-        key = users * self.train.num_items + items
-        place = torch.searchsorted(self._pairs, key).clamp_(max=len(self._pairs) - 1)
-        return _unless_all(torch.where(torch.eq(self._pairs[place], key), -torch.inf, 0.0))
+        by_item = self._matrices[1]
+        counts = self._item_counts[items]
+        places = torch.arange(len(items), device=items.device).repeat_interleave(counts)
+        ends = counts.cumsum(0)
+        within = torch.arange(len(places), device=items.device) - (ends - counts)[places]
+        found = torch.zeros(self.train.num_users, len(items), dtype=torch.bool, device=items.device)
+        found[by_item.columns[by_item.starts[items][places] + within], places] = True
+        return found
 
     @torch.no_grad()
     def fold_into(self, model: nn.Module) -> None:
@@ -109,20 +105,9 @@ class RatedItems:
             users.weight.add_(self.sums(weight))
 
     @cached_property
-    def _pairs(self) -> Tensor:
-        """Return a number for each pair, ascending: (pairs,)."""
-        pairs: Tensor = torch.unique(self.train.user_ids * self.train.num_items + self.train.item_ids)
-        return pairs
-
-    @cached_property
-    def _table(self) -> Tensor | None:
-        """Return −∞ where a user rated an item, else 0: (num_items, num_users) float32; None if that is too large."""
-        shape = self.train.num_items, self.train.num_users
-        if shape[0] * shape[1] > LARGEST_TABLE:
-            return None
-        table = torch.zeros(shape, device=self.train.user_ids.device)
-        table[self.train.item_ids, self.train.user_ids] = -torch.inf
-        return table
+    def _item_counts(self) -> Tensor:
+        """Return the number of ratings of each item: (num_items,) int64."""
+        return torch.bincount(self.train.item_ids, minlength=self.train.num_items)
 
     @cached_property
     def _matrices(self) -> tuple[_Bags, _Bags]:
@@ -130,14 +115,7 @@ class RatedItems:
         users, items = self.train.user_ids, self.train.item_ids
         values = self.scale[users]
         by_user, by_item = users.argsort(stable=True), items.argsort(stable=True)
-        of_items = torch.bincount(items, minlength=self.train.num_items)
         return (
             _Bags(items[by_user], self.counts.cumsum(0) - self.counts, values[by_user]),
-            _Bags(users[by_item], of_items.cumsum(0) - of_items, values[by_item]),
+            _Bags(users[by_item], self._item_counts.cumsum(0) - self._item_counts, values[by_item]),
         )
-
-
-def _unless_all(penalties: Tensor) -> Tensor:
-    """Replace rows of −∞ by 0: (rows, k)."""
-    every = torch.isneginf(penalties.amax(1, keepdim=True))
-    return penalties.masked_fill(every, 0.0) if bool(every.any()) else penalties

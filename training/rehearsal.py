@@ -91,15 +91,13 @@ class Rehearsal:
         made.train()
         return made
 
-    def take_plainly(
-        self, plain: Way, loss_weights: LossWeights, negatives: int = 1, drawn_by_step: bool = False
-    ) -> None:
+    def take_plainly(self, plain: Way, loss_weights: LossWeights, negatives: int = 1) -> None:
         """Take the steps that define a way of training, so that an error shows before anything is written.
 
         Raises:
             NetworkError: models.py fails, or no gradient can be computed.
         """
-        self._plain, self._loss_weights, self._candidates = plain, loss_weights, 0 if drawn_by_step else negatives
+        self._plain, self._loss_weights, self._draws = plain, loss_weights, negatives == 1
         self._batch = max(8, min(BATCH, PAIRS // negatives))
         self._expected: list[Outcome] = []
         try:
@@ -181,7 +179,7 @@ class Rehearsal:
             adam = Adam(model, LEARNING_RATE)
             adam.steps_taken.fill_(MIDDLE if random else 0)
             train, generator = self._interactions(), torch.Generator(self.device).manual_seed(0)
-            sampler = Sampler(train, self._batch, generator, self._candidates)
+            sampler = Sampler(train, self._batch, generator, self._draws)
             torch.manual_seed(0)
             step = way.make(model, adam, loss_weights, RatedItems(train), generator)
             before = state_of(model, step) if watch else {}

@@ -14,13 +14,13 @@ BLOCK = 2**19  # training examples that are looked up at a time, which bounds th
 class Sampler:
     """A source of training examples: in each epoch every observed interaction once, with a negative item.
 
-    ``candidates`` is the number of items to draw for each example, of which the step chooses the negative; 0 if the
-    step draws them itself. The data and the generator are on the device of the network.
+    ``draws`` is false for a step that draws its negatives itself; the examples then have none. The data and the
+    generator are on the device of the network.
     """
 
-    def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator, candidates: int = 1) -> None:
-        self.train, self.generator, self.candidates = train, generator, candidates
-        self.block = batch_size * max(1, BLOCK // (batch_size * max(1, candidates)))
+    def __init__(self, train: Interactions, batch_size: int, generator: torch.Generator, draws: bool = True) -> None:
+        self.train, self.generator, self.draws = train, generator, draws
+        self.block = batch_size * max(1, BLOCK // batch_size)
 
     def epoch(self) -> Iterator[Triples]:
         """Draw the examples of an epoch in a new order, in blocks of whole batches; the last may be shorter."""
@@ -36,6 +36,8 @@ class Sampler:
         return Triples(users, items, self.negatives(len(chosen)), ratings)
 
     def negatives(self, n: int) -> Tensor:
-        """Draw (n,) or (n, candidates) items uniformly from all, observed ones included (equation 2)."""
-        shape = (n,) if self.candidates == 1 else (n, self.candidates)
-        return torch.randint(self.train.num_items, shape, generator=self.generator, device=self.generator.device)
+        """Draw (n,) items uniformly from all, observed ones included (equation 2); (n, 0) unless ``draws``."""
+        device = self.generator.device
+        if not self.draws:
+            return torch.empty(n, 0, dtype=torch.int64, device=device)
+        return torch.randint(self.train.num_items, (n,), generator=self.generator, device=device)

@@ -10,6 +10,7 @@ import numpy as np
 from cli.options import check_option, check_options, is_whole, option
 
 HOMEWORK, DATA, EVALUATION, BEYOND = "the homework", "data and split", "evaluation", "beyond the homework"
+STEPS_PER_EPOCH, LEAST_BATCH = 93, 16  # of batches of the size auto
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
 PRESETS = Path(__file__).parent / "presets"
 
@@ -21,10 +22,6 @@ class Seeds(NamedTuple):
     network: int
     training: int
     validation: int
-
-
-def _users(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
 
 
 @dataclass(frozen=True)
@@ -39,17 +36,18 @@ class Settings:
         split: see ``splits.py``.
         rating_unit: with "spread" the network predicts (r − μ) / s, of the mean and the standard deviation of the
             training ratings, and λ_R weighs alike for ratings of any scale; see ``scale.py``.
-        negatives: number of items drawn uniformly as candidates for the negative. The candidate with the highest p_ij
-            is the negative (adaptive sampling: Weston et al., WSABIE, IJCAI 2011; Spotlight's adaptive hinge loss).
-        negative_temperature: τ. Above 0 every candidate is a negative, with the weight softmax(p_ij / τ)
-            (self-adversarial sampling: Sun et al., RotatE, ICLR 2019, equation 5).
+        negatives: number of items drawn uniformly as negatives. One is drawn for each interaction; more are drawn once
+            for a whole batch, all different, and are the negatives of each of its interactions.
+        ranking_loss: L_F. "bounded" is equation 3, and "logistic" is −log σ(p⁺ − p⁻) (Rendle et al., BPR, UAI 2009);
+            both are means over the negatives. "softmax" is −log(exp p⁺ / (exp p⁺ + Σ exp p⁻)) over all negatives
+            (sampled softmax: Jean et al., ACL 2015; Wu et al., ACM TOIS 2024). An item is no negative of itself there.
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the items that the user rated
             (Koren, SVD++, KDD 2008).
-        weight_decay: w in the further term w/2 · (sum of squares of all embeddings and item biases) of the loss.
+        weight_decay: w in the further term w / 2 · (‖U‖² + ‖Q‖² + ‖B‖²) / (number of users) of the loss, of all
+            embeddings and item biases. L_F and L_R are means over interactions, of which a user has a share of
+            1 / (number of users) on average, so the same w fits sets of any size.
         embedding_dropout: probability with which an element of u_i is 0 in equation 1, the others being scaled by
             1 / (1 − probability) (Srivastava et al., JMLR 2014); ``dropout`` does the same in equation 4.
-        average_last: share of the epochs, at the end, over which the parameters are averaged epoch by epoch. The mean
-            so far is evaluated, and recommends (Izmailov et al., UAI 2018).
 
     Raises:
         ValueError: one of them is out of range, or two do not go together.
@@ -68,7 +66,10 @@ class Settings:
         (), "input width of each linear layer of the MLP", group=HOMEWORK, metavar="WIDTH", parse=int, several=True,
         default_help="3·d and 64",
     )  # fmt: skip
-    batch_size: int = option(256, "ratings in a step", group=HOMEWORK, metavar="N", least=1)
+    batch_size: int | str = option(
+        256, "ratings in a step: a number, or auto: so many that an epoch has 93 steps", group=HOMEWORK, metavar="N",
+        words=("auto",), least=1,
+    )  # fmt: skip
     learning_rate: float = option(1e-3, "learning rate of Adam", group=HOMEWORK, metavar="RATE", above=0)
     seed: int = option(
         0, "seed of the split, the initial parameters, the order and the negatives", group=HOMEWORK, metavar="N",
@@ -92,7 +93,7 @@ class Settings:
     )  # fmt: skip
     eval_users: int | str = option(
         "auto", "users whose items are ranked: a number, all, or auto: as many as a fifth of the training time allows",
-        group=EVALUATION, metavar="N", parse=_users,
+        group=EVALUATION, metavar="N", words=("all", "auto"), least=1,
     )  # fmt: skip
     eval_every: int = option(1, "evaluate every N epochs, and after the last", group=EVALUATION, metavar="N", least=1)
     patience: int = option(
@@ -113,24 +114,24 @@ class Settings:
         group=BEYOND, metavar="NAME", choices=("auto", "adam", "lazy_adam"),
     )  # fmt: skip
     negatives: int = option(
-        1, "items drawn as candidates; the one with the highest p is the negative", group=BEYOND, metavar="N", least=1
+        1, "items drawn as negatives: one for each rating, more for a whole batch", group=BEYOND, metavar="N", least=1
     )
-    unseen_negatives: bool = option(False, "leave out candidates that the user rated", group=BEYOND)
-    shared_negatives: bool = option(False, "draw the same candidates for a whole batch", group=BEYOND)
-    negative_temperature: float = option(
-        0.0, "τ: above 0 each candidate is a negative, with weight softmax(p/τ)", group=BEYOND, metavar="τ", least=0
-    )
+    unseen_negatives: bool = option(False, "leave out negatives that the user rated", group=BEYOND)
+    ranking_loss: str = option(
+        "bounded", "of p⁺ and the negatives' p⁻: bounded, 1 − σ(p⁺ − p⁻); logistic, −log σ(p⁺ − p⁻); softmax, −log of "
+        "the share of p⁺",
+        group=BEYOND, metavar="NAME", choices=("bounded", "logistic", "softmax"),
+    )  # fmt: skip
+    temperature: float = option(1.0, "T: the ranking loss is that of p/T", group=BEYOND, metavar="T", above=0)
     user_balance: float = option(
-        0.0, "β: a rating of a user with n ratings weighs n^-β in the BPR loss", group=BEYOND, metavar="β",
+        0.0, "β: a rating of a user with n ratings weighs n^-β in the ranking loss", group=BEYOND, metavar="β",
         least=0, most=1,
     )  # fmt: skip
     watched_items: bool = option(False, "add the embeddings of the items that a user rated to u", group=BEYOND)
-    temperature: float = option(
-        1.0, "T: the BPR loss is the mean of 1 − σ((p⁺ − p⁻)/T)", group=BEYOND, metavar="T", above=0
-    )
     weight_decay: float = option(
-        0.0, "L2 penalty of the embeddings and item biases", group=BEYOND, metavar="W", least=0
-    )
+        0.0, "L2 penalty of the embeddings and item biases, divided by the number of users", group=BEYOND, metavar="W",
+        least=0,
+    )  # fmt: skip
     lr_schedule: str = option(
         "constant", "constant; linear: the learning rate falls to 0", group=BEYOND, metavar="NAME",
         choices=("constant", "linear"),
@@ -139,10 +140,6 @@ class Settings:
         0.0, "dropout of u in the ranking task", group=BEYOND, metavar="SHARE", least=0, below=1
     )
     dropout: float = option(0.0, "dropout after each ReLU of the MLP", group=BEYOND, metavar="SHARE", least=0, below=1)
-    average_last: float = option(
-        0.0, "share of the epochs, at the end, whose parameters are averaged", group=BEYOND, metavar="SHARE",
-        least=0, most=1,
-    )  # fmt: skip
     start_at_mean: bool = option(False, "start the predicted ratings at the mean rating", group=BEYOND)
     clamp: bool = option(False, "limit predicted ratings to the range of the ratings", group=BEYOND)
 
@@ -160,34 +157,34 @@ class Settings:
         object.__setattr__(self, "topk", tuple(dict.fromkeys(topk)))
         if not topk or not all(is_whole(k) and k >= 1 for k in topk):
             raise ValueError(f"topk is {' '.join(map(str, topk)) or 'empty'}: expected whole numbers of at least 1")
-        users = self.eval_users
-        if users not in ("auto", "all") and (isinstance(users, str) or not is_whole(users) or users < 1):
-            raise ValueError(f"eval_users is {users}: expected a positive whole number, all or auto")
         if self.folds == 1:
             raise ValueError("folds is 1: expected at least 2, or 0 for none")
         if self.folds > 0 and self.split not in ("auto", "random"):
             raise ValueError(f"folds are random, and split is {self.split}: give one of them")
         if 0 < self.patience < self.eval_every:
             raise ValueError(f"patience is {self.patience}: expected at least eval_every, which is {self.eval_every}")
-        for name in ("unseen_negatives", "shared_negatives", "negative_temperature"):
-            if getattr(self, name) and self.negatives == 1:
-                raise ValueError(f"{name} is for several candidates: expected negatives above 1 with it")
+        if self.negatives == 1 and self.unseen_negatives:
+            raise ValueError("unseen_negatives is for several negatives: expected negatives above 1 with it")
+        if self.negatives == 1 and self.ranking_loss == "softmax":
+            raise ValueError("ranking_loss softmax is for several negatives: expected negatives above 1 with it")
 
     @property
     def homework_step(self) -> bool:
         """Return whether a step is the homework's."""
         changed = self.negatives > 1, self.user_balance, self.watched_items, self.temperature != 1, self.weight_decay
-        return not any((*changed, self.embedding_dropout, self.dropout)) and self.lr_schedule == "constant"
+        usual = self.lr_schedule == "constant" and self.ranking_loss == "bounded"
+        return usual and not any((*changed, self.embedding_dropout, self.dropout))
 
     @property
     def needs_epochs(self) -> bool:
         """Return whether an epoch depends on the number of epochs."""
-        return self.lr_schedule != "constant" or self.average_last > 0
+        return self.lr_schedule != "constant"
 
-    @property
-    def first_averaged(self) -> int:
-        """Return the first epoch, from 0, whose parameters are averaged."""
-        return self.epochs - round(self.average_last * self.epochs)
+    def batch_size_for(self, interactions: int) -> int:
+        """Return the number of interactions in a batch of a training set with this many."""
+        wanted = self.batch_size
+        size = max(LEAST_BATCH, round(interactions / STEPS_PER_EPOCH)) if isinstance(wanted, str) else wanted
+        return min(size, interactions)
 
     @property
     def seeds(self) -> Seeds:

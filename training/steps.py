@@ -50,7 +50,7 @@ def joint_loss(factorization: Tensor, regression: Tensor, weights: LossWeights) 
 
 
 class Triples(NamedTuple):
-    """Aligned (n,) tensors of training examples; negatives are (n, candidates) for a step that chooses among them.
+    """Aligned (n,) tensors of training examples; negatives are (n, 0) for a step that draws them itself.
 
     A rating is NaN where the interaction has none, and in the unit of ``scale.py``.
     """

@@ -87,7 +87,7 @@ class Trainer:
         self.train = replace(train, ratings=self.scale.to_units(train.ratings)).to(self.device)
         self._check_fit()
         self.settings = settings
-        self.batch_size = min(settings.batch_size, len(train))
+        self.batch_size = settings.batch_size_for(len(train))
         self.epoch = 0
         self.group = group
         self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
@@ -97,8 +97,7 @@ class Trainer:
             raise ValueError(
                 "factorization_weight is 0, and no interaction has a rating: there is nothing to learn from"
             )
-        candidates = 0 if settings.shared_negatives else settings.negatives
-        self.sampler = Sampler(self.train, self.batch_size, self.generator, candidates)
+        self.sampler = Sampler(self.train, self.batch_size, self.generator, draws=settings.negatives == 1)
 
         rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group, self.rated.has_gaps)
         way, step_notice = self._way(eager, rehearsal)
@@ -117,8 +116,6 @@ class Trainer:
             ranking_notice if HAS_FAST_STEPS else "",
         ]
         self.notices = [line for line in lines if line]
-
-        self.average = torch.zeros_like(self.adam.flat.data) if settings.average_last > 0 else None
         if settings.start_at_mean and self.rates:
             self._start_at_mean()
 
@@ -153,7 +150,7 @@ class Trainer:
         while True:  # a second time with adam if SparseAdam cannot train the network
             plain, others = self._ways()
             try:
-                rehearsal.take_plainly(plain, self.loss_weights, settings.negatives, settings.shared_negatives)
+                rehearsal.take_plainly(plain, self.loss_weights, settings.negatives)
             except RuntimeError as error:  # of SparseAdam, where the network reads an embedding other than by look-ups
                 if self.optimizer == "adam":
                     raise
@@ -212,27 +209,20 @@ class Trainer:
             counts = torch.cat(rated)
             regression = (counts @ losses[:, 1] / counts.sum().clamp(min=1)).item()
         self.epoch += 1
-        if self.average is not None and self.averaged_epochs > 0:
-            self.average += (self.adam.flat.data - self.average) / self.averaged_epochs
         weights = self.loss_weights
         joint = weights.factorization * factorization + weights.regression * regression
         training_mse = regression * self.scale.spread**2 if self.rates else math.nan
         return Losses(factorization, training_mse, joint)
 
-    @property
-    def averaged_epochs(self) -> int:
-        """Return the number of epochs whose parameters are averaged so far."""
-        return max(0, self.epoch - self.settings.first_averaged) if self.average is not None else 0
-
     @contextmanager
     def as_evaluated(self) -> Iterator[None]:
-        """Give the network the parameters that are evaluated: the averages, with the sums over watched items added."""
+        """Give the network the parameters that are evaluated: with the sums over watched items added."""
+        if not self.settings.watched_items:
+            yield
+            return
         own = self.adam.flat.data.clone()
         try:
-            if self.average is not None and self.averaged_epochs > 0:
-                self.adam.flat.data.copy_(self.average)
-            if self.settings.watched_items:
-                self.rated.fold_into(self.model)
+            self.rated.fold_into(self.model)
             yield
         finally:
             self.adam.flat.data.copy_(own)
@@ -244,8 +234,6 @@ class Trainer:
         tensors["generator"] = self.generator.get_state()
         # For a network that draws random numbers in forward.
         tensors["torch"] = torch.cuda.get_rng_state(self.device) if self._on_cuda else torch.get_rng_state()
-        if self.average is not None:
-            tensors["average"] = self.average
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: dict[str, Tensor], epoch: int, device: str) -> None:
@@ -264,8 +252,6 @@ class Trainer:
         for name in ADAM_STATE:
             getattr(self.adam, name).copy_(tensors[f"adam.{name}"])
         self.epoch = epoch
-        if self.average is not None:
-            self.average.copy_(tensors["average"])
         if same_device:
             self.generator.set_state(tensors["generator"])
             if self._on_cuda:

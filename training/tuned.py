@@ -1,24 +1,25 @@
 """The step with the ingredients of ``Settings`` beyond the homework, by autograd.
 
-    L = λ_F · mean(ω_i · Σ_c w_ic · (1 − σ((p⁺ − p_ic) / T))) + λ_R · mean((r̂ − r)²) + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²)
+    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · L_R + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²) / (number of users)
 
-The candidates c have the weights w_ic: 1 for the highest p_ic, or softmax(p_ic / τ). The plain way changes the outputs
-of the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes each loss from ``steps.py``. Its two
-shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the derivative of the loss over all
-candidates (``WeightedLoss``).
+The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. The plain way changes the outputs of
+the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``.
+Its two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the softmax with its derivative
+(``sampled_softmax``).
 """
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training import parts
 from training.adam import Adam
 from training.distributed import Group
 from training.rated_items import RatedItems
 from training.rehearsal import Way
+from training.sampled_softmax import LOWEST, sampled_softmax
 from training.settings import Settings
 from training.steps import EagerStep, LossWeights, bpr_loss, joint_loss, loss_of_rated
 from training.tuned_batch import ForwardBatch, TableBatch, check_parts
@@ -28,48 +29,51 @@ def ways(settings: Settings, steps: int, lazy: bool, group: Group) -> tuple[Way,
     """Return the plain way of taking this step, and the fast ways, the fastest first; steps: those of the whole run."""
     if lazy or group.size > 1:
         raise ValueError(
-            f"{'several processes' if group.size > 1 else 'lazy_adam'} cannot train with negatives, user_balance, "
-            "watched_items, temperature, weight_decay, lr_schedule or dropout other than the homework's: leave them "
-            "out, or train with one process and optimizer adam"
+            f"{'several processes' if group.size > 1 else 'lazy_adam'} cannot train with negatives, ranking_loss, "
+            "temperature, user_balance, watched_items, weight_decay, lr_schedule or dropout other than the homework's: "
+            "leave them out, or train with one process and optimizer adam"
         )
     step = partial(TunedStep, settings=settings, steps=steps)
-    fast = [
-        Way("tuned step", partial(step, by_tables=True, own_derivative=True)),
-        Way("tuned step with the plain loss", partial(step, by_tables=True)),
-    ]
+    fast = [Way("tuned step", partial(step, by_tables=True, by_hand=True))]
+    if settings.ranking_loss == "softmax":
+        fast.append(Way("tuned step with the plain loss", partial(step, by_tables=True)))
     return Way("eager step", step), fast
 
 
-class WeightedLoss(torch.autograd.Function):
-    """Σ_c w_c · (1 − σ((p⁺ − p_c) / T)), with its derivative: half the passes over (batch, k) that autograd makes.
+def bounded_losses(positive: Tensor, negative: Tensor) -> Tensor:
+    """Compute L_F of each single pair, equation 3, by ``bpr_loss``: two tensors of one shape → that shape."""
+    of_pairs = bpr_loss
+    for _ in range(positive.dim()):
+        of_pairs = torch.vmap(of_pairs)  # so that its mean is over one pair
+    try:
+        return of_pairs(positive, negative)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"bpr_loss of training/steps.py cannot be taken pair by pair: {reason}") from error
 
-    (batch,) p⁺, (batch, k) p_c and (batch, k) w_c give (batch,) losses. The w_c are constants, and overwritten.
-    """
 
-    @staticmethod
-    def forward(ctx: Any, positive: Tensor, negative: Tensor, weights: Tensor, temperature: float) -> Tensor:
-        wrong = torch.sub(negative, positive.unsqueeze(1)).div_(temperature).sigmoid_()  # 1 − σ(x) = σ(−x)
-        weighted = weights.mul_(wrong)
-        losses: Tensor = weighted.sum(1)
-        ctx.temperature = temperature
-        ctx.save_for_backward(weighted.addcmul_(weighted, wrong, value=-1))
-        return losses
+def logistic_losses(positive: Tensor, negative: Tensor) -> Tensor:
+    """Compute −log σ(p⁺ − p⁻) of each single pair: two tensors of one shape → that shape."""
+    return functional.softplus(negative - positive)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        slope: Tensor = ctx.saved_tensors[0] * (gradients[0] / ctx.temperature).unsqueeze(1)
-        return -slope.sum(1), slope, None, None
+
+def softmax_losses(positive: Tensor, negative: Tensor) -> Tensor:
+    """Compute −log(exp p⁺ / (exp p⁺ + Σ exp p⁻)): (batch,) p⁺ and (batch, k) p⁻ → (batch,)."""
+    return functional.softplus(negative.logsumexp(1) - positive)
+
+
+PAIR_LOSSES = {"bounded": bounded_losses, "logistic": logistic_losses}
 
 
 class TunedStep(EagerStep):
     """The eager step with the ingredients of the settings.
 
     Args:
-        generator: of the dropout and of shared negatives, on the network's device.
+        generator: of the dropout and of the negatives of a batch, on the network's device.
         settings: the ingredients.
         steps: the number of steps of the whole run, for a learning rate that falls.
         by_tables: compute equations 1 and 4 from the network's tables.
-        own_derivative: compute the loss over all candidates by ``WeightedLoss``.
+        by_hand: compute the softmax and its derivative by ``sampled_softmax``.
     """
 
     def __init__(
@@ -83,78 +87,82 @@ class TunedStep(EagerStep):
         settings: Settings,
         steps: int,
         by_tables: bool = False,
-        own_derivative: bool = False,
+        by_hand: bool = False,
     ) -> None:
         super().__init__(model, adam, loss_weights)
         self.adam, self.settings, self.generator, self.steps, self.rated = adam, settings, generator, steps, rated
         self.batch = TableBatch if by_tables else ForwardBatch
-        self.own_derivative = own_derivative
+        self.by_hand = by_hand and settings.ranking_loss == "softmax"
         self.rates = bool(rated.train.rated.any())
         check_parts(model, settings, rated.train)
         # The embeddings and item biases come first in the vector of all parameters.
         self.decayed = sum(weight.numel() for weight in {table.weight for table in parts.embeddings(model)})
+        self.decay = settings.weight_decay / rated.train.num_users
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
-        """Take one step; negatives: (batch,) or (batch, candidates), or (batch, 0) where they are drawn here."""
+        """Take one step; negatives: (batch,), or (batch, 0) where they are drawn here."""
         batch = self.batch(self.model, self.settings, self.rated, self._dropout, users, items)
-        if self.settings.shared_negatives:
-            order = torch.randperm(self.rated.train.num_items, generator=self.generator, device=self.generator.device)
-            negatives = order[: self.settings.negatives]
-        elif negatives.dim() == 1:
-            negatives = negatives.unsqueeze(1)
         with torch.set_grad_enabled(self.loss_weights.factorization > 0):  # else it is only computed to be shown
-            factorization = self._factorization_loss(users, batch, negatives)
+            if self.settings.negatives == 1:
+                factorization = self._loss_of_one(batch, users, negatives)
+            else:
+                factorization = self._loss_of_many(batch, users, items, self._draw())
         regression = loss_of_rated(batch.ratings(), ratings) if self.rates else torch.zeros_like(factorization)
         self._move(joint_loss(factorization, regression, self.loss_weights))
         return torch.stack([factorization.detach(), regression.detach()])
 
+    def _draw(self) -> Tensor:
+        """Draw the negatives of a batch, all different: (k,)."""
+        order = torch.randperm(self.rated.train.num_items, generator=self.generator, device=self.generator.device)
+        return order[: self.settings.negatives]
+
+    def _loss_of_one(self, batch: TableBatch | ForwardBatch, users: Tensor, negatives: Tensor) -> Tensor:
+        """Compute L_F with a negative for each interaction: (batch,)."""
+        temperature, of_pairs = self.settings.temperature, PAIR_LOSSES[self.settings.ranking_loss]
+        positive, negative = (
+            batch.positive() / temperature,
+            batch.scores(negatives.unsqueeze(1)).squeeze(1) / temperature,
+        )
+        return (self._weights(users) * of_pairs(positive, negative)).mean()
+
+    def _loss_of_many(
+        self, batch: TableBatch | ForwardBatch, users: Tensor, items: Tensor, negatives: Tensor
+    ) -> Tensor:
+        """Compute L_F with (k,) negatives for the whole batch; those that a user rated may be left out."""
+        settings = self.settings
+        seen = self.rated.seen(negatives) if settings.unseen_negatives else None
+        weights = self._weights(users)
+        if self.by_hand and isinstance(batch, TableBatch):
+            return sampled_softmax(batch, users, negatives, seen, weights, settings.temperature) / len(users)
+        positive, negative = batch.positive() / settings.temperature, batch.scores(negatives) / settings.temperature
+        if settings.ranking_loss == "softmax":
+            left_out = negatives == items.unsqueeze(1) if seen is None else seen[users]
+            return (weights * softmax_losses(positive, negative.masked_fill(left_out, LOWEST))).mean()
+        losses = PAIR_LOSSES[settings.ranking_loss](positive.unsqueeze(1).expand_as(negative), negative)
+        if seen is None:
+            return (weights * losses.mean(1)).mean()
+        kept = ~seen[users]
+        return (weights * (kept * losses).sum(1) / kept.sum(1).clamp(min=1)).mean()
+
+    def _weights(self, users: Tensor) -> Tensor:
+        """Return ω_i: (batch,)."""
+        if self.user_weights is None:
+            return torch.ones(len(users), device=users.device)
+        return self.user_weights[users]
+
     def _move(self, loss: Tensor) -> None:
         """Move the parameters by a step of Adam, with the decay and the learning rate of the settings."""
-        adam, settings = self.adam, self.settings
+        adam = self.adam
         adam.zero_grad()
         loss.backward()
-        if settings.weight_decay:
+        if self.decay:
             trained = adam.everything
-            trained.gradient[: self.decayed].add_(trained.values[: self.decayed], alpha=settings.weight_decay)
+            trained.gradient[: self.decayed].add_(trained.values[: self.decayed], alpha=self.decay)
         left = 1.0
-        if settings.lr_schedule == "linear":
+        if self.settings.lr_schedule == "linear":
             left = max(0.0, 1.0 - adam.steps_taken.item() / self.steps)
         adam.step(adam.learning_rate * left)
-
-    def _factorization_loss(self, users: Tensor, batch: TableBatch | ForwardBatch, candidates: Tensor) -> Tensor:
-        """Compute L_F; candidates: (batch, k) items of each example, or (k,) of all."""
-        settings = self.settings
-        positive = batch.positive()
-        if settings.negative_temperature == 0 and candidates.shape[-1] > 1:
-            with torch.no_grad():
-                p = batch.scores(candidates)
-                p = p + self.rated.penalties(users, candidates) if settings.unseen_negatives else p
-                candidates = candidates.expand_as(p).gather(1, p.argmax(1, keepdim=True))
-        p = batch.scores(candidates)
-        if settings.negative_temperature > 0:
-            penalties = self.rated.penalties(users, candidates) if settings.unseen_negatives else torch.zeros_like(p)
-            weights = penalties.add_(p.detach(), alpha=1.0 / settings.negative_temperature).softmax(1)
-            if self.own_derivative:
-                losses: Tensor = WeightedLoss.apply(positive, p, weights, settings.temperature)
-            else:
-                losses = (weights * self._losses(positive.unsqueeze(1).expand_as(p), p)).sum(1)
-        else:
-            losses = self._losses(positive, p.squeeze(1))
-        if self.user_weights is not None:
-            losses = self.user_weights[users] * losses
-        return losses.mean()
-
-    def _losses(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Compute L_F of each single pair, at the temperature T: two tensors of one shape → that shape."""
-        of_pairs = bpr_loss
-        for _ in range(positive.dim()):
-            of_pairs = torch.vmap(of_pairs)  # so that its mean is over one pair
-        try:
-            return of_pairs(positive / self.settings.temperature, negative / self.settings.temperature)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"bpr_loss of training/steps.py cannot be taken pair by pair: {reason}") from error
 
     def _dropout(self, values: Tensor, probability: float) -> Tensor:
         if probability == 0:

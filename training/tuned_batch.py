@@ -62,7 +62,7 @@ class ForwardBatch:
         return predictions
 
     def scores(self, candidates: Tensor) -> Tensor:
-        """Compute p of (batch, k) items of each example, or of (k,) items of all: (batch, k)."""
+        """Compute p of (k,) items for all examples, or of (batch, k) items, k for each: (batch, k)."""
         every = candidates.expand(len(self.users), candidates.shape[-1])
         predictions, _ = self._forward(self.places.repeat_interleave(every.shape[1]), every.reshape(-1))
         return predictions.view(every.shape)
@@ -134,7 +134,7 @@ class TableBatch:
         return p
 
     def scores(self, candidates: Tensor) -> Tensor:
-        """Compute p of (batch, k) items of each example, or of (k,) items of all: (batch, k)."""
+        """Compute p of (k,) items for all examples, or of (batch, k) items, k for each: (batch, k)."""
         q, bias = self.item_table(candidates), self.bias(candidates).squeeze(-1)
         if candidates.dim() == 1:
             return torch.addmm(bias, self.u_fact, q.T)
