@@ -52,8 +52,9 @@ class PlainTrainer:
         negative_ids = torch.randint(self.train.num_items, (len(self.train),), generator=self.generator)
 
         losses = []
-        for start in range(0, len(self.train), self.settings.batch_size):
-            batch = slice(start, start + self.settings.batch_size)
+        size = self.settings.batch_size_for(len(self.train))
+        for start in range(0, len(self.train), size):
+            batch = slice(start, start + size)
             positive, score = self.net(user_ids[batch], item_ids[batch])
             negative, _ = self.net(user_ids[batch], negative_ids[batch])
             factorization_loss = (1 - torch.sigmoid(positive - negative)).mean()

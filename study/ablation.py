@@ -33,38 +33,24 @@ from training.settings import Settings, preset
 FIRST_SEED = 5
 LARGEST_EASE = 4 * 2**30  # bytes
 PRESET, EASE = "the preset", "EASE, λ = 200"
-OWN_NEGATIVES = {"shared_negatives": False, "negative_temperature": 0.0}
-ONE_NEGATIVE = {"negatives": 1, "unseen_negatives": False, **OWN_NEGATIVES}
+ONE_NEGATIVE = {"negatives": 1, "unseen_negatives": False}
 # The settings of a network that only rates, found by a search of the same size; see docs/tuned.md.
-ONLY_RATES = {
-    "factorization_weight": 0.0,
-    "regression_weight": 1.0,
-    "learning_rate": 0.002,
-    "weight_decay": 0.01,
-    "dropout": 0.2,
-    "batch_size": 2048,
-    "epochs": 60,
-    "user_balance": 0.0,
-    **ONE_NEGATIVE,
-}
 VARIANTS: dict[str, dict[str, Any]] = {
     PRESET: {},
-    "one negative, drawn": ONE_NEGATIVE,
-    "of six drawn for each rating the hardest": {"negatives": 6, **OWN_NEGATIVES},
+    "one negative, the homework's loss": ONE_NEGATIVE | {"ranking_loss": "bounded"},
+    "one negative, the logistic loss": ONE_NEGATIVE | {"ranking_loss": "logistic"},
+    "the logistic loss of all negatives": {"ranking_loss": "logistic"},
     "negatives that the user may have rated": {"unseen_negatives": False},
     "users weighted by their ratings": {"user_balance": 0.0},
     "users without the items they rated": {"watched_items": False},
-    "temperature 1": {"temperature": 1.0},
     "no weight decay": {"weight_decay": 0.0},
     "constant learning rate": {"lr_schedule": "constant"},
     "no dropout of u": {"embedding_dropout": 0.0},
     "no dropout in the MLP": {"dropout": 0.0},
-    "weights of the last epoch": {"average_last": 0.0},
-    "output's bias from its usual start": {"start_at_mean": False},
-    "ratings not cut to their range": {"clamp": False},
+    "ratings without a baseline": {"rating_baseline": False},
+    "ratings in stars": {"rating_unit": "star"},
     "ranking alone, λ_R = 0": {"regression_weight": 0.0},
     "rating alone, λ_F = 0": {"factorization_weight": 0.0},
-    "rating alone, with settings of its own": ONLY_RATES,
     "separate tables": {"shared_embeddings": False},
 }
 Found = dict[str, dict[int, Scores]]  # of each variant and seed

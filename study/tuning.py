@@ -55,14 +55,13 @@ Range = FloatDistribution | IntDistribution
 Interruptible = Callable[[], contextlib.AbstractContextManager[object]]
 SPACE: dict[str, Range] = {
     "learning_rate": FloatDistribution(1e-3, 3e-2, log=True),
-    "weight_decay": FloatDistribution(1e-7, 1e-3, log=True),
-    "regression_weight": FloatDistribution(1e-4, 0.5, log=True),
+    "weight_decay": FloatDistribution(0.02, 10.0, log=True),
+    "regression_weight": FloatDistribution(0.003, 3.0, log=True),
     "embedding_dim": IntDistribution(16, 128, step=16),
     "negatives": IntDistribution(16, 512, log=True),
     "embedding_dropout": FloatDistribution(0.0, 0.6),
     "dropout": FloatDistribution(0.0, 0.6),
     "epochs": IntDistribution(20, 100, step=5),
-    "batch_size": IntDistribution(256, 4096, log=True),
 }
 LEAST = 1e-12  # of an MRR or MSE whose logarithm is taken
 

@@ -149,8 +149,7 @@ def test_the_documented_defaults() -> None:
         "optimizer": "auto",
         "negatives": 1,
         "unseen_negatives": False,
-        "shared_negatives": False,
-        "negative_temperature": 0.0,
+        "ranking_loss": "bounded",
         "user_balance": 0.0,
         "watched_items": False,
         "temperature": 1.0,
@@ -158,7 +157,6 @@ def test_the_documented_defaults() -> None:
         "lr_schedule": "constant",
         "embedding_dropout": 0.0,
         "dropout": 0.0,
-        "average_last": 0.0,
         "start_at_mean": False,
         "clamp": False,
         "dataset": "ml-100k",
@@ -179,7 +177,7 @@ def test_a_preset_sets_the_flags_that_are_not_given(spelling: str) -> None:
     tuned = preset("tuned")
     settings = options_of(Settings, parse_arguments(["--preset", "tuned", spelling, "--epochs", "7"]))
     assert settings == Settings(**tuned | {"clamp": False, "epochs": 7})
-    assert parse_arguments(["--preset", "tuned"]).logdir == Path("run/tuned_shared=True_LF=0.99_LR=0.0055")
+    assert parse_arguments(["--preset", "tuned"]).logdir == Path("run/tuned_shared=True_LF=1.0_LR=0.1")
 
 
 def test_a_preset_may_be_the_users_own_file(tmp_path: Path) -> None:

@@ -264,9 +264,7 @@ def test_a_warm_start_rates_alike_in_another_unit(home: Path, trained_run: Path)
     pd.testing.assert_frame_equal(now.predict([3, 4, 6], [1, 2, 3]), before, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "flags", ["--no_shared_embeddings", "--watched_items --average_last 0.5", "--rating_unit spread"]
-)
+@pytest.mark.parametrize("flags", ["--no_shared_embeddings", "--watched_items", "--rating_unit spread"])
 def test_changed_ratings_with_any_settings(
     flags: str, home: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

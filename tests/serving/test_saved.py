@@ -48,9 +48,7 @@ def test_the_network_after_the_best_epoch_recommends() -> None:
     assert not found.equals(Recommender.of(trainer, ratings()).recommend(n=3))
 
 
-@pytest.mark.parametrize(
-    "values", [{}, {"watched_items": True, "average_last": 0.5}, {"rating_unit": "spread", "shared_embeddings": False}]
-)
+@pytest.mark.parametrize("values", [{}, {"watched_items": True}, {"rating_unit": "spread", "shared_embeddings": False}])
 def test_a_saved_recommender_answers_alike(values: dict[str, object], tmp_path: Path) -> None:
     one = trained(Settings(epochs=2, embedding_dim=8, **values), ratings())  # type: ignore[arg-type]
     one.save(tmp_path / "mine.pt")

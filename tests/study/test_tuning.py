@@ -31,7 +31,6 @@ PRESET: dict[str, Any] = {
     "embedding_dim": 4,
     "batch_size": 64,
     "negatives": 4,
-    "shared_negatives": True,
     "dropout": 0.1,
 }
 SMALL: dict[str, tuning.Range] = {

@@ -92,7 +92,7 @@ def test_a_run_stops_when_its_patience_ends(split: Split, tmp_path: Path) -> Non
     assert all(torch.equal(x, other.tensors[name]) for name, x in kept.tensors.items())
 
 
-@pytest.mark.parametrize("more", [{}, {"average_last": 0.9, "watched_items": True, "topk": (3, 10)}])
+@pytest.mark.parametrize("more", [{}, {"watched_items": True, "topk": (3, 10)}])
 def test_the_metrics_of_the_end_are_those_of_the_best_epoch(more: dict[str, Any], split: Split, tmp_path: Path) -> None:
     """Of a run without a record, of one with a record, and of one that is resumed after its best epoch."""
     train, validation = data.random_train_test_split(split[0], 0.2, torch.Generator().manual_seed(2))

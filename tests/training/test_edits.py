@@ -134,10 +134,10 @@ EDITS = {
     "torch's own optimizer": Edit(STEPS, {"= optimizer\n": "= torch.optim.Adagrad(model.parameters(), lr=0.1)\n"}),
     "another β": Edit("training/adam.py", {"(0.9, 0.999)": "(0.5, 0.9)"}, stays_fast=True),
     "negatives from half of the items": Edit(
-        "training/sampling.py", {"self.train.num_items, shape": "self.train.num_items // 2, shape"}, stays_fast=True
+        "training/sampling.py", {"self.train.num_items, (n,)": "self.train.num_items // 2, (n,)"}, stays_fast=True
     ),
     "row-wise Adam, the bias left out": Edit(MODELS, {P: "(u * q).sum(-1)"}, "--optimizer lazy_adam"),
-    "tuned, equation 1 twice": Edit(MODELS, {P: "2 * " + P}, "--negatives 6 --negative_temperature 2 --watched_items"),
+    "tuned, equation 1 twice": Edit(MODELS, {P: "2 * " + P}, "--negatives 6 --ranking_loss softmax --watched_items"),
     "tuned, another activation": Edit(
         MODELS, {HIDDEN: HIDDEN.replace("ReLU", "ELU")}, "--embedding_dropout 0.3 --temperature 2", stays_fast=True
     ),
@@ -154,9 +154,7 @@ EDITS = {
          "        if self.training:\n            self.mean.lerp_(score.detach().mean(), 0.1)\n"
          "        return predictions, score - (not self.training) * self.mean\n\n    def forward_without"},
     ),
-    "tuned, the logistic loss": Edit(
-        STEPS, {BPR: LOGISTIC}, "--negatives 6 --negative_temperature 2 --shared_negatives"
-    ),
+    "tuned, the logistic loss": Edit(STEPS, {BPR: LOGISTIC}, "--negatives 6", stays_fast=True),
 }  # fmt: skip
 
 

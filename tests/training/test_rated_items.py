@@ -1,14 +1,12 @@
-"""The items that users rated: the sums of their embeddings against a plain loop, and the look-up of single pairs."""
+"""The items that users rated: the sums of their embeddings, and the seen ones of a few, against plain loops."""
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
 from torch.nn import functional
 
 from data import Interactions
-from training import rated_items
 from training.rated_items import RatedItems
 
 USERS, ITEMS = 9, 7
@@ -48,20 +46,13 @@ def test_sums_and_their_gradient_are_those_of_the_plain_loop(seed: int) -> None:
     assert (gradient[2] == 0).all()
 
 
-@pytest.mark.parametrize("largest", [0, rated_items.LARGEST_TABLE])
-@pytest.mark.parametrize("candidates", [range(ITEMS), (5, 0)])
-def test_rated_candidates_are_excluded_unless_a_user_rated_all(
-    candidates: Sequence[int], largest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rated_items, "LARGEST_TABLE", largest)
+@pytest.mark.parametrize("items", [[*range(ITEMS)], [5, 0], [2]])
+def test_the_seen_items_are_those_that_each_user_rated(items: list[int]) -> None:
     train = ratings(2)
-    expected = [
-        [-math.inf if item in items and not {*candidates} <= {*items} else 0.0 for item in candidates]
-        for items in rated(train)
-    ]
-    assert any({5, 0} <= {*items} for items in rated(train))
-    for items in (torch.tensor(candidates), torch.tensor(candidates).expand(USERS, len(candidates))):
-        assert RatedItems(train).penalties(torch.arange(USERS), items).tolist() == expected
+    twice = train.select(torch.cat([torch.arange(len(train)), torch.arange(3)]))
+    expected = [[item in own for item in items] for own in rated(train)]
+    assert RatedItems(train).seen(torch.tensor(items)).tolist() == expected
+    assert RatedItems(twice).seen(torch.tensor(items)).tolist() == expected
 
 
 def test_gradients_are_bit_identical_on_several_threads() -> None:

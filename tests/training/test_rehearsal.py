@@ -148,18 +148,18 @@ def test_auto_is_dense_adam_for_a_table_that_is_read_other_than_by_look_ups(
 
 
 def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    ingredients = {"negative_temperature": 2.0, "watched_items": True, "embedding_dropout": 0.2, "dropout": 0.2}
+    ingredients = {"ranking_loss": "softmax", "watched_items": True, "embedding_dropout": 0.2, "dropout": 0.2}
 
     def step(network: Callable[[int, int], nn.Module]) -> tuple[object, bool, list[str]]:
         found = trainer(split, network, negatives=4, optimizer="adam", **ingredients)
         assert isinstance(found.step, TunedStep)
         assert math.isfinite(found.run_epoch().joint_loss)
-        return found.step.batch, found.step.own_derivative, found.notices
+        return found.step.batch, found.step.by_hand, found.notices
 
     assert step(MultiTaskNet) == (TableBatch, True, [])
     batch, own, notices = step(nets.WithoutBias)
     assert (batch, own, notices[0]) == (ForwardBatch, False, f"{PLAIN}∂L_F/∂B than the tuned step")
-    monkeypatch.setattr("training.tuned.bpr_loss", logistic)
+    monkeypatch.setattr("training.tuned.softmax_losses", lambda p, negative: 2 * negative.logsumexp(1) - p)
     batch, own, notices = step(MultiTaskNet)
     assert (batch, own) == (TableBatch, False)
     assert notices[0].startswith("training with the tuned step with the plain loss: ")
@@ -180,8 +180,8 @@ def test_an_ingredient_without_anything_to_change_is_refused(ingredient: str, sa
 
 def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
     ingredients = {
-        "negatives": 3, "unseen_negatives": True, "shared_negatives": True, "negative_temperature": 1.5,
-        "user_balance": 0.25, "temperature": 2.0, "weight_decay": 1e-4, "lr_schedule": "linear",
+        "negatives": 3, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25,
+        "temperature": 2.0, "weight_decay": 1e-2, "lr_schedule": "linear",
     }  # fmt: skip
     found = trainer(split, nets.Elsewhere, epochs=2, **ingredients)
     assert isinstance(found.step, TunedStep)

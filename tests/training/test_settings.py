@@ -23,9 +23,9 @@ from training.settings import Settings
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"negatives": 0}, "negatives is 0: expected at least 1"),
-        ({"shared_negatives": True}, "shared_negatives is for several candidates: expected negatives above 1"),
-        ({"negative_temperature": 2.0}, "negative_temperature is for several candidates"),
-        ({"negatives": 2, "negative_temperature": -1.0}, "negative_temperature is -1.0: expected "),
+        ({"unseen_negatives": True}, "unseen_negatives is for several negatives: expected negatives above 1"),
+        ({"ranking_loss": "softmax"}, "ranking_loss softmax is for several negatives: expected negatives above 1"),
+        ({"ranking_loss": "hinge"}, "ranking_loss is hinge: expected bounded, logistic or softmax"),
         ({"user_balance": 2.0}, "user_balance is 2.0: expected "),
         ({"temperature": 0.0}, "temperature is 0.0: expected "),
         ({"temperature": math.nan}, "temperature is nan"),
@@ -33,10 +33,10 @@ from training.settings import Settings
         ({"lr_schedule": "cosine"}, "lr_schedule is cosine: expected constant"),
         ({"dropout": 1.0}, "dropout is 1.0: expected "),
         ({"embedding_dropout": -0.1}, "embedding_dropout is -0.1"),
-        ({"average_last": 1.5}, "average_last is 1.5: expected "),
-        ({"eval_users": 0}, "eval_users is 0: expected a positive whole number, all or auto"),
-        ({"eval_users": "1.5"}, "eval_users is 1.5: expected a positive whole number, all or auto"),
-        ({"eval_users": ""}, "eval_users is : expected a positive whole number, all or auto"),
+        ({"eval_users": 0}, "eval_users is 0: expected at least 1 or all or auto"),
+        ({"eval_users": "1.5"}, "eval_users is '1.5': expected a whole number or all or auto"),
+        ({"eval_users": ""}, "eval_users is '': expected a whole number or all or auto"),
+        ({"batch_size": "all"}, "batch_size is 'all': expected a whole number or auto"),
         ({"topk": [10, 0]}, "topk is 10 0: expected whole numbers of at least 1"),
         ({"topk": ()}, "topk is empty: expected whole numbers of at least 1"),
         ({"topk": 2.5}, "topk is 2.5: expected whole numbers of at least 1"),
@@ -55,5 +55,11 @@ def test_a_run_is_resumed_with_the_same_settings_but_for_patience_topk_and_the_n
     )
     assert first.noted() == patient.noted()
     assert first.noted() != Settings(validation_fraction=0.2).noted()
-    for planned in (Settings(lr_schedule="linear"), Settings(average_last=0.5)):
-        assert planned.noted() != replace(planned, epochs=7).noted()
+    planned = Settings(lr_schedule="linear")
+    assert planned.noted() != replace(planned, epochs=7).noted()
+
+
+def test_the_batch_follows_the_number_of_interactions() -> None:
+    sizes = [Settings(batch_size="auto").batch_size_for(n) for n in (3, 100, 93_000, 95_000_000)]
+    assert sizes == [3, 16, 1000, 1_021_505]
+    assert [Settings().batch_size_for(n) for n in (3, 100_000)] == [3, 256]

@@ -1,4 +1,4 @@
-"""Each ingredient of the settings against a plain loop in float64; averaged parameters; resumed runs."""
+"""Each ingredient of the settings against a plain loop in float64; resumed runs."""
 
 from pathlib import Path
 from typing import Any
@@ -27,34 +27,34 @@ from training.steps import LossWeights
 from training.tuned import TunedStep
 
 ALL: dict[str, Any] = {
-    "negatives": 5, "unseen_negatives": True, "shared_negatives": True, "negative_temperature": 1.5,
-    "user_balance": 0.25, "watched_items": True, "temperature": 2.5, "weight_decay": 0.03, "lr_schedule": "linear",
-    "embedding_dropout": 0.3, "dropout": 0.4,
+    "negatives": 5, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25, "watched_items": True,
+    "temperature": 2.5, "weight_decay": 0.4, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
 }  # fmt: skip
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "negatives": {"negatives": 4},
-    "unseen_negatives": {"negatives": 4, "unseen_negatives": True},
+    "negatives, unseen": {"negatives": 4, "unseen_negatives": True},
+    "logistic": {"ranking_loss": "logistic", "temperature": 1.7},
+    "logistic, negatives": {"ranking_loss": "logistic", "negatives": 4},
+    "softmax": {"ranking_loss": "softmax", "negatives": 6, "temperature": 1.7},
+    "softmax, unseen": {"ranking_loss": "softmax", "negatives": 4, "unseen_negatives": True},
     "temperature": {"temperature": 2.5},
-    "weight_decay": {"weight_decay": 0.03},
+    "weight_decay": {"weight_decay": 0.4},
     "lr_schedule": {"lr_schedule": "linear"},
     "embedding_dropout": {"embedding_dropout": 0.3},
     "dropout": {"dropout": 0.4},
-    "shared_negatives": {"negatives": 4, "shared_negatives": True},
-    "negative_temperature": {"negatives": 4, "negative_temperature": 0.7},
-    "negative_temperature, unseen": {"negatives": 4, "unseen_negatives": True, "negative_temperature": 0.7},
     "user_balance": {"user_balance": 0.5},
     "watched_items": {"watched_items": True},
     "all": ALL,
-    "all, hardest": ALL | {"negatives": 4, "shared_negatives": False, "negative_temperature": 0.0},
+    "all, bounded": ALL | {"ranking_loss": "bounded"},
 }
 
 
-def tuned(net: MultiTaskNet, settings: Settings, by_tables: bool = False, own_derivative: bool = False) -> TunedStep:
+def tuned(net: MultiTaskNet, settings: Settings, by_tables: bool = False, by_hand: bool = False) -> TunedStep:
     generator = torch.Generator().manual_seed(5)
     return TunedStep(
         net, Adam(net, 1e-2), LossWeights(0.7, 0.3), RatedItems(rated()), generator,
-        settings=settings, steps=STEPS, by_tables=by_tables, own_derivative=own_derivative,
+        settings=settings, steps=STEPS, by_tables=by_tables, by_hand=by_hand,
     )  # fmt: skip
 
 
@@ -63,12 +63,10 @@ def tuned(net: MultiTaskNet, settings: Settings, by_tables: bool = False, own_de
 def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
     settings = Settings(**INGREDIENTS[name])
     oracle = Oracle(network(sharing), settings, seed=5)
-    triples = draw(1 if settings.shared_negatives else settings.negatives)
+    triples = draw(settings.negatives == 1)
     expected = []
     for start in range(0, len(triples.users), BATCH):
-        users, items, negatives, ratings = (column[start : start + BATCH] for column in triples)
-        drawn = negatives.reshape(len(negatives), -1).tolist()
-        expected.append(oracle.step(users.tolist(), items.tolist(), drawn, ratings.tolist()))
+        expected.append(oracle.step(*(column[start : start + BATCH].tolist() for column in triples)))
     for shortcuts in ((False, False), (True, False), (True, True)):
         net = network(sharing)
         losses = tuned(net, settings, *shortcuts).run(triples, BATCH)
@@ -80,7 +78,7 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
 
 def test_settings_without_ingredients_are_the_homeworks() -> None:
     assert [name for name in INGREDIENTS if Settings(**INGREDIENTS[name]).homework_step] == ["nothing"]
-    assert Settings(average_last=0.5, start_at_mean=True, clamp=True).homework_step
+    assert Settings(start_at_mean=True, clamp=True).homework_step
 
 
 def make_trainer(train: Interactions, epochs: int, sharing: bool = True, **ingredients: Any) -> Trainer:
@@ -91,45 +89,25 @@ def make_trainer(train: Interactions, epochs: int, sharing: bool = True, **ingre
     return Trainer(runs.network(train, sharing, (24, 16)), train, settings)
 
 
-def test_the_last_epochs_are_averaged_and_training_continues_from_its_own_parameters(split: Split) -> None:
-    train, test = split
-    plain = make_trainer(train, 6)
-    averaged = make_trainer(train, 6, average_last=0.5)
-    after = []
-    for epoch in range(6):
-        assert plain.run_epoch() == averaged.run_epoch()
-        assert torch.equal(plain.adam.flat, averaged.adam.flat)
-        after.append(plain.adam.flat.detach().double())
-        with averaged.as_evaluated():
-            shown = averaged.adam.flat.detach().clone()
-            score = mse_score(averaged.model, test)
-        expected = after[-1] if epoch < 3 else torch.stack(after[3:]).mean(0)
-        torch.testing.assert_close(shown.double(), expected, rtol=1e-5, atol=1e-6)
-        if epoch >= 4:
-            assert score != mse_score(averaged.model, test)
-        assert torch.equal(plain.adam.flat, averaged.adam.flat)
-
-
 @pytest.mark.parametrize("sharing", [True, False])
 def test_sums_over_watched_items_are_in_the_embeddings_during_evaluation_only(sharing: bool, split: Split) -> None:
     train, _ = split
-    trainer = make_trainer(train, 4, sharing, watched_items=True, average_last=0.5)
+    trainer = make_trainer(train, 4, sharing, watched_items=True)
     for _ in range(4):
         trainer.run_epoch()
     own = trainer.adam.flat.detach().clone()
     with trainer.as_evaluated():
         shown = {name: x.detach().clone() for name, x in trainer.model.named_parameters()}
     assert torch.equal(trainer.adam.flat, own)
-    assert trainer.average is not None
-    averages = dict(zip(parts.parameters(trainer.model), parts.slices(trainer.model, trainer.average), strict=True))
+    before = dict(zip(parts.parameters(trainer.model), parts.slices(trainer.model, own), strict=True))
     watched = torch.zeros(train.num_users, train.num_items).index_put((train.user_ids, train.item_ids), torch.ones(()))
     watched /= watched.sum(1, keepdim=True).clamp(min=1).sqrt()
     for name, parameter in trainer.model.named_parameters():
         sums = watched @ shown[name.replace("U", "Q")] if name.startswith("U") else 0
-        torch.testing.assert_close(shown[name], averages[parameter] + sums, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(shown[name], before[parameter] + sums, rtol=1e-4, atol=1e-5)
 
 
-EVERYTHING = ALL | {"average_last": 0.5, "start_at_mean": True, "clamp": True}
+EVERYTHING = ALL | {"start_at_mean": True, "clamp": True}
 
 
 def test_a_run_with_every_ingredient_resumes_bit_identically(split: Split) -> None:
@@ -165,7 +143,7 @@ def test_the_output_starts_at_the_mean_and_ratings_are_limited_to_their_range(sp
 
 
 @pytest.mark.long
-def test_the_mean_of_the_parameters_recommends(tmp_path: Path, data_dir: Path) -> None:
+def test_the_sums_over_watched_items_recommend(tmp_path: Path, data_dir: Path) -> None:
     flags = ["--preset", "tuned", "--epochs", "6", "--logdir", str(tmp_path), "--data_dir", str(data_dir)]
     assert main.main(flags) == 0
     settings = Settings(**preset("tuned") | {"epochs": 6})

@@ -1,6 +1,7 @@
 """The oracle of the tuned step: a plain loop in float64, and the network and the examples that it is compared on."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -22,11 +23,11 @@ def network(sharing: bool) -> MultiTaskNet:
     return net
 
 
-def draw(candidates: int) -> Triples:
-    """Draw examples of observed interactions, each with this many candidates, or one negative."""
+def draw(with_negatives: bool) -> Triples:
+    """Draw examples of observed interactions, with a negative for each or none."""
     generator = torch.Generator().manual_seed(1)
     n, all_rated = BATCH * STEPS - 3, rated()
-    shape = (n,) if candidates == 1 else (n, candidates)
+    shape = (n,) if with_negatives else (n, 0)
     chosen = torch.randint(len(all_rated), (n,), generator=generator)
     return Triples(
         all_rated.user_ids[chosen],
@@ -62,43 +63,45 @@ class Oracle:
             return torch.ones(shape, dtype=torch.float64)
         return (torch.rand(shape, generator=self.generator) >= probability).double() / (1 - probability)
 
-    def step(self, users: list[int], items: list[int], negatives: list[list[int]], ratings: list[float]) -> list[float]:
+    def loss(self, positive: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+        if self.settings.ranking_loss == "softmax":
+            return -torch.log(torch.exp(positive) / (torch.exp(positive) + torch.exp(negatives).sum()))
+        probability = 1 / (1 + torch.exp(negatives - positive))
+        return (1 - probability if self.settings.ranking_loss == "bounded" else -torch.log(probability)).mean()
+
+    def step(self, users: list[int], items: list[int], negatives: list[Any], ratings: list[float]) -> list[float]:
         w, settings, n = self.weights, self.settings, len(users)
         u_fact, q_fact = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_fact.weight"], w["Q_fact.weight"])
         u_reg, q_reg = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_reg.weight"], w["Q_reg.weight"])
         mask_u = self.mask(settings.embedding_dropout, n, DIM)
         shared: list[int] = []
-        if settings.shared_negatives:
+        if settings.negatives > 1:
             shared = torch.randperm(ITEMS, generator=self.generator)[: settings.negatives].tolist()
         mask_h = self.mask(settings.dropout, n, 6)
         bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         every = [has_rated(i) for i in range(USERS)]
         balance = [len(each) ** -settings.user_balance for each in every]
         mean_balance = sum(x * len(each) for x, each in zip(balance, every, strict=True)) / sum(map(len, every))
-        for k, (i, j, drawn, r) in enumerate(zip(users, items, negatives, ratings, strict=True)):
+        for k, (i, j, one, r) in enumerate(zip(users, items, negatives, ratings, strict=True)):
             u, v = u_fact[i], u_reg[i]
             if settings.watched_items:
                 u = u + torch.stack([q_fact[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
                 v = v + torch.stack([q_reg[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
             u = u * mask_u[k]
-            if settings.shared_negatives:
-                drawn = shared
+            drawn = shared or [one]
             if settings.unseen_negatives:
-                drawn = [c for c in drawn if c not in every[i]] or drawn
-            p = torch.stack([u @ q_fact[c] + w["B.weight"][c, 0] for c in drawn])
-            if settings.negative_temperature:
-                share = torch.exp(p.detach() / settings.negative_temperature)
-                share = share / share.sum()
-            else:
-                share = (torch.arange(len(drawn)) == p.argmax()).double()
-            difference = (u @ q_fact[j] + w["B.weight"][j, 0]) - p
-            loss = (share * (1 - 1 / (1 + torch.exp(-difference / settings.temperature)))).sum()
+                drawn = [c for c in drawn if c not in every[i]]
+            if settings.ranking_loss == "softmax":
+                drawn = [c for c in drawn if c != j]
+            positive = (u @ q_fact[j] + w["B.weight"][j, 0]) / settings.temperature
+            p = [(u @ q_fact[c] + w["B.weight"][c, 0]) / settings.temperature for c in drawn]
+            loss = self.loss(positive, torch.stack(p)) if drawn else torch.zeros((), dtype=torch.float64)
             bpr = bpr + balance[i] / mean_balance * loss / n
             inputs = torch.cat([v, q_reg[j], v * q_reg[j]])
             hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[k]
             mse = mse + ((w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0] - r) ** 2 / n
         tables = [x for name, x in w.items() if not name.startswith("mlp")]
-        decay = settings.weight_decay / 2 * torch.stack([(x**2).sum() for x in tables]).sum()
+        decay = settings.weight_decay / USERS / 2 * torch.stack([(x**2).sum() for x in tables]).sum()
         gradients = torch.autograd.grad(0.7 * bpr + 0.3 * mse + decay, list(w.values()))
         rate = 1e-2 * (1 - self.taken / STEPS if settings.lr_schedule == "linear" else 1)
         self.taken += 1
