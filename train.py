@@ -193,7 +193,6 @@ def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:
         every=settings.eval_every,
         seed=settings.seeds.training,
         group=trainer.group,
-        clamp=settings.clamp,
         scale=trainer.scale,
     )
 

@@ -18,8 +18,8 @@ from tracking import run_data, trained
 from tracking.trained import TrainedRun
 from training import network, parts, setup
 from training.rated_items import RatedItems
-from training.rows import copy_rows, matched
-from training.scale import Scale
+from training.rows import Rows, copy_rows, matched
+from training.scale import Baseline, Scale
 from training.settings import Settings
 
 
@@ -73,9 +73,7 @@ def load_run(logdir: Path, options: Mapping[str, Any]) -> LoadedRun:
     model = run.network(ratings.num_users, ratings.num_items)
     if run.settings.watched_items:
         RatedItems(split.train).fold_into(model)
-    has_ratings = bool(split.train.rated.any())
-    scale = Scale.of(split.train.ratings, run.settings.rating_unit) if has_ratings else None
-    return LoadedRun(model, ratings, run.settings, len(run.checkpoint.history), scale, split, ratings)
+    return LoadedRun(model, ratings, run.settings, len(run.checkpoint.history), run.data.scale, split, ratings)
 
 
 def _source_of(run: TrainedRun, options: Mapping[str, Any]) -> DataSource:
@@ -125,5 +123,20 @@ def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> Loa
     if run.settings.watched_items:
         RatedItems(ratings).fold_into(model)  # the items that each user rated until now
     epochs = len(run.checkpoint.history)
-    scale, limits = run.data.scale, run.data.rating_range
+    scale, limits = _scale_now(run.data.scale, ratings, users), run.data.rating_range
     return LoadedRun(model, ratings, run.settings, epochs, scale, None, now, tuple(new_users), notice, limits)
+
+
+def _scale_now(scale: Scale | None, ratings: Interactions, users: Rows) -> Scale | None:
+    """Return the scale of a run with the biases of today's ratings, or of the run if no interaction has a rating today.
+
+    Args:
+        users: the rows of the run's users, in the run and in ``ratings``.
+    """
+    if scale is None or scale.baseline is None:
+        return scale
+    if bool(ratings.rated.any()):
+        return scale._replace(baseline=Baseline.of(ratings, scale.mean, scale.baseline.dampings))
+    biases = torch.zeros(ratings.num_users, dtype=torch.float64)
+    biases[users.other] = scale.baseline.users[users.one]
+    return scale._replace(baseline=scale.baseline._replace(users=biases))

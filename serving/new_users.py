@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,20 @@ from training.steps import LossWeights
 
 MANY = 30  # a progress bar shows more new users than these
 NO_TABLES = "there are no recommendations for a new user"
+
+
+class Best(NamedTuple):
+    """The items with the highest p for a new user.
+
+    Attributes:
+        items, p, scores: (n,) each; ``scores`` are the network's predicted ratings.
+        scale: their unit, in which the new user has the ID 0; None if the network was trained without ratings.
+    """
+
+    items: Tensor
+    p: Tensor
+    scores: Tensor
+    scale: Scale | None
 
 
 class NewUsers:
@@ -69,7 +84,7 @@ class NewUsers:
     def _fold_in(self, rows: list[int], counts: list[int]) -> None:
         offsets = self.ratings.by_user.offsets
         places = torch.cat([self._order[offsets[row] : offsets[row + 1]] for row in rows])
-        found = self.embeddings(self.ratings.item_ids[places], self.ratings.ratings[places], counts)
+        found = self.embeddings(self.ratings.item_ids[places], self._values[places], counts)
         with torch.no_grad():
             for table, embeddings in zip(self.network.tables, found, strict=True):
                 table.weight[rows] = embeddings
@@ -80,30 +95,35 @@ class NewUsers:
         """The places of all interactions in the order of ``ratings.by_user``: (n,) int64."""
         return torch.argsort(self.ratings.user_ids, stable=True)
 
-    def embeddings(self, items: Tensor, ratings: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    @cached_property
+    def _values(self) -> Tensor:
+        """The values of all ratings in the network's unit; see ``Scale.targets``."""
+        return _no_values(self.ratings.ratings) if self.scale is None else self.scale.targets(self.ratings)
+
+    def embeddings(self, items: Tensor, values: Tensor, counts: Sequence[int]) -> list[Tensor]:
         """Compute the embeddings of users with these interactions.
 
         Args:
             items: (n,) int64, user after user.
-            ratings: (n,) float32, in their own unit; NaN where an interaction has none.
+            values: (n,) float32, of their ratings in the network's unit; NaN where an interaction has none.
             counts: the number of interactions of each user.
 
         Returns:
             (users, embedding_dim) for each table of ``network``.
         """
-        in_units = torch.full_like(ratings, torch.nan) if self.scale is None else self.scale.to_units(ratings)
         weights = LossWeights(self.settings.factorization_weight, self.settings.regression_weight)
-        return fold_in(self.network, Known(items, in_units, counts), weights, self.settings.temperature)
+        return fold_in(self.network, Known(items, values, counts), weights, self.settings.temperature)
 
-    def best(self, seen: Tensor, ratings: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the n items with the highest p for a user with these items and ratings, their p and r̂: (n,) each."""
-        embeddings, network = self.embeddings(seen, ratings, [len(seen)]), self.network
+    def best(self, seen: Tensor, ratings: Tensor, n: int) -> Best:
+        """Return the n items with the highest p for a user with these items and ratings."""
+        scale, values = (None, _no_values(ratings)) if self.scale is None else self.scale.of_new_user(ratings, seen)
+        embeddings, network = self.embeddings(seen, values, [len(seen)]), self.network
         with torch.no_grad():
             p = network.predictions(embeddings, network.items).squeeze(0)
             p[seen] = -torch.inf
             best = p.topk(min(n, len(p) - len(seen)))
             _, scores = network.pairs(embeddings, torch.zeros_like(best.indices), best.indices)
-        return best.indices, best.values, scores
+        return Best(best.indices, best.values, scores, scale)
 
     def ratings_of(self, rated: Mapping[Id, float | None] | Sequence[Id]) -> dict[Id, float]:
         """Return the rating of each item, NaN for none.
@@ -133,3 +153,7 @@ class NewUsers:
         if not self.lowest <= rating <= self.highest:
             raise ValueError(f"{item} is rated {rating:g}: {expected}")
         return float(rating)
+
+
+def _no_values(ratings: Tensor) -> Tensor:
+    return torch.full_like(ratings, torch.nan)

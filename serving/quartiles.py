@@ -8,7 +8,7 @@ from torch import Tensor
 
 from data import Interactions
 from metrics import Scorer, mrr_score, mse_score, ranking_scores
-from training.evaluation import OWN_UNIT, Clamped
+from training.evaluation import OWN_UNIT
 from training.scale import Scale
 
 NAMES = ("least", "second", "third", "most")
@@ -21,19 +21,14 @@ class InStars:
         self.scorer, self.scale = scorer, scale
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        return self.scale.from_units(self.scorer.predict_ratings(user_ids, item_ids))
+        return self.scale.from_units(self.scorer.predict_ratings(user_ids, item_ids), user_ids, item_ids)
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
         return self.scorer.predict_all_items(user_ids)
 
 
 def quartiles(
-    scorer: Scorer,
-    train: Interactions,
-    test: Interactions,
-    k: int = 10,
-    scale: Scale | None = OWN_UNIT,
-    clamp: bool = False,
+    scorer: Scorer, train: Interactions, test: Interactions, k: int = 10, scale: Scale | None = OWN_UNIT
 ) -> pd.DataFrame:
     """Compute the test metrics of each quarter of the users, by activity, and of the items, by popularity.
 
@@ -46,14 +41,13 @@ def quartiles(
         train, test: the sets of a split, with ratings in their own unit.
         k: number of items shown, for recall and hit rate.
         scale: the unit of the predicted ratings; None if the network was trained without ratings.
-        clamp: limit predicted ratings to the range of the training ratings.
 
     Returns:
         Eight rows: of ("users", "items"); quarter ("least" to "most"); ratings, the range of their numbers of training
         interactions, as "0–12"; number, of users or items; test_ratings; then MRR, recall@k, hit_rate@k and MSE (if
         there is a scale), NaN in a quarter without test interactions or ratings.
     """
-    rater = None if scale is None else _rater(scorer, train, scale, clamp)
+    rater = None if scale is None else InStars(scorer, scale)
     rows = []
     for kind in ("users", "items"):
         ids, count = (train.user_ids, train.num_users) if kind == "users" else (train.item_ids, train.num_items)
@@ -65,11 +59,6 @@ def quartiles(
             row |= {"number": len(quarter), "test_ratings": len(own)} | _ranking(scorer, train, own, k)
             rows.append(row if rater is None else row | {"MSE": _mse(rater, own)})
     return pd.DataFrame(rows)
-
-
-def _rater(scorer: Scorer, train: Interactions, scale: Scale, clamp: bool) -> Scorer:
-    in_stars = InStars(scorer, scale)
-    return Clamped(in_stars, train.ratings[train.rated]) if clamp else in_stars
 
 
 def _ranking(scorer: Scorer, train: Interactions, test: Interactions, k: int) -> dict[str, float]:

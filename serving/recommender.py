@@ -191,12 +191,12 @@ class Recommender:
         self.new_users.fold_in(rows.tolist())
         frame = tables.of_items(self.ratings, columns)
         frame.insert(0, "user", ids_of(self.ratings.source_user_ids, rows))
-        p, stars = torch.empty(len(rows)), torch.empty(len(rows))
+        p, scores = torch.empty(len(rows)), torch.empty(len(rows))
         for start in range(0, len(rows), BLOCK_PAIRS):
             block = slice(start, start + BLOCK_PAIRS)
-            p[block], stars[block] = self.scorer.pairs(rows[block], columns[block])
+            p[block], scores[block] = self.scorer.pairs(rows[block], columns[block])
         frame["p"] = p.numpy()
-        self._add_stars(frame, stars)
+        self._add_stars(frame, self.scale, scores, rows, columns)
         return frame
 
     @torch.no_grad()
@@ -236,11 +236,11 @@ class Recommender:
         items = [self.item(item) for item in ratings]
         if len(set(items)) < len(rated):
             raise ValueError("two of the rated items are the same item: expected each item once")
-        best, p, scores = self.new_users.best(torch.tensor(items), torch.tensor(list(ratings.values())), n)
-        frame = tables.of_items(self.ratings, best)
+        found = self.new_users.best(torch.tensor(items), torch.tensor(list(ratings.values())), n)
+        frame = tables.of_items(self.ratings, found.items)
         frame.insert(0, "rank", range(1, len(frame) + 1))
-        frame["p"] = p.numpy()
-        self._add_stars(frame, scores)
+        frame["p"] = found.p.numpy()
+        self._add_stars(frame, found.scale, found.scores, torch.zeros_like(found.items), found.items)
         return frame
 
     def quartiles(self, n: int = 10) -> pd.DataFrame:
@@ -255,7 +255,7 @@ class Recommender:
             raise ValueError("there is no test set any more, because the ratings have changed since the run")
         if self._split is None:
             raise ValueError("there is no test set: expected a run, loaded by Recommender.load")
-        return quartiles(self.scorer, self._split.train, self._split.test, n, self.scale, self.settings.clamp)
+        return quartiles(self.scorer, self._split.train, self._split.test, n, self.scale)
 
     def rated(self, user: Id, n: int = 10) -> pd.DataFrame:
         """Return the n items that a user rated highest, or without ratings the latest ones; see ``tables.of_user``."""
@@ -295,13 +295,17 @@ class Recommender:
         frame.insert(0, "user", ids_of(self.ratings.source_user_ids, users[rows]))
         frame.insert(1, "rank", places.numpy() + 1)
         frame["p"] = best.values[rows, places].numpy()
-        self._add_stars(frame, self.scorer.predict_ratings(users[rows], recommended))
+        scores = self.scorer.predict_ratings(users[rows], recommended)
+        self._add_stars(frame, self.scale, scores, users[rows], recommended)
         return frame
 
-    def _add_stars(self, frame: pd.DataFrame, scores: Tensor) -> None:
+    def _add_stars(
+        self, frame: pd.DataFrame, scale: Scale | None, scores: Tensor, users: Tensor, items: Tensor
+    ) -> None:
         """Add the predicted ratings to a table, unless the network was trained without ratings."""
-        if self.scale is not None:
-            frame["stars"] = self.scale.from_units(scores).clamp(self.new_users.lowest, self.new_users.highest).numpy()
+        if scale is not None:
+            stars = scale.from_units(scores, users, items)
+            frame["stars"] = stars.clamp(self.new_users.lowest, self.new_users.highest).numpy()
 
 
 def _check_positive(n: int) -> None:

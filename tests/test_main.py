@@ -145,6 +145,7 @@ def test_the_documented_defaults() -> None:
         "eval_every": 1,
         "patience": 0,
         "rating_unit": "auto",
+        "rating_baseline": False,
         "topk": (10,),
         "optimizer": "auto",
         "negatives": 1,
@@ -157,8 +158,6 @@ def test_the_documented_defaults() -> None:
         "lr_schedule": "constant",
         "embedding_dropout": 0.0,
         "dropout": 0.0,
-        "start_at_mean": False,
-        "clamp": False,
         "dataset": "ml-100k",
         "ratings": None,
         "columns": None,
@@ -172,11 +171,11 @@ def test_the_documented_defaults() -> None:
     }
 
 
-@pytest.mark.parametrize("spelling", ["--no_clamp", "--no-clamp"])
+@pytest.mark.parametrize("spelling", ["--no_rating_baseline", "--no-rating_baseline"])
 def test_a_preset_sets_the_flags_that_are_not_given(spelling: str) -> None:
     tuned = preset("tuned")
     settings = options_of(Settings, parse_arguments(["--preset", "tuned", spelling, "--epochs", "7"]))
-    assert settings == Settings(**tuned | {"clamp": False, "epochs": 7})
+    assert settings == Settings(**tuned | {"rating_baseline": False, "epochs": 7})
     assert parse_arguments(["--preset", "tuned"]).logdir == Path("run/tuned_shared=True_LF=1.0_LR=0.1")
 
 
@@ -199,7 +198,7 @@ def test_a_preset_may_be_the_users_own_file(tmp_path: Path) -> None:
         ('{"epoch": 3}', "sets epoch, which is no setting: expected names such as epochs or dropout"),
         ('{"epochs": 2.5}', "epochs is 2.5: expected a whole number"),
         ('{"epochs": true}', "epochs is True: expected a whole number"),
-        ('{"clamp": 1}', "clamp is 1: expected true or false"),
+        ('{"rating_baseline": 1}', "rating_baseline is 1: expected true or false"),
         ('{"dropout": "0.1"}', "dropout is '0.1': expected a number"),
         ('{"dropout": 1}', "dropout is 1: expected a number from 0 to below 1"),
         ('{"lr_schedule": "cosine"}', "lr_schedule is cosine: expected constant or linear"),

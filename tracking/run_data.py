@@ -29,7 +29,8 @@ class RunData(NamedTuple):
     Attributes:
         source: the options that chose the data, with absolute paths.
         user_ids, item_ids: the source's own ID of each of the network's users and items, ascending.
-        scale: the unit of the network's predicted ratings; None if there were no ratings to train on.
+        scale: the unit of the network's predicted ratings, and their baseline; None if there were no ratings to train
+            on.
         rating_range: the lowest and the highest training rating; () if there were none.
     """
 
@@ -62,17 +63,19 @@ def of(source: DataSource, trainer: Trainer) -> RunData:
     train, scale = trainer.train, trainer.scale
     if not trainer.rates:
         return RunData(source, train.source_user_ids, train.source_item_ids, None)
-    ends = torch.stack(train.ratings[train.rated].aminmax())
-    return RunData(source, train.source_user_ids, train.source_item_ids, scale, tuple(scale.from_units(ends).tolist()))
+    return RunData(source, train.source_user_ids, train.source_item_ids, scale, trainer.rating_range)
 
 
 def write(folder: Path, data: RunData) -> None:
     """Write ``data.npz``; OSError if that fails."""
     options = asdict(data.source)
     source = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in options.items()}
-    noted = {"source": source, "scale": data.scale, "rating_range": data.rating_range}
-    users, items = _array_of(data.user_ids), _array_of(data.item_ids)
-    write_whole(lambda file: np.savez(file, noted=packed(noted), users=users, items=items), folder / NAME)
+    scale = data.scale
+    noted = {"source": source, "scale": None if scale is None else scale.numbers, "rating_range": data.rating_range}
+    arrays: dict[str, Any] = {"users": _array_of(data.user_ids), "items": _array_of(data.item_ids)}
+    if scale is not None and scale.baseline is not None:
+        arrays |= {"user_biases": scale.baseline.users.numpy(), "item_biases": scale.baseline.items.numpy()}
+    write_whole(lambda file: np.savez(file, noted=packed(noted), **arrays), folder / NAME)
 
 
 def read(folder: Path) -> RunData:
@@ -90,7 +93,8 @@ def read(folder: Path) -> RunData:
     try:
         with file, np.load(file, allow_pickle=False) as arrays:
             noted = unpacked(arrays["noted"])
-            scale = None if noted["scale"] is None else Scale(*noted["scale"])
+            biases = [torch.from_numpy(arrays[name]) for name in ("user_biases", "item_biases") if name in arrays]
+            scale = None if noted["scale"] is None else Scale.of_numbers(noted["scale"], biases)
             users, items = _ids_of(arrays["users"]), _ids_of(arrays["items"])
             return RunData(DataSource(**noted["source"]), users, items, scale, tuple(noted["rating_range"]))
     except Exception as error:  # a damaged file can make the reader raise anything

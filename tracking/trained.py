@@ -104,7 +104,7 @@ def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
     run = read(folder)
     run.check_shape(trainer.settings)
     then, now = run.data, trainer.train
-    then.check_unit(trainer.scale.from_units(now.ratings), "this run")
+    then.check_unit(torch.tensor(trainer.rating_range), "this run")
     old = run.network(len(then.user_ids), len(then.item_ids))
     users, items = rows.start_from(trainer, old, then.user_ids, then.item_ids, then.scale)
     line = (

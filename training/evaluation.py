@@ -54,16 +54,14 @@ def fastest_scorer(model: nn.Module, num_items: int, rehearsal: Rehearsal) -> tu
     return ByForward(model, num_items), f"ranking with forward: {reason}"
 
 
-class Clamped:
-    """A scorer that limits predicted ratings to the range of some ratings, at least one."""
+class Limited:
+    """A scorer whose predicted ratings, in the network's unit, are limited to the range of the training ratings."""
 
-    def __init__(self, scorer: Scorer, ratings: Tensor) -> None:
-        self.scorer = scorer
-        self.lowest = ratings.min().item()
-        self.highest = ratings.max().item()
+    def __init__(self, scorer: Scorer, scale: Scale) -> None:
+        self.scorer, self.scale = scorer, scale
 
     def predict_ratings(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        return self.scorer.predict_ratings(user_ids, item_ids).clamp(self.lowest, self.highest)
+        return self.scale.limit(self.scorer.predict_ratings(user_ids, item_ids), user_ids, item_ids)
 
     def predict_all_items(self, user_ids: Tensor) -> Tensor:
         return self.scorer.predict_all_items(user_ids)
@@ -78,9 +76,8 @@ class Evaluation:
         test: the test set, with ratings in their own unit; on the network's device.
         users: "all", "auto", or the number of users to rank, of whom ``seed`` draws a sample.
         every: evaluate every N epochs, and after the last.
-        clamp: limit predicted ratings to the range of the training ratings.
         scale: the unit that the network learns. Errors are computed in it, where they cannot overflow, and returned in
-            the ratings' own unit.
+            the ratings' own unit. With a baseline, predicted ratings are limited to the range of the training ratings.
 
     Attributes:
         test: the test set, with ratings in the unit that the network learns.
@@ -99,15 +96,15 @@ class Evaluation:
         every: int = 1,
         seed: int = 0,
         group: Group = ALONE,
-        clamp: bool = False,
         scale: Scale = OWN_UNIT,
     ) -> None:
         self.scorer = ByForward(scorer, train.num_items) if isinstance(scorer, nn.Module) else scorer
         self.rates = bool(train.rated.any() and test.rated.any())
-        self.rater: Scorer = Clamped(self.scorer, train.ratings[train.rated]) if clamp and self.rates else self.scorer
+        self.rater: Scorer = self.scorer if scale.baseline is None else Limited(self.scorer, scale)
         self.scale = scale
         self.train, self.every, self.group = train, every, group
-        self.test = test if scale.is_own_unit else replace(test, ratings=scale.to_units(test.ratings))
+        in_units = scale.to_units(test.ratings, test.user_ids, test.item_ids)
+        self.test = test if scale.is_own_unit else replace(test, ratings=in_units)
         tested = test.user_ids.unique().cpu()
         self.tested = len(tested)
         if users == "auto":

@@ -135,9 +135,13 @@ def start_from(
 
 @torch.no_grad()
 def _change_unit(model: nn.Module, was: Scale, now: Scale) -> None:
-    """Change the last layer of the MLP so that the same ratings are predicted in another unit."""
+    """Change the last layer of the MLP so that the same ratings are predicted in another unit.
+
+    With baselines in both units the output is a residual, whose mean is 0. With one of them the biases are left out.
+    """
     outputs = [layer for layer in parts.linear_layers(model) if layer.out_features == 1]
-    if was == now or len(outputs) != 1 or outputs[0].bias is None:
+    shift = was.mean - now.mean if was.baseline is None or now.baseline is None else 0.0
+    if (was.spread == now.spread and shift == 0) or len(outputs) != 1 or outputs[0].bias is None:
         return
     outputs[0].weight.mul_(was.spread / now.spread)
-    outputs[0].bias.mul_(was.spread / now.spread).add_((was.mean - now.mean) / now.spread)
+    outputs[0].bias.mul_(was.spread / now.spread).add_(shift / now.spread)

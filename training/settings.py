@@ -36,6 +36,7 @@ class Settings:
         split: see ``splits.py``.
         rating_unit: with "spread" the network predicts (r − μ) / s, of the mean and the standard deviation of the
             training ratings, and λ_R weighs alike for ratings of any scale; see ``scale.py``.
+        rating_baseline: r̂ is μ + a_i + c_j + s · (the MLP's output); see ``scale.py``.
         negatives: number of items drawn uniformly as negatives. One is drawn for each interaction; more are drawn once
             for a whole batch, all different, and are the negatives of each of its interactions.
         ranking_loss: L_F. "bounded" is equation 3, and "logistic" is −log σ(p⁺ − p⁻) (Rendle et al., BPR, UAI 2009);
@@ -109,6 +110,7 @@ class Settings:
         " are not within 0.5 to 5",
         group=BEYOND, metavar="UNIT", choices=("auto", "star", "spread"),
     )  # fmt: skip
+    rating_baseline: bool = option(False, "predict ratings above a baseline of user and item biases", group=BEYOND)
     optimizer: str = option(
         "auto", "adam; lazy_adam: update only the embeddings that a batch looks up; auto: lazy_adam for large tables",
         group=BEYOND, metavar="NAME", choices=("auto", "adam", "lazy_adam"),
@@ -140,8 +142,6 @@ class Settings:
         0.0, "dropout of u in the ranking task", group=BEYOND, metavar="SHARE", least=0, below=1
     )
     dropout: float = option(0.0, "dropout after each ReLU of the MLP", group=BEYOND, metavar="SHARE", least=0, below=1)
-    start_at_mean: bool = option(False, "start the predicted ratings at the mean rating", group=BEYOND)
-    clamp: bool = option(False, "limit predicted ratings to the range of the ratings", group=BEYOND)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -40,7 +40,8 @@ NO_RATINGS = "no interaction of the training set has a rating: only the ranking 
 class Losses(NamedTuple):
     """The means of the losses over the triples of an epoch: equations 3 and 5, and their λ-weighted sum.
 
-    The MSE is that of the interactions with a rating, in squared stars; NaN if there are none.
+    The MSE is that of the interactions with a rating, in squared stars; NaN if there are none. With a baseline it is
+    that of the predicted residuals, which leave a rating out of its own biases; see ``scale.py``.
     """
 
     factorization_loss: float
@@ -59,8 +60,9 @@ class Trainer:
         make: makes a network of the same class for other numbers of users and items, for the comparison of steps.
 
     Attributes:
-        train: the training data, with ratings in the unit of ``scale``.
-        scale: the unit of the ratings that the network learns.
+        train: the training data, with the values that the network learns as ratings; see ``Scale.targets``.
+        scale: the unit of the ratings that the network learns, and their baseline.
+        rating_range: the lowest and the highest rating; () if there are none.
         scorer: scores all items for many users, in the fastest way that agrees with ``forward``.
         notices: lines for the user that say which fast way is not taken, and why.
 
@@ -83,8 +85,8 @@ class Trainer:
         self.model = model
         self.device = next(model.parameters()).device
         self._on_cuda = self.device.type == "cuda"
-        self.scale = Scale.of(train.ratings, settings.rating_unit)
-        self.train = replace(train, ratings=self.scale.to_units(train.ratings)).to(self.device)
+        self.scale = Scale.of(train, settings.rating_unit, settings.rating_baseline)
+        self.train = replace(train, ratings=self.scale.targets(train)).to(self.device)
         self._check_fit()
         self.settings = settings
         self.batch_size = settings.batch_size_for(len(train))
@@ -93,6 +95,8 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
         self.rated = RatedItems(self.train)
         self.rates = bool(self.train.rated.any())
+        ends = train.ratings[train.rated].aminmax() if self.rates else ()
+        self.rating_range = tuple(end.item() for end in ends)
         if not self.rates and settings.factorization_weight == 0:
             raise ValueError(
                 "factorization_weight is 0, and no interaction has a rating: there is nothing to learn from"
@@ -116,8 +120,6 @@ class Trainer:
             ranking_notice if HAS_FAST_STEPS else "",
         ]
         self.notices = [line for line in lines if line]
-        if settings.start_at_mean and self.rates:
-            self._start_at_mean()
 
     @property
     def loss_weights(self) -> LossWeights:
@@ -177,13 +179,6 @@ class Trainer:
         from training import fused
 
         return plain, fused.ways(lazy, self.device, self.group)
-
-    def _start_at_mean(self) -> None:
-        output = [layer for layer in parts.linear_layers(self.model) if layer.out_features == 1]
-        if len(output) != 1 or output[0].bias is None:
-            raise ValueError("start_at_mean is for a network with one linear layer of output width 1, with a bias")
-        with torch.no_grad():
-            output[0].bias.fill_(self.train.ratings[self.train.rated].cpu().double().mean().item())
 
     def run_epoch(self) -> Losses:
         """Train on every triple once, in a new order and with new negative items; return the means of the losses.
@@ -275,8 +270,8 @@ class Trainer:
             return
         step, task = wrong[0].tolist()
         cause = self.likely_cause
-        largest = self.train.ratings.abs().nan_to_num().max().item()
-        if largest > LARGE_RATING:
+        if self.train.ratings.abs().nan_to_num().max() > LARGE_RATING:
+            largest = max(map(abs, self.rating_range))
             cause = f"the ratings reach {largest:.3g}, which rating_unit star learns as they are: choose spread"
         elif self.epoch == step == 0:
             cause = "no step was taken yet, so models.py or training/steps.py computes it from the start"

@@ -281,11 +281,12 @@ def test_changed_ratings_with_any_settings(
         rows = torch.tensor([items.index(item) for item in rated])
         with torch.no_grad():
             table.users.weight[users.index(2)] += table.items.weight[rows].sum(0) / len(rated) ** 0.5
-    p, score = old(torch.tensor([users.index(2)]), torch.tensor([items.index(9)]))
+    pair = torch.tensor([users.index(2)]), torch.tensor([items.index(9)])
+    p, score = old(*pair)
     found = now.predict([2], [9])
     assert now.scale is not None
     assert found["p"][0] == pytest.approx(p.item(), abs=1e-5)
-    assert found["stars"][0] == pytest.approx(now.scale.from_units(score.detach()).clamp(1, 5).item(), abs=1e-4)
+    assert found["stars"][0] == pytest.approx(now.scale.from_units(score.detach(), *pair).clamp(1, 5).item(), abs=1e-4)
     new = now.recommend([40], n=3)
     again = now.recommend_new({item: rating for _, item, rating in NEW_USER}, n=3)
     pd.testing.assert_frame_equal(new.drop(columns="user"), again)

@@ -24,10 +24,12 @@ def trained(settings: Settings, interactions: Interactions) -> Recommender:
         trainer.run_epoch()
     recommender = Recommender.of(trainer, interactions)
     with trainer.as_evaluated():
-        p, score = trainer.model.eval()(torch.tensor([3, 4]), torch.tensor([5, 6]))
+        pairs = torch.tensor([3, 4]), torch.tensor([5, 6])
+        p, score = trainer.model.eval()(*pairs)
     found = recommender.predict([106, 108], [12, 13])
     assert found["p"].tolist() == pytest.approx(p.tolist(), abs=1e-5)
-    assert found["stars"].tolist() == pytest.approx(trainer.scale.from_units(score.detach()).clamp(1, 5).tolist())
+    stars = trainer.scale.from_units(score.detach(), *pairs).clamp(1, 5)
+    assert found["stars"].tolist() == pytest.approx(stars.tolist())
     trainer.run_epoch()
     pd.testing.assert_frame_equal(recommender.predict([106, 108], [12, 13]), found)
     return recommender
@@ -48,7 +50,16 @@ def test_the_network_after_the_best_epoch_recommends() -> None:
     assert not found.equals(Recommender.of(trainer, ratings()).recommend(n=3))
 
 
-@pytest.mark.parametrize("values", [{}, {"watched_items": True}, {"rating_unit": "spread", "shared_embeddings": False}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"watched_items": True},
+        {"rating_unit": "spread", "shared_embeddings": False},
+        {"rating_baseline": True},
+        {"rating_baseline": True, "rating_unit": "spread"},
+    ],
+)
 def test_a_saved_recommender_answers_alike(values: dict[str, object], tmp_path: Path) -> None:
     one = trained(Settings(epochs=2, embedding_dim=8, **values), ratings())  # type: ignore[arg-type]
     one.save(tmp_path / "mine.pt")

@@ -140,12 +140,20 @@ def test_ratings_of_any_scale_train_the_same_network(factor: float, shift: float
         assert one.training_mse / factor**2 == pytest.approx(other.training_mse, rel=1e-3)
 
 
+def rated(ratings: list[float]) -> Interactions:
+    """Make interactions of one user, each with its rating."""
+    items = torch.arange(len(ratings))
+    return Interactions(torch.zeros_like(items), items, torch.tensor(ratings), 1, len(ratings))
+
+
 def test_predictions_are_in_the_ratings_own_unit_again() -> None:
-    ratings = torch.tensor([10.0, 30.0, torch.nan, 50.0])
-    scale = Scale.of(ratings, "auto")
+    train = rated([10.0, 30.0, torch.nan, 50.0])
+    scale = Scale.of(train, "auto")
     assert scale.mean == pytest.approx(30)
     assert scale.spread == pytest.approx((800 / 3) ** 0.5)
-    torch.testing.assert_close(scale.from_units(scale.to_units(ratings)), ratings, equal_nan=True)
+    pairs = train.user_ids, train.item_ids
+    again = scale.from_units(scale.to_units(train.ratings, *pairs), *pairs)
+    torch.testing.assert_close(again, train.ratings, equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -160,15 +168,15 @@ def test_predictions_are_in_the_ratings_own_unit_again() -> None:
     ],
 )
 def test_usual_ratings_are_learned_in_their_own_unit(ratings: list[float], unit: str, is_own: bool) -> None:
-    scale = Scale.of(torch.tensor(ratings), unit)
+    train = rated(ratings)
+    scale = Scale.of(train, unit)
     assert scale.is_own_unit is is_own
     if is_own:
-        tensor = torch.tensor(ratings)
-        assert scale.to_units(tensor) is tensor
+        assert scale.targets(train) is train.ratings
 
 
 def test_equal_ratings_have_a_spread_of_one() -> None:
-    assert Scale.of(torch.tensor([7.0, 7.0]), "auto") == Scale(7.0, 1.0)
+    assert Scale.of(rated([7.0, 7.0]), "auto") == Scale(7.0, 1.0)
 
 
 def test_a_loss_that_overflows_names_the_scale_of_the_ratings() -> None:

@@ -170,7 +170,6 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
     [
         ("watched_items", "models.py has no nn.Embedding U or U_fact, which watched_items"),
         ("dropout", "models.py has no nn.ReLU layers, whose outputs dropout changes"),
-        ("start_at_mean", "start_at_mean is for a network with one linear layer of output width 1"),
     ],
 )
 def test_an_ingredient_without_anything_to_change_is_refused(ingredient: str, says: str, split: Split) -> None:

@@ -20,7 +20,6 @@ from tracking.resuming import restore
 from train import Trainer
 from training import parts, setup
 from training.adam import Adam
-from training.evaluation import Evaluation
 from training.rated_items import RatedItems
 from training.settings import Settings, preset
 from training.steps import LossWeights
@@ -78,7 +77,7 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
 
 def test_settings_without_ingredients_are_the_homeworks() -> None:
     assert [name for name in INGREDIENTS if Settings(**INGREDIENTS[name]).homework_step] == ["nothing"]
-    assert Settings(start_at_mean=True, clamp=True).homework_step
+    assert Settings(rating_baseline=True).homework_step
 
 
 def make_trainer(train: Interactions, epochs: int, sharing: bool = True, **ingredients: Any) -> Trainer:
@@ -107,7 +106,7 @@ def test_sums_over_watched_items_are_in_the_embeddings_during_evaluation_only(sh
         torch.testing.assert_close(shown[name], before[parameter] + sums, rtol=1e-4, atol=1e-5)
 
 
-EVERYTHING = ALL | {"start_at_mean": True, "clamp": True}
+EVERYTHING = ALL | {"rating_baseline": True}
 
 
 def test_a_run_with_every_ingredient_resumes_bit_identically(split: Split) -> None:
@@ -122,24 +121,6 @@ def test_a_run_with_every_ingredient_resumes_bit_identically(split: Split) -> No
         again.load_state(states[stop - 1], stop, "cpu")
         assert [again.run_epoch() for _ in range(6 - stop)] == losses[stop:]
         assert all(torch.equal(x, states[-1][name]) for name, x in again.state().items())
-
-
-def output_bias(net: torch.nn.Module) -> torch.Tensor:
-    return parts.linear_layers(net)[-1].bias
-
-
-def test_the_output_starts_at_the_mean_and_ratings_are_limited_to_their_range(split: Split) -> None:
-    train, test = split
-    trainer = make_trainer(train, 1, start_at_mean=True)
-    assert output_bias(trainer.model).item() == pytest.approx(train.ratings.mean().item())
-    net = trainer.model
-    with torch.no_grad():
-        output_bias(net).fill_(9.0)
-    clamped = Evaluation(net, train, test, clamp=True).mse()
-    with torch.no_grad():
-        expected = ((net(test.user_ids, test.item_ids)[1].clamp(1, 5) - test.ratings) ** 2).mean().item()
-    assert clamped == pytest.approx(expected, rel=1e-6)
-    assert clamped < Evaluation(net, train, test).mse()
 
 
 @pytest.mark.long

@@ -1,0 +1,199 @@
+"""Runs with a rating baseline: their metrics and stars compared with plain loops in float64, from main.py on."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+import runs
+import torch
+
+import data
+import main
+from data import Interactions
+from datasets.source import DataSource
+from serving.recommender import Recommender
+from tracking import trained
+from training import setup
+
+Rating = tuple[int, int, float]
+USERS, ITEMS = 19, 31
+THEN: list[Rating] = [
+    (n % USERS, item, (n % 5 + n % USERS % 3 + item % 3) / 2)
+    for n, item in enumerate((n * n + n // USERS) % ITEMS for n in range(420))
+]
+NEW_USER: list[Rating] = [(40, 3, 4.0), (40, 8, 0.5), (40, 14, 3.5)]
+FLAGS = "--epochs 2 --embedding_dim 8 --layer_sizes 24 --batch_size 32 --learning_rate 0.03 --test_fraction 0.2"
+UNITS = ["star", "spread"]
+
+
+def write(path: Path, ratings: list[Rating]) -> None:
+    lines = [f"{user},{item},{rating}" for user, item, rating in ratings]
+    path.write_text("\n".join(["user,item,rating", *lines]))
+
+
+def train(logdir: str, unit: str, flags: str = FLAGS) -> None:
+    own = ["--rating_baseline", "--rating_unit", unit, "--logdir", logdir]
+    assert main.main(["--ratings", "ratings.csv", *flags.split(), *own]) == 0
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write(tmp_path / "ratings.csv", THEN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Biases(NamedTuple):
+    """μ, s and the range of training ratings, and biases by ID."""
+
+    mean: float
+    spread: float
+    lowest: float
+    highest: float
+    users: dict[int, float]
+    items: dict[int, float]
+
+    def stars(self, user: int, item: int, score: float) -> float:
+        expected = self.mean + self.users.get(user, 0.0) + self.items.get(item, 0.0) + self.spread * score
+        return min(self.highest, max(self.lowest, expected))
+
+
+def biases_of(ratings: list[Rating], like: Recommender, mean: float | None = None) -> Biases:
+    """Compute the biases of ratings with a recommender's dampings and s, and its μ if none is given."""
+    assert like.scale is not None
+    assert like.scale.baseline is not None
+    dampings = like.scale.baseline.dampings
+    stars = [rating for _, _, rating in ratings]
+    mean = sum(stars) / len(stars) if mean is None else mean
+    items = {}
+    for item in range(ITEMS):
+        own = [rating - mean for _, other, rating in ratings if other == item]
+        items[item] = sum(own) / (dampings.items + len(own))
+    users = {}
+    for user in {each for each, _, _ in ratings}:
+        rest = [rating - mean - items[item] for other, item, rating in ratings if other == user]
+        users[user] = sum(rest) / (dampings.users + len(rest))
+    return Biases(mean, like.scale.spread, min(stars), max(stars), users, items)
+
+
+def listed(part: Interactions) -> list[Rating]:
+    users, items = torch.as_tensor(part.source_user_ids), torch.as_tensor(part.source_item_ids)
+    ids = users[part.user_ids].tolist(), items[part.item_ids].tolist()
+    return list(zip(*ids, part.ratings.tolist(), strict=True))
+
+
+def scores_of(run: str, pairs: list[Rating]) -> list[float]:
+    """Compute the network's own output for pairs of IDs."""
+    found = trained.read(Path(run))
+    users, items = torch.as_tensor(found.data.user_ids).tolist(), torch.as_tensor(found.data.item_ids).tolist()
+    network = found.network(len(users), len(items)).eval()
+    rows = torch.tensor([users.index(user) for user, _, _ in pairs])
+    score: torch.Tensor = network(rows, torch.tensor([items.index(item) for _, item, _ in pairs]))[1]
+    return score.double().tolist()
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_metrics_and_stars_are_those_of_a_plain_loop(unit: str, home: Path) -> None:
+    train("run", unit)
+    split = setup.split(data.read(DataSource(ratings=Path("ratings.csv"))), trained.read(Path("run")).settings)
+    test, one = listed(split.test), Recommender.load("run")
+    biases = biases_of(listed(split.train), one)
+    deviations = [(rating - biases.mean) ** 2 for _, _, rating in listed(split.train)]
+    spread = (sum(deviations) / len(deviations)) ** 0.5 if unit == "spread" else 1.0
+    assert biases.spread == pytest.approx(spread)
+    scores = zip(test, scores_of("run", test), strict=True)
+    stars = [biases.stars(user, item, score) for (user, item, _), score in scores]
+    squares = [(each - rating) ** 2 for each, (_, _, rating) in zip(stars, test, strict=True)]
+    mse = sum(squares) / len(squares)
+    assert json.loads(Path("run/result.json").read_text())["test_mse"] == pytest.approx(mse, rel=1e-5)
+    users, items = [user for user, _, _ in test], [item for _, item, _ in test]
+    assert one.predict(users, items)["stars"].tolist() == pytest.approx(stars, abs=1e-5)
+    for of in ("users", "items"):
+        quarters = one.quartiles().query(f"of == '{of}'")
+        assert (quarters["MSE"] * quarters["test_ratings"]).sum() / len(test) == pytest.approx(mse, rel=1e-5)
+    first = one.recommend([3], 4)
+    again = one.predict([3] * len(first), first["item"].tolist())
+    assert first["stars"].tolist() == pytest.approx(again["stars"].tolist(), abs=1e-5)
+    assert first["stars"].nunique() > 1
+
+
+def test_a_resumed_run_is_bit_identical(home: Path) -> None:
+    for logdir, epochs in (("whole", 4), ("part", 2), ("part", 4)):
+        train(logdir, "spread", FLAGS.replace("--epochs 2", f"--epochs {epochs}"))
+    assert runs.same_result(Path("whole"), Path("part"))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_biases_follow_ratings_that_have_changed(unit: str, home: Path) -> None:
+    """The mean, the spread and the dampings are the run's."""
+    train("run", unit)
+    before = Recommender.load("run")
+    assert before.scale is not None
+    now = [*[each for each in THEN if each[0] != 5], *NEW_USER, (2, 77, 4.0)]
+    write(home / "ratings.csv", now)
+    kept = list({(user, item): (user, item, rating) for user, item, rating in now if item < ITEMS}.values())
+    one = Recommender.load("run")
+    biases = biases_of(kept, before, before.scale.mean)
+    pairs = [(2, 9, 0.0), (5, 3, 0.0), (7, 30, 0.0)]
+    scores = zip(pairs, scores_of("run", pairs), strict=True)
+    expected = [biases.stars(user, item, score) for (user, item, _), score in scores]
+    assert one.predict([2, 5, 7], [9, 3, 30])["stars"].tolist() == pytest.approx(expected, abs=1e-5)
+    item_ids = torch.tensor([item for _, item, _ in NEW_USER])
+    residuals = one.new_users._values[one.ratings.user_ids == one.user(40)]
+    for place, (user, item, rating) in enumerate(NEW_USER):
+        others = [each for each in kept if each != (user, item, rating)]
+        without, full = biases_of(others, before, before.scale.mean), biases
+        rest = [r - full.mean - full.items[j] for _, j, r in NEW_USER if j != item]
+        dampings = before.scale.baseline.dampings if before.scale.baseline is not None else None
+        assert dampings is not None
+        bias = sum(rest) / (dampings.users + len(rest))
+        expected_value = (rating - full.mean - bias - without.items[item]) / full.spread
+        assert residuals[place].item() == pytest.approx(expected_value, abs=1e-5)
+    rows = one.new_users.embeddings(item_ids, residuals, [3])
+    p, score = one.new_users.network.pairs(rows, torch.zeros(1, dtype=torch.int64), torch.tensor([20]))
+    found = one.predict([40], [20])
+    assert found["p"][0] == pytest.approx(p.item(), abs=1e-5)
+    assert found["stars"][0] == pytest.approx(biases.stars(40, 20, score.item()), abs=1e-5)
+
+
+def test_biases_of_the_run_stay_if_its_ratings_are_gone(home: Path) -> None:
+    train("run", "star")
+    before = Recommender.load("run").predict([2, 7, 11], [9, 3, 30])
+    lines = [f"{user},{item}," for user, item, _ in [*THEN, (1_000, 3, 0.0), (-4, 3, 0.0)]]
+    (home / "ratings.csv").write_text("\n".join(["user,item,rating", *lines]))
+    now = Recommender.load("run")
+    assert "its ratings are gone" in now.changes
+    pd.testing.assert_frame_equal(now.predict([2, 7, 11], [9, 3, 30]), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_stars_of_a_new_user_have_a_bias(unit: str, home: Path) -> None:
+    train("run", unit)
+    one = Recommender.load("run")
+    split = setup.split(data.read(DataSource(ratings=Path("ratings.csv"))), one.settings)
+    biases = biases_of(listed(split.train), one)
+    rest = [rating - biases.mean - biases.items[item] for _, item, rating in NEW_USER]
+    assert one.scale is not None
+    assert one.scale.baseline is not None
+    damping = one.scale.baseline.dampings.users
+    own = sum(rest) / (damping + 3)
+    values = [(each - (sum(rest) - each) / (damping + 2)) / biases.spread for each in rest]
+    found = one.recommend_new({item: rating for _, item, rating in NEW_USER}, n=ITEMS)
+    rows = one.new_users.embeddings(torch.tensor([3, 8, 14]), torch.tensor(values), [3])
+    items = torch.tensor([one.item(item) for item in found["item"].tolist()])
+    p, scores = one.new_users.network.pairs(rows, torch.zeros_like(items), items)
+    assert found["p"].tolist() == pytest.approx(p.tolist(), abs=1e-4)
+    biases.users[40] = own
+    stars = [biases.stars(40, item, score) for item, score in zip(found["item"], scores.tolist(), strict=True)]
+    assert found["stars"].tolist() == pytest.approx(stars, abs=1e-4)
+
+
+def test_a_warm_start_predicts_alike(home: Path) -> None:
+    """The ratings are the same, so the biases are, and the last layer changes with the unit."""
+    train("run", "star")
+    before = Recommender.load("run").predict([3, 4, 6], [1, 2, 3])
+    own = "--rating_baseline --rating_unit spread --epochs 1 --learning_rate 1e-9 --test_fraction 0.2"
+    assert main.main(["--warm_start", "run", "--logdir", "next", *own.split()]) == 0
+    pd.testing.assert_frame_equal(Recommender.load("next").predict([3, 4, 6], [1, 2, 3]), before, atol=1e-4)
