@@ -144,12 +144,33 @@ def test_test_errors_are_those_of_baseline_and_score_within_the_range(unit: str,
         score = net(torch.tensor([user]), torch.tensor([item]))[1].double().item()
         stars = mean + user_bias(ratings, user, mean, dampings.users, items) + items[item] + scale.spread * score
         limited += not lowest <= stars <= highest
-        errors.append(min(highest, max(lowest, stars)) - rating)
+        shown = min(highest, max(lowest, stars))
+        found = scale.from_units(torch.tensor([score]).float(), torch.tensor([user]), torch.tensor([item])).item()
+        assert found == pytest.approx(shown, rel=1e-5)
+        errors.append(shown - rating)
     assert 0 < limited < len(errors)
-    found = Evaluation(trainer.scorer, trainer.train, test, scale=scale)
+    evaluation = Evaluation(trainer.scorer, trainer.train, test, scale=scale)
     squares = sum(error**2 for error in errors) / len(errors)
-    assert found.mse() == pytest.approx(squares, rel=1e-4, abs=0)
-    assert found.mae() == pytest.approx(sum(map(abs, errors)) / len(errors), rel=1e-4, abs=0)
+    assert evaluation.mse() == pytest.approx(squares, rel=1e-4, abs=0)
+    assert evaluation.mae() == pytest.approx(sum(map(abs, errors)) / len(errors), rel=1e-4, abs=0)
+
+
+@pytest.mark.parametrize("unit", ["star", "spread"])
+def test_the_training_mse_is_that_of_the_residuals(unit: str) -> None:
+    made = interactions()
+    settings = Settings(rating_unit=unit, rating_baseline=True, learning_rate=1e-12, batch_size=16)
+    torch.manual_seed(0)
+    trainer = Trainer(MultiTaskNet(USERS, ITEMS, 4, (12, 6)), made, settings)
+    scale, ratings = trainer.scale, listed(made)
+    assert scale.baseline is not None
+    errors = [
+        scale.spread * trainer.model(torch.tensor([user]), torch.tensor([item]))[1].item() - residual
+        for (user, item, _), residual in zip(
+            ratings, residuals(ratings, mean_of(ratings), scale.baseline.dampings), strict=True
+        )
+    ]
+    expected = sum(error**2 for error in errors) / len(errors)
+    assert trainer.run_epoch().training_mse == pytest.approx(expected, rel=1e-4)
 
 
 def test_ratings_without_variation_are_the_baseline() -> None:
@@ -166,15 +187,18 @@ def test_ratings_without_variation_are_the_baseline() -> None:
 @pytest.mark.parametrize("had", [False, True])
 @pytest.mark.parametrize("has", [False, True])
 def test_a_warm_start_changes_the_output_to_the_new_baseline(had: bool, has: bool) -> None:
-    """A residual stays the same number of stars, and a rating loses the mean."""
+    """A residual stays the same number of stars. A rating stays the same, too, but for the biases; the mean is new."""
     made = interactions()
+    later = replace(made, ratings=made.ratings * 1.5)
     settings = Settings(embedding_dim=4, layer_sizes=(12, 6), rating_baseline=had)
     old = Trainer(MultiTaskNet(USERS, ITEMS, 4, (12, 6)), made, settings)
     new = replace(settings, rating_baseline=has, rating_unit="spread")
-    trainer = Trainer(MultiTaskNet(USERS, ITEMS, 4, (12, 6)), made, new)
+    trainer = Trainer(MultiTaskNet(USERS, ITEMS, 4, (12, 6)), later, new)
     ids = torch.arange(USERS), torch.arange(ITEMS)
     start_from(trainer, old.model, *ids, old.scale)
     pair = torch.tensor([2]), torch.tensor([3])
     before, now = (each.model(*pair)[1].item() for each in (old, trainer))
-    expected = before if had else before - mean_of(listed(made))
+    expected = before
+    if not (had and has):
+        expected += (mean_of(listed(made)) if had else 0) - mean_of(listed(later))
     assert now * trainer.scale.spread == pytest.approx(expected, abs=1e-5)
