@@ -1,4 +1,4 @@
-"""The data of a run, noted in its folder: the options that chose the data, and the IDs of its users and items.
+"""The data of a run, noted in its folder: the options that chose the data, the IDs of users and items, their biases.
 
 LOGDIR/data.npz   written at the start of a run, for recommendations and warm starts; nothing in it is executed
 """

@@ -231,9 +231,9 @@ def choose_dampings(rated: Interactions, mean: float) -> Dampings:
     smallest, best = math.inf, Dampings(DAMPINGS[0], DAMPINGS[0])
     for item_damping in DAMPINGS:
         weights = item_damping + item_counts
-        biases = item_sums / weights
-        errors = deviations - _without(deviations, biases[items], weights[items])
-        above = deviations - biases[items]
+        biases = (item_sums / weights)[items]
+        errors = deviations - _without(deviations, biases, weights[items])
+        above = deviations - biases
         rest = _sums(users, above, rated.num_users)[users] - above
         products = _sums(users, errors * rest, rated.num_users)
         squares = _sums(users, rest.square(), rated.num_users)
