@@ -17,6 +17,7 @@
     fused.py             the plain step, three times faster; as a CUDA graph; by several processes
     fused_gradients.py   its gradients, written out
     tuned.py             the step with ingredients beyond the homework
+    sampled_softmax.py   its loss over many negatives, with the derivative
     tuned_batch.py       its scores: by ``forward``, or by the network's tables
     rows.py              rows of users and items, copied into a network of other sizes; warm starts
     rated_items.py       the items that each user rated, for some of these ingredients
