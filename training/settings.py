@@ -44,9 +44,9 @@ class Settings:
             (sampled softmax: Jean et al., ACL 2015; Wu et al., ACM TOIS 2024). An item is no negative of itself there.
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the items that the user rated
             (Koren, SVD++, KDD 2008).
-        weight_decay: w in the further term w / 2 · (‖U‖² + ‖Q‖² + ‖B‖²) / (number of users) of the loss, of all
-            embeddings and item biases. L_F and L_R are means over interactions, of which a user has a share of
-            1 / (number of users) on average, so the same w fits sets of any size.
+        weight_decay: w in the further term w / (2 · n) · ‖θ‖² of the loss, of all parameters θ and the number n of
+            training interactions. L_F and L_R are means over these, so w is the precision of a Gaussian prior, whose
+            weight against an interaction is the same for sets of any size.
         embedding_dropout: probability with which an element of u_i is 0 in equation 1, the others being scaled by
             1 / (1 − probability) (Srivastava et al., JMLR 2014); ``dropout`` does the same in equation 4.
 
@@ -131,7 +131,7 @@ class Settings:
     )  # fmt: skip
     watched_items: bool = option(False, "add the embeddings of the items that a user rated to u", group=BEYOND)
     weight_decay: float = option(
-        0.0, "L2 penalty of the embeddings and item biases, divided by the number of users", group=BEYOND, metavar="W",
+        0.0, "L2 penalty of all parameters, divided by the number of training ratings", group=BEYOND, metavar="W",
         least=0,
     )  # fmt: skip
     lr_schedule: str = option(

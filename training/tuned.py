@@ -1,6 +1,6 @@
 """The step with the ingredients of ``Settings`` beyond the homework, by autograd.
 
-    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · L_R + w/2 · (‖U‖² + ‖Q‖² + ‖B‖²) / (number of users)
+    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · L_R + w/2 · ‖θ‖² / n            (n: the number of training interactions)
 
 The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. The plain way changes the outputs of
 the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``.
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training import parts
 from training.adam import Adam
 from training.distributed import Group
 from training.rated_items import RatedItems
@@ -95,9 +94,7 @@ class TunedStep(EagerStep):
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
         self.rates = bool(rated.train.rated.any())
         check_parts(model, settings, rated.train)
-        # The embeddings and item biases come first in the vector of all parameters.
-        self.decayed = sum(weight.numel() for weight in {table.weight for table in parts.embeddings(model)})
-        self.decay = settings.weight_decay / rated.train.num_users
+        self.decay = settings.weight_decay / len(rated.train)
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
@@ -158,7 +155,7 @@ class TunedStep(EagerStep):
         loss.backward()
         if self.decay:
             trained = adam.everything
-            trained.gradient[: self.decayed].add_(trained.values[: self.decayed], alpha=self.decay)
+            trained.gradient.add_(trained.values, alpha=self.decay)
         left = 1.0
         if self.settings.lr_schedule == "linear":
             left = max(0.0, 1.0 - adam.steps_taken.item() / self.steps)

@@ -180,7 +180,7 @@ def test_an_ingredient_without_anything_to_change_is_refused(ingredient: str, sa
 def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
     ingredients = {
         "negatives": 3, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25,
-        "temperature": 2.0, "weight_decay": 1e-2, "lr_schedule": "linear",
+        "temperature": 2.0, "weight_decay": 5.0, "lr_schedule": "linear",
     }  # fmt: skip
     found = trainer(split, nets.Elsewhere, epochs=2, **ingredients)
     assert isinstance(found.step, TunedStep)
