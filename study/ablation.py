@@ -3,6 +3,7 @@
     python -m study.ablation                                    # five splits of each; 20 minutes
     python -m study.ablation --seeds 2 --epochs 1               # a look
     python -m study.ablation --preset_only --first_seed 15 --seeds 20      # the preset and EASE alone; four minutes
+    python -m study.ablation --variants study/variants.json --validation_fraction 0.05 --first_seed 100    # a search
 
 The differences are taken split by split, with 95 % intervals (Student's t). No setting was chosen on a split of the
 seeds from FIRST_SEED to 99. The tables go to LOGDIR/ablation.md.
@@ -13,12 +14,14 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped before the first run")
 
+import json
 import math
 import statistics
 import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cli.options import option
@@ -34,7 +37,6 @@ FIRST_SEED = 5
 LARGEST_EASE = 4 * 2**30  # bytes
 PRESET, EASE = "the preset", "EASE, λ = 200"
 ONE_NEGATIVE = {"negatives": 1, "unseen_negatives": False}
-# The settings of a network that only rates, found by a search of the same size; see docs/tuned.md.
 VARIANTS: dict[str, dict[str, Any]] = {
     PRESET: {},
     "one negative, the homework's loss": ONE_NEGATIVE | {"ranking_loss": "bounded"},
@@ -62,6 +64,13 @@ class Options(trials.Options):
 
     first_seed: int = option(FIRST_SEED, "the first seed", metavar="N", least=0)
     preset_only: bool = option(False, "train only the preset, beside EASE")
+    variants: Path | None = option(
+        None, "JSON file of variants in place of the ingredients: changed settings by name", metavar="FILE", parse=Path
+    )
+    validation_fraction: float = option(
+        0.0, "score on a validation set of this share of the training ratings; 0: on the test set", metavar="SHARE",
+        least=0, below=1,
+    )  # fmt: skip
 
 
 def settings_of(changes: dict[str, Any], seed: int, split: SplitSettings, epochs: int = 0) -> Settings:
@@ -70,15 +79,36 @@ def settings_of(changes: dict[str, Any], seed: int, split: SplitSettings, epochs
     return Settings(**preset("tuned") | changes | last)
 
 
+def variants_of(options: Options) -> dict[str, dict[str, Any]]:
+    """Return the changes of each variant of the preset, which is the first.
+
+    Raises:
+        ValueError, OSError: the file cannot be read, or a variant has a wrong setting.
+    """
+    if options.preset_only:
+        return {PRESET: {}}
+    if options.variants is None:
+        return VARIANTS
+    try:
+        variants = json.loads(options.variants.read_text("utf-8"))
+        found = {PRESET: {}} | {name: dict(changes) for name, changes in variants.items()}
+        for changes in found.values():
+            settings_of(changes, 0, {})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"variants {options.variants}: {error}; expected settings by name for each variant") from None
+    return found
+
+
 def make_tables(options: Options, source: DataSource, split: SplitSettings) -> str:
     """Train all variants, and fit EASE, on each split, and write the tables."""
     setup.use_one_thread()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     interactions = trials.read(source)
-    names = [PRESET] if options.preset_only else list(VARIANTS)
+    variants = variants_of(options)
     if not interactions.rated.any():  # then a network that only rates learns nothing
-        names = [name for name in names if VARIANTS[name].get("factorization_weight") != 0]
-    found: Found = {name: {} for name in names}
+        variants = {name: changes for name, changes in variants.items() if changes.get("factorization_weight") != 0}
+    split = split | {"validation_fraction": options.validation_fraction}
+    found: Found = {name: {} for name in variants}
     if (needed := ease_bytes(interactions)) > LARGEST_EASE:
         print(f"{EASE} is left out: it needs {needed / 2**30:.0f} GiB", file=sys.stderr)
     else:
@@ -86,9 +116,9 @@ def make_tables(options: Options, source: DataSource, split: SplitSettings) -> s
             seed: trials.fit_and_score(ease, setup.split(interactions, settings_of({}, seed, split))) for seed in seeds
         }
     work = {
-        (name, seed): (settings_of(VARIANTS[name], seed, split, options.epochs), source)
+        (name, seed): (settings_of(changes, seed, split, options.epochs), source)
         for seed in seeds
-        for name in names
+        for name, changes in variants.items()
     }
     with closing(trials.results(trials.train_and_score, work, options.jobs)) as done:
         for (name, seed), scores in done:
@@ -120,7 +150,7 @@ def tables(found: Found) -> str:
         mrr_minus = [scores.mrr - presets[seed].mrr for seed, scores in found[name].items()]
         mse_minus = [scores.mse - presets[seed].mse for seed, scores in found[name].items()]
         differences.append([name, interval(mrr_minus, 4), interval(mse_minus, 3)])
-    levels = table([splits, "test MRR", "test MSE", "seconds"], rows)
+    levels = table([splits, "MRR", "MSE", "seconds"], rows)
     return f"{levels}\n\n{table([f'{splits}, minus the preset', 'MRR', 'MSE'], differences)}"
 
 
