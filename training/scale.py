@@ -4,15 +4,26 @@ In units of the training ratings, z = (r − μ) / s, λ_R weighs alike for rati
 learn their mean. Metrics and recommendations are in the ratings' own unit again, r̂ = μ + s · ẑ.
 
 With a baseline the network learns only the part of a rating that the biases of its user and its item leave,
-r̂_ij = μ + a_i + c_j + s · ẑ_ij, and r̂ is limited to the range of the training ratings. The biases are sums over the
-ratings of an item or a user, damped by λ_c or λ_a (Koren, Factor in the Neighbors, TKDD 2010, section 2.1):
+r̂_ij = μ + a_i + c_j + s · ẑ_ij, and r̂ is limited to the range of the training ratings. All biases together minimize
 
-    c_j = Σ_i (r_ij − μ) / (λ_c + n_j),    a_i = Σ_j (r_ij − μ − c_j) / (λ_a + n_i)
+    J = Σ e_ij² + λ_a Σ a_i² + λ_c Σ c_j²,    e_ij = r_ij − μ − a_i − c_j
 
-A bias that includes a rating leaves too little of it, and no rating of the test set is included. Therefore both biases
-of a training rating are computed without it (leave-one-out), and so are the errors that choose λ_a and λ_c:
+The dampings λ_a and λ_c are estimated from the ratings: they are a fixed point of the evidence (MacKay, Bayesian
+Interpolation, Neural Computation 4(3), 1992),
 
-    z_ij = (r_ij − μ − a_i⁽⁻ʲ⁾ − c_j⁽⁻ⁱ⁾) / s
+    λ_a = σ² d_a / Σ a_i²,    d_a = Σ n_i / (n_i + λ_a),    λ_c alike,    σ² = J / n
+
+d_a and d_c are the effective numbers of biases. At the fixed point σ² is also Σ e² / (n − d_a − d_c); J / n is positive
+for any dampings.
+
+A bias that includes a rating leaves too little of it, and no rating of the test set is included. Therefore the network
+learns leave-one-out residuals: those of ridge regression, e / (1 − h) = e (1 + v), where v is the variance of a_i + c_j
+without the rating, in units of σ². Here v is taken as the sum of the variances of two damped means:
+
+    z_ij = e_ij · (1 + 1 / (λ_a + n_i − 1) + 1 / (λ_c + n_j − 1)) / s
+
+This v is exact for a user and an item without other ratings. Elsewhere it is too small, because the other biases are
+estimates, too: by 1 to 5 percent on average on MovieLens 100K, FilmTrust and a sparse sample of MovieLens.
 """
 
 import math
@@ -25,7 +36,8 @@ from torch import Tensor
 from data import Interactions
 
 LEAST, MOST = 0.5, 5.0  # ratings within this range are learned in their own unit, as the homework does
-DAMPINGS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 25.0, 40.0, 60.0, 100.0)  # of which λ_a and λ_c are chosen
+PASSES, ESTIMATES = 14, 10  # over the ratings; the first ones are each followed by an estimate of the dampings
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 5.0, 0.1, 1000.0
 
 
 class Dampings(NamedTuple):
@@ -55,22 +67,32 @@ class Baseline(NamedTuple):
     def of(cls, interactions: Interactions, mean: float, dampings: Dampings | None = None) -> "Baseline":
         """Compute the biases from the interactions that have a rating.
 
+        Each pass computes the items' biases for given users' biases, then the reverse, both in closed form. A shift of
+        all users' biases against all items' biases changes no e. Each pass begins with the shift that decreases J most,
+        because the two closed forms alone approach it slowly.
+
         Args:
             mean: μ.
-            dampings: by default those of DAMPINGS with the smallest leave-one-out mean squared error.
+            dampings: estimated by default.
         """
         rated = _rated(interactions)
+        users, items = (torch.zeros(n, dtype=torch.float64) for n in (rated.num_users, rated.num_items))
+        used = dampings or Dampings(FIRST_DAMPING, FIRST_DAMPING)
         if len(rated) == 0:
-            none = (torch.zeros(n, dtype=torch.float64) for n in (interactions.num_users, interactions.num_items))
-            return cls(dampings or Dampings(DAMPINGS[0], DAMPINGS[0]), -math.inf, math.inf, *none)
-        dampings = dampings or choose_dampings(rated, mean)
-        deviations = rated.ratings.double() - mean
-        items = _sums(rated.item_ids, deviations, rated.num_items)
-        items /= dampings.items + _counts(rated.item_ids, rated.num_items)
-        users = _sums(rated.user_ids, deviations - items[rated.item_ids], rated.num_users)
-        users /= dampings.users + _counts(rated.user_ids, rated.num_users)
+            return cls(used, -math.inf, math.inf, users, items)
+        user_counts, item_counts = _counts(rated.user_ids, rated.num_users), _counts(rated.item_ids, rated.num_items)
+        errors = rated.ratings.double() - mean
+        for number in range(PASSES):
+            shift = used.items * items.sum() - used.users * users.sum()
+            shift /= used.items * len(items) + used.users * len(users)
+            items = _fit(errors, rated.item_ids, items - shift, used.items + item_counts)
+            users = _fit(errors, rated.user_ids, users + shift, used.users + user_counts)
+            if dampings is None and number < ESTIMATES:
+                variance = (errors @ errors + used.users * users @ users + used.items * items @ items) / len(rated)
+                of_users = _next_damping(used.users, users, user_counts, variance)
+                used = Dampings(of_users, _next_damping(used.items, items, item_counts, variance))
         lowest, highest = rated.ratings.aminmax()
-        return cls(dampings, lowest.item(), highest.item(), users, items)
+        return cls(used, lowest.item(), highest.item(), users, items)
 
 
 class Scale(NamedTuple):
@@ -164,25 +186,22 @@ class Scale(NamedTuple):
     def targets(self, train: Interactions) -> Tensor:
         """Return the values that the network learns for the ratings that the scale is of: (n,) float32.
 
-        With a baseline each is computed with biases without this rating.
+        With a baseline they are leave-one-out residuals.
         """
         if self.baseline is None:
             return self.to_units(train.ratings, train.user_ids, train.item_ids)
         rated, users, items = train.rated.cpu(), train.user_ids.cpu(), train.item_ids.cpu()
-        biases, dampings = self.baseline, self.baseline.dampings
-        item_weights = dampings.items + _counts(items[rated], train.num_items)
-        user_weights = dampings.users + _counts(users[rated], train.num_users)
-        deviations = train.ratings.cpu().double() - self.mean
-        above_items = deviations - biases.items[items]
-        deviations -= _without(deviations, biases.items[items], item_weights[items])
-        deviations -= _without(above_items, biases.users[users], user_weights[users])
-        return (deviations / self.spread).float().to(train.ratings.device)
+        user_counts, item_counts = _counts(users[rated], train.num_users), _counts(items[rated], train.num_items)
+        dampings = self.baseline.dampings
+        residuals = train.ratings.cpu().double() - self._expected(users, items)
+        residuals *= 1 + _variances(dampings.users, user_counts)[users] + _variances(dampings.items, item_counts)[items]
+        return (residuals / self.spread).float().to(train.ratings.device)
 
     def of_new_user(self, ratings: Tensor, item_ids: Tensor) -> tuple["Scale", Tensor]:
         """Return the scale of a new user, whose ID is 0, and the values of that user's ratings.
 
         The biases of items do not include these ratings. The user's bias is computed from them, and for the value of
-        a rating without it.
+        a rating from the others.
 
         Args:
             ratings: (n,) float32, NaN for an interaction without a rating.
@@ -191,10 +210,10 @@ class Scale(NamedTuple):
         if self.baseline is None:
             return self, self.to_units(ratings, torch.zeros_like(item_ids), item_ids)
         above = ratings.double() - self.mean - self.baseline.items[item_ids]
-        weight = self.baseline.dampings.users + (~above.isnan()).sum()
-        bias = above.nansum() / weight
+        damping, count = self.baseline.dampings.users, (~above.isnan()).sum()
+        bias = above.nansum() / (damping + count)
         scale = self._replace(baseline=self.baseline._replace(users=bias.reshape(1)))
-        return scale, ((above - _without(above, bias, weight)) / self.spread).float()
+        return scale, ((above - bias) * (1 + _variances(damping, count)) / self.spread).float()
 
     @property
     def notice(self) -> str:
@@ -203,8 +222,8 @@ class Scale(NamedTuple):
         if self.baseline is not None:
             dampings = self.baseline.dampings
             lines.append(
-                f"ratings are learned above a baseline of biases, damped by {dampings.users:g} for users and by "
-                f"{dampings.items:g} for items (rating_baseline)"
+                f"ratings are learned above a baseline of biases, damped by {dampings.users:.3g} for users and by "
+                f"{dampings.items:.3g} for items (rating_baseline)"
             )
         if self.spread != 1 or (self.mean != 0 and self.baseline is None):
             lines.append(
@@ -214,59 +233,38 @@ class Scale(NamedTuple):
         return "; ".join(lines)
 
 
-def choose_dampings(rated: Interactions, mean: float) -> Dampings:
-    """Return the dampings with the smallest mean squared error of ratings predicted without themselves, μ + a + c.
-
-    The error of a rating is e − w / (λ_a + n_i − 1), e that of μ + c_j⁽⁻ⁱ⁾ alone, w the sum of r_ik − μ − c_k over the
-    user's other ratings. So three sums per user for each λ_c give the errors of every λ_a.
-
-    Args:
-        rated: interactions that all have a rating, on the CPU.
-        mean: μ.
-    """
-    users, items = rated.user_ids, rated.item_ids
-    deviations = rated.ratings.double() - mean
-    item_sums, item_counts = _sums(items, deviations, rated.num_items), _counts(items, rated.num_items)
-    others = (_counts(users, rated.num_users) - 1).clamp(min=0)
-    smallest, best = math.inf, Dampings(DAMPINGS[0], DAMPINGS[0])
-    for item_damping in DAMPINGS:
-        weights = item_damping + item_counts
-        biases = (item_sums / weights)[items]
-        errors = deviations - _without(deviations, biases, weights[items])
-        above = deviations - biases
-        rest = _sums(users, above, rated.num_users)[users] - above
-        products = _sums(users, errors * rest, rated.num_users)
-        squares = _sums(users, rest.square(), rated.num_users)
-        total = errors.square().sum()
-        for user_damping in DAMPINGS:
-            share = 1 / (user_damping + others)
-            error = (total - 2 * (share @ products) + share.square() @ squares).item()
-            if error < smallest:
-                smallest, best = error, Dampings(user_damping, item_damping)
-    return best
-
-
 def _rated(interactions: Interactions) -> Interactions:
     """Return the interactions that have a rating, on the CPU."""
     interactions = interactions.to("cpu")
     return interactions if bool(interactions.rated.all()) else interactions.select(interactions.rated)
 
 
-def _sums(ids: Tensor, values: Tensor, count: int) -> Tensor:
-    """Sum the values of each ID: (n,) → (count,)."""
-    return torch.bincount(ids, values, minlength=count)
-
-
 def _counts(ids: Tensor, count: int) -> Tensor:
     return torch.bincount(ids, minlength=count).double()
 
 
-def _without(own: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
-    """Return biases without one of the values that they are damped means of, elementwise.
+def _fit(errors: Tensor, ids: Tensor, biases: Tensor, weights: Tensor) -> Tensor:
+    """Return the users' or the items' biases with the smallest J for given biases of the others.
 
     Args:
-        own: the value to leave out.
-        bias: the sum of all values, divided by ``weight``.
-        weight: the damping and the number of values.
+        errors: (n,), e with the biases before; changed to e with the new ones.
+        ids: the user or the item of each rating, (n,).
+        biases: the biases before.
+        weights: for each user or item, the damping plus the number of ratings.
     """
-    return (bias * weight - own) / (weight - 1)
+    errors += biases[ids]
+    biases = torch.bincount(ids, errors, minlength=len(weights)) / weights
+    errors -= biases[ids]
+    return biases
+
+
+def _next_damping(damping: float, biases: Tensor, counts: Tensor, variance: Tensor) -> float:
+    """Return the damping of the next pass; ``variance`` is σ²."""
+    squares, effective_number = biases.square().sum(), (counts / (damping + counts)).sum()
+    found = variance * effective_number / squares if squares > 0 else math.inf
+    return min(max(float(found), LEAST_DAMPING), MOST_DAMPING)
+
+
+def _variances(damping: float, counts: Tensor) -> Tensor:
+    """Return the variances of damped means of one value fewer than ``counts``, in units of the values' variance."""
+    return 1 / (damping + counts - 1)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 import runs
@@ -61,20 +62,19 @@ class Biases(NamedTuple):
 
 
 def biases_of(ratings: list[Rating], like: Recommender, mean: float | None = None) -> Biases:
-    """Compute the biases of ratings with a recommender's dampings and s, and its μ if none is given."""
+    """Solve the normal equations of ratings' biases with a recommender's dampings and s, and its μ if none is given."""
     assert like.scale is not None
     assert like.scale.baseline is not None
     dampings = like.scale.baseline.dampings
     stars = [rating for _, _, rating in ratings]
     mean = sum(stars) / len(stars) if mean is None else mean
-    items = {}
-    for item in range(ITEMS):
-        own = [rating - mean for _, other, rating in ratings if other == item]
-        items[item] = sum(own) / (dampings.items + len(own))
-    users = {}
-    for user in {each for each, _, _ in ratings}:
-        rest = [rating - mean - items[item] for other, item, rating in ratings if other == user]
-        users[user] = sum(rest) / (dampings.users + len(rest))
+    ids = list({each for each, _, _ in ratings})
+    ones = np.zeros((len(ratings), len(ids) + ITEMS))
+    for row, (user, item, _) in enumerate(ratings):
+        ones[row, ids.index(user)] = ones[row, len(ids) + item] = 1
+    penalty = np.diag([dampings.users] * len(ids) + [dampings.items] * ITEMS)
+    found = np.linalg.solve(ones.T @ ones + penalty, ones.T @ (np.array(stars) - mean)).tolist()
+    users, items = dict(zip(ids, found, strict=False)), dict(enumerate(found[len(ids) :]))
     return Biases(mean, like.scale.spread, min(stars), max(stars), users, items)
 
 
@@ -142,15 +142,13 @@ def test_biases_follow_ratings_that_have_changed(unit: str, home: Path) -> None:
     assert one.predict([2, 5, 7], [9, 3, 30])["stars"].tolist() == pytest.approx(expected, abs=1e-5)
     item_ids = torch.tensor([item for _, item, _ in NEW_USER])
     residuals = one.new_users._values[one.ratings.user_ids == one.user(40)]
-    for place, (user, item, rating) in enumerate(NEW_USER):
-        others = [each for each in kept if each != (user, item, rating)]
-        without, full = biases_of(others, before, before.scale.mean), biases
-        rest = [r - full.mean - full.items[j] for _, j, r in NEW_USER if j != item]
-        dampings = before.scale.baseline.dampings if before.scale.baseline is not None else None
-        assert dampings is not None
-        bias = sum(rest) / (dampings.users + len(rest))
-        expected_value = (rating - full.mean - bias - without.items[item]) / full.spread
-        assert residuals[place].item() == pytest.approx(expected_value, abs=1e-5)
+    assert before.scale.baseline is not None
+    dampings = before.scale.baseline.dampings
+    for residual, (user, item, rating) in zip(residuals.tolist(), NEW_USER, strict=True):
+        error = rating - biases.mean - biases.users[user] - biases.items[item]
+        others = sum(each == item for _, each, _ in kept) - 1
+        expected_value = error * (1 + 1 / (dampings.users + 2) + 1 / (dampings.items + others)) / biases.spread
+        assert residual == pytest.approx(expected_value, abs=1e-5)
     rows = one.new_users.embeddings(item_ids, residuals, [3])
     p, score = one.new_users.network.pairs(rows, torch.zeros(1, dtype=torch.int64), torch.tensor([20]))
     found = one.predict([40], [20])

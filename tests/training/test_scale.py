@@ -1,9 +1,9 @@
-"""The biases of a rating baseline, and the values that a network learns, compared with plain loops."""
+"""The biases of a rating baseline, and the values that a network learns, compared with dense normal equations."""
 
 import math
 from dataclasses import replace
-from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,12 +11,13 @@ from data import Interactions
 from models import MultiTaskNet
 from training.evaluation import Evaluation
 from training.rows import start_from
-from training.scale import DAMPINGS, Baseline, Dampings, Scale
+from training.scale import LEAST_DAMPING, MOST_DAMPING, Baseline, Dampings, Scale
 from training.settings import Settings
 from training.trainer import Trainer
 
 USERS, ITEMS = 9, 11
 Rating = tuple[int, int, float]
+Biases = tuple[list[float], list[float]]  # of users and items, by ID
 
 
 def interactions(factor: float = 1.0) -> Interactions:
@@ -40,53 +41,142 @@ def mean_of(ratings: list[Rating]) -> float:
     return sum(rating for _, _, rating in ratings) / len(ratings)
 
 
-def item_bias(ratings: list[Rating], item: int, mean: float, damping: float) -> float:
-    own = [rating - mean for _, other, rating in ratings if other == item]
-    return sum(own) / (damping + len(own))
+def solved(ratings: list[Rating], mean: float, dampings: Dampings, users: int = USERS, items: int = ITEMS) -> Biases:
+    """Solve the normal equations of all biases in float64."""
+    ones = np.zeros((len(ratings), users + items))
+    for row, (user, item, _) in enumerate(ratings):
+        ones[row, user] = ones[row, users + item] = 1
+    penalty = np.diag([dampings.users] * users + [dampings.items] * items)
+    right = ones.T @ np.array([rating - mean for _, _, rating in ratings])
+    found = np.linalg.solve(ones.T @ ones + penalty, right).tolist()
+    return found[:users], found[users:]
 
 
-def user_bias(ratings: list[Rating], user: int, mean: float, damping: float, items: dict[int, float]) -> float:
-    own = [rating - mean - items[item] for other, item, rating in ratings if other == user]
-    return sum(own) / (damping + len(own))
+def errors_of(ratings: list[Rating], mean: float, biases: Biases) -> list[float]:
+    users, items = biases
+    return [rating - mean - users[user] - items[item] for user, item, rating in ratings]
+
+
+def objective(ratings: list[Rating], mean: float, dampings: Dampings, biases: Biases) -> float:
+    squares = [sum(bias**2 for bias in of_kind) for of_kind in biases]
+    errors = sum(error**2 for error in errors_of(ratings, mean, biases))
+    return errors + dampings.users * squares[0] + dampings.items * squares[1]
 
 
 def residuals(ratings: list[Rating], mean: float, dampings: Dampings) -> list[float]:
-    """Compute what biases without the rating itself leave of each rating."""
-    items = {item: item_bias(ratings, item, mean, dampings.items) for item in range(ITEMS)}
-    found = []
-    for place, (user, item, rating) in enumerate(ratings):
-        others = ratings[:place] + ratings[place + 1 :]
-        biases = user_bias(others, user, mean, dampings.users, items), item_bias(others, item, mean, dampings.items)
-        found.append(rating - mean - sum(biases))
+    """Compute the leave-one-out residuals from the solved biases, with the variances of two damped means."""
+    found = errors_of(ratings, mean, solved(ratings, mean, dampings))
+    for place, (user, item, _) in enumerate(ratings):
+        by_user, by_item = (sum(each[of] == own for each in ratings) - 1 for of, own in ((0, user), (1, item)))
+        found[place] *= 1 + 1 / (dampings.users + by_user) + 1 / (dampings.items + by_item)
     return found
 
 
-def test_biases_are_damped_means() -> None:
+def drawn(users: int, items: int, each: int, user_spread: float, item_spread: float, noise: float) -> Interactions:
+    """Draw biases, and ratings of ``each`` items by each user, from the normal distributions of the model."""
+    generator = torch.Generator().manual_seed(5)
+    user_ids = torch.arange(users).repeat_interleave(each)
+    item_ids = torch.cat([torch.randperm(items, generator=generator)[:each] for _ in range(users)])
+    of_users = torch.randn(users, generator=generator) * user_spread
+    of_items = torch.randn(items, generator=generator) * item_spread
+    ratings = 3 + of_users[user_ids] + of_items[item_ids] + torch.randn(len(user_ids), generator=generator) * noise
+    return Interactions(user_ids, item_ids, ratings, users, items)
+
+
+@pytest.mark.parametrize("dampings", [None, Dampings(2.0, 5.0), Dampings(0.5, 30.0)])
+@pytest.mark.parametrize("shift", [0.0, -0.7])
+def test_biases_solve_the_normal_equations(dampings: Dampings | None, shift: float) -> None:
+    """With a shift, μ is not the mean of the ratings, as that of an earlier run."""
     ratings = listed(interactions())
-    mean, dampings = mean_of(ratings), Dampings(2.0, 5.0)
+    mean = mean_of(ratings) + shift
     found = Baseline.of(interactions(), mean, dampings)
-    items = {item: item_bias(ratings, item, mean, 5.0) for item in range(ITEMS)}
-    assert found.items.tolist() == pytest.approx(list(items.values()), abs=1e-12)
-    users = [user_bias(ratings, user, mean, 2.0, items) for user in range(USERS)]
-    assert found.users.tolist() == pytest.approx(users, abs=1e-12)
+    assert dampings in (None, found.dampings)
+    users, items = solved(ratings, mean, found.dampings)
+    assert found.users.tolist() == pytest.approx(users, abs=5e-5)
+    assert found.items.tolist() == pytest.approx(items, abs=5e-5)
     assert found.users[-1] == found.items[-1] == 0
     assert (found.lowest, found.highest) == (min(ratings, key=lambda x: x[2])[2], max(ratings, key=lambda x: x[2])[2])
 
 
-def test_the_dampings_have_the_smallest_error_of_ratings_that_they_have_not_seen() -> None:
-    ratings = listed(interactions())
-    mean = mean_of(ratings)
-    errors = {
-        pair: sum(each**2 for each in residuals(ratings, mean, Dampings(*pair))) for pair in product(DAMPINGS, DAMPINGS)
-    }
-    best = min(errors, key=errors.__getitem__)
-    assert Scale.of(interactions(), "star", with_baseline=True).baseline is not None
-    assert Baseline.of(interactions(), mean).dampings == best
-    assert DAMPINGS[0] < best[0] < DAMPINGS[-1]
+def test_the_dampings_are_a_fixed_point_of_the_evidence() -> None:
+    made = drawn(60, 40, 12, 0.5, 0.8, 0.6)
+    ratings, mean = listed(made), mean_of(listed(made))
+    found = Baseline.of(made, mean).dampings
+    biases = solved(ratings, mean, found, 60, 40)
+    numbers = []
+    for of, damping in enumerate(found):
+        counts = np.bincount([each[of] for each in ratings])
+        numbers.append(float((counts / (counts + damping)).sum()))
+    squares = sum(error**2 for error in errors_of(ratings, mean, biases))
+    variance = squares / (len(ratings) - sum(numbers))
+    for damping, number, of_kind in zip(found, numbers, biases, strict=True):
+        assert damping == pytest.approx(variance * number / sum(bias**2 for bias in of_kind), rel=2e-3)
+
+
+@pytest.mark.parametrize(("user_spread", "item_spread"), [(0.5, 0.8), (0.9, 0.2)])
+def test_the_dampings_are_ratios_of_the_variances_that_ratings_were_drawn_with(
+    user_spread: float, item_spread: float
+) -> None:
+    made = drawn(800, 700, 25, user_spread, item_spread, 0.6)
+    found = Baseline.of(made, 3.0).dampings
+    assert found.users == pytest.approx(0.6**2 / user_spread**2, rel=0.15)
+    assert found.items == pytest.approx(0.6**2 / item_spread**2, rel=0.15)
+
+
+def test_the_values_are_leave_one_out_residuals() -> None:
+    """Oracle: biases that are solved without each rating. A user and an item without other ratings are exact."""
+    made = drawn(40, 30, 14, 0.5, 0.8, 0.6)
+    users, items = torch.cat([made.user_ids, torch.tensor([40])]), torch.cat([made.item_ids, torch.tensor([30])])
+    made = Interactions(users, items, torch.cat([made.ratings, torch.tensor([5.0])]), 41, 31)
+    ratings, mean = listed(made), mean_of(listed(made))
+    dampings = Dampings(1.5, 3.0)
+    found = Scale(mean, 1.0, Baseline.of(made, mean, dampings)).targets(made).tolist()
+    errors = errors_of(ratings, mean, solved(ratings, mean, dampings, 41, 31))
+    for place in [*range(0, 560, 20), 560]:
+        others = ratings[:place] + ratings[place + 1 :]
+        exact = errors_of([ratings[place]], mean, solved(others, mean, dampings, 41, 31))[0]
+        assert found[place] - errors[place] == pytest.approx(exact - errors[place], rel=0.05, abs=1e-6)
+    assert found[-1] == pytest.approx(5 - mean)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "is_additive"),
+    [
+        ([(0, 0, 4.0)], False),
+        ([(1, 0, 4.0), (1, 0, 2.0)], False),
+        ([(0, item, item % 4.0) for item in range(9)], False),
+        ([(user, 0, user % 4.0) for user in range(8)], False),
+        ([(place, place, place % 5.0) for place in range(8)], False),
+        ([(user, item, 1.0 + user + 2 * item) for user in range(4) for item in range(3)], True),
+        ([(user, user + more, 5.0 * user) for user in range(8) for more in (0, 1)], False),
+    ],
+    ids=["one", "one pair", "one user", "one item", "lone pairs", "additive", "chain"],
+)
+def test_few_ratings_give_finite_dampings_and_values(ratings: list[Rating], is_additive: bool) -> None:
+    users, items, values = (torch.tensor(column) for column in zip(*ratings, strict=True))
+    made = Interactions(users, items, values, USERS, ITEMS)
+    scale = Scale.of(made, "star", with_baseline=True)
+    assert scale.baseline is not None
+    dampings = scale.baseline.dampings
+    assert all(LEAST_DAMPING <= each <= MOST_DAMPING for each in dampings)
+    found = scale.baseline.users.tolist(), scale.baseline.items.tolist()
+    smallest = objective(ratings, scale.mean, dampings, solved(ratings, scale.mean, dampings))
+    assert objective(ratings, scale.mean, dampings, found) == pytest.approx(smallest, rel=0.02)
+    assert scale.targets(made).isfinite().all()
+    if is_additive:
+        assert dampings == (LEAST_DAMPING, LEAST_DAMPING)
+
+
+def test_no_rating_gives_no_bias() -> None:
+    made = replace(interactions(), ratings=interactions().ratings * torch.nan)
+    found = Baseline.of(made, 3.0)
+    assert not found.users.any()
+    assert not found.items.any()
+    assert (found.lowest, found.highest) == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("star", 1.0), ("auto", 1.0), ("spread", 1.0), ("auto", 1e30)])
-def test_the_network_learns_what_biases_without_the_rating_leave(unit: str, factor: float) -> None:
+def test_the_values_are_in_units_of_the_spread(unit: str, factor: float) -> None:
     made = interactions(factor)
     ratings, scale = listed(made), Scale.of(made, unit, with_baseline=True)
     mean = mean_of(ratings)
@@ -105,17 +195,15 @@ def test_the_bias_of_a_new_user(damping: float) -> None:
     made = interactions()
     mean = mean_of(listed(made))
     scale = Scale(mean, 2.0, Baseline.of(made, mean, Dampings(damping, 3.0)))
-    items = {item: item_bias(listed(made), item, mean, 3.0) for item in range(ITEMS)}
+    _, items = solved(listed(made), mean, Dampings(damping, 3.0))
     own: list[Rating] = [(0, 4, 5.0), (0, 7, 1.0), (0, 2, 4.0)]
     given = torch.tensor([5.0, 1.0, torch.nan, 4.0])
     of_user, values = scale.of_new_user(given, torch.tensor([4, 7, 8, 2]))
     assert of_user.baseline is not None
-    assert of_user.baseline.users.tolist() == pytest.approx([user_bias(own, 0, mean, damping, items)])
-    expected = []
-    for place, (_, item, rating) in enumerate(own):
-        bias = user_bias(own[:place] + own[place + 1 :], 0, mean, damping, items)
-        expected.append((rating - mean - items[item] - bias) / 2)
-    assert values[[0, 1, 3]].tolist() == pytest.approx(expected, abs=1e-6)
+    above = [rating - mean - items[item] for _, item, rating in own]
+    assert of_user.baseline.users.tolist() == pytest.approx([sum(above) / (damping + 3)], abs=1e-5)
+    expected = [(each - (sum(above) - each) / (damping + 2)) / 2 for each in above]
+    assert values[[0, 1, 3]].tolist() == pytest.approx(expected, abs=1e-5)
     assert values[2].isnan()
     without, none = scale.of_new_user(torch.tensor([torch.nan]), torch.tensor([4]))
     assert without.baseline is not None
@@ -136,13 +224,13 @@ def test_test_errors_are_those_of_baseline_and_score_within_the_range(unit: str,
     trainer = Trainer(net, train, Settings(rating_unit=unit, rating_baseline=True))
     ratings, scale = listed(train), trainer.scale
     assert scale.baseline is not None
-    mean, dampings = mean_of(ratings), scale.baseline.dampings
-    items = {item: item_bias(ratings, item, mean, dampings.items) for item in range(ITEMS)}
+    mean = mean_of(ratings)
+    users, items = solved(ratings, mean, scale.baseline.dampings)
     lowest, highest = min(r for _, _, r in ratings), max(r for _, _, r in ratings)
     errors, limited = [], 0
     for user, item, rating in listed(test):
         score = net(torch.tensor([user]), torch.tensor([item]))[1].double().item()
-        stars = mean + user_bias(ratings, user, mean, dampings.users, items) + items[item] + scale.spread * score
+        stars = mean + users[user] + items[item] + scale.spread * score
         limited += not lowest <= stars <= highest
         shown = min(highest, max(lowest, stars))
         found = scale.from_units(torch.tensor([score]).float(), torch.tensor([user]), torch.tensor([item])).item()
