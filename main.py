@@ -26,14 +26,15 @@ import train
 from cli.arguments import Parser, add_options, given, name_or_path, options_of
 from cli.files import check_folder
 from cli.signals import Stopped, stoppable
+from cli.text import one_line
 from datasets.source import DataSource, folder_of_runs
 from tracking import metric_table, projector, report, resuming, run_data, trained
 from tracking.checkpoint import CHECKPOINT, Run
 from tracking.folder import RunFolder
 from tracking.record import Record, RunRecord
-from tracking.result import write_result
+from tracking.result import data_of, write_result
 from training import setup
-from training.distributed import ALONE, Group, LostProcess, join, only_the_first_speaks
+from training.distributed import ALONE, Group, LostProcess, join, note_for_torchrun, only_the_first_speaks
 from training.network import network_class, own_traceback
 from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
 from training.splits import check_rule
@@ -179,30 +180,34 @@ def run(options: argparse.Namespace, group: Group) -> int:
             if is_new:
                 with contextlib.suppress(OSError):
                     options.logdir.rmdir()  # made by ``check_folder``
-            return command.fail("main.py", error)
-        evaluation = train.evaluation_of(trainer, split.test)
+            return fail(error)
+        evaluation, validation = train.evaluation_of(trainer, split.test), split.validation
+        data_used = data_of(description, split)
+        counts = split.train.item_ids.bincount(minlength=split.train.num_items)
+        write_items = partial(projector.write_items, options.logdir, counts, trainer.train, source)
+        del split  # of several processes, each needs only the part of its users
         for line in filter(None, (*trainer.notices, evaluation.notice)):
             print(line, file=sys.stderr)
         epochs, topk = trainer.settings.epochs, trainer.settings.topk
         done = found.metrics if found is not None else []
         record = Record()
         if folder is not None:
-            write_items = partial(projector.write_items, folder.path, trainer.train, source)
             record = RunRecord(folder, description, epochs, topk, found, write_items, trainer.rates)
         try:
-            history = train.fit(trainer, evaluation, split.validation, history=done, record=record)
+            history = train.fit(trainer, evaluation, validation, history=done, record=record)
             if folder is not None:
                 seconds = time.perf_counter() - started
-                write_result(folder.path, history, description, trainer, split, seconds)
+                write_result(folder.path, history, description, trainer, data_used, seconds)
         except (FloatingPointError, OSError) as error:
             group.ended(str(error))
-            return command.fail("main.py", error)
+            return fail(error)
         except (Stopped, LostProcess) as error:
             return report_end(options, group, error, began=True)
         except Exception as error:
             if (own := own_traceback(error)) is None:
                 raise
             group.ended(own.splitlines()[-1])
+            note_for_torchrun(own.splitlines()[-1])
             print(own, file=sys.stderr)
             return 1
     print(report.report(history, epochs, trainer.settings.patience, topk))
@@ -212,19 +217,26 @@ def run(options: argparse.Namespace, group: Group) -> int:
     return 0
 
 
+def fail(error: Exception) -> int:
+    """Print an error that a user can correct as one line; returns the exit status."""
+    note_for_torchrun(f"main.py: error: {one_line(str(error))}")
+    return command.fail("main.py", error)
+
+
 def report_end(options: argparse.Namespace, group: Group, error: Stopped | LostProcess, began: bool) -> int:
     """Say why a run ended early, and how to resume one that was stopped; returns the exit status."""
     number = group.explain(error)
     if number == 0:
         return 1
     if not began:
-        print("stopped before the training began", file=sys.stderr)
+        line = "stopped before the training began"
     elif not (options.logdir / CHECKPOINT).exists():
-        print("stopped in the first epoch: there is nothing to resume", file=sys.stderr)
+        line = "stopped in the first epoch: there is nothing to resume"
     else:
         resume = [] if options.resume else ["--resume"]
-        again = shlex.join([*group.launcher, *sys.argv, *resume])
-        print(f"stopped; resume with: {again}", file=sys.stderr)
+        line = f"stopped; resume with: {shlex.join([*group.launcher, *sys.argv, *resume])}"
+    note_for_torchrun(line)
+    print(line, file=sys.stderr)
     return 128 + number
 
 

@@ -176,7 +176,6 @@ def ranking_scores(
 ) -> dict[int, RankingScores]: ...
 
 
-@torch.no_grad()
 def ranking_scores(
     model: Model,
     test: InteractionLog,
@@ -214,15 +213,39 @@ def ranking_scores(
     several = list(k) if isinstance(k, Sequence) else [k]
     if not several or min(several) < 1:
         raise ValueError(f"k is {k}: expected at least 1")
+    metrics = scores_of(item_ranks(model, test, train, several, users), several)
+    return metrics if isinstance(k, Sequence) else metrics[k]
+
+
+class ItemRanks(NamedTuple):
+    """The ranks of the test items of some users, and the items shown to them, for the metrics of ``ranking_scores``.
+
+    Those of other users in another process can be joined: ranks and counts end to end, and shown items by "or".
+    """
+
+    ranks: Tensor  # (pairs,) float64, sorted by user
+    counts: Tensor  # (users,) int64, each user's number of test items
+    shown: Tensor  # (numbers k, num_items) bool
+
+
+@torch.no_grad()
+def item_ranks(
+    model: Model, test: InteractionLog, train: InteractionLog | None, several: Sequence[int], users: Tensor | None
+) -> ItemRanks:
+    """Rank the items of users; the arguments and errors are those of ``ranking_scores`` with valid numbers k."""
     counts = _counts(test, users)
     ranks = torch.empty(int(counts.sum()), dtype=torch.float64)  # on the CPU, because Apple's GPUs have no float64
     shown = torch.zeros(len(several), test.num_items, dtype=torch.bool, device=test.item_ids.device)
     for ranked in _ranked(model, test, train, users):
         shown |= _shown(ranked.scores[ranked.rows.unique()], several)
         ranks[ranked.pairs] = ranked.ranks.cpu().double()
-    coverages = shown.float().mean(1).tolist()
-    metrics = {each: _scores_at(each, ranks, counts, share) for each, share in zip(several, coverages, strict=True)}
-    return metrics if isinstance(k, Sequence) else metrics[k]
+    return ItemRanks(ranks, counts, shown)
+
+
+def scores_of(ranked: ItemRanks, several: Sequence[int]) -> dict[int, RankingScores]:
+    """Compute the metrics of ``ranking_scores`` for the numbers k that items were ranked for."""
+    coverages = ranked.shown.float().mean(1).tolist()
+    return {k: _scores_at(k, ranked.ranks, ranked.counts, share) for k, share in zip(several, coverages, strict=True)}
 
 
 def _scores_at(k: int, ranks: Tensor, counts: Tensor, coverage: float) -> RankingScores:

@@ -123,7 +123,7 @@ def fit(
             if on_epoch is not None and trainer.group.from_first(bool(on_epoch(epoch, metrics))):
                 break
         if done.recommending < len(done) - 1:
-            done.best_state = trainer.group.from_first(record.best_state())
+            done.best_state = record.best_state() if trainer.group.rank == 0 else {}  # the first hands it out
         with recommending(trainer, done):  # in every process, because the processes compute metrics together
             closing = _measure(Epoch(trainer, test), "end")
             done.closing = _test_metrics(trainer, test, done[done.recommending]) | closing
@@ -192,7 +192,7 @@ def evaluation_of(trainer: Trainer, test: Interactions) -> Evaluation:
         users=settings.eval_users,
         every=settings.eval_every,
         seed=settings.seeds.training,
-        group=trainer.group,
+        division=trainer.division,
         scale=trainer.scale,
     )
 
@@ -224,6 +224,8 @@ def _test_metrics(trainer: Trainer, test: Evaluation, metrics: EpochMetrics) -> 
 
 def _try_metrics(trainer: Trainer, test: Interactions) -> None:
     """Compute the metrics of evaluations for a single rating, so that a mistake shows before training."""
+    if len(test) == 0:  # in one of several processes, whose users have no test interactions
+        return
     first = test.rated.int().argmax().unsqueeze(0)
     one = Evaluation(trainer.scorer, trainer.train, test.select(first))
     _measure(Epoch(trainer, one), "test", "validation", "end")

@@ -94,7 +94,9 @@ def spread(values: Sequence[float]) -> str:
 
 def ranking_cost(contender: Contender, microseconds: float, group: Group) -> str:
     """Write the time of ranking the test users as a share of an epoch's training."""
-    evaluation = Evaluation(contender.trainer.scorer, contender.trainer.train, contender.test, group=group)
+    evaluation = Evaluation(
+        contender.trainer.scorer, contender.trainer.train, contender.test, division=contender.trainer.division
+    )
     evaluation.mrr()
     share = timed(evaluation.mrr) / (microseconds * 1e-6 * len(contender.trainer.train))
     return f"{share:.2f}, {evaluation.ranked:,} of {evaluation.tested:,} test users"

@@ -24,7 +24,8 @@ def test_negatives_are_drawn_from_all_items_and_triples_are_all_used(split: Spli
     """Every triple once an epoch, in another order each time; each item about as often as any other as a negative."""
     data, _ = split
     sampler = sampling.Sampler(data, 100, torch.Generator().manual_seed(0))
-    epochs = [Triples(*map(torch.cat, zip(*sampler.epoch(), strict=True))) for _ in range(40)]
+    blocks = [[triples for triples, _ in sampler.epoch()] for _ in range(40)]
+    epochs = [Triples(*map(torch.cat, zip(*each, strict=True))) for each in blocks]
     triples = sorted(zip(data.user_ids.tolist(), data.item_ids.tolist(), data.ratings.tolist(), strict=True))
     for epoch in epochs:
         assert sorted(zip(epoch.users.tolist(), epoch.items.tolist(), epoch.ratings.tolist(), strict=True)) == triples

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor, nn
 
@@ -22,12 +21,13 @@ CONFIG, LABELS = "projector_config.pbtxt", "items.tsv"
 MOST = 10_000  # items shown, because the browser computes with all of them
 
 
-def write_items(folder: Path, train: Interactions, source: DataSource, network: nn.Module) -> None:
+def write_items(folder: Path, counts: Tensor, train: Interactions, source: DataSource, network: nn.Module) -> None:
     """Write the items' embeddings and genres; print a line on stderr if either cannot be read.
 
     Args:
         folder: the run's folder.
-        train: the training set.
+        counts: (num_items,) each item's number of training ratings.
+        train: the training set, for the items' IDs and titles.
         source: the source of the ratings, for the genres.
         network: the network as it recommends.
 
@@ -44,22 +44,23 @@ def write_items(folder: Path, train: Interactions, source: DataSource, network: 
     except (ValueError, OSError) as error:
         print(f"the items' genres are not shown: {error}", file=sys.stderr)
         genre_of = {}
-    _write(folder, tables, train, genre_of)
+    _write(folder, tables, counts, train, genre_of)
 
 
-def _write(folder: Path, tables: Mapping[str, Tensor], train: Interactions, genre_of: Mapping[str, str]) -> None:
+def _write(
+    folder: Path, tables: Mapping[str, Tensor], counts: Tensor, train: Interactions, genre_of: Mapping[str, str]
+) -> None:
     """Write the embeddings of all items, or of the MOST with the most training ratings.
 
     Args:
         folder: the run's folder.
         tables: the items' embeddings, (num_items, d) each, by their names in the tab.
-        train: the training set.
+        counts, train: as for ``write_items``.
         genre_of: the genres of items, by ID.
 
     Raises:
         OSError: a file cannot be written.
     """
-    counts = torch.bincount(train.item_ids.cpu(), minlength=train.num_items)
     shown = counts.argsort(descending=True, stable=True)[:MOST].sort()[0]
     ids = train.source_item_ids if isinstance(train.source_item_ids, tuple) else train.source_item_ids.tolist()
     lines = ["title\tgenres\tratings"]

@@ -19,7 +19,9 @@ from training.splits import Split
 from training.trainer import Trainer
 
 
-def write_result(folder: Path, history: History, run: Run, trainer: Trainer, split: Split, seconds: float) -> None:
+def write_result(
+    folder: Path, history: History, run: Run, trainer: Trainer, data: dict[str, Any], seconds: float
+) -> None:
     """Write ``result.json``, whole.
 
     Args:
@@ -27,7 +29,7 @@ def write_result(folder: Path, history: History, run: Run, trainer: Trainer, spl
         history: the metrics of each epoch and of the end.
         run: the description of the run.
         trainer: the trainer at the end of the run.
-        split: the training, validation and test set.
+        data: the description of the data, as ``data_of`` returns it.
         seconds: the duration of the command.
 
     Raises:
@@ -38,15 +40,7 @@ def write_result(folder: Path, history: History, run: Run, trainer: Trainer, spl
         "epochs": len(history),
         "seconds": round(seconds, 3),
         "seed": trainer.settings.seed,
-        "split": _rule(trainer.settings.split, split),
-        "data": {
-            "name": run.dataset,
-            "options": run.own,
-            "fingerprint": run.data,
-            "users": split.train.num_users,
-            "items": split.train.num_items,
-            **{name: _numbers(part) for name, part in split._asdict().items() if part is not None},
-        },
+        **data,
         "settings": asdict(trainer.settings),
         "device": trainer.device.type,
         "processes": trainer.group.size,
@@ -58,6 +52,21 @@ def write_result(folder: Path, history: History, run: Run, trainer: Trainer, spl
         },
     }
     write_whole(f"{json.dumps(described, indent=2, allow_nan=False)}\n".encode(), folder / RESULT)
+
+
+def data_of(run: Run, split: Split) -> dict[str, Any]:
+    """Describe the data of a run and its split, for ``result.json``."""
+    return {
+        "split": _rule(run.settings["split"], split),
+        "data": {
+            "name": run.dataset,
+            "options": run.own,
+            "fingerprint": run.data,
+            "users": split.train.num_users,
+            "items": split.train.num_items,
+            **{name: _numbers(part) for name, part in split._asdict().items() if part is not None},
+        },
+    }
 
 
 def metrics_of(history: History) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The choice between resuming a run from the checkpoint in its folder and starting it in an empty folder."""
 
 import sys
+from dataclasses import replace
 
 from tracking.checkpoint import BEST, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
@@ -11,7 +12,7 @@ from training.trainer import Trainer
 def start(trainer: Trainer, folder: RunFolder | None, run: Run, resume: bool) -> Checkpoint | None:
     """Restore a trainer from the checkpoint in its folder, or make room there for a new run.
 
-    The first of several processes owns the folder and reads the checkpoint for all.
+    The first of several processes owns the folder and reads the checkpoint; it hands the tensors out.
 
     Args:
         trainer: configured identically to the trainer of the checkpoint.
@@ -29,7 +30,8 @@ def start(trainer: Trainer, folder: RunFolder | None, run: Run, resume: bool) ->
     group.check_same(f"{run} {epochs}")
     with group.agreement():
         found = find_checkpoint(folder, run) if folder is not None and resume else None
-    found = group.from_first(found)
+    described = group.from_first(None if found is None else replace(found, tensors={}))
+    found = found or described
     with group.agreement():
         if found is not None:
             restore(trainer, found)

@@ -14,14 +14,15 @@
     rehearsal.py         each fast way compared with the plain way before a run
     comparing.py         the first difference between two ways of taking a step
     adam.py              Adam in one vector of all parameters, for all of them or row by row
-    fused.py             the plain step, three times faster; as a CUDA graph; by several processes
+    fused.py             the plain step, three times faster; as a CUDA graph
     fused_gradients.py   its gradients, written out
     tuned.py             the step with ingredients beyond the homework
     sampled_softmax.py   its loss over many negatives, with the derivative
     tuned_batch.py       its scores: by ``forward``, or by the network's tables
     rows.py              rows of users and items, copied into a network of other sizes; warm starts
     rated_items.py       the items that each user rated, for some of these ingredients
-    distributed.py       several processes: their work, their agreement, the end of one
+    divided.py           the users of a run, divided among several processes
+    distributed.py       several processes: their messages, their agreement, the end of one
 
 ``train.py`` takes these steps, epoch after epoch. A student's folder has the plain step alone, without the files whose
 names begin with fused or tuned.

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.optim._functional import sparse_adam
 
 from training import parts
-from training.distributed import ALONE, Group
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # the published values, and the defaults of torch
 # Row-wise Adam is the default where the tables have more rows than MANY_ROWS, and more than ROWS_A_LOOKUP times those
@@ -159,16 +158,12 @@ class DenseAdam:
         self.adam, self.table, self.bias = adam, table, bias
         self.added_gradient = adam.everything.gradient[: table.values.numel() + bias.values.numel()]
 
-    def update(self, lookups: Lookups, group: Group = ALONE) -> None:
-        """Update from the look-ups of a batch; of several processes, from those of this one's part of it."""
+    def update(self, lookups: Lookups) -> None:
+        """Update from the look-ups of a batch."""
         self.added_gradient.zero_()
         self.table.gradient.index_add_(0, lookups.rows, lookups.row_gradients)
         self.bias.gradient.index_add_(0, lookups.biases, lookups.bias_gradients)
-        group.add_up(self.adam.everything.gradient)
         self.adam.step()
-
-    def update_together(self, part: Lookups, rows: Tensor, biases: Tensor, group: Group) -> None:
-        self.update(part, group)
 
 
 class RowwiseAdam:
@@ -180,40 +175,12 @@ class RowwiseAdam:
 
     def update(self, lookups: Lookups) -> None:
         block = lookups.rows.view(len(lookups.biases) // 2, -1)
-        self._update(_own_columns(block).view(-1), lookups)
-
-    def _update(self, own: Tensor, lookups: Lookups) -> None:
+        own = torch.cat([block[:, :2], block[:, 3:]], dim=1).view(-1)  # the third column looks up q⁺ again
         table = self.table.gather(own, lookups.rows, lookups.row_gradients)
         bias = self.bias.gather(lookups.biases, lookups.biases, lookups.bias_gradients)
         self.adam.update([table, bias, self.mlp])
         self.table.write_back(own, table)
         self.bias.write_back(lookups.biases, bias)
-
-    def update_together(self, part: Lookups, rows: Tensor, biases: Tensor, group: Group) -> None:
-        """Update from the look-ups of this process's part of a batch, and those of the whole batch.
-
-        Every process has drawn the whole batch, so that a process sends only gradients, end to end.
-        """
-        n, k, d = len(biases) // 2, len(part.biases) // 2, part.row_gradients.shape[1]
-        block = part.row_gradients.view(k, len(rows) // n, d)
-        block[:, 1] += block[:, 2]  # both are q⁺
-        gradients = _own_columns(block).view(-1)
-        own = _own_columns(rows.view(n, -1)).view(-1)
-        longest = group.longest_part(n)
-        sizes = [longest * len(own) // n * d, longest * 2, len(self.mlp.gradient)]
-        sent = gradients.new_zeros(sum(sizes))
-        for place, values in zip(sent.split(sizes), (gradients, part.bias_gradients, self.mlp.gradient), strict=True):
-            place[: len(values)] = values
-        received = group.gather(sent, sent.new_empty(group.size, len(sent)))
-        all_rows, all_biases, all_mlp = received.split(sizes, dim=1)
-        torch.sum(all_mlp, 0, out=self.mlp.gradient)
-        row_gradients = all_rows.reshape(-1, d)[: len(own)]
-        self._update(own, Lookups(own, row_gradients, biases, all_biases.reshape(-1)[: len(biases)]))
-
-
-def _own_columns(block: Tensor) -> Tensor:
-    """Leave out the third of a batch's columns, which looks up q⁺ again: (n, columns, …) → (n, columns − 1, …)."""
-    return torch.cat([block[:, :2], block[:, 3:]], dim=1)
 
 
 class _Rows:

@@ -1,17 +1,17 @@
-"""The processes of a run, usually one: their parts of a batch, their messages, and the reason why one of them ended.
+"""The processes of a run, usually one: their messages, their agreement, and the reason why one of them ended.
 
-    torchrun --standalone --nproc_per_node 2 main.py
+    torchrun --standalone --nproc_per_node 2 main.py --preset tuned --batch_size 8192
 
-All processes hold the whole network, Adam's state and the ratings, and draw the same random numbers. In a step the
-vector of all gradients is summed, or, with row-wise Adam, the gradients of the rows looked up are gathered, so that N
-processes take the step that one would, up to rounding (Li et al., PyTorch Distributed, VLDB 2020).
+``divided.py`` divides the users among them.
 """
 
 import atexit
 import contextlib
+import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -27,6 +27,7 @@ from cli.signals import STOPPING, Stopped
 
 TIMEOUT = timedelta(seconds=20)  # for the other processes, in a step or at the start
 ANSWER_SECONDS = 3.0  # for the others to report how they ended
+LOST = "lost"  # the end of a process that misses another one
 
 
 class LostProcess(RuntimeError):
@@ -41,25 +42,27 @@ class Group:
         # The beginning of a command line that starts as many.
         self.launcher = ["python"] if size == 1 else ["torchrun", "--standalone", "--nproc_per_node", str(size)]
 
-    def part(self, n: int) -> slice:
-        """Return this process's part of n examples: as long as ``longest_part``, the last parts shorter."""
-        length = self.longest_part(n)
-        return slice(min(self.rank * length, n), min((self.rank + 1) * length, n))
-
-    def longest_part(self, n: int) -> int:
-        return -(-n // self.size)
-
     def add_up(self, tensor: Tensor) -> Tensor:
         """Put the sum over the processes into a tensor, bit-identical in all of them."""
         return tensor
 
-    def gather(self, tensor: Tensor, out: Tensor) -> Tensor:
-        """Put the (n,) tensors of all processes into ``out``, (size, n)."""
-        return out.copy_(tensor)
+    def spread(self, tensor: Tensor) -> None:
+        """Copy a tensor of the first process into those of the others."""
+
+    def send(self, tensor: Tensor, rank: int) -> None:
+        """Send a tensor on the CPU to another process, which calls ``receive``."""
+
+    def receive(self, tensor: Tensor, rank: int) -> Tensor:
+        """Fill a tensor on the CPU with the one that another process sends."""
+        return tensor
 
     def from_first(self, value: Any) -> Any:
         """Return the first process's value in all of them."""
         return value
+
+    def from_all(self, value: Any) -> list[Any]:
+        """Return the values of all processes, by rank."""
+        return [value]
 
     def check_same(self, description: str) -> None:
         """Raise ValueError unless all processes give the same string, which describes their flags and ratings."""
@@ -94,6 +97,15 @@ def tell(line: str) -> None:
         os.write(2, f"main.py: {line}\n".encode())
 
 
+def note_for_torchrun(line: str) -> None:
+    """Let torchrun's report, which follows the line, end with it as well."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path is not None:
+        said = {"message": line, "extraInfo": {"py_callstack": line, "timestamp": str(int(time.time()))}}
+        with contextlib.suppress(OSError), open(path, "w") as file:
+            json.dump({"message": said}, file)
+
+
 class TorchrunGroup(Group):
     """The processes that torchrun started for this run."""
 
@@ -107,10 +119,18 @@ class TorchrunGroup(Group):
             dist.all_reduce(tensor)
         return tensor
 
-    def gather(self, tensor: Tensor, out: Tensor) -> Tensor:
+    def spread(self, tensor: Tensor) -> None:
         with _lost():
-            dist.all_gather(list(out.unbind()), tensor)
-        return out
+            dist.broadcast(tensor, 0)
+
+    def send(self, tensor: Tensor, rank: int) -> None:
+        with _lost():
+            dist.send(tensor, rank)
+
+    def receive(self, tensor: Tensor, rank: int) -> Tensor:
+        with _lost():
+            dist.recv(tensor, rank)
+        return tensor
 
     def from_first(self, value: Any) -> Any:
         values = [value]
@@ -118,8 +138,8 @@ class TorchrunGroup(Group):
             dist.broadcast_object_list(values, 0)
         return values[0]
 
-    def _all(self, value: str | None) -> list[str | None]:
-        values: list[str | None] = [None] * self.size
+    def from_all(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.size
         with _lost():
             dist.all_gather_object(values, value)
         return values
@@ -131,14 +151,14 @@ class TorchrunGroup(Group):
             yield
         except (ValueError, OSError) as error:
             failure = error
-        failures = self._all(None if failure is None else str(failure))
+        failures = self.from_all(None if failure is None else str(failure))
         failed = [rank for rank, reason in enumerate(failures) if reason is not None]
         if failed:
             alike = len(set(failures)) == 1
             raise ValueError(f"{'' if alike else f'rank {failed[0]}: '}{failures[failed[0]]}") from failure
 
     def check_same(self, description: str) -> None:
-        values = self._all(description)
+        values = self.from_all(description)
         for rank, value in enumerate(values):
             if value != values[0]:
                 raise ValueError(f"rank {rank} has other flags or other ratings than rank 0: expected the same")
@@ -158,11 +178,19 @@ class TorchrunGroup(Group):
     def ended(self, reason: str) -> None:
         with contextlib.suppress(RuntimeError):
             self._store.set(f"end/{self.rank}", reason)
+            if self.rank == 0:
+                self._is_first_to_tell()  # it prints its own error
+
+    def _is_first_to_tell(self) -> bool:
+        """Return whether no process has told yet why the run ends."""
+        return bool(self._store.add("told", 1) == 1)
 
     def explain(self, error: LostProcess | Stopped) -> int:
         for each in STOPPING:  # torchrun sends one when it sees that a process failed
             signal.signal(each, signal.SIG_IGN)
-        self.ended(f"signal {error.signal_number}" if isinstance(error, Stopped) else "lost")
+        with contextlib.suppress(RuntimeError):
+            said = f"signal {error.signal_number}" if isinstance(error, Stopped) else LOST
+            self._store.set(f"end/{self.rank}", said)
         _leave()  # so that no process waits for this one
         ends, deadline = self._ends(), time.monotonic() + ANSWER_SECONDS
         while ends is not None and len(ends) + len(self._dead(ends)) < self.size and time.monotonic() < deadline:
@@ -171,22 +199,31 @@ class TorchrunGroup(Group):
         if ends is None:
             tell(f"rank {self.rank}: the machine where the processes meet cannot be reached: {error}")
             return 0
-        missing = [rank for rank in range(self.size) if rank not in ends]
-        gone = missing if isinstance(error, LostProcess) else self._dead(ends)
+        dead = self._dead(ends)
+        silent = [rank for rank in range(self.size) if rank not in ends and rank not in dead]
+        if isinstance(error, Stopped):
+            silent = []  # they have had no time to answer
         signals = [int(end.partition(" ")[2]) for end in ends.values() if end.startswith("signal ")]
-        failed = {rank: end for rank, end in ends.items() if end != "lost" and not end.startswith("signal ")}
-        if signals and not gone and not failed:
+        failed = {rank: end for rank, end in ends.items() if end != LOST and not end.startswith("signal ")}
+        reasons = [
+            *(f"rank {rank} was killed or crashed: its process is gone" for rank in dead),
+            *(f"rank {rank} failed: {end}" for rank, end in failed.items()),
+            *(self._silence(rank) for rank in silent),
+        ]
+        if signals and not reasons:
             return signals[0]
-        if gone:
-            ranks = f"rank {' and '.join(map(str, gone))}"
-            reason = f"{ranks} ended without a word or does not answer: killed, or on a machine that cannot be reached"
-        elif failed:
-            reason = "; ".join(f"rank {rank} failed: {end}" for rank, end in failed.items())
-        else:
-            reason = f"rank {self.rank} lost the others: {error}"
-        if self.rank == min(rank for rank in ends if rank not in failed):
-            tell(reason)
+        reason = "; ".join(reasons) or f"rank {self.rank} lost the others: {error}"
+        note_for_torchrun(f"main.py: {reason}")
+        with contextlib.suppress(RuntimeError):
+            if self._is_first_to_tell():
+                tell(reason)
         return 0
+
+    def _silence(self, rank: int) -> str:
+        """Describe a process that gave no reason for its end and may still be there."""
+        if self._process(rank) is None:
+            return f"rank {rank} does not answer: it hangs, or its machine cannot be reached"
+        return f"rank {rank} did not answer for {TIMEOUT.seconds} s: its process is stopped or hangs"
 
     def _ends(self) -> dict[int, str] | None:
         """Return the reasons that processes gave for their ends so far, or None where the store cannot be reached."""
@@ -198,13 +235,16 @@ class TorchrunGroup(Group):
 
     def _dead(self, ends: dict[int, str]) -> list[int]:
         """List the processes of this machine that ended without a reason."""
-        dead = []
-        for rank in [rank for rank in range(self.size) if rank not in ends]:
-            with contextlib.suppress(RuntimeError):
+        missing = {rank: self._process(rank) for rank in range(self.size) if rank not in ends}
+        return [rank for rank, pid in missing.items() if pid is not None and _is_dead(pid)]
+
+    def _process(self, rank: int) -> int | None:
+        """Return the ID of a process of this machine, None if the process is of another one."""
+        with contextlib.suppress(RuntimeError):
+            if self._store.check([f"process/{rank}"]):
                 pid, _, host = self._store.get(f"process/{rank}").decode().partition(" ")
-                if host == socket.gethostname() and _is_dead(int(pid)):
-                    dead.append(rank)
-        return dead
+                return int(pid) if host == socket.gethostname() else None
+        return None
 
 
 def _is_dead(pid: int) -> bool:
@@ -237,12 +277,14 @@ def join() -> Group:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Group()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    hook = sys.excepthook
     try:
         store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
         # torchrun's store outlives a restart, and still has the addresses of processes that ended.
         store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=size,
                                 timeout=TIMEOUT)  # fmt: skip
+        sys.excepthook = hook  # torch's own would print nothing, because this one exits
         atexit.register(_leave)  # its threads would abort the process if they still ran at the end
         return TorchrunGroup(rank, size, PrefixStore("run", store))
     except (RuntimeError, ValueError) as error:

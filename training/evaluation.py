@@ -16,9 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from data import Interactions
-from metrics import ByForward, Model, RankingScores, Scorer, mae_score, mrr_score, mse_score, ranking_scores
+from metrics import (
+    ByForward,
+    ItemRanks,
+    Model,
+    RankingScores,
+    Scorer,
+    item_ranks,
+    mae_score,
+    mrr_score,
+    mse_score,
+    scores_of,
+)
 from training import parts
-from training.distributed import ALONE, Group
+from training.divided import UNDIVIDED, Division
 from training.rehearsal import Rehearsal
 from training.scale import Scale
 
@@ -72,17 +83,20 @@ class Evaluation:
 
     Args:
         scorer: of the network to evaluate; or the network, which then ranks by ``forward``.
-        train: the training set, with ratings in the unit that the network learns; on the network's device.
+        train: the training set of this process's users, with ratings in the unit that the network learns; on the
+            network's device.
         test: the test set, with ratings in their own unit; on the network's device.
         users: "all", "auto", or the number of users to rank, of whom ``seed`` draws a sample.
         every: evaluate every N epochs, and after the last.
+        division: the users of this process, if several evaluate together; each has its users' interactions in ``train``
+            and a scorer of them.
         scale: the unit that the network learns. Errors are computed in it, where they cannot overflow, and returned in
             the ratings' own unit. With a baseline, predicted ratings are limited to the range of the training ratings.
 
     Attributes:
-        test: the test set, with ratings in the unit that the network learns.
+        test: the test set of this process's users, with ratings in the unit that the network learns.
         tested, ranked: the number of users with test interactions, and of those that are ranked.
-        users: IDs of the users that are ranked, ascending; None for all.
+        users: IDs of the users that this process ranks, ascending; None for all.
         rates: whether ratings are evaluated: the training set and the test set have some.
     """
 
@@ -95,30 +109,32 @@ class Evaluation:
         users: str | int = "auto",
         every: int = 1,
         seed: int = 0,
-        group: Group = ALONE,
+        division: Division = UNDIVIDED,
         scale: Scale = OWN_UNIT,
     ) -> None:
         self.scorer = ByForward(scorer, train.num_items) if isinstance(scorer, nn.Module) else scorer
-        self.rates = bool(train.rated.any() and test.rated.any())
+        self.rates = bool(division.total(train.rated.any()) > 0 and test.rated.any())
         self.rater: Scorer = self.scorer if scale.baseline is None else Limited(self.scorer, scale)
         self.scale = scale
-        self.train, self.every, self.group = train, every, group
+        self.train, self.every, self.division = train, every, division
         in_units = scale.to_units(test.ratings, test.user_ids, test.item_ids)
         self.test = test if scale.is_own_unit else replace(test, ratings=in_units)
         tested = test.user_ids.unique().cpu()
         self.tested = len(tested)
         if users == "auto":
-            users = _affordable_users(self.scorer.model, train, test, self.tested)
+            users = _affordable_users(self.scorer.model, division.count(train), test, self.tested)
         self.ranked = self.tested if users == "all" else min(int(users), self.tested)
         self.users: Tensor | None = None
         if self.ranked < self.tested:
             generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # differs from the one that shuffles
             self.users = tested[torch.randperm(self.tested, generator=generator)[: self.ranked]].sort()[0]
-        self._own_users, self._own_test = self.users, self.test  # the part of this process
-        if group.size > 1:
-            self._own_users = (tested if self.users is None else self.users)[group.rank :: group.size]
-            self._own_test = self.test.select(torch.arange(group.rank, len(test), group.size))
-        self._own_ratings = int(self._own_test.rated.sum())
+        self._ranked_here = self.ranked
+        if division.group.size > 1:
+            users_here = tested if self.users is None else self.users
+            self.users = users_here[division.rows_of(users_here) >= 0]
+            self._ranked_here = len(self.users)
+            self.test = division.own(self.test)
+        self._ratings_here = int(self.test.rated.sum())
 
     @property
     def notice(self) -> str:
@@ -132,8 +148,7 @@ class Evaluation:
 
     def mrr(self) -> float:
         """Compute the exact MRR of the ranked users."""
-        count = self.ranked if self._own_users is None else len(self._own_users)
-        return self._mean(lambda: mrr_score(self.scorer, self.test, self.train, self._own_users), count)
+        return self._mean(lambda: mrr_score(self.scorer, self.test, self.train, self.users), self._ranked_here)
 
     def mse(self) -> float:
         """Compute the MSE over all test ratings, for a third of the cost of training on them; NaN unless ``rates``."""
@@ -146,25 +161,28 @@ class Evaluation:
     def _mean_error(self, error: Callable[[Model, Interactions], float]) -> float:
         if not self.rates:
             return math.nan
-        return self._mean(lambda: error(self.rater, self._own_test), self._own_ratings)
+        return self._mean(lambda: error(self.rater, self.test), self._ratings_here)
 
     def _mean(self, own: Callable[[], float], count: int) -> float:
         """Compute the mean over all processes from the mean over this one's ``count`` users or ratings."""
         score = own() if count else 0.0
-        if self.group.size == 1:
+        if self.division.group.size == 1:
             return score
-        total, number = self.group.add_up(torch.tensor([count * score, count], dtype=torch.float64)).tolist()
+        sums = torch.tensor([count * score, count], dtype=torch.float64)
+        total, number = self.division.group.add_up(sums).tolist()
         return float(total / number)
 
     def rankings(self, topk: Sequence[int]) -> dict[int, RankingScores]:
-        """Compute recall, NDCG and others of the ranked users for each of these k, in this process alone."""
-        return ranking_scores(self.scorer, self.test, self.train, topk, self.users)
+        """Compute recall, NDCG and others of the ranked users for each of these k."""
+        own = item_ranks(self.scorer, self.test, self.train, topk, self.users) if self._ranked_here else None
+        ranks, counts, shown = zip(*filter(None, self.division.group.from_all(own)), strict=True)
+        return scores_of(ItemRanks(torch.cat(ranks), torch.cat(counts), torch.stack(shown).any(0)), topk)
 
 
-def _affordable_users(model: nn.Module, train: Interactions, test: Interactions, tested: int) -> int:
+def _affordable_users(model: nn.Module, interactions: int, test: Interactions, tested: int) -> int:
     """Estimate how many users can be ranked in SHARE of an epoch's training time, from the multiply-adds of both."""
     mlp_weights = sum(layer.weight.numel() for layer in parts.linear_layers(model))
     embedding_dim = max((table.embedding_dim for table in parts.embeddings(model)), default=0)
-    training = len(train) * (3 * mlp_weights + LOOKUP * embedding_dim)  # a backward pass costs two forward passes
+    training = interactions * (3 * mlp_weights + LOOKUP * embedding_dim)  # a backward pass costs two forward passes
     user = test.num_items * (embedding_dim + COMPARISON * len(test) / tested)
     return max(FEWEST_USERS, int(SHARE * training / user))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training import parts
 from training.adam import Adam, Lookups, Parameters
-from training.steps import LossWeights, Triples
+from training.steps import LossWeights, Sizes, Triples
 
 # These exact overloads: choosing one by its arguments, in each step, takes longer than its arithmetic.
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
@@ -79,45 +79,35 @@ class FusedGradients:
             for x in parts.linear_layers(model)
         ]
         self.output = output._replace(weight=output.weight[0], weight_gradient=output.weight_gradient[0])
-        self.workspaces: dict[tuple[int, int], Workspace] = {}
+        self.workspaces: dict[int, Workspace] = {}
 
-    def batches(self, triples: Triples, batch_size: int, sums: Tensor) -> list[Batch]:
+    def batches(self, triples: Triples, batch_size: Sizes, sums: Tensor) -> list[Batch]:
         """List the look-ups of each batch; sums: (2, batches), the places of the losses."""
         rows = torch.stack([getattr(triples, column) for column in self.columns], dim=1).add_(self.first_rows)
         biases = torch.stack([triples.items, triples.negatives], dim=1)
         columns = (
-            rows.view(-1).split(len(self.columns) * batch_size),
-            biases.view(-1).split(2 * batch_size),
+            [each.view(-1) for each in rows.split(batch_size)],
+            [each.view(-1) for each in biases.split(batch_size)],
             triples.ratings.split(batch_size),
             sums[0].unbind(),
             sums[1].unbind(),
         )
         return [Batch(*each) for each in zip(*columns, strict=True)]
 
-    def part(self, batch: Batch, part: slice) -> Batch:
-        """Return the look-ups of some of a batch's triples, with the batch's places of the losses."""
-        n = len(batch.ratings)
-        rows, biases = batch.rows.view(n, -1)[part], batch.biases.view(n, 2)[part]
-        return batch._replace(rows=rows.reshape(-1), biases=biases.reshape(-1), ratings=batch.ratings[part])
-
-    def of(self, batch: Batch, size: int, rated: Tensor | None = None) -> Lookups:
-        """Compute the gradients of a batch, or of a part of one, whose losses are means over ``size`` triples.
+    def of(self, batch: Batch, rated: Tensor | None = None) -> Lookups:
+        """Compute the gradients of a batch.
 
         Where ratings may be missing, L_R is the mean over ``rated`` of them, a tensor of shape (). The gradients of the
         look-ups are returned, and those of the MLP are written into the vector of all gradients.
         """
         n = len(batch.ratings)
-        if (n, size) not in self.workspaces:
-            self.workspaces[n, size] = Workspace(self, n, size)
-        work = self.workspaces[n, size]
-        if n > 0:
-            torch.index_select(self.table.values, 0, batch.rows, out=work.embeddings)
-            torch.index_select(self.bias.values, 0, batch.biases, out=work.biases)
-            self._regression(work, batch.ratings, batch.square_sum, rated)
-            self._factorization(work, batch.sigmoid_sum)
-        else:  # a process may have no part of a batch
-            for result in (self.mlp.gradient, batch.square_sum, batch.sigmoid_sum):
-                result.zero_()
+        if n not in self.workspaces:
+            self.workspaces[n] = Workspace(self, n)
+        work = self.workspaces[n]
+        torch.index_select(self.table.values, 0, batch.rows, out=work.embeddings)
+        torch.index_select(self.bias.values, 0, batch.biases, out=work.biases)
+        self._regression(work, batch.ratings, batch.square_sum, rated)
+        self._factorization(work, batch.sigmoid_sum)
         return Lookups(batch.rows, work.embedding_gradients, batch.biases, work.bias_gradients)
 
     def _regression(self, work: "Workspace", ratings: Tensor, square_sum: Tensor, rated: Tensor | None) -> None:
@@ -131,7 +121,7 @@ class FusedGradients:
         slope = work.error_slope
         if rated is not None:
             error.masked_fill_(ratings.isnan(), 0.0)
-            slope = slope * work.size / rated.clamp(min=1)
+            slope = slope * len(ratings) / rated.clamp(min=1)
         torch.dot(error, error, out=square_sum)
 
         error.mul_(slope)  # ∂L/∂r̂ = λ_R · 2 (r̂ − r) / n
@@ -173,9 +163,9 @@ class FusedGradients:
 
 
 class Workspace:
-    """The memory for n triples of a batch of this size, and all views into it that a step needs, made once."""
+    """The memory for a batch of n triples, and all views into it that a step needs, made once."""
 
-    def __init__(self, gradients: FusedGradients, n: int, size: int) -> None:
+    def __init__(self, gradients: FusedGradients, n: int) -> None:
         d, columns, device = gradients.embedding_dim, len(gradients.columns), gradients.device
 
         def empty(*shape: int) -> Tensor:
@@ -198,8 +188,7 @@ class Workspace:
         self.transposed_gradients = [x.T for x in self.input_gradients]
         self.error = empty(n)
         self.error_column = self.error.unsqueeze(1)
-        self.size = size
-        self.error_slope = torch.tensor(2.0 * gradients.loss_weights.regression / size, device=device)
+        self.error_slope = torch.tensor(2.0 * gradients.loss_weights.regression / n, device=device)
 
         self.biases, self.bias_gradients = empty(2 * n), empty(2 * n)
         self.positive_bias, self.negative_bias = self.biases.view(n, 2).unbind(1)
@@ -207,4 +196,4 @@ class Workspace:
         self.signs = torch.tensor([1.0, -1.0], device=device)
         self.logits, self.slope = empty(n), empty(n)
         self.slope_column = self.slope.unsqueeze(1)
-        self.logit_slope = torch.full((n,), -gradients.loss_weights.factorization / size, device=device)
+        self.logit_slope = torch.full((n,), -gradients.loss_weights.factorization / n, device=device)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from data import Interactions
 from training import parts
+from training.divided import UNDIVIDED, Division
 
 
 class _Bags(NamedTuple):
@@ -46,15 +47,18 @@ class _Product(torch.autograd.Function):
 
 
 class RatedItems:
-    """The items that each user rated in a training set, which is on the device of the network."""
+    """The items that each user rated in a training set, which is on the device of the network.
 
-    def __init__(self, train: Interactions) -> None:
-        self.train = train
+    Of several processes, each has those of its users.
+    """
+
+    def __init__(self, train: Interactions, division: Division = UNDIVIDED) -> None:
+        self.train, self.division = train, division
 
     @cached_property
     def has_gaps(self) -> bool:
-        """Whether an interaction has no rating."""
-        return not bool(self.train.rated.all())
+        """Whether an interaction of any user has no rating."""
+        return self.division.total((~self.train.rated).sum()) > 0
 
     @cached_property
     def counts(self) -> Tensor:
@@ -70,7 +74,8 @@ class RatedItems:
         """Return weights proportional to n_i^(−balance), whose mean over all ratings is 1: (num_users,) float32."""
         counts = self.counts.cpu().double()  # on the CPU, because Apple's GPUs have no float64
         weights = counts.clamp(min=1) ** -balance
-        return (weights / ((counts * weights).sum() / counts.sum())).float().to(self.counts.device)
+        mean = self.division.total((counts * weights).sum()) / self.division.total(counts.sum())
+        return (weights / mean).float().to(self.counts.device)
 
     def sums(self, table: Tensor) -> Tensor:
         """Compute s_i, 0 for a user without ratings, from embeddings of items: (num_items, d) → (num_users, d)."""

@@ -57,7 +57,7 @@ def copy_rows(
         ValueError: the networks differ in anything but the numbers of users and items, or the network has tensors that
             depend on these numbers in another way than by a row for each.
     """
-    has_rows_of = _find_rows(make)
+    has_rows_of = find_rows(make)
     tensors = parts.state_of(new)
     for name in old.keys() | tensors.keys():
         was, now = (_width(state.get(name), name in has_rows_of) for state in (old, tensors))
@@ -72,7 +72,7 @@ def copy_rows(
             tensor[new_rows.to(tensor.device)] = old[name][old_rows].to(tensor.device)
 
 
-def _find_rows(make: Callable[[int, int], nn.Module]) -> dict[str, str]:
+def find_rows(make: Callable[[int, int], nn.Module]) -> dict[str, str]:
     """Return "user" or "item" for each tensor that has a row for each user or each item, by its name in a checkpoint.
 
     Networks of different sizes are compared, so that any network that fits the contract can be read.
@@ -90,7 +90,7 @@ def _find_rows(make: Callable[[int, int], nn.Module]) -> dict[str, str]:
             if name in found or shape[:1] != (count,) or others.get(name) != (count + 1, *shape[1:]):
                 raise ValueError(
                     f"models.py has a tensor {name.removeprefix('network.')} of shape {shape} for {FEW_USERS} users "
-                    f"and {FEW_ITEMS} items: expected a row for each {kind}, to match it with the earlier network's"
+                    f"and {FEW_ITEMS} items: expected a row for each {kind}, to be copied to networks of other sizes"
                 )
             found[name] = kind
     return found
@@ -127,7 +127,9 @@ def start_from(
     for kind, rows in (("user", users), ("item", items)):
         if len(rows.one) == 0:
             raise ValueError(f"no {kind} of the earlier run is in the ratings: expected ratings with the same IDs")
-    copy_rows(parts.state_of(old), trainer.model, users, items, partial(network.make, trainer.settings))
+    own = trainer.division.rows_of(users.other)  # of several processes, each has some of the users
+    own_users = Rows(users.one[own >= 0], own[own >= 0])
+    copy_rows(parts.state_of(old), trainer.model, own_users, items, partial(network.make, trainer.settings))
     if scale is not None and trainer.rates:
         _change_unit(trainer.model, scale, trainer.scale)
     return len(users.one), len(items.one)

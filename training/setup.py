@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from data import Interactions
-from training import network, parts
+from training import network, parts, rows
 from training.distributed import ALONE, Group
+from training.divided import DividedUsers, check_settings
 from training.settings import Settings
 from training.splits import Split, split
 from training.trainer import Trainer
@@ -45,10 +46,24 @@ def make_trainer(
     eager: bool = False,
     group: Group = ALONE,
 ) -> Trainer:
-    """Make a network, and a trainer of it; ValueError if models.py is wrong, or the settings do not fit the network."""
+    """Make a network, and a trainer of it; of several processes, each makes those of its users.
+
+    Raises:
+        ValueError: models.py is wrong, the settings do not fit the network, or several processes cannot train it.
+    """
     device = pick_device(device) if isinstance(device, str) else device
-    made = make_network(settings, train.num_users, train.num_items, device)
-    return Trainer(made, train, settings, eager=eager, group=group, make=partial(network.make, settings))
+    make = partial(network.make, settings)
+    if group.size == 1:
+        made = make_network(settings, train.num_users, train.num_items, device)
+        return Trainer(made, train, settings, eager=eager, make=make)
+    check_settings(settings, len(train))
+    division = DividedUsers(train, group, rows.find_rows(make))
+    whole = make_network(settings, train.num_users, train.num_items, device)  # so that all rows start as in one process
+    with torch.random.fork_rng():
+        own = make(len(division.users), train.num_items).to(device)
+    division.copy_rows(whole, own)
+    del whole
+    return Trainer(own, train, settings, eager=eager, division=division, make=make)
 
 
 def pick_device(name: str) -> torch.device:

@@ -32,7 +32,10 @@ def loss_of_rated(score: Tensor, ratings: Tensor) -> Tensor:
     return regression_loss(score[rated], ratings[rated]) if bool(rated.any()) else 0.0 * score.sum()
 
 
-def rated_in_batches(ratings: Tensor, batch_size: int) -> Tensor:
+Sizes = int | list[int]  # of batches: one number for all, of which the last may be smaller, or the number of each
+
+
+def rated_in_batches(ratings: Tensor, batch_size: Sizes) -> Tensor:
     """Count the interactions with a rating in each batch: (n,) ratings to (batches,) float32."""
     return torch.stack([(~batch.isnan()).sum() for batch in ratings.split(batch_size)]).float()
 
@@ -64,8 +67,8 @@ class Triples(NamedTuple):
 class Step(Protocol):
     """A way of training on batches."""
 
-    def run(self, triples: Triples, batch_size: int) -> Tensor:
-        """Take one step for each batch, of which the last may be smaller; return their L_F and L_R: (steps, 2)."""
+    def run(self, triples: Triples, batch_size: Sizes) -> Tensor:
+        """Take one step for each batch; return their L_F and L_R: (steps, 2)."""
 
 
 class Optimizer(Protocol):
@@ -87,7 +90,7 @@ class EagerStep:
         self.optimizer = optimizer
         self.loss_weights = loss_weights
 
-    def run(self, triples: Triples, batch_size: int) -> Tensor:
+    def run(self, triples: Triples, batch_size: Sizes) -> Tensor:
         batches = zip(*(column.split(batch_size) for column in triples), strict=True)
         return torch.stack([self.step(*batch) for batch in batches])
 

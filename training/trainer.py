@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from data import Interactions
 from training import parts
 from training.adam import Adam, SparseAdam, pick_optimizer
-from training.distributed import ALONE, Group
+from training.divided import UNDIVIDED, Division
 from training.evaluation import fastest_scorer
 from training.rated_items import RatedItems
 from training.rehearsal import Rehearsal, Way
@@ -28,6 +28,7 @@ from training.scale import Scale
 from training.settings import Settings
 from training.steps import EagerStep, LossWeights, rated_in_batches
 
+GENERATORS = ("generator", "torch")
 ADAM_STATE = ("first_moment", "second_moment", "steps_taken")
 # A student's folder has the plain step alone: the files of the others would give equations 1 and 4 away.
 HAS_FAST_STEPS = importlib.util.find_spec("training.fused") is not None
@@ -54,13 +55,16 @@ class Trainer:
 
     Args:
         model: the network to train, in place, see ``EagerStep``.
-        train: observed interactions; moved to the model's device whole.
+        train: observed interactions of all users, moved to the model's device.
         eager: take the plain step, the definition, instead of the fastest step that agrees with it.
-        group: the processes that train together, each with an identically configured trainer.
+        division: the users of this process, if several train together, each with an identically configured trainer
+            except for its network, which has rows for these users alone.
         make: makes a network of the same class for other numbers of users and items, for the comparison of steps.
 
     Attributes:
-        train: the training data, with the values that the network learns as ratings; see ``Scale.targets``.
+        train: the training data of this process's users, with the values that the network learns as ratings; see
+            ``Scale.targets``.
+        group: the processes that train together.
         scale: the unit of the ratings that the network learns, and their baseline.
         rating_range: the lowest and the highest rating; () if there are none.
         scorer: scores all items for many users, in the fastest way that agrees with ``forward``.
@@ -77,7 +81,7 @@ class Trainer:
         settings: Settings,
         *,
         eager: bool = False,
-        group: Group = ALONE,
+        division: Division = UNDIVIDED,
         make: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         if len(train) == 0:
@@ -86,28 +90,29 @@ class Trainer:
         self.device = next(model.parameters()).device
         self._on_cuda = self.device.type == "cuda"
         self.scale = Scale.of(train, settings.rating_unit, settings.rating_baseline)
-        self.train = replace(train, ratings=self.scale.targets(train)).to(self.device)
-        self._check_fit()
+        self.train = division.own(replace(train, ratings=self.scale.targets(train))).to(self.device)
         self.settings = settings
+        self.count = len(train)
         self.batch_size = settings.batch_size_for(len(train))
         self.epoch = 0
-        self.group = group
+        self.division, self.group = division, division.group
         self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
-        self.rated = RatedItems(self.train)
-        self.rates = bool(self.train.rated.any())
+        local = division.local(self.train)
+        self.rated = RatedItems(local, division)
+        self._check_fit()
+        self.rates = bool(train.rated.any())
         ends = train.ratings[train.rated].aminmax() if self.rates else ()
         self.rating_range = tuple(end.item() for end in ends)
         if not self.rates and settings.factorization_weight == 0:
             raise ValueError(
                 "factorization_weight is 0, and no interaction has a rating: there is nothing to learn from"
             )
-        self.sampler = Sampler(self.train, self.batch_size, self.generator, draws=settings.negatives == 1)
+        self.sampler = Sampler(local, self.batch_size, self.generator, settings.negatives == 1, division)
 
-        rehearsal = Rehearsal(model, train.num_users, train.num_items, make, group, self.rated.has_gaps)
+        rehearsal = Rehearsal(model, local.num_users, train.num_items, make, self.group, self.rated.has_gaps)
         way, step_notice = self._way(eager, rehearsal)
-        self.scorer, ranking_notice = fastest_scorer(model, train.num_items, rehearsal)
-        if group.size > 1:  # a constructor may draw different numbers in each process
-            parts.load_state(model, group.from_first({name: x.cpu() for name, x in parts.state_of(model).items()}))
+        scorer, ranking_notice = fastest_scorer(model, train.num_items, rehearsal)
+        self.scorer = division.scorer(scorer)
         self.adam = Adam(model, settings.learning_rate)  # moves all parameters into one vector, ``flat``
         self.step = way.make(model, self.adam, self.loss_weights, self.rated, self.generator)
         lazy = "training with lazy_adam: only the embeddings that a batch looks up (optimizer)"
@@ -127,22 +132,21 @@ class Trainer:
         return LossWeights(self.settings.factorization_weight, self.settings.regression_weight)
 
     def _check_fit(self) -> None:
-        """Raise ValueError where the homework's tables are there and are too small for the data."""
+        """Raise ValueError where the homework's tables are there and are too small for this process's users."""
+        users_here, items_here = self.rated.train.num_users, self.rated.train.num_items
         try:
             users, items = parts.factorization_tables(self.model)
         except LookupError:
             return
-        if users.num_embeddings < self.train.num_users or items.num_embeddings < self.train.num_items:
+        if users.num_embeddings < users_here or items.num_embeddings < items_here:
             raise ValueError(
                 f"the network has {users.num_embeddings} users and {items.num_embeddings} items, "
-                f"but the ratings have {self.train.num_users} and {self.train.num_items}"
+                f"but the ratings have {users_here} and {items_here}"
             )
 
     def _way(self, eager: bool, rehearsal: Rehearsal) -> tuple[Way, str]:
         """Choose ``self.optimizer`` and the way of taking a step, with a line that says why it is not the fastest."""
         settings = self.settings
-        if eager and self.group.size > 1:
-            raise ValueError("the eager step is taken by one process: leave out eager, or start without torchrun")
         if not HAS_FAST_STEPS and (settings.optimizer == "lazy_adam" or not settings.homework_step):
             raise ValueError(
                 "this folder has only the homework's step: leave out optimizer and the settings beyond the homework"
@@ -160,6 +164,7 @@ class Trainer:
                     raise ValueError(f"lazy_adam cannot train the network of models.py: {error}") from error
                 self.optimizer = "adam"
             else:
+                self.division.check_state(rehearsal.buffers or rehearsal.attributes)
                 return rehearsal.fastest_way([] if eager else others)
 
     def _ways(self) -> tuple[Way, list[Way]]:
@@ -168,8 +173,8 @@ class Trainer:
         if not self.settings.homework_step:
             from training import tuned
 
-            steps = self.settings.epochs * -(-len(self.train) // self.batch_size)
-            return tuned.ways(self.settings, steps, lazy, self.group)
+            steps = self.settings.epochs * -(-self.count // self.batch_size)
+            return tuned.ways(self.settings, steps, lazy)
         plain = Way(
             "eager step",
             lambda model, adam, weights, *_: EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights),
@@ -178,7 +183,7 @@ class Trainer:
             return plain, []
         from training import fused
 
-        return plain, fused.ways(lazy, self.device, self.group)
+        return plain, fused.ways(lazy, self.device)
 
     def run_epoch(self) -> Losses:
         """Train on every triple once, in a new order and with new negative items; return the means of the losses.
@@ -186,22 +191,22 @@ class Trainer:
         Raises:
             FloatingPointError: a loss stopped being finite.
         """
-        n = len(self.train)
         self.model.train()
+        self.division.seed(self.settings.seeds.training, self.epoch)
         # The losses stay on the device until all steps are done, because reading a loss waits for its step.
         blocks: list[Tensor] = []
         rated: list[Tensor] = []
-        for triples in self.sampler.epoch():
-            blocks.append(self.step.run(triples, self.batch_size))
+        for triples, sizes in self.sampler.epoch():
+            blocks.append(self.step.run(triples, sizes))
             if self.rated.has_gaps:
-                rated.append(rated_in_batches(triples.ratings, self.batch_size))
+                rated.append(rated_in_batches(triples.ratings, sizes))
         losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         self._check_finite(losses)
-        sizes = losses.new_full((len(losses),), self.batch_size)
-        sizes[-1] = n - self.batch_size * (len(losses) - 1)
-        factorization, regression = ((sizes @ losses) / n).tolist()
+        numbers = losses.new_full((len(losses),), self.batch_size)
+        numbers[-1] = self.count - self.batch_size * (len(losses) - 1)
+        factorization, regression = ((numbers @ losses) / self.count).tolist()
         if rated:
-            counts = torch.cat(rated)
+            counts = self.group.add_up(torch.cat(rated))
             regression = (counts @ losses[:, 1] / counts.sum().clamp(min=1)).item()
         self.epoch += 1
         weights = self.loss_weights
@@ -223,7 +228,13 @@ class Trainer:
             self.adam.flat.data.copy_(own)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors that training resumes from, by name; the next step changes them."""
+        """Return the tensors that training resumes from, by name; the next step changes them.
+
+        Of several processes, the first gets those of all users, and the others {}.
+        """
+        return self.division.gathered(self.model, self._own_state())
+
+    def _own_state(self) -> dict[str, Tensor]:
         tensors = parts.state_of(self.model)
         tensors |= {f"adam.{name}": getattr(self.adam, name) for name in ADAM_STATE}
         tensors["generator"] = self.generator.get_state()
@@ -234,15 +245,17 @@ class Trainer:
     def load_state(self, tensors: dict[str, Tensor], epoch: int, device: str) -> None:
         """Restore the ``state()`` of an identically configured trainer after ``epoch`` epochs on a type of device.
 
+        Of several processes, the first one's tensors count, and the number of processes may differ.
+
         Raises:
             ValueError: the names, shapes or types of the tensors differ from this trainer's.
         """
-        own = self.state()
+        own = self._own_state()
         same_device = device == self.device.type
         if not same_device:  # the states of generators are neither compared nor restored
-            own |= {name: tensors[name] for name in ("generator", "torch") if name in tensors}
-        if _kinds(tensors) != _kinds(own):
-            raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in GENERATORS}
+            own = {name: tensor for name, tensor in own.items() if name not in GENERATORS}
+        tensors = self.division.handed_out(self.model, own, tensors)
         parts.load_state(self.model, tensors)  # copies into the vector that the steps train
         for name in ADAM_STATE:
             getattr(self.adam, name).copy_(tensors[f"adam.{name}"])
@@ -280,7 +293,3 @@ class Trainer:
             f"epoch {self.epoch}, step {step + 1} of {len(losses)}: the {name} loss became "
             f"{losses[step, task].item()}; {cause}"
         )
-
-
-def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

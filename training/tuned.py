@@ -15,22 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.adam import Adam
-from training.distributed import Group
 from training.rated_items import RatedItems
 from training.rehearsal import Way
 from training.sampled_softmax import LOWEST, sampled_softmax
 from training.settings import Settings
-from training.steps import EagerStep, LossWeights, bpr_loss, joint_loss, loss_of_rated
+from training.steps import EagerStep, LossWeights, Sizes, Triples, bpr_loss, joint_loss, loss_of_rated
 from training.tuned_batch import ForwardBatch, TableBatch, check_parts
 
 
-def ways(settings: Settings, steps: int, lazy: bool, group: Group) -> tuple[Way, list[Way]]:
+def ways(settings: Settings, steps: int, lazy: bool) -> tuple[Way, list[Way]]:
     """Return the plain way of taking this step, and the fast ways, the fastest first; steps: those of the whole run."""
-    if lazy or group.size > 1:
+    if lazy:
         raise ValueError(
-            f"{'several processes' if group.size > 1 else 'lazy_adam'} cannot train with negatives, ranking_loss, "
-            "temperature, user_balance, watched_items, weight_decay, lr_schedule or dropout other than the homework's: "
-            "leave them out, or train with one process and optimizer adam"
+            "lazy_adam cannot train with negatives, ranking_loss, temperature, user_balance, watched_items, "
+            "weight_decay, lr_schedule or dropout other than the homework's: leave them out, or give optimizer adam"
         )
     step = partial(TunedStep, settings=settings, steps=steps)
     fast = [Way("tuned step", partial(step, by_tables=True, by_hand=True))]
@@ -68,7 +66,9 @@ class TunedStep(EagerStep):
     """The eager step with the ingredients of the settings.
 
     Args:
-        generator: of the dropout and of the negatives of a batch, on the network's device.
+        rated: the items that each user rated; of several processes, each takes its users' part of a step.
+        generator: of the dropout and of the negatives of a batch, on the network's device. Several processes draw the
+            same negatives from it, and their dropout from torch's own random numbers.
         settings: the ingredients.
         steps: the number of steps of the whole run, for a learning rate that falls.
         by_tables: compute equations 1 and 4 from the network's tables.
@@ -90,15 +90,48 @@ class TunedStep(EagerStep):
     ) -> None:
         super().__init__(model, adam, loss_weights)
         self.adam, self.settings, self.generator, self.steps, self.rated = adam, settings, generator, steps, rated
+        self.division = rated.division
+        self.common = self.division.common(model, adam.everything.gradient)
+        self.dropout_generator = generator if self.division.group.size == 1 else None
         self.batch = TableBatch if by_tables else ForwardBatch
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
         self.rates = bool(rated.train.rated.any())
         check_parts(model, settings, rated.train)
-        self.decay = settings.weight_decay / len(rated.train)
+        self.decay = settings.weight_decay / self.division.count(rated.train)
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
+
+    def run(self, triples: Triples, batch_size: Sizes) -> Tensor:
+        if self.division.group.size == 1:
+            return super().run(triples, batch_size)
+        batches = list(zip(*(column.split(batch_size) for column in triples), strict=True))
+        shares = self.division.shares([ratings for _, _, _, ratings in batches])
+        losses = [self._step(share, *batch) for share, batch in zip(shares, batches, strict=True)]
+        return self.division.group.add_up(torch.stack(losses))
+
+    def _step(self, share: Tensor, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+        """Take this process's part of a step; return (2,) its part of L_F and L_R.
+
+        Args:
+            share: (2,) this process's share of the batch's interactions, and of those with a rating.
+            users, items, negatives, ratings: its interactions of the batch, perhaps none.
+        """
+        if len(users) > 0:
+            losses = share * torch.stack(self.losses(users, items, negatives, ratings))
+        else:
+            losses = torch.zeros_like(share)
+            if self.settings.negatives > 1:
+                self._draw()  # as the other processes do
+        self._move(joint_loss(losses[0], losses[1], self.loss_weights))
+        return losses.detach()
 
     def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """Take one step; negatives: (batch,), or (batch, 0) where they are drawn here."""
+        factorization, regression = self.losses(users, items, negatives, ratings)
+        self._move(joint_loss(factorization, regression, self.loss_weights))
+        return torch.stack([factorization.detach(), regression.detach()])
+
+    def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute L_F and L_R of a batch, which has at least one interaction."""
         batch = self.batch(self.model, self.settings, self.rated, self._dropout, users, items)
         with torch.set_grad_enabled(self.loss_weights.factorization > 0):  # else it is only computed to be shown
             if self.settings.negatives == 1:
@@ -106,8 +139,7 @@ class TunedStep(EagerStep):
             else:
                 factorization = self._loss_of_many(batch, users, items, self._draw())
         regression = loss_of_rated(batch.ratings(), ratings) if self.rates else torch.zeros_like(factorization)
-        self._move(joint_loss(factorization, regression, self.loss_weights))
-        return torch.stack([factorization.detach(), regression.detach()])
+        return factorization, regression
 
     def _draw(self) -> Tensor:
         """Draw the negatives of a batch, all different: (k,)."""
@@ -152,7 +184,9 @@ class TunedStep(EagerStep):
         """Move the parameters by a step of Adam, with the decay and the learning rate of the settings."""
         adam = self.adam
         adam.zero_grad()
-        loss.backward()
+        if loss.requires_grad:  # a process may have no interaction of the batch
+            loss.backward()
+        self.division.add_up(self.common)
         if self.decay:
             trained = adam.everything
             trained.gradient.add_(trained.values, alpha=self.decay)
@@ -164,5 +198,5 @@ class TunedStep(EagerStep):
     def _dropout(self, values: Tensor, probability: float) -> Tensor:
         if probability == 0:
             return values
-        kept = torch.rand(values.shape, generator=self.generator, device=values.device) >= probability
+        kept = torch.rand(values.shape, generator=self.dropout_generator, device=values.device) >= probability
         return values * kept.to(values.dtype).div_(1.0 - probability)  # one pass forwards, and one back

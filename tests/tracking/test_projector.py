@@ -15,6 +15,7 @@ from tracking import projector
 from training import parts
 
 ITEMS = torch.tensor([0, 0, 0, 1, 2, 2, 4])
+COUNTS = torch.tensor([3, 1, 2, 0, 1])
 
 
 def ratings(titles: tuple[str, ...] = (), ids: torch.Tensor | tuple[str, ...] | None = None) -> Interactions:
@@ -37,7 +38,7 @@ def written(folder: Path) -> tuple[list[list[str]], dict[str, np.ndarray]]:
 def test_every_item_has_a_row_and_its_labels(sharing: bool, tmp_path: Path) -> None:
     net = MultiTaskNet(7, 5, 4, (12, 5), sharing)
     titles = ("A", "B\twith a tab", "C\nD", "É", "E")
-    projector._write(tmp_path, parts.item_tables(net), ratings(titles), {"10": "Drama", "14": "War"})
+    projector._write(tmp_path, parts.item_tables(net), COUNTS, ratings(titles), {"10": "Drama", "14": "War"})
     rows, tables = written(tmp_path)
     assert rows == [
         ["title", "genres", "ratings"], ["A", "Drama", "3"], ["B with a tab", "", "1"], ["C D", "", "2"],
@@ -54,7 +55,7 @@ def test_many_items_are_reduced_to_the_most_rated_and_items_without_titles_have_
 ) -> None:
     monkeypatch.setattr(projector, "MOST", 2)
     net = MultiTaskNet(7, 5, 4, (12, 5))
-    projector._write(tmp_path, parts.item_tables(net), ratings(ids=("a", "b", "c", "d", "e")), {"c": "x"})
+    projector._write(tmp_path, parts.item_tables(net), COUNTS, ratings(ids=("a", "b", "c", "d", "e")), {"c": "x"})
     rows, tables = written(tmp_path)
     assert rows[1:] == [["a", "", "3"], ["c", "x", "2"]]
     assert (tables["items"] == net.Q.weight.detach().numpy()[[0, 2]]).all()

@@ -17,7 +17,7 @@ from cli import VERSION
 from cli.signals import Stopped
 from metrics import mae_score, mrr_score, mse_score, ranking_scores
 from tracking.checkpoint import BEST, METRICS, RESULT, Run, load_checkpoint
-from tracking.result import write_result
+from tracking.result import data_of, write_result
 from training import parts, setup
 from training.evaluation import ByTables
 from training.settings import Settings
@@ -108,7 +108,8 @@ def test_metrics_that_a_run_lacks_are_absent(split: Split, tmp_path: Path) -> No
     )  # fmt: skip
     trainer = train.Trainer(network(train_set, True), train_set, Settings(epochs=1))
     history = train.fit(trainer, test)
-    write_result(tmp_path, history, Run({}), trainer, setup.Split(train_set, None, test), 1.0)
+    run = Run({"split": "auto"})
+    write_result(tmp_path, history, run, trainer, data_of(run, setup.Split(train_set, None, test)), 1.0)
     found = read(tmp_path)
     assert found.keys() == {"test_mrr", *(f"{name}@10" for name in RANKING)} | ABOUT
     assert found["split"] == "own"

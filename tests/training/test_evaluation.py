@@ -3,13 +3,11 @@
 import csv
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from runs import Split, curves, fit_in, network
-from torch import Tensor
 
 from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
@@ -19,7 +17,6 @@ from tracking.metric_table import EpochMetrics
 from tracking.report import closing_table
 from train import Trainer
 from training import evaluation
-from training.distributed import Group
 from training.evaluation import Evaluation
 from training.scale import Scale
 from training.settings import Settings
@@ -97,44 +94,6 @@ def test_errors_are_in_the_unit_of_the_ratings(factor: float, shift: float, net:
     assert found.mse() == pytest.approx(sum(error**2 for error in errors) / len(errors), rel=1e-4, abs=0)
     assert found.mae() == pytest.approx(sum(errors) / len(errors), rel=1e-4, abs=0)
     assert Evaluation(net, in_units, test, scale=scale).mrr() == Evaluation(net, *split).mrr()
-
-
-class Recording(Group):
-    """One of several processes, which notes its sums instead of adding those of the others."""
-
-    def add_up(self, tensor: Tensor) -> Tensor:
-        self.sums = tensor
-        return torch.ones_like(tensor)
-
-
-@pytest.mark.parametrize("users", [5, "all"])
-@pytest.mark.parametrize("with_gaps", [False, True])
-@pytest.mark.parametrize("size", [2, 7])
-@pytest.mark.parametrize("metric", [Evaluation.mrr, Evaluation.mse, Evaluation.mae])
-def test_processes_share_the_work_of_one(
-    metric: Callable[[Evaluation], float],
-    size: int,
-    users: str | int,
-    with_gaps: bool,
-    net: MultiTaskNet,
-    split: Split,
-) -> None:
-    """With seven processes and five users, two processes rank no user."""
-    data, test = split
-    if with_gaps:  # the ratings of the first process, and some of the others
-        missing = torch.arange(len(test)) % size == 0
-        missing[:20] = True
-        test = dataclasses.replace(test, ratings=test.ratings.masked_fill(missing, torch.nan))
-    sums = torch.zeros(2, dtype=torch.float64)
-    for rank in range(size):
-        group = Recording(rank, size)
-        metric(Evaluation(net, data, test, users=users, seed=3, group=group))
-        sums += group.sums
-    whole = Evaluation(net, data, test, users=users, seed=3)
-    assert sums[0] / sums[1] == pytest.approx(metric(whole), rel=1e-5)
-    assert sums[1] == (whole.ranked if metric is Evaluation.mrr else int(test.rated.sum()))
-    of_one = Evaluation(net, data, test, users=users, seed=3, group=Group(1, size))
-    assert of_one.rankings([10]) == whole.rankings([10])
 
 
 def test_epochs_without_an_evaluation_are_empty_cells(split: Split, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def plain_epoch(made: Trainer) -> tuple[list[float], list[Tensor]]:
     generator = torch.Generator().manual_seed(settings.seeds.training)
     ranked: list[float] = []
     squares: list[float] = []
-    for triples in Sampler(train, BATCH, generator).epoch():
+    for triples, _ in Sampler(train, BATCH, generator).epoch():
         for users, items, negatives, ratings in zip(*(column.split(BATCH) for column in triples), strict=True):
             positive, score = net(users, items)
             wrong = 1 - torch.sigmoid(positive - net(users, negatives)[0])

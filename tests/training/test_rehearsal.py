@@ -208,24 +208,11 @@ def test_a_graph_that_cannot_be_recorded_is_done_without(monkeypatch: pytest.Mon
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(CudaGraph, "_record", record)
-    assert choose(MultiTaskNet, fused.ways(False, torch.device("cuda"), Group())) == (
+    assert choose(MultiTaskNet, fused.ways(False, torch.device("cuda"))) == (
         "fused step",
         "training with the fused step: the CUDA graph does not fit models.py (RuntimeError: operation not permitted "
         "when stream is capturing)",
     )
-
-
-def test_the_steps_of_several_processes_are_compared_too() -> None:
-    class Alone(Group):
-        def part(self, n: int) -> slice:
-            return slice(0, n)  # one of two processes, which has the whole batch
-
-    def name(network: Callable[[int, int], nn.Module], group: Group) -> str:
-        return choose(network, fused.ways(False, torch.device("cpu"), group), group)[0]
-
-    assert name(MultiTaskNet, Alone(0, 2)) == "fused step of several processes"
-    assert name(nets.WithoutBias, Alone(0, 2)) == "step of several processes"
-    assert name(MultiTaskNet, Group(0, 2)) == "eager step"  # half of each batch, and nothing from the other process
 
 
 def test_a_way_that_differs_in_another_process_is_taken_by_none() -> None:
@@ -281,7 +268,7 @@ def test_only_rounding_is_allowed() -> None:
         )
 
     for lazy in (False, True):
-        (fast,) = fused.ways(lazy, torch.device("cpu"), Group())
+        (fast,) = fused.ways(lazy, torch.device("cpu"))
         rehearsed.take_plainly(eager(lazy), HALVES)
         assert rehearsed.difference(scaled(fast, 1 + 1e-6)) is None
         assert rehearsed.difference(scaled(fast, 1.001)) is not None

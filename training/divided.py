@@ -1,0 +1,396 @@
+"""The users of a run, divided among its processes: the interactions, rows and moments of each.
+
+A user's embedding, its moments and the user's interactions are needed only in the process that has the user. Items and
+the MLP are in all processes. A step sums their gradients over the processes in one collective operation, and takes the
+batch that a single process would take: each process computes on its own users' interactions of it.
+
+Inside a process a user is a row, counted from 0 among its own users: in the network, in Adam, in ``RatedItems`` and in
+the examples of a batch. Everywhere else, also in the checkpoint, the IDs are those of all users.
+"""
+
+import heapq
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data import Interactions
+from metrics import ByForward
+from training import parts
+from training.distributed import ALONE, Group
+from training.settings import Settings
+from training.steps import Sizes
+
+# Several processes are slower than one with smaller batches, because each step waits for all of them (docs/scale.md).
+LEAST_BATCH = 4096
+USER_COST = 4  # interactions whose work in an epoch is that of a user's row, in its 93 steps (measured roughly)
+
+Kind = tuple[tuple[int, ...], torch.dtype]  # the shape and the type of a tensor
+
+
+def check_settings(settings: Settings, interactions: int) -> None:
+    """Raise ValueError if several processes cannot take this step, or if it would be slower than in one process."""
+    batch_size = settings.batch_size_for(interactions)
+    remedy = f"give preset tuned and batch_size {LEAST_BATCH:,} or more, or start without torchrun"
+    if settings.homework_step or settings.optimizer == "lazy_adam":
+        name = "optimizer lazy_adam" if settings.optimizer == "lazy_adam" else "the homework's step"
+        raise ValueError(f"{name} is taken by one process, because its batches are too small to divide: {remedy}")
+    if batch_size < LEAST_BATCH:
+        raise ValueError(
+            f"a batch of {batch_size:,} is too small to divide, because every step waits for all processes: {remedy}"
+        )
+
+
+def owners(counts: Tensor, size: int) -> Tensor:
+    """Divide users among ``size`` processes, evenly by their work.
+
+    From the user with the most interactions to the one with the fewest, each goes to the process with the least work so
+    far (Graham, 1969).
+
+    Args:
+        counts: (num_users,) int64, each user's number of training interactions.
+
+    Returns:
+        (num_users,) int64, the rank of each user's process.
+    """
+    found = torch.empty_like(counts)
+    order = counts.argsort(descending=True, stable=True)
+    loads = [(0, rank) for rank in range(size)]
+    ranks = []
+    for work in (counts[order] + USER_COST).tolist():
+        load, rank = loads[0]
+        heapq.heapreplace(loads, (load + work, rank))
+        ranks.append(rank)
+    found[order] = torch.tensor(ranks, dtype=found.dtype)
+    return found
+
+
+class Piece(NamedTuple):
+    """A tensor of a process, and whether it has a row for each of its users; if not, it is alike in all processes."""
+
+    values: Tensor
+    of_users: bool
+
+
+class OwnBatches(NamedTuple):
+    """This process's examples of batches: their positions in its training set, negatives, and numbers in each batch."""
+
+    positions: Tensor
+    negatives: Tensor
+    sizes: Sizes
+
+
+class Division:
+    """The division of a run in one process: all users are in it."""
+
+    group: Group = ALONE
+
+    def own(self, interactions: Interactions) -> Interactions:
+        """Return the interactions of this process's users."""
+        return interactions
+
+    def local(self, interactions: Interactions) -> Interactions:
+        """Return interactions of this process's users, with their rows as IDs."""
+        return interactions
+
+    def rows_of(self, user_ids: Tensor) -> Tensor:
+        """Return the rows of users, −1 for those of other processes: (n,) to (n,) int64."""
+        return user_ids
+
+    def count(self, own: Interactions) -> int:
+        """Return the number of training interactions of all users, from those of this process's users."""
+        return len(own)
+
+    def total(self, number: Tensor) -> float:
+        """Sum a number over the processes, in float64."""
+        return float(self.group.add_up(number.cpu().double()))
+
+    def batches(self, chosen: Tensor, negatives: Tensor, batch_size: int) -> OwnBatches:
+        """Find this process's examples of batches.
+
+        Args:
+            chosen: (n,) positions in the training set of all users.
+            negatives: (n,) items, or (n, 0).
+            batch_size: the number of positions in a batch of all processes.
+        """
+        return OwnBatches(chosen, negatives, batch_size)
+
+    def scorer(self, scorer: ByForward) -> ByForward:
+        """Return a scorer of this process's users by their IDs, from one by their rows."""
+        return scorer
+
+    def seed(self, seed: int, epoch: int) -> None:
+        """Seed torch's own random numbers for an epoch, differently in each process of several."""
+
+    def check_state(self, name: str) -> None:
+        """Raise ValueError if the network keeps something from step to step, and there are several processes.
+
+        Args:
+            name: the name of a buffer or attribute that a step changes, or "".
+        """
+
+    def common(self, model: nn.Module, vector: Tensor) -> list[Tensor]:
+        """Return views of a (parameters,) vector of Adam: its parts that are alike in all processes of several."""
+        return []
+
+    def add_up(self, views: Sequence[Tensor]) -> None:
+        """Sum each of some tensors over the processes, in place, in one operation."""
+
+    def shares(self, ratings: Sequence[Tensor]) -> Tensor:
+        """Return this process's shares of batches: of their interactions, and of those with a rating.
+
+        Args:
+            ratings: those of this process in each batch.
+
+        Returns:
+            (batches, 2) float32
+        """
+        return torch.ones(len(ratings), 2, device=ratings[0].device)
+
+    def gathered(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state of a trainer with the rows of all users in the first process, and {} in the others."""
+        return dict(state)
+
+    def handed_out(self, model: nn.Module, own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the first process's state of all users with the rows of this process's users alone.
+
+        Args:
+            own: the state of this process's trainer, which is not changed.
+            whole: the state to hand out; not read in the other processes.
+
+        Raises:
+            ValueError: it is the state of another network.
+        """
+        check_kinds(kinds(whole), kinds(own))
+        return dict(whole)
+
+
+UNDIVIDED = Division()
+
+
+class DividedUsers(Division):
+    """The division of a run in several processes, from the point of view of one of them.
+
+    Args:
+        train: the training set of all users.
+        group: the processes.
+        has_rows_of: "user" or "item" for each tensor of the network with a row for each, by its name in a checkpoint.
+
+    Attributes:
+        interactions: the number of training interactions of all users.
+        owner: (num_users,) int64, the rank of each user's process.
+        users: IDs of this process's users, ascending.
+        places: (interactions,) int32, the position of each training interaction among those of this process; −1 for
+            those of others.
+
+    Raises:
+        ValueError: a process would have no training interaction.
+    """
+
+    def __init__(self, train: Interactions, group: Group, has_rows_of: Mapping[str, str]) -> None:
+        counts = torch.bincount(train.user_ids.cpu(), minlength=train.num_users)
+        active = int((counts > 0).sum())
+        if active < group.size:
+            raise ValueError(f"{active} users cannot be divided among {group.size} processes: start fewer of them")
+        self.group = group
+        self.num_users, self.interactions = train.num_users, len(train)
+        self.of_users = {name for name, kind in has_rows_of.items() if kind == "user"}
+        self.owner = owners(counts, group.size)
+        self.users = (self.owner == group.rank).nonzero().squeeze(1)
+        self.rows = torch.full((train.num_users,), -1)
+        self.rows[self.users] = torch.arange(len(self.users))
+        is_own = self._is_own(train)
+        self.places = torch.full((len(train),), -1, dtype=torch.int32, device=is_own.device)
+        self.places[is_own] = torch.arange(int(is_own.sum()), dtype=torch.int32, device=is_own.device)
+
+    def copy_rows(self, whole: nn.Module, own: nn.Module) -> None:
+        """Copy the network of all users into that of this process's users.
+
+        All other tensors are those of the first process, because a constructor may draw other numbers in each.
+        """
+        state = parts.state_of(whole)
+        with torch.no_grad():
+            for name, tensor in parts.state_of(own).items():
+                tensor.copy_(state[name][self.users] if name in self.of_users else state[name])
+                if name not in self.of_users:
+                    self.group.spread(tensor)
+
+    def _is_own(self, interactions: Interactions) -> Tensor:
+        users = interactions.user_ids
+        return self.owner.to(users.device)[users] == self.group.rank
+
+    def own(self, interactions: Interactions) -> Interactions:
+        return interactions.select(self._is_own(interactions))
+
+    def local(self, interactions: Interactions) -> Interactions:
+        rows = self.rows_of(interactions.user_ids)
+        return replace(
+            interactions, user_ids=rows, num_users=len(self.users), source_user_ids=torch.arange(len(self.users))
+        )
+
+    def rows_of(self, user_ids: Tensor) -> Tensor:
+        return self.rows.to(user_ids.device)[user_ids]
+
+    def count(self, own: Interactions) -> int:
+        return self.interactions
+
+    def batches(self, chosen: Tensor, negatives: Tensor, batch_size: int) -> OwnBatches:
+        places = self.places[chosen]
+        is_own = places >= 0
+        sizes = torch.stack([each.sum() for each in is_own.split(batch_size)]).tolist()
+        return OwnBatches(places[is_own], negatives[is_own], sizes)
+
+    def scorer(self, scorer: ByForward) -> ByForward:
+        return OwnScorer(scorer, self)
+
+    def seed(self, seed: int, epoch: int) -> None:
+        torch.manual_seed(int(np.random.SeedSequence([seed, epoch, self.group.rank]).generate_state(1, np.uint64)[0]))
+
+    def check_state(self, name: str) -> None:
+        if name:
+            raise ValueError(
+                f"models.py keeps {name} from step to step, which would differ in each process: start without torchrun"
+            )
+
+    def common(self, model: nn.Module, vector: Tensor) -> list[Tensor]:
+        found: list[Tensor] = []
+        start = end = 0
+        for piece in [*self._pieces(model, vector), Piece(vector[:0], of_users=True)]:
+            if piece.of_users and end > start:
+                found.append(vector[start:end])
+            end += piece.values.numel()
+            start = end if piece.of_users else start
+        return found
+
+    def add_up(self, views: Sequence[Tensor]) -> None:
+        if len(views) == 1:
+            self.group.add_up(views[0])
+            return
+        sums = self.group.add_up(torch.cat(list(views)))
+        for view, total in zip(views, sums.split([len(view) for view in views]), strict=True):
+            view.copy_(total)
+
+    def shares(self, ratings: Sequence[Tensor]) -> Tensor:
+        own = torch.tensor([[len(each), int((~each.isnan()).sum())] for each in ratings], dtype=torch.float64)
+        whole = self.group.add_up(own.clone())
+        return (own / whole.clamp(min=1)).float().to(ratings[0].device)
+
+    def _pieces(self, model: nn.Module, vector: Tensor) -> list[Piece]:
+        """Return the parts of a (parameters,) vector of Adam, in their order."""
+        names = model.named_parameters(remove_duplicate=False)
+        of_users = {parameter for name, parameter in names if f"network.{name}" in self.of_users}
+        views = zip(parts.parameters(model), parts.slices(model, vector), strict=True)
+        return [Piece(view, parameter in of_users) for parameter, view in views]
+
+    def _pieces_of(self, model: nn.Module, name: str, tensor: Tensor) -> list[Piece]:
+        """Return the pieces of a tensor of a trainer's state."""
+        if name in ("adam.first_moment", "adam.second_moment"):
+            return self._pieces(model, tensor)
+        return [Piece(tensor, name in self.of_users)]
+
+    def _whole_shape(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
+        """Return the shape of the tensor of all users that pieces are the part of."""
+        if len(pieces) > 1:
+            return (sum(self._size(piece) for piece in pieces),)
+        shape = tuple(pieces[0].values.shape)
+        return (self.num_users, *shape[1:]) if pieces[0].of_users else shape
+
+    def _size(self, piece: Piece) -> int:
+        size = piece.values.numel()
+        return size // len(self.users) * self.num_users if piece.of_users else size
+
+    def gathered(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        whole: dict[str, Tensor] = {}
+        for name, tensor in state.items():
+            pieces = self._pieces_of(model, name, tensor)
+            if self.group.rank > 0:
+                for piece in pieces:
+                    if piece.of_users:
+                        self.group.send(piece.values.cpu().contiguous(), 0)
+                continue
+            shape = self._whole_shape(pieces)
+            target = _in_a_file(tensor.dtype, shape)
+            for piece, part in zip(pieces, target.view(-1).split([self._size(p) for p in pieces]), strict=True):
+                self._gather(piece, part)
+            whole[name] = target
+        return whole
+
+    def _gather(self, piece: Piece, target: Tensor) -> None:
+        """Write a piece, with the rows of the other processes, into the (size,) place for it in the first process."""
+        if not piece.of_users:
+            target.copy_(piece.values.reshape(-1))
+            return
+        table = target.view(self.num_users, -1)
+        table[self.users] = piece.values.cpu().reshape(len(self.users), -1)
+        for rank in range(1, self.group.size):
+            users = (self.owner == rank).nonzero().squeeze(1)
+            table[users] = self.group.receive(table.new_empty(len(users), table.shape[1]), rank)
+
+    def handed_out(self, model: nn.Module, own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        pieces = {name: self._pieces_of(model, name, tensor) for name, tensor in own.items()}
+        given = self.group.from_first(kinds(whole))
+        check_kinds(given, {name: (self._whole_shape(pieces[name]), tensor.dtype) for name, tensor in own.items()})
+        found: dict[str, Tensor] = {}
+        for name, tensor in own.items():
+            found[name] = torch.empty_like(tensor, device="cpu")
+            source = whole[name].view(-1) if self.group.rank == 0 else None
+            parted = source.split([self._size(piece) for piece in pieces[name]]) if source is not None else ()
+            for place, piece in enumerate(self._pieces_of(model, name, found[name])):
+                self._hand_out(piece, parted[place] if parted else None)
+        return found
+
+    def _hand_out(self, piece: Piece, source: Tensor | None) -> None:
+        """Fill a piece of each process from the (size,) tensor of all users in the first process."""
+        if not piece.of_users:
+            if source is not None:
+                piece.values.view(-1).copy_(source)
+            self.group.spread(piece.values)
+        elif source is None:
+            self.group.receive(piece.values, 0)
+        else:
+            table = source.view(self.num_users, -1)
+            for rank in range(1, self.group.size):
+                self.group.send(table[self.owner == rank], rank)
+            piece.values.view(len(self.users), -1).copy_(table[self.users])
+
+
+def kinds(state: Mapping[str, Tensor]) -> dict[str, Kind]:
+    """Return the shape and the type of each tensor of a state."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+
+
+def check_kinds(found: Mapping[str, Kind], expected: Mapping[str, Kind]) -> None:
+    """Raise ValueError unless two states have the same names, shapes and types."""
+    if found != expected:
+        raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
+
+
+def _in_a_file(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """Make a tensor in a temporary file, whose pages the system can take out of memory; OSError on a full disk."""
+    count = int(np.prod(shape, dtype=np.int64))
+    with tempfile.NamedTemporaryFile() as file:
+        if hasattr(os, "posix_fallocate") and count > 0:
+            os.posix_fallocate(file.fileno(), 0, count * dtype.itemsize)
+        return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
+
+
+class OwnScorer(ByForward):
+    """A scorer of a process's users by their IDs, from one by their rows.
+
+    The scores of other users are any numbers: metrics may compute them, and do not read them.
+    """
+
+    def __init__(self, scorer: ByForward, division: Division) -> None:
+        super().__init__(scorer.model, scorer.num_items)
+        self.by_rows, self.division = scorer, division
+
+    def pairs(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        return self.by_rows.pairs(self.division.rows_of(user_ids).clamp(min=0), item_ids)
+
+    def predict_all_items(self, user_ids: Tensor) -> Tensor:
+        return self.by_rows.predict_all_items(self.division.rows_of(user_ids).clamp(min=0))
