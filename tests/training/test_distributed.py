@@ -236,8 +236,9 @@ def test_a_run_resumes_with_another_number_of_processes(folder: Path) -> None:
     assert parts is not None
     assert parts.history == [pytest.approx(metrics, rel=1e-3) for metrics in whole.history]
     assert parts.closing == pytest.approx(whole.closing, rel=0.02)
-    for name in whole.tensors.keys() - {"torch"}:
-        torch.testing.assert_close(parts.tensors[name], whole.tensors[name], rtol=1e-3, atol=1e-3)
+    assert torch.equal(parts.tensors["generator"], whole.tensors["generator"])
+    for name in whole.tensors.keys() - {"torch", "generator"}:
+        assert float((parts.tensors[name] - whole.tensors[name]).abs().mean()) < 1e-4, name
 
 
 @pytest.mark.long
