@@ -106,7 +106,8 @@ def fit(
     check_metrics(MEASURES)
     test = _evaluation("test", trainer, test)
     validation = None if validation is None else _evaluation("validation", trainer, validation)
-    done = History(history, _ratings_are_equal(trainer.train))
+    ratings_are_equal = len(set(trainer.rating_range)) < 2  # so that an MSE says nothing about a network
+    done = History(history, ratings_are_equal)
     record = record or Record(_best_so_far(trainer, done, history))
     epochs, patience = trainer.settings.epochs, trainer.settings.patience
     _try_metrics(trainer, test.test)
@@ -155,12 +156,6 @@ def _best_so_far(trainer: Trainer, done: History, given: Sequence[EpochMetrics])
     if state is None:
         raise ValueError(f"history lacks the state after its best epoch, {done.best}: expected one that fit returned")
     return state
-
-
-def _ratings_are_equal(train: Interactions) -> bool:
-    """Return whether the ratings do not vary, so that an MSE says nothing about a network."""
-    ratings = train.ratings[train.rated]
-    return len(ratings) == 0 or bool(ratings.min() == ratings.max())
 
 
 @contextmanager

@@ -38,7 +38,7 @@ kinds = {
     "bounded": dict(negatives=20, unseen_negatives=True),
     "softmax": dict(ranking_loss="softmax", negatives=20),
     "ingredients": dict(ranking_loss="softmax", negatives=20, unseen_negatives=True, watched_items=True,
-                        weight_decay=0.4, user_balance=0.5, lr_schedule="linear"),
+                        weight_decay=20, user_balance=0.5, lr_schedule="linear", rating_baseline=True),
     "dropout": dict(ranking_loss="softmax", negatives=20, dropout=0.4, embedding_dropout=0.4),
 }
 group, results = join(), {}
