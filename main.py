@@ -128,17 +128,18 @@ def set_up(options: argparse.Namespace, source: DataSource, group: Group) -> tup
     Raises:
         ValueError, OSError: a flag, the data, models.py or the log directory cannot be used.
     """
-    settings = options_of(Settings, options)
-    check_rule(source, settings)
-    network_class()  # imports models.py: before the ratings are fetched, and before it can change threads or seeds
-    device = setup.pick_device(options.device)
-    if group.rank == 0:
-        check_folder(options.logdir)
-    setup.use_one_thread()
-    setup.flush_denormals()
-    with group.one_after_the_first("data"):
-        interactions = data.read(source)
-    split = setup.split(interactions, settings)
+    with group.agreement():
+        settings = options_of(Settings, options)
+        check_rule(source, settings)
+        network_class()  # imports models.py: before the ratings are fetched, and before it can change threads or seeds
+        device = setup.pick_device(options.device)
+        setup.use_one_thread()
+        setup.flush_denormals()
+        with group.one_after_the_first("data"):
+            if group.rank == 0:
+                check_folder(options.logdir)
+            interactions = data.read(source)
+        split = setup.split(interactions, settings)
     trainer = setup.make_trainer(settings, split.train, device, options.eager, group)
     is_random = settings.split == "random" or (settings.split == "auto" and interactions.parts is None)
     trainer.notices += [] if is_random else split.notices

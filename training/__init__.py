@@ -22,6 +22,7 @@
     rows.py              rows of users and items, copied into a network of other sizes; warm starts
     rated_items.py       the items that each user rated, for some of these ingredients
     divided.py           the users of a run, divided among several processes
+    user_rows.py         the tensors of all users, gathered from the processes and handed out to them
     distributed.py       several processes: their messages, their agreement, the end of one
 
 ``train.py`` takes these steps, epoch after epoch. A student's folder has the plain step alone, without the files whose

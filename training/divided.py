@@ -9,28 +9,24 @@ the examples of a batch. Everywhere else, also in the checkpoint, the IDs are th
 """
 
 import heapq
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data import Interactions
 from metrics import ByForward
-from training import parts
 from training.distributed import ALONE, Group
 from training.settings import Settings
 from training.steps import Sizes
+from training.user_rows import AllRows, UserRows
 
 # Several processes are slower than one with smaller batches, because each step waits for all of them (docs/scale.md).
 LEAST_BATCH = 4096
 USER_COST = 4  # interactions whose work in an epoch is that of a user's row, in its 93 steps (measured roughly)
-
-Kind = tuple[tuple[int, ...], torch.dtype]  # the shape and the type of a tensor
 
 
 def check_settings(settings: Settings, interactions: int) -> None:
@@ -70,13 +66,6 @@ def owners(counts: Tensor, size: int) -> Tensor:
     return found
 
 
-class Piece(NamedTuple):
-    """A tensor of a process, and whether it has a row for each of its users; if not, it is alike in all processes."""
-
-    values: Tensor
-    of_users: bool
-
-
 class OwnBatches(NamedTuple):
     """This process's examples of batches: their positions in its training set, negatives, and numbers in each batch."""
 
@@ -89,6 +78,7 @@ class Division:
     """The division of a run in one process: all users are in it."""
 
     group: Group = ALONE
+    tensors = AllRows()
 
     def own(self, interactions: Interactions) -> Interactions:
         """Return the interactions of this process's users."""
@@ -134,10 +124,6 @@ class Division:
             name: the name of a buffer or attribute that a step changes, or "".
         """
 
-    def common(self, model: nn.Module, vector: Tensor) -> list[Tensor]:
-        """Return views of a (parameters,) vector of Adam: its parts that are alike in all processes of several."""
-        return []
-
     def add_up(self, views: Sequence[Tensor]) -> None:
         """Sum each of some tensors over the processes, in place, in one operation."""
 
@@ -152,23 +138,6 @@ class Division:
         """
         return torch.ones(len(ratings), 2, device=ratings[0].device)
 
-    def gathered(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state of a trainer with the rows of all users in the first process, and {} in the others."""
-        return dict(state)
-
-    def handed_out(self, model: nn.Module, own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the first process's state of all users with the rows of this process's users alone.
-
-        Args:
-            own: the state of this process's trainer, which is not changed.
-            whole: the state to hand out; not read in the other processes.
-
-        Raises:
-            ValueError: it is the state of another network.
-        """
-        check_kinds(kinds(whole), kinds(own))
-        return dict(whole)
-
 
 UNDIVIDED = Division()
 
@@ -180,6 +149,7 @@ class DividedUsers(Division):
         train: the training set of all users.
         group: the processes.
         has_rows_of: "user" or "item" for each tensor of the network with a row for each, by its name in a checkpoint.
+        device: the device of the network.
 
     Attributes:
         interactions: the number of training interactions of all users.
@@ -192,33 +162,24 @@ class DividedUsers(Division):
         ValueError: a process would have no training interaction.
     """
 
-    def __init__(self, train: Interactions, group: Group, has_rows_of: Mapping[str, str]) -> None:
+    tensors: UserRows
+
+    def __init__(
+        self, train: Interactions, group: Group, has_rows_of: Mapping[str, str], device: torch.device | str = "cpu"
+    ) -> None:
         counts = torch.bincount(train.user_ids.cpu(), minlength=train.num_users)
         active = int((counts > 0).sum())
         if active < group.size:
             raise ValueError(f"{active} users cannot be divided among {group.size} processes: start fewer of them")
         self.group = group
         self.num_users, self.interactions = train.num_users, len(train)
-        self.of_users = {name for name, kind in has_rows_of.items() if kind == "user"}
         self.owner = owners(counts, group.size)
         self.users = (self.owner == group.rank).nonzero().squeeze(1)
+        self.tensors = UserRows(group, self.owner, {name for name, kind in has_rows_of.items() if kind == "user"})
         self.rows = torch.full((train.num_users,), -1)
         self.rows[self.users] = torch.arange(len(self.users))
         is_own = self._is_own(train)
-        self.places = torch.full((len(train),), -1, dtype=torch.int32, device=is_own.device)
-        self.places[is_own] = torch.arange(int(is_own.sum()), dtype=torch.int32, device=is_own.device)
-
-    def copy_rows(self, whole: nn.Module, own: nn.Module) -> None:
-        """Copy the network of all users into that of this process's users.
-
-        All other tensors are those of the first process, because a constructor may draw other numbers in each.
-        """
-        state = parts.state_of(whole)
-        with torch.no_grad():
-            for name, tensor in parts.state_of(own).items():
-                tensor.copy_(state[name][self.users] if name in self.of_users else state[name])
-                if name not in self.of_users:
-                    self.group.spread(tensor)
+        self.places = is_own.cumsum(0, dtype=torch.int32).sub_(1).masked_fill_(~is_own, -1).to(device)
 
     def _is_own(self, interactions: Interactions) -> Tensor:
         users = interactions.user_ids
@@ -257,16 +218,6 @@ class DividedUsers(Division):
                 f"models.py keeps {name} from step to step, which would differ in each process: start without torchrun"
             )
 
-    def common(self, model: nn.Module, vector: Tensor) -> list[Tensor]:
-        found: list[Tensor] = []
-        start = end = 0
-        for piece in [*self._pieces(model, vector), Piece(vector[:0], of_users=True)]:
-            if piece.of_users and end > start:
-                found.append(vector[start:end])
-            end += piece.values.numel()
-            start = end if piece.of_users else start
-        return found
-
     def add_up(self, views: Sequence[Tensor]) -> None:
         if len(views) == 1:
             self.group.add_up(views[0])
@@ -279,104 +230,6 @@ class DividedUsers(Division):
         own = torch.tensor([[len(each), int((~each.isnan()).sum())] for each in ratings], dtype=torch.float64)
         whole = self.group.add_up(own.clone())
         return (own / whole.clamp(min=1)).float().to(ratings[0].device)
-
-    def _pieces(self, model: nn.Module, vector: Tensor) -> list[Piece]:
-        """Return the parts of a (parameters,) vector of Adam, in their order."""
-        names = model.named_parameters(remove_duplicate=False)
-        of_users = {parameter for name, parameter in names if f"network.{name}" in self.of_users}
-        views = zip(parts.parameters(model), parts.slices(model, vector), strict=True)
-        return [Piece(view, parameter in of_users) for parameter, view in views]
-
-    def _pieces_of(self, model: nn.Module, name: str, tensor: Tensor) -> list[Piece]:
-        """Return the pieces of a tensor of a trainer's state."""
-        if name in ("adam.first_moment", "adam.second_moment"):
-            return self._pieces(model, tensor)
-        return [Piece(tensor, name in self.of_users)]
-
-    def _whole_shape(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
-        """Return the shape of the tensor of all users that pieces are the part of."""
-        if len(pieces) > 1:
-            return (sum(self._size(piece) for piece in pieces),)
-        shape = tuple(pieces[0].values.shape)
-        return (self.num_users, *shape[1:]) if pieces[0].of_users else shape
-
-    def _size(self, piece: Piece) -> int:
-        size = piece.values.numel()
-        return size // len(self.users) * self.num_users if piece.of_users else size
-
-    def gathered(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        whole: dict[str, Tensor] = {}
-        for name, tensor in state.items():
-            pieces = self._pieces_of(model, name, tensor)
-            if self.group.rank > 0:
-                for piece in pieces:
-                    if piece.of_users:
-                        self.group.send(piece.values.cpu().contiguous(), 0)
-                continue
-            shape = self._whole_shape(pieces)
-            target = _in_a_file(tensor.dtype, shape)
-            for piece, part in zip(pieces, target.view(-1).split([self._size(p) for p in pieces]), strict=True):
-                self._gather(piece, part)
-            whole[name] = target
-        return whole
-
-    def _gather(self, piece: Piece, target: Tensor) -> None:
-        """Write a piece, with the rows of the other processes, into the (size,) place for it in the first process."""
-        if not piece.of_users:
-            target.copy_(piece.values.reshape(-1))
-            return
-        table = target.view(self.num_users, -1)
-        table[self.users] = piece.values.cpu().reshape(len(self.users), -1)
-        for rank in range(1, self.group.size):
-            users = (self.owner == rank).nonzero().squeeze(1)
-            table[users] = self.group.receive(table.new_empty(len(users), table.shape[1]), rank)
-
-    def handed_out(self, model: nn.Module, own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        pieces = {name: self._pieces_of(model, name, tensor) for name, tensor in own.items()}
-        given = self.group.from_first(kinds(whole))
-        check_kinds(given, {name: (self._whole_shape(pieces[name]), tensor.dtype) for name, tensor in own.items()})
-        found: dict[str, Tensor] = {}
-        for name, tensor in own.items():
-            found[name] = torch.empty_like(tensor, device="cpu")
-            source = whole[name].view(-1) if self.group.rank == 0 else None
-            parted = source.split([self._size(piece) for piece in pieces[name]]) if source is not None else ()
-            for place, piece in enumerate(self._pieces_of(model, name, found[name])):
-                self._hand_out(piece, parted[place] if parted else None)
-        return found
-
-    def _hand_out(self, piece: Piece, source: Tensor | None) -> None:
-        """Fill a piece of each process from the (size,) tensor of all users in the first process."""
-        if not piece.of_users:
-            if source is not None:
-                piece.values.view(-1).copy_(source)
-            self.group.spread(piece.values)
-        elif source is None:
-            self.group.receive(piece.values, 0)
-        else:
-            table = source.view(self.num_users, -1)
-            for rank in range(1, self.group.size):
-                self.group.send(table[self.owner == rank], rank)
-            piece.values.view(len(self.users), -1).copy_(table[self.users])
-
-
-def kinds(state: Mapping[str, Tensor]) -> dict[str, Kind]:
-    """Return the shape and the type of each tensor of a state."""
-    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
-
-
-def check_kinds(found: Mapping[str, Kind], expected: Mapping[str, Kind]) -> None:
-    """Raise ValueError unless two states have the same names, shapes and types."""
-    if found != expected:
-        raise ValueError("the checkpoint is of another network: its tensors have other names, shapes or types")
-
-
-def _in_a_file(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """Make a tensor in a temporary file, whose pages the system can take out of memory; OSError on a full disk."""
-    count = int(np.prod(shape, dtype=np.int64))
-    with tempfile.NamedTemporaryFile() as file:
-        if hasattr(os, "posix_fallocate") and count > 0:
-            os.posix_fallocate(file.fileno(), 0, count * dtype.itemsize)
-        return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
 
 
 class OwnScorer(ByForward):

@@ -57,11 +57,12 @@ def make_trainer(
         made = make_network(settings, train.num_users, train.num_items, device)
         return Trainer(made, train, settings, eager=eager, make=make)
     check_settings(settings, len(train))
-    division = DividedUsers(train, group, rows.find_rows(make))
+    group.check_same(f"{settings} {len(train)} {train.num_users} {train.num_items}")
+    division = DividedUsers(train, group, rows.find_rows(make), device)
     whole = make_network(settings, train.num_users, train.num_items, device)  # so that all rows start as in one process
     with torch.random.fork_rng():
         own = make(len(division.users), train.num_items).to(device)
-    division.copy_rows(whole, own)
+    division.tensors.copy_rows(whole, own)
     del whole
     return Trainer(own, train, settings, eager=eager, division=division, make=make)
 

@@ -232,7 +232,7 @@ class Trainer:
 
         Of several processes, the first gets those of all users, and the others {}.
         """
-        return self.division.gathered(self.model, self._own_state())
+        return self.division.tensors.gathered(self.model, self._own_state())
 
     def _own_state(self) -> dict[str, Tensor]:
         tensors = parts.state_of(self.model)
@@ -255,7 +255,7 @@ class Trainer:
         if not same_device:  # the states of generators are neither compared nor restored
             tensors = {name: tensor for name, tensor in tensors.items() if name not in GENERATORS}
             own = {name: tensor for name, tensor in own.items() if name not in GENERATORS}
-        tensors = self.division.handed_out(self.model, own, tensors)
+        tensors = self.division.tensors.handed_out(self.model, own, tensors)
         parts.load_state(self.model, tensors)  # copies into the vector that the steps train
         for name in ADAM_STATE:
             getattr(self.adam, name).copy_(tensors[f"adam.{name}"])

@@ -91,7 +91,7 @@ class TunedStep(EagerStep):
         super().__init__(model, adam, loss_weights)
         self.adam, self.settings, self.generator, self.steps, self.rated = adam, settings, generator, steps, rated
         self.division = rated.division
-        self.common = self.division.common(model, adam.everything.gradient)
+        self.common = self.division.tensors.common(model, adam.everything.gradient)
         self.dropout_generator = generator if self.division.group.size == 1 else None
         self.batch = TableBatch if by_tables else ForwardBatch
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
@@ -101,12 +101,14 @@ class TunedStep(EagerStep):
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
 
     def run(self, triples: Triples, batch_size: Sizes) -> Tensor:
-        if self.division.group.size == 1:
-            return super().run(triples, batch_size)
         batches = list(zip(*(column.split(batch_size) for column in triples), strict=True))
         shares = self.division.shares([ratings for _, _, _, ratings in batches])
         losses = [self._step(share, *batch) for share, batch in zip(shares, batches, strict=True)]
         return self.division.group.add_up(torch.stack(losses))
+
+    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+        """Take one step; negatives: (batch,), or (batch, 0) where they are drawn here."""
+        return self._step(torch.ones(2, device=ratings.device), users, items, negatives, ratings)
 
     def _step(self, share: Tensor, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
         """Take this process's part of a step; return (2,) its part of L_F and L_R.
@@ -123,12 +125,6 @@ class TunedStep(EagerStep):
                 self._draw()  # as the other processes do
         self._move(joint_loss(losses[0], losses[1], self.loss_weights))
         return losses.detach()
-
-    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
-        """Take one step; negatives: (batch,), or (batch, 0) where they are drawn here."""
-        factorization, regression = self.losses(users, items, negatives, ratings)
-        self._move(joint_loss(factorization, regression, self.loss_weights))
-        return torch.stack([factorization.detach(), regression.detach()])
 
     def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
         """Compute L_F and L_R of a batch, which has at least one interaction."""

@@ -82,7 +82,7 @@ def test_gradients_are_summed_except_for_those_of_users(sharing: bool, split: Sp
     train, _ = split
     net = make(train.num_users, train.num_items, sharing)
     adam = Adam(net, 1e-3)
-    views = divided(train, Group(0, 2), sharing).common(net, adam.everything.gradient)
+    views = divided(train, Group(0, 2), sharing).tensors.common(net, adam.everything.gradient)
     for view in views:
         view.fill_(1.0)
     for name, parameter in net.named_parameters():
@@ -116,10 +116,10 @@ def test_a_state_is_gathered_and_handed_out_to_other_processes(sharing: bool, sp
         own = make(len(division.users), train.num_items, sharing)
         own_adam = Adam(own, 1e-3)
         names = {"adam.first_moment": own_adam.first_moment, "adam.steps_taken": own_adam.steps_taken}
-        found = division.handed_out(own, parts.state_of(own) | names, state if group.rank == 0 else {})
+        found = division.tensors.handed_out(own, parts.state_of(own) | names, state if group.rank == 0 else {})
         table = "network.U.weight" if sharing else "network.U_reg.weight"
         assert torch.equal(found[table], expected[table][division.users])
-        return division.gathered(own, found), found
+        return division.tensors.gathered(own, found), found
 
     state = expected
     for size in (3, 2):
@@ -131,7 +131,7 @@ def test_a_state_is_gathered_and_handed_out_to_other_processes(sharing: bool, sp
 
     def of_another_network(group: Group) -> None:
         own = make(len(divided(train, group, sharing).users), train.num_items + 1, sharing)
-        divided(train, group, sharing).handed_out(own, parts.state_of(own), parts.state_of(whole))
+        divided(train, group, sharing).tensors.handed_out(own, parts.state_of(own), parts.state_of(whole))
 
     with pytest.raises(ValueError, match="the checkpoint is of another network"):
         in_processes(2, of_another_network)
