@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -15,14 +16,23 @@ from torch import Tensor, nn
 
 from data import Interactions
 from models import MultiTaskNet
-from training import parts, rows, setup
+from training import parts, rows, setup, tuned
 from training.adam import Adam
 from training.distributed import Group
-from training.divided import LEAST_BATCH, USER_COST, DividedUsers, check_settings, owners
+from training.divided import (
+    LEAST_BATCH,
+    UNDIVIDED,
+    USER_COST,
+    DividedUsers,
+    Division,
+    check_settings,
+    owners,
+)  # fmt: skip
 from training.evaluation import ByTables, Evaluation
 from training.rated_items import RatedItems
 from training.sampling import Sampler
 from training.settings import Settings, preset
+from training.steps import LossWeights
 
 TUNED = Settings(**preset("tuned") | {"batch_size": LEAST_BATCH})
 
@@ -84,10 +94,55 @@ def test_gradients_are_summed_except_for_those_of_users(sharing: bool, split: Sp
     adam = Adam(net, 1e-3)
     views = divided(train, Group(0, 2), sharing).tensors.common(net, adam.everything.gradient)
     for view in views:
-        view.fill_(1.0)
+        view.add_(1.0)
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None
         assert bool((parameter.grad == (0.0 if name.startswith("U") else 1.0)).all()), name
+
+
+INGREDIENTS: dict[str, Any] = {
+    "ranking_loss": "softmax", "negatives": 5, "watched_items": True, "user_balance": 0.5, "weight_decay": 20.0,
+    "lr_schedule": "linear",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize(
+    ("batch_size", "ingredients"),
+    [(200, INGREDIENTS), (3, INGREDIENTS | {"unseen_negatives": True}), (3, {"ranking_loss": "logistic"})],
+)
+def test_the_steps_are_those_of_one_process(
+    batch_size: int, ingredients: dict[str, Any], sharing: bool, split: Split
+) -> None:
+    """Of a batch of 3, some processes have no interaction, or none with a rating."""
+    train, _ = split
+    train = dataclasses.replace(train, ratings=train.ratings.masked_fill(torch.arange(len(train)) % 3 == 0, torch.nan))
+    settings = Settings(learning_rate=0.01, **ingredients)
+    way = tuned.ways(settings, steps=300, lazy=False)[1][0]
+    whole = make(train.num_users, train.num_items, sharing)
+    owns = [make(train.num_users // 3 + extra, train.num_items, sharing) for extra in range(-2, 3)]
+    sizes = {len(own.state_dict()["U.weight" if sharing else "U_reg.weight"]): own for own in owns}
+
+    def losses(net: nn.Module, division: Division) -> Tensor:
+        generator = torch.Generator().manual_seed(3)
+        rated = RatedItems(division.local(division.own(train)), division)
+        step = way.make(net, Adam(net, 0.01), LossWeights(0.7, 0.3), rated, generator)
+        sampler = Sampler(rated.train, batch_size, generator, settings.negatives == 1, division)
+        return torch.cat([step.run(triples, sizes) for triples, sizes in sampler.epoch()])
+
+    def own_losses(group: Group) -> tuple[Tensor, dict[str, Tensor]]:
+        division = divided(train, group, sharing)
+        net = deepcopy(sizes[len(division.users)])
+        division.tensors.copy_rows(whole, net)
+        found = losses(net, division)
+        return found, division.tensors.gathered(net, parts.state_of(net))
+
+    results = in_processes(3, own_losses)
+    expected = losses(whole, UNDIVIDED)
+    for found, _ in results:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for name, tensor in results[0][1].items():
+        assert float((tensor - parts.state_of(whole)[name]).abs().mean()) < 1e-4, name
 
 
 def test_weights_of_users_are_normalized_over_all(split: Split) -> None:
