@@ -35,7 +35,7 @@ from train import Trainer
 from training import setup
 from training.distributed import Group, join
 from training.evaluation import Evaluation
-from training.settings import Settings
+from training.settings import Settings, preset
 
 NAMES = ("100k", "1m", "10m", "32m")
 
@@ -67,15 +67,19 @@ def draw(size: Size) -> tuple[Interactions, Interactions]:
 
 
 def contenders(name: str, ratings: int, batch_size: int, group: Group) -> list[Contender]:
-    """Make the default trainer of a size, and one with row-wise Adam where that is not the default."""
+    """Make the default trainer of a size, and one with row-wise Adam where that is not the default.
+
+    Several processes have one of the preset tuned, because they take large batches alone.
+    """
     train_set, test = draw(SIZES[f"ml-{name}"])
     count = min(ratings, len(train_set))
     order = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0), dtype=torch.int32)[:count]
     made: list[Contender] = []
-    for optimizer in ("auto", "lazy_adam"):
+    values = preset("tuned") if group.size > 1 else {}
+    for optimizer in ("auto", "lazy_adam") if group.size == 1 else ("adam",):
         if made and made[0].trainer.optimizer == optimizer:
             continue
-        settings = Settings(batch_size=batch_size, optimizer=optimizer)
+        settings = Settings(**values | {"batch_size": batch_size, "optimizer": optimizer})
         trainer = setup.make_trainer(settings, train_set, torch.device("cpu"), group=group)
         work = trainer.run_epoch if count == len(train_set) else partial(train_on, trainer, order)
         made.append(Contender(name, trainer, test, work, count))
@@ -84,7 +88,8 @@ def contenders(name: str, ratings: int, batch_size: int, group: Group) -> list[C
 
 def train_on(trainer: Trainer, order: torch.Tensor) -> None:
     """Train on these of a trainer's ratings, with everything that an epoch does for them."""
-    trainer.step.run(trainer.sampler.triples(order), trainer.batch_size)
+    triples, sizes = trainer.sampler.batches(order)
+    trainer.step.run(triples, sizes)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -98,7 +103,7 @@ def ranking_cost(contender: Contender, microseconds: float, group: Group) -> str
         contender.trainer.scorer, contender.trainer.train, contender.test, division=contender.trainer.division
     )
     evaluation.mrr()
-    share = timed(evaluation.mrr) / (microseconds * 1e-6 * len(contender.trainer.train))
+    share = timed(evaluation.mrr) / (microseconds * 1e-6 * contender.trainer.count)
     return f"{share:.2f}, {evaluation.ranked:,} of {evaluation.tested:,} test users"
 
 

@@ -82,13 +82,14 @@ def test_the_graders_bands_are_printed(data_dir: Path) -> None:
 
 @pytest.mark.long
 def test_the_scale_benchmark_prints_its_table_in_one_process_and_in_two() -> None:
-    flags = ["--sizes", "100k", "--rounds", "1", "--ratings", "4096", "--batch_size", "1024"]
+    flags = ["--sizes", "100k", "--rounds", "1", "--ratings", "4096", "--batch_size", "4096"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for processes, launcher in (("1", []), ("2", torchrun)):
         command = [sys.executable, *launcher, str(BENCHMARKS / "scale.py"), *flags]
         lines = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout.splitlines()
         assert f"; processes: {processes}; rounds: 1" in lines[0]
-        assert [cells(line)[0] for line in lines if line.startswith("| 100k")] == ["100k adam", "100k lazy_adam"]
+        rows = ["100k adam", "100k lazy_adam"] if processes == "1" else ["100k adam"]
+        assert [cells(line)[0] for line in lines if line.startswith("| 100k")] == rows
 
 
 @pytest.mark.long

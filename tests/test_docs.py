@@ -46,8 +46,9 @@ SHORTENED = {
     "python grader.py --hidden --submission class/*.zip --rerun-failed grades.csv": ONE_CHECK,
     "python grader.py --hidden --submission download.zip --csv grades.csv": ONE_CHECK,
     "python grader.py --hidden --submission alice.zip --json results.json": ONE_CHECK,
-    "torchrun --standalone --nproc_per_node 2 main.py": ONE_EPOCH,
-    "torchrun --standalone --nproc_per_node 2 --max-restarts 3 main.py --resume": ONE_EPOCH,
+    "torchrun --standalone --nproc_per_node 2 main.py --preset tuned --batch_size 8192": ONE_EPOCH,
+    "torchrun --standalone --nproc_per_node 2 --max-restarts 3 main.py --preset tuned "
+    "--batch_size 8192 --resume": ONE_EPOCH,
     "python benchmarks/peers.py": f" --seeds 1 --draws 1{ONE_EPOCH} --peers",
     "python benchmarks/peers.py --draws 1 --preset homework --seeds 3": f" --seeds 1{ONE_EPOCH} --peers",
     "python -m study.ablation": f"{ONE_EPOCH} --seeds 1",
@@ -58,7 +59,7 @@ SHORTENED = {
     "python main.py --split time --test_fraction 0.1 --validation_fraction 0.1 --epochs 40": ONE_EPOCH,
     "python recommend.py --logdir run/tuned_shared=True_LF=0.99_LR=0.0055 --user 42": "",
     "python benchmarks/scale.py --sizes 100k 32m --ratings 32000204 --rounds 1": " --sizes 100k",
-    "torchrun --standalone --nproc_per_node 2 benchmarks/scale.py --sizes 100k 32m "
+    "torchrun --standalone --nproc_per_node 2 benchmarks/scale.py --sizes 1m 10m "
     "--batch_size 8192": " --sizes 100k --rounds 1 --ratings 8192",
     "python benchmarks/reading.py --train": " --ratings 2000",
     "python handout.py student homework.zip": "",
