@@ -68,8 +68,8 @@ class Settings:
         default_help="3·d and 64",
     )  # fmt: skip
     batch_size: int | str = option(
-        256, "ratings in a step: a number, or auto: a 93rd of the training set, at least 1,024", group=HOMEWORK, metavar="N",
-        words=("auto",), least=1,
+        256, "ratings in a step: a number, or auto: a 93rd of the training set, at least 1,024", group=HOMEWORK,
+        metavar="N", words=("auto",), least=1,
     )  # fmt: skip
     learning_rate: float = option(1e-3, "learning rate of Adam", group=HOMEWORK, metavar="RATE", above=0)
     seed: int = option(
