@@ -10,7 +10,7 @@ import numpy as np
 from cli.options import check_option, check_options, is_whole, option
 
 HOMEWORK, DATA, EVALUATION, BEYOND = "the homework", "data and split", "evaluation", "beyond the homework"
-STEPS_PER_EPOCH, LEAST_BATCH = 93, 1024  # of batches of the size auto
+STEPS_PER_EPOCH, LEAST_BATCH = 93, 32  # of batches of the size auto
 LARGEST_WEIGHT = 1e9  # Adam squares gradients, and float32 ends at 3e38
 PRESETS = Path(__file__).parent / "presets"
 
@@ -68,7 +68,7 @@ class Settings:
         default_help="3·d and 64",
     )  # fmt: skip
     batch_size: int | str = option(
-        256, "ratings in a step: a number, or auto: a 93rd of the training set, at least 1,024", group=HOMEWORK,
+        256, "ratings in a step: a number, or auto: a 93rd of the training set, at least 32", group=HOMEWORK,
         metavar="N", words=("auto",), least=1,
     )  # fmt: skip
     learning_rate: float = option(1e-3, "learning rate of Adam", group=HOMEWORK, metavar="RATE", above=0)

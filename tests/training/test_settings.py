@@ -61,5 +61,5 @@ def test_a_run_is_resumed_with_the_same_settings_but_for_patience_topk_and_the_n
 
 def test_the_batch_follows_the_number_of_interactions() -> None:
     sizes = [Settings(batch_size="auto").batch_size_for(n) for n in (3, 100, 93_000, 95_000_000)]
-    assert sizes == [3, 100, 1024, 1_021_505]
+    assert sizes == [3, 32, 1000, 1_021_505]
     assert [Settings().batch_size_for(n) for n in (3, 100_000)] == [3, 256]
