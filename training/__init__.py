@@ -19,6 +19,7 @@
     tuned.py             the step with ingredients beyond the homework
     sampled_softmax.py   its loss over many negatives, with the derivative
     tuned_batch.py       its scores: by ``forward``, or by the network's tables
+    tuned_blocks.py      its loss of ratings, a block of a large batch at a time
     rows.py              rows of users and items, copied into a network of other sizes; warm starts
     rated_items.py       the items that each user rated, for some of these ingredients
     divided.py           the users of a run, divided among several processes

@@ -19,8 +19,18 @@ from training.rated_items import RatedItems
 from training.rehearsal import Way
 from training.sampled_softmax import LOWEST, sampled_softmax
 from training.settings import Settings
-from training.steps import EagerStep, LossWeights, Sizes, Triples, bpr_loss, joint_loss, loss_of_rated
+from training.steps import (
+    EagerStep,
+    LossWeights,
+    Sizes,
+    Triples,
+    bpr_loss,
+    joint_loss,
+    loss_of_rated,
+    regression_loss,
+)
 from training.tuned_batch import ForwardBatch, TableBatch, check_parts
+from training.tuned_blocks import loss_in_blocks
 
 
 def ways(settings: Settings, steps: int, lazy: bool) -> tuple[Way, list[Way]]:
@@ -134,7 +144,7 @@ class TunedStep(EagerStep):
                 factorization = self._loss_of_one(batch, users, negatives)
             else:
                 factorization = self._loss_of_many(batch, users, items, self._draw())
-        regression = loss_of_rated(batch.ratings(), ratings) if self.rates else torch.zeros_like(factorization)
+        regression = self._regression(batch, ratings) if self.rates else torch.zeros_like(factorization)
         return factorization, regression
 
     def _draw(self) -> Tensor:
@@ -169,6 +179,19 @@ class TunedStep(EagerStep):
             return (weights * losses.mean(1)).mean()
         kept = ~seen[users]
         return (weights * (kept * losses).sum(1) / kept.sum(1).clamp(min=1)).mean()
+
+    def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor) -> Tensor:
+        """Compute L_R: ()."""
+        if not isinstance(batch, TableBatch) or ratings.is_cuda:
+            return loss_of_rated(batch.ratings(), ratings)
+        rated = ~ratings.isnan()
+        shares = rated / rated.sum().clamp(min=1)  # of each example in the mean
+        loss = loss_of_rated if self.rated.has_gaps else regression_loss  # which copies nothing
+
+        def of_block(u: Tensor, q: Tensor, own: Tensor, own_shares: Tensor) -> Tensor:
+            return own_shares.sum() * loss(batch.rate(u, q), own)
+
+        return loss_in_blocks(of_block, (batch.u_reg, batch.q_reg), tuple(batch.layers.parameters()), (ratings, shares))
 
     def _weights(self, users: Tensor) -> Tensor:
         """Return ω_i: (batch,)."""

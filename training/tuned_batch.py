@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from data import Interactions
 from training import parts
@@ -121,9 +122,13 @@ class TableBatch:
         self.item_table, self.bias = parts.factorization_tables(model).items, parts.embedding(model, "B")
         found: list[tuple[Tensor, Tensor]] = []
         for user_table, item_table in parts.tables(model):
-            u, q = user_table(users), item_table(items)
-            if settings.watched_items:
-                u = u + rated.sums_but_own(item_table.weight, users, q)
+            q = item_table(items)
+            if settings.watched_items:  # a look-up in the sum of two tables, so that backward writes one gradient
+                with_sums = user_table.weight + rated.sums(item_table.weight)
+                own = rated.scale[users].unsqueeze(1)
+                u = torch.addcmul(functional.embedding(users, with_sums), own, q, value=-1)
+            else:
+                u = user_table(users)
             found.append((u, q))
         (self.u_fact, self.q_fact), (self.u_reg, self.q_reg) = found[0], found[-1]
         self.u_fact = dropout(self.u_fact, settings.embedding_dropout)
@@ -143,7 +148,11 @@ class TableBatch:
 
     def ratings(self) -> Tensor:
         """Compute r̂: (batch,)."""
-        outputs = torch.cat([self.u_reg, self.q_reg, self.u_reg * self.q_reg], dim=-1)
+        return self.rate(self.u_reg, self.q_reg)
+
+    def rate(self, u: Tensor, q: Tensor) -> Tensor:
+        """Compute r̂ of (n, d) users and as many items: (n,)."""
+        outputs = torch.cat([u, q, u * q], dim=-1)
         for layer in self.layers:
             outputs = layer(outputs)
             if isinstance(layer, nn.ReLU):

@@ -18,7 +18,7 @@ from serving.recommender import Recommender
 from tracking.checkpoint import load_checkpoint
 from tracking.resuming import restore
 from train import Trainer
-from training import parts, setup
+from training import parts, sampled_softmax, setup, tuned_blocks
 from training.adam import Adam
 from training.rated_items import RatedItems
 from training.settings import Settings, preset
@@ -49,10 +49,14 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def tuned(net: MultiTaskNet, settings: Settings, by_tables: bool = False, by_hand: bool = False) -> TunedStep:
-    generator = torch.Generator().manual_seed(5)
+def tuned(
+    net: MultiTaskNet, settings: Settings, by_tables: bool = False, by_hand: bool = False, missing: bool = False
+) -> TunedStep:
+    generator, train = torch.Generator().manual_seed(5), rated()
+    if missing:
+        train.ratings[0] = torch.nan
     return TunedStep(
-        net, Adam(net, 1e-2), LossWeights(0.7, 0.3), RatedItems(rated()), generator,
+        net, Adam(net, 1e-2), LossWeights(0.7, 0.3), RatedItems(train), generator,
         settings=settings, steps=STEPS, by_tables=by_tables, by_hand=by_hand,
     )  # fmt: skip
 
@@ -73,6 +77,20 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
         for parameter, weight in net.named_parameters():
             found, plain = weight.detach().double(), oracle.weights[parameter].detach()
             torch.testing.assert_close(found, plain, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("missing", [0, 3, 9])
+def test_a_step_in_many_blocks_equals_the_plain_step(missing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuned_blocks, "EXAMPLES", 3)
+    monkeypatch.setattr(sampled_softmax, "BLOCK", 2 * ALL["negatives"])
+    triples = draw(False)
+    triples.ratings[:missing] = torch.nan  # of nine, a whole batch lacks them
+    plain, in_blocks = network(True), network(True)
+    expected = tuned(plain, Settings(**ALL), missing=missing > 0).run(triples, BATCH)
+    losses = tuned(in_blocks, Settings(**ALL), True, True, missing=missing > 0).run(triples, BATCH)
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    for found, parameter in zip(in_blocks.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter, rtol=1e-3, atol=2e-4)
 
 
 def test_settings_without_ingredients_are_the_homeworks() -> None:
