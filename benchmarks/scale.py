@@ -1,12 +1,12 @@
-"""The cost of a rating at the sizes of MovieLens 100K, 1M, 10M and 32M, in one process or several.
+"""The cost of a rating at the sizes of MovieLens 100K, 1M, 10M and 32M, and of all that a run does besides training.
 
-    python benchmarks/scale.py                                              # five minutes, 4 GiB at 32M
-    python benchmarks/scale.py --sizes 100k 32m --rounds 1 --ratings 32000204   # whole epochs
-    torchrun --standalone --nproc_per_node 2 benchmarks/scale.py --sizes 100k --batch_size 8192
+    python benchmarks/scale.py                              # whole epochs of the preset tuned, 15 minutes on two cores
+    python benchmarks/scale.py --steps homework --ratings 400000    # the homework's step, on some ratings of each size
+    torchrun --standalone --nproc_per_node 2 benchmarks/scale.py --sizes 1m 10m
 
 The ratings are drawn with the releases' numbers of users and items, popularity and activity log-normal; their values
-are random, because only the cost is measured. Each size has a trainer of its own. The trainers take turns, round by
-round, on one thread of each process, so that a busy machine slows all of them down.
+are random, because only the cost is measured. Each size is measured in a process of its own, so that its peak memory
+is its own, with the number of threads that a run has. Several processes measure all sizes together, one after another.
 """
 
 import sys
@@ -19,10 +19,12 @@ from cli import command
 if __name__ == "__main__":  # before the imports that take a second
     command.begin(when_stopped="stopped")
 
+import multiprocessing
 import resource
 import statistics
-from collections.abc import Callable, Sequence
-from functools import partial
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -31,23 +33,45 @@ from harness import SIZES, Size, machine, timed
 
 from cli.arguments import Parser
 from data import Interactions
-from train import Trainer
+from datasets.source import DataSource
+from tracking import projector
+from tracking.checkpoint import save_tensors
+from train import Trainer, evaluation_of
 from training import setup
-from training.distributed import Group, join
-from training.evaluation import Evaluation
+from training.distributed import ALONE, Group, join
 from training.settings import Settings, preset
 
 NAMES = ("100k", "1m", "10m", "32m")
+STEPS = ("tuned", "homework")  # presets
+COLUMNS = (
+    "size, step", "threads", "µs a rating", "times the first row's", "an epoch, s", "ranking", "MSE", "checkpoint",
+    "PROJECTOR", "GiB",
+)  # fmt: skip
 
 
-class Contender(NamedTuple):
-    """A trainer, the work that is timed, and the number of ratings in it."""
+class Work(NamedTuple):
+    """A trainer to measure: the size of its data, its preset, and the most ratings of a round."""
 
     size: str
-    trainer: Trainer
-    test: Interactions
-    work: Callable[[], object]
+    step: str
     ratings: int
+    rounds: int
+
+
+class Cost(NamedTuple):
+    """The measured seconds of a trainer: of each round's rating, and once of all else; and the peak memory in GiB."""
+
+    optimizer: str
+    threads: int
+    of_a_rating: list[float]
+    ratings: int
+    ranking: float
+    ranked: str
+    mse: float
+    checkpoint: float
+    mebibytes: float
+    projector: float
+    memory: float
 
 
 def draw(size: Size) -> tuple[Interactions, Interactions]:
@@ -66,87 +90,111 @@ def draw(size: Size) -> tuple[Interactions, Interactions]:
     return everything.select(torch.arange(held_out, size.ratings)), everything.select(torch.arange(held_out))
 
 
-def contenders(name: str, ratings: int, batch_size: int, group: Group) -> list[Contender]:
-    """Make the default trainer of a size, and one with row-wise Adam where that is not the default.
-
-    Several processes have one of the preset tuned, because they take large batches alone.
-    """
-    train_set, test = draw(SIZES[f"ml-{name}"])
-    count = min(ratings, len(train_set))
-    order = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0), dtype=torch.int32)[:count]
-    made: list[Contender] = []
-    values = preset("tuned") if group.size > 1 else {}
-    for optimizer in ("auto", "lazy_adam") if group.size == 1 else ("adam",):
-        if made and made[0].trainer.optimizer == optimizer:
-            continue
-        settings = Settings(**values | {"batch_size": batch_size, "optimizer": optimizer})
-        trainer = setup.make_trainer(settings, train_set, torch.device("cpu"), group=group)
-        work = trainer.run_epoch if count == len(train_set) else partial(train_on, trainer, order)
-        made.append(Contender(name, trainer, test, work, count))
-    return made
-
-
-def train_on(trainer: Trainer, order: torch.Tensor) -> None:
-    """Train on these of a trainer's ratings, with everything that an epoch does for them."""
-    triples, sizes = trainer.sampler.batches(order)
-    trainer.step.run(triples, sizes)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Write a median and its range."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
-
-
-def ranking_cost(contender: Contender, microseconds: float, group: Group) -> str:
-    """Write the time of ranking the test users as a share of an epoch's training."""
-    evaluation = Evaluation(
-        contender.trainer.scorer, contender.trainer.train, contender.test, division=contender.trainer.division
-    )
-    evaluation.mrr()
-    share = timed(evaluation.mrr) / (microseconds * 1e-6 * contender.trainer.count)
-    return f"{share:.2f}, {evaluation.ranked:,} of {evaluation.tested:,} test users"
+def measure(work: Work, group: Group = ALONE) -> Cost:
+    """Measure a trainer in this process, or its part of one that several processes have."""
+    setup.use_one_thread()
+    setup.flush_denormals()
+    train_set, test = draw(SIZES[f"ml-{work.size}"])
+    settings = Settings(**preset(work.step))
+    trainer = setup.make_trainer(settings, train_set, torch.device("cpu"), group=group)
+    whole = len(train_set)
+    del train_set
+    evaluation = evaluation_of(trainer, test)
+    with setup.threads_for(trainer.model, trainer.batch_size), tempfile.TemporaryDirectory() as folder:
+        with trainer.as_evaluated():
+            evaluation.mse()  # warms up, and sorts the ratings for the sums over watched items
+        count = min(work.ratings, whole)
+        costs = [timed(lambda: train_on(trainer, count, whole)) / count for _ in range(work.rounds)]
+        checkpoint = Path(folder) / "checkpoint"
+        write_checkpoint(trainer, checkpoint)
+        with trainer.as_evaluated():
+            return Cost(
+                trainer.optimizer,
+                torch.get_num_threads(),
+                costs,
+                whole,
+                timed(evaluation.mrr),
+                f"{evaluation.ranked:,} of {evaluation.tested:,} users",
+                timed(evaluation.mse),
+                timed(lambda: write_checkpoint(trainer, checkpoint)),
+                checkpoint.stat().st_size / 2**20,
+                timed(lambda: write_items(Path(folder), trainer)),
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            )
 
 
-def measure(every: Sequence[Contender], rounds: int, group: Group) -> None:
-    """Time all contenders in turn, and let the first process print a row for each."""
-    turns = [[timed(each.work) / each.ratings * 1e6 for each in every] for _ in range(rounds + 1)]
-    costs = list(zip(*turns[1:], strict=True))  # of each contender; the first round warms up
-    ranked = set[str]()
-    for contender, found in zip(every, costs, strict=True):
-        ratios = [one / first for one, first in zip(found, costs[0], strict=True)]
-        ranking = "" if contender.size in ranked else ranking_cost(contender, statistics.median(found), group)
-        ranked.add(contender.size)
-        size = SIZES[f"ml-{contender.size}"]
-        if group.rank == 0:
-            label = f"{contender.size} {contender.trainer.optimizer} | {size.users:,} | {size.items:,}"
-            print(f"| {label} | {spread(found)} | {spread(ratios)} | {ranking} |", flush=True)
+def train_on(trainer: Trainer, count: int, whole: int) -> None:
+    """Train for an epoch, or on this many ratings with everything that an epoch does for them."""
+    if count == whole:
+        trainer.run_epoch()
+        return
+    order = torch.randperm(whole, generator=torch.Generator().manual_seed(0), dtype=torch.int32)[:count]
+    trainer.step.run(trainer.sampler.triples(order), trainer.batch_size)
+
+
+def write_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Write the tensors of a checkpoint, in the first process."""
+    tensors = trainer.state()
+    if trainer.group.rank == 0:
+        with path.open("wb") as file:
+            save_tensors(tensors, file)
+
+
+def write_items(folder: Path, trainer: Trainer) -> None:
+    """Write the files of the PROJECTOR tab."""
+    projector.write_items(folder, trainer.train, DataSource(data_dir=folder), trainer.model)
+
+
+def costs_of(every: Sequence[Work], group: Group) -> Iterator[Cost]:
+    """Measure each trainer in a process of its own; several processes measure each together."""
+    if group.size > 1:
+        yield from (measure(work, group) for work in every)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        yield from pool.map(measure, every)
+
+
+def row(work: Work, cost: Cost, first: float) -> str:
+    """Write the row of a trainer; what a run does besides training is a share of an epoch's training."""
+    rating = statistics.median(cost.of_a_rating)
+    ends = f"{min(cost.of_a_rating) * 1e6:.2f}–{max(cost.of_a_rating) * 1e6:.2f}"
+    epoch = rating * cost.ratings
+    cells = [
+        f"{work.size} {work.step}, {cost.optimizer}",
+        f"{cost.threads}",
+        f"{rating * 1e6:.2f} ({ends})",
+        f"{rating / first:.2f}",
+        f"{epoch:.2f}",
+        f"{cost.ranking / epoch:.2f}, {cost.ranked}",
+        f"{cost.mse / epoch:.2f}",
+        f"{cost.checkpoint / epoch:.2f}, {cost.mebibytes:.0f} MiB",
+        f"{cost.projector / epoch:.2f}",
+        f"{cost.memory:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def command_line() -> int:
     """Run the command line; returns the exit status."""
     parser = Parser(description="Measure the cost per rating by size.")
-    parser.add_argument("--rounds", type=int, default=5, help="number of measured rounds (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="number of measured rounds (%(default)s)")
     parser.add_argument("--sizes", nargs="+", choices=NAMES, default=NAMES, help="MovieLens releases (all)")
-    parser.add_argument("--ratings", type=int, default=400_000, help="ratings of each size in a round (%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=256, help="ratings per step (%(default)s)")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=["tuned"], help="presets (tuned)")
+    parser.add_argument("--ratings", type=int, default=2**31, help="most ratings in a round (whole epochs)")
     options = parser.parse_args()
-    if options.rounds < 1 or options.batch_size < 1 or options.ratings < options.batch_size:
-        parser.error("expected at least 1 round and at least one batch of ratings")
-    setup.use_one_thread()
-    setup.flush_denormals()
+    if options.rounds < 1 or options.ratings < 1:
+        parser.error("expected at least 1 round and 1 rating")
     group = join()
-    every: list[Contender] = []
-    memory: list[str] = []
-    for name in options.sizes:
-        every += contenders(name, options.ratings, options.batch_size, group)
-        memory.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB with {name}")
+    every = [Work(size, step, options.ratings, options.rounds) for step in options.steps for size in options.sizes]
     if group.rank == 0:
-        print(f"{machine()}; processes: {group.size}; rounds: {options.rounds}\n")
-        print("| size, Adam | users | items | µs a rating | times the first row's | ranking, of an epoch's training |")
-        print("| --- | --- | --- | --- | --- | --- |")
-    measure(every, options.rounds, group)
-    if group.rank == 0:
-        print(f"\npeak memory so far, each size beside those before it: {', '.join(memory)}")
+        print(f"{machine()}; processes: {group.size}; rounds: {options.rounds}; shares are of an epoch's training\n")
+        print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)
+    first: float | None = None
+    for work, cost in zip(every, costs_of(every, group), strict=True):
+        first = first or statistics.median(cost.of_a_rating)
+        if group.rank == 0:
+            print(row(work, cost, first), flush=True)
     return 0
 
 

@@ -27,6 +27,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def begin(when_stopped: str | None = None, after_bug: int = 1) -> None:
     """Make the standard streams safe to write to, and let Ctrl-C, SIGTERM and SIGHUP end it with one line.
 
+    It is called before torch is imported, whose threads it lets sleep while they wait.
+
     Args:
         when_stopped: the line, used until the command handles signals itself; None leaves signals as they are.
         after_bug: the exit status after an uncaught exception, which keeps its traceback.
@@ -46,6 +48,9 @@ def begin(when_stopped: str | None = None, after_bug: int = 1) -> None:
             stream.reconfigure(errors="backslashreplace")
             if sys.platform != "win32":
                 os.set_blocking(stream.fileno(), True)  # because a caller's pipe may be non-blocking
+    # A thread of torch that waits for another one sleeps. By default it spins, and where other processes use the cores,
+    # it then takes the core that the other thread needs: ten times as slow. OpenMP reads this when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if when_stopped is not None:
         signals.end_process(when_stopped)
 

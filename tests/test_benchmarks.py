@@ -81,15 +81,18 @@ def test_the_graders_bands_are_printed(data_dir: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_scale_benchmark_prints_its_table_in_one_process_and_in_two() -> None:
-    flags = ["--sizes", "100k", "--rounds", "1", "--ratings", "4096", "--batch_size", "4096"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    for processes, launcher in (("1", []), ("2", torchrun)):
-        command = [sys.executable, *launcher, str(BENCHMARKS / "scale.py"), *flags]
-        lines = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout.splitlines()
-        assert f"; processes: {processes}; rounds: 1" in lines[0]
-        rows = ["100k adam", "100k lazy_adam"] if processes == "1" else ["100k adam"]
-        assert [cells(line)[0] for line in lines if line.startswith("| 100k")] == rows
+def test_the_scale_benchmark_prints_a_row_for_each_step_and_size() -> None:
+    flags = ["--sizes", "100k", "--rounds", "1", "--steps", "tuned", "homework"]
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), *flags]
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout.splitlines()
+    assert "; processes: 1; rounds: 1; " in lines[0]
+    rows = [cells(line) for line in lines if line.startswith("| 100k")]
+    assert [row[0] for row in rows] == ["100k tuned, adam", "100k homework, adam"]
+    tuned, homework = ([float(row[place].split()[0].rstrip(",")) for place in range(2, len(row))] for row in rows)
+    assert tuned[1] == 1
+    assert homework[1] == pytest.approx(homework[0] / tuned[0], abs=0.01)
+    assert all(row[2] == pytest.approx(row[0] * 0.095, abs=0.006) for row in (tuned, homework))  # s for 95,000 ratings
+    assert all(0.1 < row[-1] < 2 for row in (tuned, homework))
 
 
 @pytest.mark.long

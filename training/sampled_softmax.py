@@ -14,7 +14,7 @@ from torch import Tensor
 
 from training.tuned_batch import TableBatch
 
-BLOCK = 2**18  # elements of the matrix at a time
+BLOCK = 2**20  # elements of the matrix at a time
 LOWEST = -1e9  # p of an item that is left out; finite, so that the softmax over no negatives is finite
 LEAST = -80.0  # exponent: results below 1e-38 take processors four times as long as others, and 1e-35 counts for 0, too
 
