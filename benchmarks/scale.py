@@ -23,6 +23,7 @@ import multiprocessing
 import resource
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
@@ -44,26 +45,28 @@ from training.settings import Settings, preset
 NAMES = ("100k", "1m", "10m", "32m")
 STEPS = ("tuned", "homework")  # presets
 COLUMNS = (
-    "size, step", "threads", "µs a rating", "times the first row's", "an epoch, s", "ranking", "MSE", "checkpoint",
-    "PROJECTOR", "GiB",
+    "size, step", "threads", "µs a rating", "times the first row's", "CPU µs", "an epoch, s", "ranking", "MSE",
+    "checkpoint", "PROJECTOR", "GiB",
 )  # fmt: skip
 
 
 class Work(NamedTuple):
-    """A trainer to measure: the size of its data, its preset, and the most ratings of a round."""
+    """A trainer to measure: the size of its data, its preset with changed settings, and the most ratings of a round."""
 
     size: str
     step: str
     ratings: int
     rounds: int
+    changed: dict[str, int]
 
 
 class Cost(NamedTuple):
-    """The measured seconds of a trainer: of each round's rating, and once of all else; and the peak memory in GiB."""
+    """The seconds of a trainer: a rating's in each round, and of the processor in all; all else once; the peak GiB."""
 
     optimizer: str
     threads: int
     of_a_rating: list[float]
+    processor: float
     ratings: int
     ranking: float
     ranked: str
@@ -95,7 +98,7 @@ def measure(work: Work, group: Group = ALONE) -> Cost:
     setup.use_one_thread()
     setup.flush_denormals()
     train_set, test = draw(SIZES[f"ml-{work.size}"])
-    settings = Settings(**preset(work.step))
+    settings = Settings(**preset(work.step) | work.changed)
     trainer = setup.make_trainer(settings, train_set, torch.device("cpu"), group=group)
     whole = len(train_set)
     del train_set
@@ -104,7 +107,9 @@ def measure(work: Work, group: Group = ALONE) -> Cost:
         with trainer.as_evaluated():
             evaluation.mse()  # warms up, and sorts the ratings for the sums over watched items
         count = min(work.ratings, whole)
+        began = time.process_time()
         costs = [timed(lambda: train_on(trainer, count, whole)) / count for _ in range(work.rounds)]
+        processor = (time.process_time() - began) / (count * work.rounds)
         checkpoint = Path(folder) / "checkpoint"
         write_checkpoint(trainer, checkpoint)
         with trainer.as_evaluated():
@@ -112,6 +117,7 @@ def measure(work: Work, group: Group = ALONE) -> Cost:
                 trainer.optimizer,
                 torch.get_num_threads(),
                 costs,
+                processor,
                 whole,
                 timed(evaluation.mrr),
                 f"{evaluation.ranked:,} of {evaluation.tested:,} users",
@@ -165,6 +171,7 @@ def row(work: Work, cost: Cost, first: float) -> str:
         f"{cost.threads}",
         f"{rating * 1e6:.2f} ({ends})",
         f"{rating / first:.2f}",
+        f"{cost.processor * 1e6:.2f}",
         f"{epoch:.2f}",
         f"{cost.ranking / epoch:.2f}, {cost.ranked}",
         f"{cost.mse / epoch:.2f}",
@@ -182,11 +189,14 @@ def command_line() -> int:
     parser.add_argument("--sizes", nargs="+", choices=NAMES, default=NAMES, help="MovieLens releases (all)")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=["tuned"], help="presets (tuned)")
     parser.add_argument("--ratings", type=int, default=2**31, help="most ratings in a round (whole epochs)")
+    parser.add_argument("--batch_size", type=int, help="ratings per step (that of the preset)")
     options = parser.parse_args()
-    if options.rounds < 1 or options.ratings < 1:
-        parser.error("expected at least 1 round and 1 rating")
+    if min(options.rounds, options.ratings, options.batch_size or 1) < 1:
+        parser.error("expected at least 1 round, 1 rating and a batch of 1")
     group = join()
-    every = [Work(size, step, options.ratings, options.rounds) for step in options.steps for size in options.sizes]
+    changed = {} if options.batch_size is None else {"batch_size": options.batch_size}
+    works = [(size, step) for step in options.steps for size in options.sizes]
+    every = [Work(size, step, options.ratings, options.rounds, changed) for size, step in works]
     if group.rank == 0:
         print(f"{machine()}; processes: {group.size}; rounds: {options.rounds}; shares are of an epoch's training\n")
         print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)

@@ -91,7 +91,7 @@ def test_the_scale_benchmark_prints_a_row_for_each_step_and_size() -> None:
     tuned, homework = ([float(row[place].split()[0].rstrip(",")) for place in range(2, len(row))] for row in rows)
     assert tuned[1] == 1
     assert homework[1] == pytest.approx(homework[0] / tuned[0], abs=0.01)
-    assert all(row[2] == pytest.approx(row[0] * 0.095, abs=0.006) for row in (tuned, homework))  # s for 95,000 ratings
+    assert all(row[3] == pytest.approx(row[0] * 0.095, abs=0.006) for row in (tuned, homework))  # s for 95,000 ratings
     assert all(0.1 < row[-1] < 2 for row in (tuned, homework))
 
 
