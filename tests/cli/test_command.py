@@ -263,3 +263,11 @@ def _is_any_process_left(session: int) -> bool:
         if int(its_session) == session and state != "Z":
             return True
     return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenMP of other systems is not GNU's")
+@pytest.mark.parametrize(("before", "spins"), [("unset OMP_WAIT_POLICY", 0), ("export OMP_WAIT_POLICY=active", 3e10)])
+def test_threads_of_torch_sleep_while_they_wait(before: str, spins: float) -> None:
+    code = 'from cli import command; command.begin(); __import__("torch")'
+    shown = run("-c", code, shell=f'{before}; "$@"', environment={"OMP_DISPLAY_ENV": "verbose"}).stderr.decode()
+    assert f"GOMP_SPINCOUNT = '{spins:.0f}'" in shown
