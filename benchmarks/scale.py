@@ -111,7 +111,7 @@ def measure(work: Work, group: Group = ALONE) -> Cost:
         costs = [timed(lambda: train_on(trainer, count, whole)) / count for _ in range(work.rounds)]
         processor = (time.process_time() - began) / (count * work.rounds)
         checkpoint = Path(folder) / "checkpoint"
-        write_checkpoint(trainer, checkpoint)
+        checkpoint.touch()  # of processes other than the first
         with trainer.as_evaluated():
             return Cost(
                 trainer.optimizer,
@@ -135,7 +135,8 @@ def train_on(trainer: Trainer, count: int, whole: int) -> None:
         trainer.run_epoch()
         return
     order = torch.randperm(whole, generator=torch.Generator().manual_seed(0), dtype=torch.int32)[:count]
-    trainer.step.run(trainer.sampler.triples(order), trainer.batch_size)
+    triples, sizes = trainer.sampler.batches(order)
+    trainer.step.run(triples, sizes)
 
 
 def write_checkpoint(trainer: Trainer, path: Path) -> None:
@@ -147,8 +148,9 @@ def write_checkpoint(trainer: Trainer, path: Path) -> None:
 
 
 def write_items(folder: Path, trainer: Trainer) -> None:
-    """Write the files of the PROJECTOR tab."""
-    projector.write_items(folder, trainer.train, DataSource(data_dir=folder), trainer.model)
+    """Write the files of the PROJECTOR tab, with the numbers of this process's ratings."""
+    counts = torch.bincount(trainer.train.item_ids, minlength=trainer.train.num_items)
+    projector.write_items(folder, counts, trainer.train, DataSource(data_dir=folder), trainer.model)
 
 
 def costs_of(every: Sequence[Work], group: Group) -> Iterator[Cost]:

@@ -81,13 +81,25 @@ def test_the_graders_bands_are_printed(data_dir: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_scale_benchmark_prints_a_row_for_each_step_and_size() -> None:
+def test_the_scale_benchmark_prints_a_row_for_each_step_and_size_in_one_process_and_in_two() -> None:
     flags = ["--sizes", "100k", "--rounds", "1", "--steps", "tuned", "homework"]
     command = [sys.executable, str(BENCHMARKS / "scale.py"), *flags]
     lines = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout.splitlines()
     assert "; processes: 1; rounds: 1; " in lines[0]
     rows = [cells(line) for line in lines if line.startswith("| 100k")]
     assert [row[0] for row in rows] == ["100k tuned, adam", "100k homework, adam"]
+    with_two = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        *command[1:4],
+        "--batch_size",
+        "4096",
+    ]
+    two = subprocess.run([sys.executable, *with_two], capture_output=True, text=True, timeout=90, check=True).stdout
+    assert "; processes: 2; " in two
+    assert two.count("| 100k tuned, adam | 1 | ") == 1
     tuned, homework = ([float(row[place].split()[0].rstrip(",")) for place in range(2, len(row))] for row in rows)
     assert tuned[1] == 1
     assert homework[1] == pytest.approx(homework[0] / tuned[0], abs=0.01)
