@@ -54,11 +54,7 @@ class RatedItems:
 
     def __init__(self, train: Interactions, division: Division = UNDIVIDED) -> None:
         self.train, self.division = train, division
-
-    @cached_property
-    def has_gaps(self) -> bool:
-        """Whether an interaction of any user has no rating."""
-        return self.division.total((~self.train.rated).sum()) > 0
+        self.has_gaps = division.total((~train.rated).sum()) > 0  # whether an interaction of any user has no rating
 
     @cached_property
     def counts(self) -> Tensor:

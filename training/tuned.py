@@ -106,7 +106,6 @@ class TunedStep(EagerStep):
         self.batch = TableBatch if by_tables else ForwardBatch
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
         self.rates = bool(rated.train.rated.any())
-        self.has_gaps = rated.has_gaps  # here, because all processes find it together
         check_parts(model, settings, rated.train)
         self.decay = settings.weight_decay / self.division.count(rated.train)
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
@@ -187,7 +186,7 @@ class TunedStep(EagerStep):
             return loss_of_rated(batch.ratings(), ratings)
         rated = ~ratings.isnan()
         shares = rated / rated.sum().clamp(min=1)  # of each example in the mean
-        loss = loss_of_rated if self.has_gaps else regression_loss  # which copies nothing
+        loss = loss_of_rated if self.rated.has_gaps else regression_loss  # which copies nothing
 
         def of_block(u: Tensor, q: Tensor, own: Tensor, own_shares: Tensor) -> Tensor:
             return own_shares.sum() * loss(batch.rate(u, q), own)
