@@ -17,7 +17,7 @@ from torch.nn import functional
 from training.adam import Adam
 from training.rated_items import RatedItems
 from training.rehearsal import Way
-from training.sampled_softmax import LOWEST, sampled_softmax
+from training.tuned_softmax import LOWEST, sampled_softmax
 from training.settings import Settings
 from training.steps import (
     EagerStep,
