@@ -17,7 +17,6 @@ from torch.nn import functional
 from training.adam import Adam
 from training.rated_items import RatedItems
 from training.rehearsal import Way
-from training.tuned_softmax import LOWEST, sampled_softmax
 from training.settings import Settings
 from training.steps import (
     EagerStep,
@@ -31,6 +30,7 @@ from training.steps import (
 )
 from training.tuned_batch import ForwardBatch, TableBatch, check_parts
 from training.tuned_blocks import loss_in_blocks
+from training.tuned_softmax import LOWEST, sampled_softmax
 
 
 def ways(settings: Settings, steps: int, lazy: bool) -> tuple[Way, list[Way]]:

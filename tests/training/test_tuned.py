@@ -18,7 +18,7 @@ from serving.recommender import Recommender
 from tracking.checkpoint import load_checkpoint
 from tracking.resuming import restore
 from train import Trainer
-from training import parts, sampled_softmax, setup, tuned_blocks
+from training import parts, setup, tuned_blocks, tuned_softmax
 from training.adam import Adam
 from training.rated_items import RatedItems
 from training.settings import Settings, preset
@@ -82,7 +82,7 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
 @pytest.mark.parametrize("missing", [0, 3, 9])
 def test_a_step_in_many_blocks_equals_the_plain_step(missing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuned_blocks, "EXAMPLES", 3)
-    monkeypatch.setattr(sampled_softmax, "BLOCK", 2 * ALL["negatives"])
+    monkeypatch.setattr(tuned_softmax, "BLOCK", 2 * ALL["negatives"])
     triples = draw(False)
     triples.ratings[:missing] = torch.nan  # of nine, a whole batch lacks them
     plain, in_blocks = network(True), network(True)
