@@ -56,6 +56,13 @@ def test_the_students_folder_has_neither_hidden_checks_nor_answers() -> None:
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook["cells"])
 
 
+def test_every_file_of_the_students_training_can_be_imported(tmp_path: Path) -> None:
+    assert handout.main(["student", str(tmp_path / "homework")]) == 0
+    modules = [f"training.{path.stem}" for path in (tmp_path / "homework" / "training").glob("*.py")]
+    done = run(tmp_path / "homework", "-c", f"import {', '.join(modules)}")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_homework_has_the_courses_commands() -> None:
     files = student_files()
     assert all(command in files["HOMEWORK.md"].decode().splitlines() for command in COURSE_COMMANDS)
