@@ -105,7 +105,10 @@ def add_options(parser: Parser, options: type[Any], names: Sequence[str] = (), d
 
 
 def _number_or_word(string: str) -> int | str:
-    return int(string) if string.isdecimal() else string
+    try:
+        return int(string)
+    except ValueError:
+        return string
 
 
 class _YesOrNo(argparse.Action):

@@ -103,16 +103,20 @@ def check_option(each: "Field[Any]", value: object) -> None:
     if described.words and value in described.words:
         return
     if described.choices and value not in described.choices:
-        *others, last = described.choices
-        raise ValueError(f"{each.name} is {value}: expected {', '.join(others)} or {last}")
+        raise ValueError(f"{each.name} is {value}: expected {_either(*described.choices)}")
     if kind is bool and not isinstance(value, bool):
         raise ValueError(f"{each.name} is {value!r}: expected true or false")
     if kind is int and not is_whole(value):
-        raise ValueError(f"{each.name} is {value!r}: expected {' or '.join(('a whole number', *described.words))}")
+        raise ValueError(f"{each.name} is {value!r}: expected {_either('a whole number', *described.words)}")
     if kind is float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise ValueError(f"{each.name} is {value!r}: expected a number")
     if isinstance(value, Real) and kind in (int, float) and not described.contains(value):
-        raise ValueError(f"{each.name} is {value}: expected {' or '.join((described.expected, *described.words))}")
+        raise ValueError(f"{each.name} is {value}: expected {_either(described.expected, *described.words)}")
+
+
+def _either(*expected: str) -> str:
+    *others, last = expected
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def is_whole(value: object) -> bool:
