@@ -25,18 +25,22 @@ from training.steps import Sizes
 from training.user_rows import AllRows, UserRows
 
 # Several processes are slower than one with smaller batches, because each step waits for all of them (docs/scale.md).
-LEAST_BATCH = 4096
+LEAST_DIVIDED = 4096
 USER_COST = 4  # interactions whose work in an epoch is that of a user's row, in its 93 steps (measured roughly)
 
 
 def check_settings(settings: Settings, interactions: int) -> None:
     """Raise ValueError if several processes cannot take this step, or if it would be slower than in one process."""
     batch_size = settings.batch_size_for(interactions)
-    remedy = f"give preset tuned and batch_size {LEAST_BATCH:,} or more, or start without torchrun"
+    remedy = "start without torchrun"
+    if interactions >= LEAST_DIVIDED:
+        remedy = f"give preset tuned and batch_size {LEAST_DIVIDED} or more, or {remedy}"
     if settings.homework_step or settings.optimizer == "lazy_adam":
         name = "optimizer lazy_adam" if settings.optimizer == "lazy_adam" else "the homework's step"
-        raise ValueError(f"{name} is taken by one process, because its batches are too small to divide: {remedy}")
-    if batch_size < LEAST_BATCH:
+        raise ValueError(
+            f"{name} is for one process, because it is meant for batches that are too small to divide: {remedy}"
+        )
+    if batch_size < LEAST_DIVIDED:
         raise ValueError(
             f"a batch of {batch_size:,} is too small to divide, because every step waits for all processes: {remedy}"
         )

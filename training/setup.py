@@ -56,8 +56,8 @@ def make_trainer(
     if group.size == 1:
         made = make_network(settings, train.num_users, train.num_items, device)
         return Trainer(made, train, settings, eager=eager, make=make)
-    check_settings(settings, len(train))
     group.check_same(f"{settings} {len(train)} {train.num_users} {train.num_items}")
+    check_settings(settings, len(train))
     division = DividedUsers(train, group, rows.find_rows(make), device)
     whole = make_network(settings, train.num_users, train.num_items, device)  # so that all rows start as in one process
     with torch.random.fork_rng():

@@ -213,8 +213,8 @@ def test_the_homeworks_batch_is_refused_in_one_line_which_ends_torchruns_report(
     process = torchrun(ROOT / "main.py", "--logdir", "a", cwd=folder)
     _, errors = process.communicate(timeout=60)
     (line,) = own_lines(errors)
-    assert line.startswith("main.py: error: the homework's step is taken by one process, because its batches are too")
-    assert line.endswith("give preset tuned and batch_size 4,096 or more, or start without torchrun")
+    assert line.startswith("main.py: error: the homework's step is for one process, because it is meant for batches")
+    assert line.endswith("give preset tuned and batch_size 4096 or more, or start without torchrun")
     assert "exitcode  : 2 " in errors
     assert errors.splitlines()[-2] == f"  traceback : {line}"
     assert not (folder / "a").exists()

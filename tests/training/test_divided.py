@@ -20,7 +20,7 @@ from training import parts, rows, setup, tuned
 from training.adam import Adam
 from training.distributed import Group
 from training.divided import (
-    LEAST_BATCH,
+    LEAST_DIVIDED,
     UNDIVIDED,
     USER_COST,
     DividedUsers,
@@ -34,7 +34,7 @@ from training.sampling import Sampler
 from training.settings import Settings, preset
 from training.steps import LossWeights
 
-TUNED = Settings(**preset("tuned") | {"batch_size": LEAST_BATCH})
+TUNED = Settings(**preset("tuned") | {"batch_size": LEAST_DIVIDED})
 
 
 def make(num_users: int, num_items: int, sharing: bool = True) -> MultiTaskNet:
@@ -222,19 +222,23 @@ def test_processes_share_the_evaluation_of_one(size: int, with_gaps: bool, users
 @pytest.mark.parametrize(
     ("settings", "interactions", "says"),
     [
-        (Settings(), 10**6, "the homework's step is taken by one process"),
-        (Settings(optimizer="lazy_adam", negatives=2, batch_size=8192), 10**6, "optimizer lazy_adam is taken by one"),
+        (Settings(), 10**6, "the homework's step is for one process"),
+        (Settings(optimizer="lazy_adam", negatives=2, batch_size=8192), 10**6, "optimizer lazy_adam is for one"),
         (Settings(**preset("tuned")), 10**5, "a batch of 1,075 is too small to divide"),
-        (TUNED, LEAST_BATCH - 1, "a batch of 4,095 is too small to divide"),
     ],
 )
 def test_settings_that_do_not_pay_are_refused(settings: Settings, interactions: int, says: str) -> None:
-    with pytest.raises(ValueError, match=f"^{says}.*batch_size 4,096 or more, or start without torchrun$"):
+    with pytest.raises(ValueError, match=f"^{says}.*batch_size 4096 or more, or start without torchrun$"):
         check_settings(settings, interactions)
 
 
+def test_too_few_ratings_for_a_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^a batch of 4,095 is too small to divide, .*: start without torchrun$"):
+        check_settings(TUNED, LEAST_DIVIDED - 1)
+
+
 def test_settings_that_pay_are_taken() -> None:
-    check_settings(TUNED, LEAST_BATCH)
+    check_settings(TUNED, LEAST_DIVIDED)
     check_settings(Settings(**preset("tuned")), 10**6)
 
 
