@@ -38,7 +38,9 @@ class Epoch:
     """The input of an epoch's metrics.
 
     Attributes:
-        evaluation: on the test set, or for validation metrics on the validation set.
+        trainer: with its network. Of several processes, each has rows for its own users alone.
+        evaluation: on the test set, or for validation metrics on the validation set. Of several processes, each has its
+            users' interactions, with the IDs of all users; ``evaluation.scorer`` takes these IDs.
         losses: means over the epoch; None for all metrics but those of ``when="epoch"``.
     """
 
