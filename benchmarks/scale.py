@@ -164,7 +164,7 @@ def costs_of(every: Sequence[Work], group: Group) -> Iterator[Cost]:
 
 
 def row(work: Work, cost: Cost, first: float) -> str:
-    """Write the row of a trainer; what a run does besides training is a share of an epoch's training."""
+    """Write the row of a trainer, with the times of everything else as shares of an epoch's training."""
     rating = statistics.median(cost.of_a_rating)
     ends = f"{min(cost.of_a_rating) * 1e6:.2f}–{max(cost.of_a_rating) * 1e6:.2f}"
     epoch = rating * cost.ratings

@@ -11,7 +11,7 @@ r̂_ij = μ + a_i + c_j + s · ẑ_ij, and r̂ is limited to the range of the tr
 The dampings λ_a and λ_c are estimated from the ratings: they are a fixed point of the evidence (MacKay, Bayesian
 Interpolation, Neural Computation 4(3), 1992),
 
-    λ_a = σ² d_a / Σ a_i²,    d_a = Σ n_i / (n_i + λ_a),    λ_c alike,    σ² = J / n
+    λ_a = σ² d_a / Σ a_i²,    d_a = Σ n_i / (n_i + λ_a),    λ_c in the same way,    σ² = J / n
 
 d_a and d_c are the effective numbers of biases. At the fixed point σ² is also Σ e² / (n − d_a − d_c); J / n is positive
 for any dampings.
@@ -117,7 +117,7 @@ class Scale(NamedTuple):
         Args:
             train: the training set; its ratings are NaN for interactions without one.
             unit: "star", "spread", or "auto": spread where a rating is outside LEAST to MOST.
-            with_baseline: whether the network learns what the biases leave.
+            with_baseline: whether the network learns residuals of biases.
         """
         rated = train.ratings[train.rated].cpu().double()
         is_usual = len(rated) == 0 or bool(rated.min() >= LEAST and rated.max() <= MOST)

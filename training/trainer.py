@@ -149,7 +149,8 @@ class Trainer:
         settings = self.settings
         if not HAS_FAST_STEPS and (settings.optimizer == "lazy_adam" or not settings.homework_step):
             raise ValueError(
-                "this folder has only the homework's step: leave out optimizer and the settings beyond the homework"
+                "this folder has only the homework's step: leave out preset tuned, optimizer and the settings that "
+                "change the step"
             )
         rows = self.train.num_users + self.train.num_items
         self.optimizer = pick_optimizer(settings.optimizer, rows, self.batch_size) if HAS_FAST_STEPS else "adam"

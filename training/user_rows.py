@@ -1,7 +1,7 @@
 """The tensors of a network and of Adam with rows for each user: those of a process's users, and those of all users.
 
 The vector of all parameters and Adam's moments consist of pieces, one for each parameter. A piece has a row for each of
-the process's users, or is alike in all processes.
+the process's users, or is the same in all processes.
 """
 
 import os
@@ -41,7 +41,7 @@ def _in_a_file(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
 
 
 class Piece(NamedTuple):
-    """A tensor of a process, and whether it has a row for each of its users; if not, it is alike in all processes."""
+    """A tensor of a process, and whether it has a row for each of its users; if not, all processes have the same."""
 
     values: Tensor
     of_users: bool
@@ -51,7 +51,7 @@ class AllRows:
     """The tensors of a run's only process, which has all users."""
 
     def common(self, model: nn.Module, vector: Tensor) -> list[Tensor]:
-        """Return views of a (parameters,) vector of Adam: its parts that are alike in all processes of several."""
+        """Return views of a (parameters,) vector of Adam: its parts that are the same in all of several processes."""
         return []
 
     def gathered(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

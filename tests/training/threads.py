@@ -1,4 +1,4 @@
-"""Processes of a run as threads of the test's process, for what needs no torchrun."""
+"""Processes of a run as threads of the test's process, for tests without torchrun."""
 
 import threading
 from collections.abc import Callable
