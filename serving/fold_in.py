@@ -1,11 +1,11 @@
 """The embeddings of new users, from a few interactions of each, for a network that does not change.
 
-The embeddings minimize λ_F · L_F + λ_R · L_R over a user's interactions, of which L_R reads those with a rating. Unlike
-in training every item is a negative. If there are more than ``MANY_ITEMS``, each step draws its negatives, and the
-learning rate falls, so that the draws average out. The seed is fixed, so that the same interactions always give the
-same embeddings. Few interactions determine little. Therefore a Gaussian prior with the mean and variance of the users'
-trained embeddings is added (maximum a posteriori, as in Salakhutdinov & Mnih, Probabilistic Matrix Factorization, NIPS
-2007).
+The embeddings minimize λ_F · L_F + λ_R · L_R over a user's interactions, of which L_R reads those with a rating. L_F
+is equation 3 for every ranking loss that the network was trained with, and every item is a negative. If there are
+more than ``MANY_ITEMS``, each step draws its negatives, and the learning rate falls, so that the draws average out.
+The seed is fixed, so that the same interactions always give the same embeddings. Few interactions determine little.
+Therefore a Gaussian prior with the mean and variance of the users' trained embeddings is added (maximum a posteriori,
+as in Salakhutdinov & Mnih, Probabilistic Matrix Factorization, NIPS 2007).
 """
 
 from collections.abc import Iterator, Sequence

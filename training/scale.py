@@ -222,8 +222,8 @@ class Scale(NamedTuple):
         if self.baseline is not None:
             dampings = self.baseline.dampings
             lines.append(
-                f"ratings are learned above a baseline of biases, damped by {dampings.users:.3g} for users and by "
-                f"{dampings.items:.3g} for items (rating_baseline)"
+                f"ratings are learned above a baseline of biases, damped by {dampings.users:.4g} for users and by "
+                f"{dampings.items:.4g} for items (rating_baseline)"
             )
         if self.spread != 1 or (self.mean != 0 and self.baseline is None):
             lines.append(

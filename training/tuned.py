@@ -155,10 +155,8 @@ class TunedStep(EagerStep):
     def _loss_of_one(self, batch: TableBatch | ForwardBatch, users: Tensor, negatives: Tensor) -> Tensor:
         """Compute L_F with a negative for each interaction: (batch,)."""
         temperature, of_pairs = self.settings.temperature, PAIR_LOSSES[self.settings.ranking_loss]
-        positive, negative = (
-            batch.positive() / temperature,
-            batch.scores(negatives.unsqueeze(1)).squeeze(1) / temperature,
-        )
+        positive = batch.positive() / temperature
+        negative = batch.scores(negatives.unsqueeze(1)).squeeze(1) / temperature
         return (self._weights(users) * of_pairs(positive, negative)).mean()
 
     def _loss_of_many(
@@ -170,7 +168,8 @@ class TunedStep(EagerStep):
         weights = self._weights(users)
         if self.by_hand and isinstance(batch, TableBatch):
             return sampled_softmax(batch, users, negatives, seen, weights, settings.temperature) / len(users)
-        positive, negative = batch.positive() / settings.temperature, batch.scores(negatives) / settings.temperature
+        positive = batch.positive() / settings.temperature
+        negative = batch.scores(negatives) / settings.temperature
         if settings.ranking_loss == "softmax":
             left_out = negatives == items.unsqueeze(1) if seen is None else seen[users]
             return (weights * softmax_losses(positive, negative.masked_fill(left_out, LOWEST))).mean()
