@@ -46,8 +46,8 @@ from training.settings import Settings, preset
 from training.splits import check_rule
 
 PRESET, PICTURE = "tuned.json", "tuned.png"
-OF_COMMAND = ("seed", "split", "test_fraction", "rating_unit")  # settings that the command for main.py repeats
-FIXED = (*OF_COMMAND, "eval_users")
+OF_COMMAND = ("seed", "split", "test_fraction")  # settings that the command for main.py repeats
+FIXED = (*OF_COMMAND, "rating_unit", "eval_users")
 VALIDATION_FRACTION = 0.1
 
 
@@ -158,7 +158,7 @@ def report(study: Study, search: Search) -> None:
         reasons = [trial.user_attrs["reason"] for trial in tuning.ended(study) if "reason" in trial.user_attrs]
         raise ValueError(f"no trial has a score: {reasons[0] if reasons else 'give it more --minutes'}")
     logdir, source = search.logdir, search.source
-    found = search.preset | best.user_attrs["changes"]
+    found = search.preset | {"rating_unit": search.settings({}).rating_unit} | best.user_attrs["changes"]
     values = {name: value for name, value in found.items() if name not in OF_COMMAND}
     write_whole(f"{json.dumps(values, indent=4)}\n".encode(), logdir / PRESET)
     written = f"{tuning.STORAGE} and {PRESET}"

@@ -57,7 +57,7 @@ SHORTENED = {
     "python main.py --preset tuned": ONE_EPOCH,
     "python tune.py --ratings mine.csv": " --columns who,what,stars --trials 1",
     "python main.py --split time --test_fraction 0.1 --validation_fraction 0.1 --epochs 40": ONE_EPOCH,
-    "python recommend.py --logdir run/tuned_shared=True_LF=1.0_LR=0.3 --user 42": "",
+    "python recommend.py --logdir run/tuned_shared=True_LF=1.0_LR=0.5 --user 42": "",
     "python benchmarks/scale.py --steps homework --ratings 400000": " --sizes 100k --rounds 1 --ratings 8192",
     "torchrun --standalone --nproc_per_node 2 benchmarks/scale.py --sizes 1m 10m "
     "--batch_size 8192": " --sizes 100k --rounds 1 --ratings 8192",

@@ -176,7 +176,7 @@ def test_a_preset_sets_the_flags_that_are_not_given(spelling: str) -> None:
     tuned = preset("tuned")
     settings = options_of(Settings, parse_arguments(["--preset", "tuned", spelling, "--epochs", "7"]))
     assert settings == Settings(**tuned | {"rating_baseline": False, "epochs": 7})
-    assert parse_arguments(["--preset", "tuned"]).logdir == Path("run/tuned_shared=True_LF=1.0_LR=0.3")
+    assert parse_arguments(["--preset", "tuned"]).logdir == Path("run/tuned_shared=True_LF=1.0_LR=0.5")
 
 
 def test_a_preset_may_be_the_users_own_file(tmp_path: Path) -> None:

@@ -100,6 +100,10 @@ class Division:
         """Return the number of training interactions of all users, from those of this process's users."""
         return len(own)
 
+    def count_users(self, own: Interactions) -> int:
+        """Return the number of all users, from the interactions of this process's users."""
+        return own.num_users
+
     def total(self, number: Tensor) -> float:
         """Sum a number over the processes, in float64."""
         return float(self.group.add_up(number.cpu().double()))
@@ -203,6 +207,9 @@ class DividedUsers(Division):
 
     def count(self, own: Interactions) -> int:
         return self.interactions
+
+    def count_users(self, own: Interactions) -> int:
+        return self.num_users
 
     def batches(self, chosen: Tensor, negatives: Tensor, batch_size: int) -> OwnBatches:
         places = self.places[chosen]

@@ -44,9 +44,10 @@ class Settings:
             (sampled softmax: Jean et al., ACL 2015; Wu et al., ACM TOIS 2024). An item is no negative of itself there.
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the items that the user rated
             (Koren, SVD++, KDD 2008).
-        weight_decay: w in the further term w / (2 · n) · ‖θ‖² of the loss, of all parameters θ and the number n of
-            training interactions. L_F and L_R are means over these, so w is the precision of a Gaussian prior, whose
-            weight against an interaction is the same for sets of any size.
+        weight_decay: w in the further term w · δ^(1/3) / (2 · n) · ‖θ‖² of the loss, of all parameters θ, the number n
+            of training interactions, and their density δ = n / (users · items). L_F and L_R are means over
+            interactions, so w · δ^(1/3) is the precision of a Gaussian prior in units of one of them. The rarer an
+            interaction is, the more it tells, and the weaker the prior has to be (measured: docs/tuned.md).
         embedding_dropout: probability with which an element of u_i is 0 in equation 1, the others being scaled by
             1 / (1 − probability) (Srivastava et al., JMLR 2014); ``dropout`` does the same in equation 4.
 
@@ -131,8 +132,8 @@ class Settings:
     )  # fmt: skip
     watched_items: bool = option(False, "add the embeddings of the items that a user rated to u", group=BEYOND)
     weight_decay: float = option(
-        0.0, "L2 penalty of all parameters, divided by the number of training ratings", group=BEYOND, metavar="W",
-        least=0,
+        0.0, "L2 penalty of all parameters, relative to the number and the density of the training ratings",
+        group=BEYOND, metavar="W", least=0,
     )  # fmt: skip
     lr_schedule: str = option(
         "constant", "constant; linear: the learning rate falls to 0", group=BEYOND, metavar="NAME",

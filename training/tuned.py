@@ -1,6 +1,6 @@
 """The step with the ingredients of ``Settings`` beyond the homework, by autograd.
 
-    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · L_R + w/2 · ‖θ‖² / n            (n: the number of training interactions)
+    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · L_R + w/2 · δ^(1/3) · ‖θ‖² / n
 
 The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. The plain way changes the outputs of
 the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``.
@@ -107,8 +107,15 @@ class TunedStep(EagerStep):
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
         self.rates = bool(rated.train.rated.any())
         check_parts(model, settings, rated.train)
-        self.decay = settings.weight_decay / self.division.count(rated.train)
+        self.decay = self._decay()
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
+
+    def _decay(self) -> float:
+        """Return the factor of a parameter in the gradient of the weight decay."""
+        train = self.rated.train
+        interactions = self.division.count(train)
+        density = interactions / (self.division.count_users(train) * train.num_items)
+        return float(self.settings.weight_decay * density ** (1 / 3) / interactions)
 
     def run(self, triples: Triples, batch_size: Sizes) -> Tensor:
         batches = list(zip(*(column.split(batch_size) for column in triples), strict=True))

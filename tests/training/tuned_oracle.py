@@ -100,7 +100,14 @@ class Oracle:
             inputs = torch.cat([v, q_reg[j], v * q_reg[j]])
             hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[k]
             mse = mse + ((w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0] - r) ** 2 / n
-        decay = settings.weight_decay / len(rated()) / 2 * torch.stack([(x**2).sum() for x in w.values()]).sum()
+        density = len(rated()) / (USERS * ITEMS)
+        decay = (
+            settings.weight_decay
+            * density ** (1 / 3)
+            / len(rated())
+            / 2
+            * torch.stack([(x**2).sum() for x in w.values()]).sum()
+        )
         gradients = torch.autograd.grad(0.7 * bpr + 0.3 * mse + decay, list(w.values()))
         rate = 1e-2 * (1 - self.taken / STEPS if settings.lr_schedule == "linear" else 1)
         self.taken += 1
