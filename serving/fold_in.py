@@ -127,13 +127,13 @@ def batches(counts: Sequence[int], num_items: int) -> Iterator[range]:
 
 
 @torch.enable_grad()
-def fold_in(network: NewRows, known: Known, weights: LossWeights, temperature: float = 1.0) -> list[Tensor]:
+def fold_in(network: NewRows, known: Known, weights: LossWeights) -> list[Tensor]:
     """Find the embeddings of new users with these interactions; those of a user without any are the means.
 
     Args:
         network: the network.
         known: a batch of users, see ``batches``.
-        weights, temperature: λ_F, λ_R and T, as in training.
+        weights: λ_F and λ_R, as in training.
 
     Returns:
         (users, embedding_dim) for each of the network's tables.
@@ -150,8 +150,8 @@ def fold_in(network: NewRows, known: Known, weights: LossWeights, temperature: f
             negatives = torch.randint(len(network.items), (number,), generator=generator)
             adam.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / STEPS)
         positive, score = network.pairs(rows, users, items)
-        negative = (network.predictions(rows, negatives) / temperature)[users]
-        bpr = bpr_loss(positive.unsqueeze(1) / temperature, negative)
+        negative = network.predictions(rows, negatives)[users]
+        bpr = bpr_loss(positive.unsqueeze(1), negative)
         of_users = zip(counts, score.split(counts), known.ratings.split(counts), strict=True)
         mse = torch.stack([count * loss_of_rated(own, ratings) for count, own, ratings in of_users]).sum() / len(items)
         loss = len(items) * joint_loss(bpr, mse, weights) + PRIOR * _prior(network, rows)

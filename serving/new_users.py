@@ -112,7 +112,7 @@ class NewUsers:
             (users, embedding_dim) for each table of ``network``.
         """
         weights = LossWeights(self.settings.factorization_weight, self.settings.regression_weight)
-        return fold_in(self.network, Known(items, values, counts), weights, self.settings.temperature)
+        return fold_in(self.network, Known(items, values, counts), weights)
 
     def best(self, seen: Tensor, ratings: Tensor, n: int) -> Best:
         """Return the n items with the highest p for a user with these items and ratings."""

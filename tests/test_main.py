@@ -153,7 +153,6 @@ def test_the_documented_defaults() -> None:
         "ranking_loss": "bounded",
         "user_balance": 0.0,
         "watched_items": False,
-        "temperature": 1.0,
         "weight_decay": 0.0,
         "lr_schedule": "constant",
         "embedding_dropout": 0.0,

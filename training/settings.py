@@ -113,7 +113,8 @@ class Settings:
     )  # fmt: skip
     rating_baseline: bool = option(False, "predict ratings above a baseline of user and item biases", group=BEYOND)
     optimizer: str = option(
-        "auto", "adam; lazy_adam: update only the embeddings that a batch looks up; auto: lazy_adam for large tables",
+        "auto", "adam; lazy_adam: update only the embeddings that a batch looks up; auto: lazy_adam for the "
+        "homework's step with large tables",
         group=BEYOND, metavar="NAME", choices=("auto", "adam", "lazy_adam"),
     )  # fmt: skip
     negatives: int = option(
@@ -125,7 +126,6 @@ class Settings:
         "the share of p⁺",
         group=BEYOND, metavar="NAME", choices=("bounded", "logistic", "softmax"),
     )  # fmt: skip
-    temperature: float = option(1.0, "T: the ranking loss is that of p/T", group=BEYOND, metavar="T", above=0)
     user_balance: float = option(
         0.0, "β: a rating of a user with n ratings weighs n^-β in the ranking loss", group=BEYOND, metavar="β",
         least=0, most=1,
@@ -172,7 +172,7 @@ class Settings:
     @property
     def homework_step(self) -> bool:
         """Return whether a step is the homework's."""
-        changed = self.negatives > 1, self.user_balance, self.watched_items, self.temperature != 1, self.weight_decay
+        changed = self.negatives > 1, self.user_balance, self.watched_items, self.weight_decay
         usual = self.lr_schedule == "constant" and self.ranking_loss == "bounded"
         return usual and not any((*changed, self.embedding_dropout, self.dropout))
 

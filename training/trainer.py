@@ -153,7 +153,9 @@ class Trainer:
                 "change the step"
             )
         rows = self.train.num_users + self.train.num_items
-        self.optimizer = pick_optimizer(settings.optimizer, rows, self.batch_size) if HAS_FAST_STEPS else "adam"
+        has_row_wise_step = HAS_FAST_STEPS and settings.homework_step
+        named = "adam" if settings.optimizer == "auto" and not has_row_wise_step else settings.optimizer
+        self.optimizer = pick_optimizer(named, rows, self.batch_size)
         while True:  # a second time with adam if SparseAdam cannot train the network
             plain, others = self._ways()
             try:

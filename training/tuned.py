@@ -37,7 +37,7 @@ def ways(settings: Settings, steps: int, lazy: bool) -> tuple[Way, list[Way]]:
     """Return the plain way of taking this step, and the fast ways, the fastest first; steps: those of the whole run."""
     if lazy:
         raise ValueError(
-            "lazy_adam cannot train with negatives, ranking_loss, temperature, user_balance, watched_items, "
+            "lazy_adam cannot train with negatives, ranking_loss, user_balance, watched_items, "
             "weight_decay, lr_schedule or dropout other than the homework's: leave them out, or give optimizer adam"
         )
     step = partial(TunedStep, settings=settings, steps=steps)
@@ -161,9 +161,8 @@ class TunedStep(EagerStep):
 
     def _loss_of_one(self, batch: TableBatch | ForwardBatch, users: Tensor, negatives: Tensor) -> Tensor:
         """Compute L_F with a negative for each interaction: (batch,)."""
-        temperature, of_pairs = self.settings.temperature, PAIR_LOSSES[self.settings.ranking_loss]
-        positive = batch.positive() / temperature
-        negative = batch.scores(negatives.unsqueeze(1)).squeeze(1) / temperature
+        of_pairs = PAIR_LOSSES[self.settings.ranking_loss]
+        positive, negative = batch.positive(), batch.scores(negatives.unsqueeze(1)).squeeze(1)
         return (self._weights(users) * of_pairs(positive, negative)).mean()
 
     def _loss_of_many(
@@ -174,9 +173,8 @@ class TunedStep(EagerStep):
         seen = self.rated.seen(negatives) if settings.unseen_negatives else None
         weights = self._weights(users)
         if self.by_hand and isinstance(batch, TableBatch):
-            return sampled_softmax(batch, users, negatives, seen, weights, settings.temperature) / len(users)
-        positive = batch.positive() / settings.temperature
-        negative = batch.scores(negatives) / settings.temperature
+            return sampled_softmax(batch, users, negatives, seen, weights) / len(users)
+        positive, negative = batch.positive(), batch.scores(negatives)
         if settings.ranking_loss == "softmax":
             left_out = negatives == items.unsqueeze(1) if seen is None else seen[users]
             return (weights * softmax_losses(positive, negative.masked_fill(left_out, LOWEST))).mean()

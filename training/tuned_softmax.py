@@ -1,6 +1,6 @@
 """The sampled softmax of a batch with common negatives, with its derivative, a block of the batch at a time.
 
-    Σ_b w_b · −log(exp(p⁺ / T) / (exp(p⁺ / T) + Σ_c exp(p_c / T)))
+    Σ_b w_b · −log(exp p⁺ / (exp p⁺ + Σ_c exp p_c))
 
 Autograd would keep several matrices of (batch, k) numbers, and pass over each of them twice. Here the derivative is
 computed together with the loss while a block of the matrix is in the processor's cache, and nothing of it is kept.
@@ -20,7 +20,7 @@ LEAST = -80.0  # exponent: results below 1e-38 take processors four times as lon
 
 
 def sampled_softmax(
-    batch: TableBatch, users: Tensor, negatives: Tensor, seen: Tensor | None, weights: Tensor, temperature: float
+    batch: TableBatch, users: Tensor, negatives: Tensor, seen: Tensor | None, weights: Tensor
 ) -> Tensor:
     """Compute the weighted sum of the losses of a batch.
 
@@ -30,14 +30,13 @@ def sampled_softmax(
         negatives: (k,) items.
         seen: (num_users, k) bool, the negatives to leave out for each user; None for the batch's own items alone.
         weights: (batch,) w.
-        temperature: T.
 
     Returns:
         ()
     """
     q, bias = batch.item_table(negatives), batch.bias(negatives).squeeze(-1)
     left_out = (users, seen) if seen is not None else (batch.items, negatives)
-    loss: Tensor = _SampledSoftmax.apply(batch.u_fact, batch.positive(), q, bias, left_out, weights, temperature)
+    loss: Tensor = _SampledSoftmax.apply(batch.u_fact, batch.positive(), q, bias, left_out, weights)
     return loss
 
 
@@ -53,7 +52,6 @@ class _SampledSoftmax(torch.autograd.Function):
         bias: Tensor,
         left_out: tuple[Tensor, Tensor],
         weights: Tensor,
-        temperature: float,
     ) -> Tensor:
         u_slope, positive_slope = torch.empty_like(u), torch.empty_like(positive)
         q_slope, bias_slope = torch.zeros_like(q), torch.zeros_like(bias)
@@ -62,17 +60,17 @@ class _SampledSoftmax(torch.autograd.Function):
         for rows in torch.arange(len(u), device="cpu").split(max(1, BLOCK // len(q))):
             block = slice(int(rows[0]), int(rows[-1]) + 1)
             own = of_rows[block]
-            p = torch.addmm(bias, u[block], q.T).div_(temperature)
+            p = torch.addmm(bias, u[block], q.T)
             p.masked_fill_(table.index_select(0, own) if table.dim() == 2 else table == own.unsqueeze(1), LOWEST)
-            p_positive, w = positive[block] / temperature, weights[block]
+            p_positive, w = positive[block], weights[block]
             highest = torch.maximum(p.amax(1), p_positive)
             shares = p.sub_(highest.unsqueeze(1)).clamp_(min=LEAST).exp_()
             own_share = (p_positive - highest).exp()
             sums = shares.sum(1) + own_share
             total += w @ (sums.log() + highest - p_positive)
-            slope = w / (temperature * sums)
+            slope = w / sums
             shares.mul_(slope.unsqueeze(1))
-            positive_slope[block] = slope * own_share - w / temperature
+            positive_slope[block] = slope * own_share - w
             torch.mm(shares, q, out=u_slope[block])
             q_slope.addmm_(shares.T, u[block])
             bias_slope += shares.sum(0)
@@ -82,4 +80,4 @@ class _SampledSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         slopes = [slope * gradients[0] for slope in ctx.saved_tensors]
-        return (*slopes, None, None, None)
+        return (*slopes, None, None)

@@ -139,10 +139,10 @@ EDITS = {
     "row-wise Adam, the bias left out": Edit(MODELS, {P: "(u * q).sum(-1)"}, "--optimizer lazy_adam"),
     "tuned, equation 1 twice": Edit(MODELS, {P: "2 * " + P}, "--negatives 6 --ranking_loss softmax --watched_items"),
     "tuned, another activation": Edit(
-        MODELS, {HIDDEN: HIDDEN.replace("ReLU", "ELU")}, "--embedding_dropout 0.3 --temperature 2", stays_fast=True
+        MODELS, {HIDDEN: HIDDEN.replace("ReLU", "ELU")}, "--embedding_dropout 0.3", stays_fast=True
     ),
     "tuned, λ_R ten times": Edit(
-        STEPS, {JOINT: JOINT.replace("weights.reg", "10 * weights.reg")}, "--temperature 2", stays_fast=True
+        STEPS, {JOINT: JOINT.replace("weights.reg", "10 * weights.reg")}, "--user_balance 0.5", stays_fast=True
     ),
     "a rate that falls": Edit(STEPS, {MOVE: "self.optimizer.step(1e-3 * 0.99 ** self.optimizer.steps_taken.item())"}),
     "a rate that each step lowers": Edit(STEPS, {MOVE: f"{MOVE}\n        self.optimizer.learning_rate *= 0.99"}),

@@ -142,6 +142,7 @@ def test_auto_is_dense_adam_for_a_table_that_is_read_other_than_by_look_ups(
     monkeypatch.setattr("training.adam.MANY_ROWS", 1)
     monkeypatch.setattr("training.adam.ROWS_A_LOOKUP", 0)
     assert trainer(split, MultiTaskNet).optimizer == "lazy_adam"
+    assert trainer(split, MultiTaskNet, weight_decay=1.0).optimizer == "adam"
     assert trainer(split, nets.ReadsTheWholeTable).optimizer == "adam"
     with pytest.raises(ValueError, match=r"lazy_adam cannot train the network of models\.py: "):
         trainer(split, nets.ReadsTheWholeTable, optimizer="lazy_adam")
@@ -180,7 +181,7 @@ def test_an_ingredient_without_anything_to_change_is_refused(ingredient: str, sa
 def test_other_ingredients_work_by_forward_alone(split: Split) -> None:
     ingredients = {
         "negatives": 3, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25,
-        "temperature": 2.0, "weight_decay": 5.0, "lr_schedule": "linear",
+        "weight_decay": 5.0, "lr_schedule": "linear",
     }  # fmt: skip
     found = trainer(split, nets.Elsewhere, epochs=2, **ingredients)
     assert isinstance(found.step, TunedStep)

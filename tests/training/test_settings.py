@@ -27,8 +27,6 @@ from training.settings import Settings
         ({"ranking_loss": "softmax"}, "ranking_loss softmax is for several negatives: expected negatives above 1"),
         ({"ranking_loss": "hinge"}, "ranking_loss is hinge: expected bounded, logistic or softmax"),
         ({"user_balance": 2.0}, "user_balance is 2.0: expected "),
-        ({"temperature": 0.0}, "temperature is 0.0: expected "),
-        ({"temperature": math.nan}, "temperature is nan"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
         ({"lr_schedule": "cosine"}, "lr_schedule is cosine: expected constant"),
         ({"dropout": 1.0}, "dropout is 1.0: expected "),

@@ -27,17 +27,16 @@ from training.tuned import TunedStep
 
 ALL: dict[str, Any] = {
     "negatives": 5, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25, "watched_items": True,
-    "temperature": 2.5, "weight_decay": 4.0, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
+    "weight_decay": 4.0, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
 }  # fmt: skip
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "negatives": {"negatives": 4},
     "negatives, unseen": {"negatives": 4, "unseen_negatives": True},
-    "logistic": {"ranking_loss": "logistic", "temperature": 1.7},
+    "logistic": {"ranking_loss": "logistic"},
     "logistic, negatives": {"ranking_loss": "logistic", "negatives": 4},
-    "softmax": {"ranking_loss": "softmax", "negatives": 6, "temperature": 1.7},
+    "softmax": {"ranking_loss": "softmax", "negatives": 6},
     "softmax, unseen": {"ranking_loss": "softmax", "negatives": 4, "unseen_negatives": True},
-    "temperature": {"temperature": 2.5},
     "weight_decay": {"weight_decay": 4.0},
     "lr_schedule": {"lr_schedule": "linear"},
     "embedding_dropout": {"embedding_dropout": 0.3},

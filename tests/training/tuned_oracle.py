@@ -93,8 +93,8 @@ class Oracle:
                 drawn = [c for c in drawn if c not in every[i]]
             if settings.ranking_loss == "softmax":
                 drawn = [c for c in drawn if c != j]
-            positive = (u @ q_fact[j] + w["B.weight"][j, 0]) / settings.temperature
-            p = [(u @ q_fact[c] + w["B.weight"][c, 0]) / settings.temperature for c in drawn]
+            positive = u @ q_fact[j] + w["B.weight"][j, 0]
+            p = [u @ q_fact[c] + w["B.weight"][c, 0] for c in drawn]
             loss = self.loss(positive, torch.stack(p)) if drawn else torch.zeros((), dtype=torch.float64)
             bpr = bpr + balance[i] / mean_balance * loss / n
             inputs = torch.cat([v, q_reg[j], v * q_reg[j]])
