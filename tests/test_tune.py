@@ -172,7 +172,8 @@ def test_without_matplotlib_only_the_picture_is_missing(
     output, errors = capsys.readouterr()
     assert "tuned.png needs matplotlib: pip install -r requirements-dev.txt, then run this again\n" in errors
     assert f"\ntune.db and tuned.json are in {LOGDIR}; " in output
-    assert json.loads((LOGDIR / "tuned.json").read_text()) == {"epochs": 1, "rating_unit": "auto"}  # the seed is in the command
+    # The seed is in the command.
+    assert json.loads((LOGDIR / "tuned.json").read_text()) == {"epochs": 1, "rating_unit": "auto"}
     assert "--seed=2" in output
 
 
