@@ -53,7 +53,8 @@ SHORTENED = {
     "python benchmarks/peers.py --draws 1 --preset homework --seeds 3": f" --seeds 1{ONE_EPOCH} --peers",
     "python -m study.ablation": f"{ONE_EPOCH} --seeds 1",
     "python -m study.ablation --preset_only --seeds 10": f"{ONE_EPOCH} --seeds 1",
-    "python -m study.ablation --preset_only --first_seed 15 --seeds 20": f"{ONE_EPOCH} --seeds 1",
+    "python -m study.ablation --variants study/variants.json --validation_fraction 0.05 "
+    "--first_seed 100": f"{ONE_EPOCH} --seeds 1",
     "python main.py --preset tuned": ONE_EPOCH,
     "python tune.py --ratings mine.csv": " --columns who,what,stars --trials 1",
     "python main.py --split time --test_fraction 0.1 --validation_fraction 0.1 --epochs 40": ONE_EPOCH,
