@@ -11,7 +11,7 @@ the examples of a batch. Everywhere else, also in the checkpoint, the IDs are th
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -132,6 +132,10 @@ class Division:
             name: the name of a buffer or attribute that a step changes, or "".
         """
 
+    def sum(self, part: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes, through which gradients flow to the part of each."""
+        return part
+
     def add_up(self, views: Sequence[Tensor]) -> None:
         """Sum each of some tensors over the processes, in place, in one operation."""
 
@@ -229,6 +233,10 @@ class DividedUsers(Division):
                 f"models.py keeps {name} from step to step, which would differ in each process: start without torchrun"
             )
 
+    def sum(self, part: Tensor) -> Tensor:
+        total: Tensor = _Sum.apply(part, self.group)
+        return total
+
     def add_up(self, views: Sequence[Tensor]) -> None:
         if len(views) == 1:
             self.group.add_up(views[0])
@@ -241,6 +249,19 @@ class DividedUsers(Division):
         own = torch.tensor([[len(each), int((~each.isnan()).sum())] for each in ratings], dtype=torch.float64)
         whole = self.group.add_up(own.clone())
         return (own / whole.clamp(min=1)).float().to(ratings[0].device)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. Its gradient is the sum of theirs, because the loss is the sum of their losses."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return group.add_up(part.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.group.add_up(gradients[0].clone()), None
 
 
 class OwnScorer(ByForward):

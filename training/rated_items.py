@@ -1,12 +1,15 @@
 """The items that each user rated in the training set, as some ingredients of ``Settings`` use them.
 
-``sums`` is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15),
-with the items' own embeddings instead of a second table, as one layer of LightGCN has it (He et al., SIGIR 2020):
+``sums`` are embeddings of neighbours: of the items that a user rated, and of the users who rated an item.
 
     s_i = n_i^(−1/2) · Σ_{k ∈ N(i)} q_k          N(i): the n_i items that user i rated
+    t_j = m_j^(−1/2) · Σ_{h ∈ M(j)} u_h          M(j): the m_j users who rated item j
 
-A user's embedding is then u_i + s_i. While a rating of item j is trained on, j itself is left out of s_i, because it
-would give the answer away. For evaluation the sums are added to the table of users.
+s_i is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15), with
+the items' own embeddings instead of a second table; both together are a layer of LightGCN (He et al., SIGIR 2020) with
+another normalization. The embeddings are then u_i + s_i and q_j + t_j. While a rating of item j by user i is trained
+on, j itself is left out of s_i, and i of t_j, because they would give the answer away. For evaluation the sums are
+added to the tables.
 """
 
 from functools import cached_property
@@ -22,15 +25,14 @@ from training.divided import UNDIVIDED, Division
 
 
 class _Bags(NamedTuple):
-    """A sparse matrix by rows: the entries of row r begin at ``starts[r]``."""
+    """A sparse matrix of zeros and ones by rows: the entries of row r begin at ``starts[r]``."""
 
     columns: Tensor  # (n,) int32 where they are few enough, which saves a third of the time of ``times``
     starts: Tensor  # (rows,) of the same type
-    values: Tensor  # (n,) float32
 
     def times(self, table: Tensor) -> Tensor:
         """Multiply by a table: (columns, d) → (rows, d)."""
-        return functional.embedding_bag(self.columns, table, self.starts, mode="sum", per_sample_weights=self.values)
+        return functional.embedding_bag(self.columns, table, self.starts, mode="sum")
 
 
 class _Product(torch.autograd.Function):
@@ -46,6 +48,13 @@ class _Product(torch.autograd.Function):
         return ctx.transposed.times(gradients[0].contiguous()), None, None
 
 
+class Rows(NamedTuple):
+    """Embeddings of users and of items, a row each; for a batch, of the user and the item of each example."""
+
+    users: Tensor
+    items: Tensor
+
+
 class RatedItems:
     """The items that each user rated in a training set, which is on the device of the network.
 
@@ -55,16 +64,13 @@ class RatedItems:
     def __init__(self, train: Interactions, division: Division = UNDIVIDED) -> None:
         self.train, self.division = train, division
         self.has_gaps = division.total((~train.rated).sum()) > 0  # whether an interaction of any user has no rating
+        self._item_counts = torch.bincount(train.item_ids, minlength=train.num_items)  # of this process's ratings
+        self._all_item_counts = division.group.add_up(self._item_counts.clone())  # m_j
 
     @cached_property
     def counts(self) -> Tensor:
         """Return n_i: (num_users,) int64."""
         return torch.bincount(self.train.user_ids, minlength=self.train.num_users)
-
-    @cached_property
-    def scale(self) -> Tensor:
-        """Return n_i^(−1/2), or 1 for a user without ratings: (num_users,) float32."""
-        return self.counts.clamp(min=1).float().rsqrt()
 
     def user_weights(self, balance: float) -> Tensor:
         """Return weights proportional to n_i^(−balance), whose mean over all ratings is 1: (num_users,) float32."""
@@ -73,16 +79,27 @@ class RatedItems:
         mean = self.division.total((counts * weights).sum()) / self.division.total(counts.sum())
         return (weights / mean).float().to(self.counts.device)
 
-    def sums(self, table: Tensor) -> Tensor:
-        """Compute s_i, 0 for a user without ratings, from embeddings of items: (num_items, d) → (num_users, d)."""
-        sums: Tensor = _Product.apply(table, *self._matrices)
-        return sums
+    def sums(self, users: Tensor, items: Tensor) -> Rows:
+        """Compute s_i and t_j, 0 without ratings, from tables: (num_users, d) and (num_items, d)."""
+        by_user, by_item = self._matrices
+        of_items: Tensor = _Product.apply(items, by_user, by_item)
+        of_users: Tensor = _Product.apply(users, by_item, by_user)
+        scale = self._scale
+        return Rows(scale.users * of_items, scale.items * self.division.sum(of_users))
 
-    def sums_but_own(self, table: Tensor, users: Tensor, own: Tensor) -> Tensor:
-        """Compute s_i of (batch,) users without the (batch, d) row of one of their items, n_i unchanged: (batch, d)."""
-        # Not by indexing, whose gradient several threads add up in another order each time.
-        sums = functional.embedding(users, self.sums(table))
-        return sums - self.scale[users].unsqueeze(1) * own
+    def without_own(self, rows: Rows, users: Tensor, items: Tensor, own: Rows) -> Rows:
+        """Leave the item of each example out of its user's sum, and the user out of its item's.
+
+        Args:
+            rows: (batch, d) each, of the examples' users and items, with all of their sums.
+            users, items: (batch,)
+            own: (batch, d) each, their rows in the tables.
+        """
+        scale = self._scale
+        return Rows(
+            torch.addcmul(rows.users, scale.users[users], own.items, value=-1),
+            torch.addcmul(rows.items, scale.items[items], own.users, value=-1),
+        )
 
     def seen(self, items: Tensor) -> Tensor:
         """Return the items that each user rated, of (k,) different ones: (num_users, k) bool.
@@ -100,19 +117,21 @@ class RatedItems:
 
     @torch.no_grad()
     def fold_into(self, model: nn.Module) -> None:
-        """Add s_i to the embedding of each user, in each table of users."""
+        """Add s_i to the embedding of each user and t_j to that of each item, in all tables."""
         for users, items in parts.tables(model):
-            weight: Tensor = items.weight
-            users.weight.add_(self.sums(weight))
+            sums = self.sums(users.weight, items.weight)
+            users.weight.add_(sums.users)
+            items.weight.add_(sums.items)
 
     @cached_property
-    def _item_counts(self) -> Tensor:
-        """Return the number of ratings of each item: (num_items,) int64."""
-        return torch.bincount(self.train.item_ids, minlength=self.train.num_items)
+    def _scale(self) -> Rows:
+        """Return n_i^(−1/2) and m_j^(−1/2), or 1 without ratings, as columns: (num_users, 1) and (num_items, 1)."""
+        counts = self.counts, self._all_item_counts
+        return Rows(*(each.clamp(min=1).float().rsqrt().unsqueeze(1) for each in counts))
 
     @cached_property
     def _matrices(self) -> tuple[_Bags, _Bags]:
-        """Return the matrix with n_i^(−1/2) where user i rated an item, and its transpose.
+        """Return the matrix with 1 where a user rated an item, and its transpose.
 
         The columns of a row are ascending, so that a product reads a table that is larger than the cache from its
         beginning to its end for each row. With the tables of MovieLens 32M this saves a third of the time.
@@ -123,11 +142,7 @@ class RatedItems:
         by_item = by_item[items[by_item].argsort(stable=True)]
         by_user = by_item[users[by_item].argsort(stable=True)]
 
-        def bags(columns: Tensor, counts: Tensor, values: Tensor) -> _Bags:
-            return _Bags(columns.to(size), (counts.cumsum(0) - counts).to(size), values)
+        def bags(columns: Tensor, counts: Tensor) -> _Bags:
+            return _Bags(columns.to(size), (counts.cumsum(0) - counts).to(size))
 
-        of_users, of_items = users[by_user], users[by_item]
-        return (
-            bags(items[by_user], self.counts, self.scale[of_users]),
-            bags(of_items, self._item_counts, self.scale[of_items]),
-        )
+        return bags(items[by_user], self.counts), bags(users[by_item], self._item_counts)

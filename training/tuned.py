@@ -8,6 +8,7 @@ Its two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``)
 (``sampled_softmax``).
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -19,7 +20,6 @@ from training.rated_items import RatedItems
 from training.rehearsal import Way
 from training.settings import Settings
 from training.steps import (
-    EagerStep,
     LossWeights,
     Sizes,
     Triples,
@@ -69,11 +69,16 @@ def softmax_losses(positive: Tensor, negative: Tensor) -> Tensor:
     return functional.softplus(negative.logsumexp(1) - positive)
 
 
+ITEMS_OF_A_PART = 10_000
 PAIR_LOSSES = {"bounded": bounded_losses, "logistic": logistic_losses}
 
 
-class TunedStep(EagerStep):
-    """The eager step with the ingredients of the settings.
+class TunedStep:
+    """A step with the ingredients of the settings.
+
+    The batch is divided into parts, one for every ITEMS_OF_A_PART items, each with negatives of its own: with common
+    negatives for all, an item of a large set would seldom be one. The parts are by the observed item, so that several
+    processes divide a batch alike.
 
     Args:
         rated: the items that each user rated; of several processes, each takes its users' part of a step.
@@ -98,14 +103,15 @@ class TunedStep(EagerStep):
         by_tables: bool = False,
         by_hand: bool = False,
     ) -> None:
-        super().__init__(model, adam, loss_weights)
-        self.adam, self.settings, self.generator, self.steps, self.rated = adam, settings, generator, steps, rated
+        self.model, self.adam, self.loss_weights, self.rated = model, adam, loss_weights, rated
+        self.settings, self.generator, self.steps = settings, generator, steps
         self.division = rated.division
         self.common = self.division.tensors.common(model, adam.everything.gradient)
         self.dropout_generator = generator if self.division.group.size == 1 else None
         self.batch = TableBatch if by_tables else ForwardBatch
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
         self.rates = bool(rated.train.rated.any())
+        self.parts = -(-rated.train.num_items // ITEMS_OF_A_PART) if settings.negatives > 1 else 1
         check_parts(model, settings, rated.train)
         self.decay = self._decay()
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
@@ -118,44 +124,50 @@ class TunedStep(EagerStep):
         return float(self.settings.weight_decay * density ** (1 / 3) / interactions)
 
     def run(self, triples: Triples, batch_size: Sizes) -> Tensor:
-        batches = list(zip(*(column.split(batch_size) for column in triples), strict=True))
-        shares = self.division.shares([ratings for _, _, _, ratings in batches])
-        losses = [self._step(share, *batch) for share, batch in zip(shares, batches, strict=True)]
+        batches = [Triples(*columns) for columns in zip(*(each.split(batch_size) for each in triples), strict=True)]
+        shares = self.division.shares([batch.ratings for batch in batches])
+        losses = [self._step(share, batch) for share, batch in zip(shares, batches, strict=True)]
         return self.division.group.add_up(torch.stack(losses))
 
-    def step(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
-        """Take one step; negatives: (batch,), or (batch, 0) where they are drawn here."""
-        return self._step(torch.ones(2, device=ratings.device), users, items, negatives, ratings)
-
-    def _step(self, share: Tensor, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> Tensor:
+    def _step(self, share: Tensor, triples: Triples) -> Tensor:
         """Take this process's part of a step; return (2,) its part of L_F and L_R.
 
         Args:
             share: (2,) this process's share of the batch's interactions, and of those with a rating.
-            users, items, negatives, ratings: its interactions of the batch, perhaps none.
+            triples: its interactions of the batch, perhaps none.
         """
-        if len(users) > 0:
-            losses = share * torch.stack(self.losses(users, items, negatives, ratings))
-        else:
-            losses = torch.zeros_like(share)
-            if self.settings.negatives > 1:
-                self._draw()  # as the other processes do
-        self._move(joint_loss(losses[0], losses[1], self.loss_weights))
+        sizes = [len(triples.items)]
+        if self.parts > 1:
+            part = triples.items % self.parts
+            order, sizes = part.argsort(stable=True), part.bincount(minlength=self.parts).tolist()
+            triples = Triples(*(column[order] for column in triples))
+        batch = self.batch(self.model, self.settings, self.rated, self._dropout, triples.users, triples.items)
+        losses = share * torch.stack(self._losses(batch, triples, sizes))
+        loss = joint_loss(losses[0], losses[1], self.loss_weights)
+        if self.division.group.size > 1:  # the sums of embeddings are those of all processes, and so are the gradients
+            loss = loss + batch.nothing()
+        self._move(loss)
         return losses.detach()
 
-    def losses(self, users: Tensor, items: Tensor, negatives: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute L_F and L_R of a batch, which has at least one interaction."""
-        batch = self.batch(self.model, self.settings, self.rated, self._dropout, users, items)
+    def _losses(
+        self, batch: TableBatch | ForwardBatch, triples: Triples, sizes: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Compute L_F and L_R of a batch, whose parts have these sizes: () each."""
+        users, items, negatives, ratings = triples
+        if len(users) == 0:
+            for _ in sizes if self.settings.negatives > 1 else ():
+                self._draw()  # as the other processes do
+            return ratings.new_zeros(()), ratings.new_zeros(())
         with torch.set_grad_enabled(self.loss_weights.factorization > 0):  # else it is only computed to be shown
             if self.settings.negatives == 1:
                 factorization = self._loss_of_one(batch, users, negatives)
             else:
-                factorization = self._loss_of_many(batch, users, items, self._draw())
+                factorization = self._loss_of_many(batch, users, items, sizes)
         regression = self._regression(batch, ratings) if self.rates else torch.zeros_like(factorization)
         return factorization, regression
 
     def _draw(self) -> Tensor:
-        """Draw the negatives of a batch, all different: (k,)."""
+        """Draw the negatives of a part of a batch, all different: (k,)."""
         order = torch.randperm(self.rated.train.num_items, generator=self.generator, device=self.generator.device)
         return order[: self.settings.negatives]
 
@@ -166,23 +178,50 @@ class TunedStep(EagerStep):
         return (self._weights(users) * of_pairs(positive, negative)).mean()
 
     def _loss_of_many(
-        self, batch: TableBatch | ForwardBatch, users: Tensor, items: Tensor, negatives: Tensor
+        self, batch: TableBatch | ForwardBatch, users: Tensor, items: Tensor, sizes: Sequence[int]
     ) -> Tensor:
-        """Compute L_F with (k,) negatives for the whole batch; those that a user rated may be left out."""
+        """Compute L_F with several negatives for each part of the batch, of these sizes: ()."""
+        positive, weights = batch.positive(), self._weights(users)
+        total, start = positive.new_zeros(()), 0
+        for size in sizes:
+            rows, start = slice(start, start + size), start + size
+            negatives = self._draw()  # also for an empty part, as the other processes do
+            if size > 0:
+                columns = positive[rows], users[rows], items[rows], weights[rows]
+                total = total + self._loss_of_part(batch, rows, negatives, *columns)
+        return total / len(users)
+
+    def _loss_of_part(
+        self,
+        batch: TableBatch | ForwardBatch,
+        rows: slice,
+        negatives: Tensor,
+        positive: Tensor,
+        users: Tensor,
+        items: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """Compute the sum of ω · ℓ over a part of a batch: ().
+
+        Args:
+            rows: those of the part.
+            negatives: (k,) items; those that a user rated may be left out.
+            positive, users, items, weights: (rows,) p⁺, i, j and ω.
+        """
         settings = self.settings
         seen = self.rated.seen(negatives) if settings.unseen_negatives else None
-        weights = self._weights(users)
         if self.by_hand and isinstance(batch, TableBatch):
-            return sampled_softmax(batch, users, negatives, seen, weights) / len(users)
-        positive, negative = batch.positive(), batch.scores(negatives)
+            left_out = (users, seen) if seen is not None else (items, negatives)
+            return sampled_softmax(batch.u_fact[rows], positive, *batch.candidates(negatives), left_out, weights)
+        negative = batch.scores(negatives, rows)
         if settings.ranking_loss == "softmax":
-            left_out = negatives == items.unsqueeze(1) if seen is None else seen[users]
-            return (weights * softmax_losses(positive, negative.masked_fill(left_out, LOWEST))).mean()
+            is_left_out = negatives == items.unsqueeze(1) if seen is None else seen[users]
+            return (weights * softmax_losses(positive, negative.masked_fill(is_left_out, LOWEST))).sum()
         losses = PAIR_LOSSES[settings.ranking_loss](positive.unsqueeze(1).expand_as(negative), negative)
         if seen is None:
-            return (weights * losses.mean(1)).mean()
+            return (weights * losses.mean(1)).sum()
         kept = ~seen[users]
-        return (weights * (kept * losses).sum(1) / kept.sum(1).clamp(min=1)).mean()
+        return (weights * (kept * losses).sum(1) / kept.sum(1).clamp(min=1)).sum()
 
     def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor) -> Tensor:
         """Compute L_R: ()."""
@@ -207,7 +246,7 @@ class TunedStep(EagerStep):
         """Move the parameters by a step of Adam, with the decay and the learning rate of the settings."""
         adam = self.adam
         adam.zero_grad()
-        if loss.requires_grad:  # a process may have no interaction of the batch
+        if loss.requires_grad:  # not that of a process without an interaction of the batch
             loss.backward()
         self.division.add_up(self.common)
         if self.decay:

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from data import Interactions
 from training import parts
-from training.rated_items import RatedItems
+from training.rated_items import RatedItems, Rows
 from training.settings import Settings
 
 Dropout = Callable[[Tensor, float], Tensor]  # of a tensor with a probability
+EVERY = slice(None)  # all examples of a batch
 
 
 def check_parts(model: nn.Module, settings: Settings, train: Interactions) -> None:
@@ -45,55 +46,75 @@ class ForwardBatch:
         self.model, self.settings, self.dropout = model, settings, dropout
         self.users, self.items = users, items
         self.places = torch.arange(len(users), device=users.device)
-        self.added: dict[nn.Module, Tensor] = {}  # by table of users, (batch, d)
+        self.added: dict[nn.Module, Tensor] = {}  # to the observed rows of a table, (batch, d)
+        self.added_to_all: dict[nn.Module, Tensor] = {}  # to a table of items, (num_items, d)
         self.mask: Tensor | None = None
-        self.masked: list[nn.Module] = []  # tables
+        self.masked: nn.Module | None = None  # a table
         if settings.watched_items:
-            for table, item_table in parts.tables(model):
-                self.added[table] = rated.sums_but_own(item_table.weight, users, item_table(items))
+            for tables in parts.tables(model):
+                sums, own = (
+                    rated.sums(tables.users.weight, tables.items.weight),
+                    Rows(tables.users(users), tables.items(items)),
+                )
+                # Not by indexing, whose gradient several threads add up in another order each time.
+                rows = Rows(functional.embedding(users, sums.users), functional.embedding(items, sums.items))
+                self.added |= zip(tables, rated.without_own(rows, users, items, own), strict=True)
+                self.added_to_all[tables.items] = sums.items
         if settings.embedding_dropout:
-            table = parts.factorization_tables(model).users
-            ones = torch.ones(len(users), table.embedding_dim, device=users.device)
+            self.masked = parts.factorization_tables(model).users
+            ones = torch.ones(len(users), self.masked.embedding_dim, device=users.device)
             self.mask = dropout(ones, settings.embedding_dropout)
-            self.masked = [table]
+
+    def nothing(self) -> Tensor:
+        """Compute 0 from all sums of embeddings: ()."""
+        return 0.0 * sum((rows.sum() for rows in self.added.values()), torch.zeros((), device=self.users.device))
 
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
-        predictions, _ = self._forward(self.places, self.items)
+        predictions, _ = self._forward(self.places, self.items, observed=True)
         return predictions
 
-    def scores(self, candidates: Tensor) -> Tensor:
-        """Compute p of (k,) items for all examples, or of (batch, k) items, k for each: (batch, k)."""
-        every = candidates.expand(len(self.users), candidates.shape[-1])
-        predictions, _ = self._forward(self.places.repeat_interleave(every.shape[1]), every.reshape(-1))
+    def scores(self, candidates: Tensor, rows: slice = EVERY) -> Tensor:
+        """Compute p of (k,) items for some examples, or of (batch, k) items, k for each: (batch, k)."""
+        places = self.places[rows]
+        every = candidates.expand(len(places), candidates.shape[-1])
+        predictions, _ = self._forward(places.repeat_interleave(every.shape[1]), every.reshape(-1), observed=False)
         return predictions.view(every.shape)
 
     def ratings(self) -> Tensor:
         """Compute r̂: (batch,)."""
         layers = [module for module in self.model.modules() if isinstance(module, nn.ReLU)]
-        with self._hooks(layers, lambda _, output: self.dropout(output, self.settings.dropout)):
-            _, score = self._forward(self.places, self.items, rates=True)
+        with self._hooks(layers, lambda _, output: self.dropout(output, self.settings.dropout)) as called:
+            _, score = self._forward(self.places, self.items, observed=True, rates=True)
+        if not called:
+            self._check(layers, called)
         return score
 
-    def _forward(self, places: Tensor, items: Tensor, rates: bool = False) -> tuple[Tensor, Tensor]:
-        """Run the network for the users at these places of the batch and as many items."""
+    def _forward(self, places: Tensor, items: Tensor, observed: bool, rates: bool = False) -> tuple[Tensor, Tensor]:
+        """Run the network for the users at these places of the batch and as many items, perhaps the observed ones."""
 
         def changed(table: nn.Module, output: Tensor) -> Tensor:
             rows = output.reshape(len(places), -1)
-            if table in self.added:
+            if table in self.added_to_all and not observed:
+                rows = rows + functional.embedding(items, self.added_to_all[table])
+            elif table in self.added:
                 rows = rows + self.added[table][places]
-            if self.mask is not None and not rates:
+            if table is self.masked and self.mask is not None and not rates:
                 rows = rows * self.mask[places]
             return rows.view_as(output)
 
-        with self._hooks([*dict.fromkeys([*self.added, *self.masked])], changed):
+        tables = [*dict.fromkeys([*self.added, *([self.masked] if self.masked else [])])]
+        with self._hooks(tables, changed) as called:
             predictions, score = self.model(self.users[places], items)
+        self._check(tables, called)
         return predictions, score
 
     @staticmethod
     @contextlib.contextmanager
-    def _hooks(modules: Sequence[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:
-        """Change the outputs of modules; ``forward`` has to call at least one of them."""
+    def _hooks(
+        modules: Sequence[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]
+    ) -> Iterator[list[nn.Module]]:
+        """Change the outputs of modules, and list those that are called."""
         called: list[nn.Module] = []
 
         def hook(module: nn.Module, _: Any, output: Tensor) -> Tensor:
@@ -102,13 +123,20 @@ class ForwardBatch:
 
         handles = [module.register_forward_hook(hook) for module in modules]
         try:
-            yield
+            yield called
         finally:
             for handle in handles:
                 handle.remove()
-        if modules and not called:
-            kind = type(modules[0]).__name__
-            raise ValueError(f"forward in models.py does not call its {kind}, whose output a flag of this run changes")
+
+    @staticmethod
+    def _check(modules: Sequence[nn.Module], called: Sequence[nn.Module]) -> None:
+        """Raise ValueError unless ``forward`` called these modules."""
+        for module in modules:
+            if module not in called:
+                kind = type(module).__name__
+                raise ValueError(
+                    f"forward in models.py does not call its {kind}, whose output a flag of this run changes"
+                )
 
 
 class TableBatch:
@@ -119,30 +147,37 @@ class TableBatch:
     ) -> None:
         self.settings, self.dropout, self.items = settings, dropout, items
         self.layers: Any = model.mlp_layers
-        self.item_table, self.bias = parts.factorization_tables(model).items, parts.embedding(model, "B")
-        found: list[tuple[Tensor, Tensor]] = []
-        for user_table, item_table in parts.tables(model):
-            q = item_table(items)
+        self.bias = parts.embedding(model, "B")
+        found: list[tuple[Rows, Tensor]] = []
+        for tables in parts.tables(model):
+            rows, all_items = Rows(tables.users(users), tables.items(items)), tables.items.weight
             if settings.watched_items:  # a look-up in the sum of two tables, so that backward writes one gradient
-                with_sums = user_table.weight + rated.sums(item_table.weight)
-                own = rated.scale[users].unsqueeze(1)
-                u = torch.addcmul(functional.embedding(users, with_sums), own, q, value=-1)
-            else:
-                u = user_table(users)
-            found.append((u, q))
-        (self.u_fact, self.q_fact), (self.u_reg, self.q_reg) = found[0], found[-1]
-        self.u_fact = dropout(self.u_fact, settings.embedding_dropout)
+                sums, own = rated.sums(tables.users.weight, tables.items.weight), rows
+                all_items = all_items + sums.items
+                of_users = functional.embedding(users, tables.users.weight + sums.users)
+                rows = rated.without_own(Rows(of_users, functional.embedding(items, all_items)), users, items, own)
+            found.append((rows, all_items))
+        ((u_fact, self.q_fact), self.all_items), ((self.u_reg, self.q_reg), _) = found[0], found[-1]
+        self.u_fact = dropout(u_fact, settings.embedding_dropout)
+
+    def nothing(self) -> Tensor:
+        """Compute 0 from all sums of embeddings: ()."""
+        return 0.0 * (self.u_fact.sum() + self.q_fact.sum() + self.u_reg.sum() + self.q_reg.sum())
 
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
         p: Tensor = torch.linalg.vecdot(self.u_fact, self.q_fact) + self.bias(self.items).squeeze(-1)
         return p
 
-    def scores(self, candidates: Tensor) -> Tensor:
-        """Compute p of (k,) items for all examples, or of (batch, k) items, k for each: (batch, k)."""
-        q, bias = self.item_table(candidates), self.bias(candidates).squeeze(-1)
+    def candidates(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings and biases of items, of any shape: (…, d) and (…)."""
+        return functional.embedding(items, self.all_items), self.bias(items).squeeze(-1)
+
+    def scores(self, candidates: Tensor, rows: slice = EVERY) -> Tensor:
+        """Compute p of (k,) items for some examples, or of (batch, k) items, k for each: (batch, k)."""
+        q, bias = self.candidates(candidates)
         if candidates.dim() == 1:
-            return torch.addmm(bias, self.u_fact, q.T)
+            return torch.addmm(bias, self.u_fact[rows], q.T)
         p: Tensor = torch.linalg.vecdot(self.u_fact.unsqueeze(1), q) + bias
         return p
 

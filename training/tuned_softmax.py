@@ -12,31 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.tuned_batch import TableBatch
-
 BLOCK = 2**20  # elements of the matrix at a time
 LOWEST = -1e9  # p of an item that is left out; finite, so that the softmax over no negatives is finite
 LEAST = -80.0  # exponent: results below 1e-38 take processors four times as long as others, and 1e-35 counts for 0, too
 
 
 def sampled_softmax(
-    batch: TableBatch, users: Tensor, negatives: Tensor, seen: Tensor | None, weights: Tensor
+    u: Tensor, positive: Tensor, q: Tensor, bias: Tensor, left_out: tuple[Tensor, Tensor], weights: Tensor
 ) -> Tensor:
     """Compute the weighted sum of the losses of a batch.
 
     Args:
-        batch: the outputs of the network.
-        users: (batch,)
-        negatives: (k,) items.
-        seen: (num_users, k) bool, the negatives to leave out for each user; None for the batch's own items alone.
+        u: (batch, d) embeddings of users.
+        positive: (batch,) p⁺.
+        q, bias: (k, d) and (k,), of the negatives.
+        left_out: the negatives to leave out: either (batch,) users and (num_users, k) bool, or (batch,) items and (k,)
+            items that are equal.
         weights: (batch,) w.
 
     Returns:
         ()
     """
-    q, bias = batch.item_table(negatives), batch.bias(negatives).squeeze(-1)
-    left_out = (users, seen) if seen is not None else (batch.items, negatives)
-    loss: Tensor = _SampledSoftmax.apply(batch.u_fact, batch.positive(), q, bias, left_out, weights)
+    loss: Tensor = _SampledSoftmax.apply(u, positive, q, bias, left_out, weights)
     return loss
 
 

@@ -112,9 +112,10 @@ INGREDIENTS: dict[str, Any] = {
     [(200, INGREDIENTS), (3, INGREDIENTS | {"unseen_negatives": True}), (3, {"ranking_loss": "logistic"})],
 )
 def test_the_steps_are_those_of_one_process(
-    batch_size: int, ingredients: dict[str, Any], sharing: bool, split: Split
+    batch_size: int, ingredients: dict[str, Any], sharing: bool, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a batch of 3, some processes have no interaction, or none with a rating."""
+    """Of a batch of 3, some processes have no interaction, or none with a rating, and some parts are empty."""
+    monkeypatch.setattr(tuned, "ITEMS_OF_A_PART", 10)
     train, _ = split
     train = dataclasses.replace(train, ratings=train.ratings.masked_fill(torch.arange(len(train)) % 3 == 0, torch.nan))
     settings = Settings(learning_rate=0.01, **ingredients)

@@ -7,10 +7,11 @@ import pytest
 import runs
 import torch
 from runs import Split
-from tuned_oracle import BATCH, STEPS, Oracle, draw, network, rated
+from tuned_oracle import BATCH, ITEMS, STEPS, Oracle, draw, network, rated
 
 import data
 import main
+import training.tuned
 from data import Interactions
 from metrics import mse_score
 from models import MultiTaskNet
@@ -45,6 +46,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "watched_items": {"watched_items": True},
     "all": ALL,
     "all, bounded": ALL | {"ranking_loss": "bounded"},
+    "negatives, in parts": {"negatives": 4},
+    "all, in parts": ALL,
 }
 
 
@@ -62,7 +65,9 @@ def tuned(
 
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("name", INGREDIENTS)
-def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool) -> None:
+def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name.endswith("in parts"):
+        monkeypatch.setattr(training.tuned, "ITEMS_OF_A_PART", ITEMS // 3 - 1)  # four parts, and batches of seven
     settings = Settings(**INGREDIENTS[name])
     oracle = Oracle(network(sharing), settings, seed=5)
     triples = draw(settings.negatives == 1)
@@ -117,9 +122,15 @@ def test_sums_over_watched_items_are_in_the_embeddings_during_evaluation_only(sh
     assert torch.equal(trainer.adam.flat, own)
     before = dict(zip(parts.parameters(trainer.model), parts.slices(trainer.model, own), strict=True))
     watched = torch.zeros(train.num_users, train.num_items).index_put((train.user_ids, train.item_ids), torch.ones(()))
-    watched /= watched.sum(1, keepdim=True).clamp(min=1).sqrt()
+    to_users = watched / watched.sum(1, keepdim=True).clamp(min=1).sqrt()
+    to_items = (watched / watched.sum(0).clamp(min=1).sqrt()).T
+    rows = {name: before[parameter] for name, parameter in trainer.model.named_parameters()}
     for name, parameter in trainer.model.named_parameters():
-        sums = watched @ shown[name.replace("U", "Q")] if name.startswith("U") else 0
+        sums: torch.Tensor | int = 0
+        if name.startswith("U"):
+            sums = to_users @ rows[name.replace("U", "Q")]
+        elif name.startswith("Q"):
+            sums = to_items @ rows[name.replace("Q", "U")]
         torch.testing.assert_close(shown[name], before[parameter] + sums, rtol=1e-4, atol=1e-5)
 
 

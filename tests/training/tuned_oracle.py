@@ -7,7 +7,8 @@ import torch
 
 from data import Interactions
 from models import MultiTaskNet
-from training import parts
+from training import parts as network_parts
+from training import tuned
 from training.settings import Settings
 from training.steps import Triples
 
@@ -18,7 +19,7 @@ def network(sharing: bool) -> MultiTaskNet:
     torch.manual_seed(0)
     net = MultiTaskNet(USERS, ITEMS, DIM, (3 * DIM, 6), sharing)
     with torch.no_grad():
-        for table in parts.embeddings(net):
+        for table in network_parts.embeddings(net):
             table.weight.normal_()
     return net
 
@@ -48,6 +49,19 @@ def rated() -> Interactions:
     return Interactions(users, items, torch.ones(len(pairs)), USERS, ITEMS)
 
 
+def with_sums(u: torch.Tensor, q: torch.Tensor, i: int, j: int, observed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows of a user and an item with their sums, which for an observed pair leave each other out."""
+    items, users = has_rated(i), [user for user in range(USERS) if j in has_rated(user)]
+    row, other = u[i], q[j]
+    for item in items:
+        if not (observed and item == j):
+            row = row + q[item] / math.sqrt(len(items))
+    for user in users:
+        if not (observed and user == i):
+            other = other + u[user] / math.sqrt(len(users))
+    return row, other
+
+
 class Oracle:
     """The loss written out triple by triple in float64, its gradient by autograd, and Adam's published update."""
 
@@ -71,33 +85,35 @@ class Oracle:
 
     def step(self, users: list[int], items: list[int], negatives: list[Any], ratings: list[float]) -> list[float]:
         w, settings, n = self.weights, self.settings, len(users)
+        parts = -(-ITEMS // tuned.ITEMS_OF_A_PART)
+        triples = sorted(zip(users, items, negatives, ratings, strict=True), key=lambda triple: triple[1] % parts)
         u_fact, q_fact = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_fact.weight"], w["Q_fact.weight"])
         u_reg, q_reg = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_reg.weight"], w["Q_reg.weight"])
         mask_u = self.mask(settings.embedding_dropout, n, DIM)
-        shared: list[int] = []
-        if settings.negatives > 1:
-            shared = torch.randperm(ITEMS, generator=self.generator)[: settings.negatives].tolist()
+        common: list[list[int]] = []  # negatives of each part
+        for _ in range(parts if settings.negatives > 1 else 0):
+            common.append(torch.randperm(ITEMS, generator=self.generator)[: settings.negatives].tolist())
         mask_h = self.mask(settings.dropout, n, 6)
         bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         every = [has_rated(i) for i in range(USERS)]
         balance = [len(each) ** -settings.user_balance for each in every]
         mean_balance = sum(x * len(each) for x, each in zip(balance, every, strict=True)) / sum(map(len, every))
-        for k, (i, j, one, r) in enumerate(zip(users, items, negatives, ratings, strict=True)):
-            u, v = u_fact[i], u_reg[i]
+        for k, (i, j, one, r) in enumerate(triples):
+            u, q, v, q_rated = u_fact[i], q_fact[j], u_reg[i], q_reg[j]
             if settings.watched_items:
-                u = u + torch.stack([q_fact[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
-                v = v + torch.stack([q_reg[c] for c in every[i] if c != j]).sum(0) / math.sqrt(len(every[i]))
+                (u, q), (v, q_rated) = (with_sums(*each, i, j, True) for each in ((u_fact, q_fact), (u_reg, q_reg)))
             u = u * mask_u[k]
-            drawn = shared or [one]
+            drawn = common[j % parts] if common else [one]
             if settings.unseen_negatives:
                 drawn = [c for c in drawn if c not in every[i]]
             if settings.ranking_loss == "softmax":
                 drawn = [c for c in drawn if c != j]
-            positive = u @ q_fact[j] + w["B.weight"][j, 0]
-            p = [u @ q_fact[c] + w["B.weight"][c, 0] for c in drawn]
+            positive = u @ q + w["B.weight"][j, 0]
+            rows = [with_sums(u_fact, q_fact, i, c, False)[1] if settings.watched_items else q_fact[c] for c in drawn]
+            p = [u @ row + w["B.weight"][c, 0] for row, c in zip(rows, drawn, strict=True)]
             loss = self.loss(positive, torch.stack(p)) if drawn else torch.zeros((), dtype=torch.float64)
             bpr = bpr + balance[i] / mean_balance * loss / n
-            inputs = torch.cat([v, q_reg[j], v * q_reg[j]])
+            inputs = torch.cat([v, q_rated, v * q_rated])
             hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[k]
             mse = mse + ((w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0] - r) ** 2 / n
         density = len(rated()) / (USERS * ITEMS)
