@@ -120,8 +120,9 @@ def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> Loa
     users = matched(run.data.user_ids, ratings.source_user_ids)
     items = matched(run.data.item_ids, ratings.source_item_ids)
     copy_rows(parts.state_of(old), model, users, items, make)
-    if run.settings.watched_items:
-        RatedItems(ratings).fold_into(model)  # the items that each user rated until now
+    if run.settings.watched_items:  # the items that each user rated until now
+        of_run = ~torch.isin(ratings.user_ids, torch.tensor(new_users, dtype=torch.int64))
+        RatedItems(ratings.select(of_run)).fold_into(model)
     epochs = len(run.checkpoint.history)
     scale, limits = _scale_now(run.data.scale, ratings, users), run.data.rating_range
     return LoadedRun(model, ratings, run.settings, epochs, scale, None, now, tuple(new_users), notice, limits)

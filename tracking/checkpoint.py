@@ -19,7 +19,7 @@ from cli import VERSION
 from cli.files import write_whole
 from tracking.metric_table import EpochMetrics, columns, from_rows
 
-FORMAT = 6
+FORMAT = 7
 # The file names in a run's folder. BEST is the checkpoint of the best epoch, if a validation set chooses one.
 CHECKPOINT, BEST, METRICS, RESULT = "checkpoint.pt", "best.pt", "metrics.csv", "result.json"
 

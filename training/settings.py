@@ -37,13 +37,15 @@ class Settings:
         rating_unit: with "spread" the network predicts (r − μ) / s, of the mean and the standard deviation of the
             training ratings, and λ_R weighs alike for ratings of any scale; see ``scale.py``.
         rating_baseline: r̂ is μ + a_i + c_j + s · (the MLP's output); see ``scale.py``.
-        negatives: number of items drawn uniformly as negatives. One is drawn for each interaction; more are drawn once
-            for a whole batch, all different, and are the negatives of each of its interactions.
+        negatives: number of items drawn uniformly as negatives. One is drawn for each interaction. More are drawn for
+            a whole batch, all different, and are the negatives of each of its interactions. With more than 10,000 items
+            a batch has a part for every 10,000, and each part has negatives of its own.
         ranking_loss: L_F. "bounded" is equation 3, and "logistic" is −log σ(p⁺ − p⁻) (Rendle et al., BPR, UAI 2009);
             both are means over the negatives. "softmax" is −log(exp p⁺ / (exp p⁺ + Σ exp p⁻)) over all negatives
             (sampled softmax: Jean et al., ACL 2015; Wu et al., ACM TOIS 2024). An item is no negative of itself there.
-        watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the items that the user rated
-            (Koren, SVD++, KDD 2008).
+        watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the n_i items that the user rated
+            (Koren, SVD++, KDD 2008), and an item's is q_j + m_j^(−1/2) · the sum of u_h over the m_j users who rated it
+            (He et al., LightGCN, SIGIR 2020); see ``rated_items.py``.
         weight_decay: w in the further term w · δ^(1/3) / (2 · n) · ‖θ‖² of the loss, of all parameters θ, the number n
             of training interactions, and their density δ = n / (users · items). L_F and L_R are means over
             interactions, so w · δ^(1/3) is the precision of a Gaussian prior in units of one of them. The rarer an
@@ -130,7 +132,9 @@ class Settings:
         0.0, "β: a rating of a user with n ratings weighs n^-β in the ranking loss", group=BEYOND, metavar="β",
         least=0, most=1,
     )  # fmt: skip
-    watched_items: bool = option(False, "add the embeddings of the items that a user rated to u", group=BEYOND)
+    watched_items: bool = option(
+        False, "add the embeddings of the items that a user rated to u, and those of an item's users to q", group=BEYOND
+    )
     weight_decay: float = option(
         0.0, "L2 penalty of all parameters, relative to the number and the density of the training ratings",
         group=BEYOND, metavar="W", least=0,

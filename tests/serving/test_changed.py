@@ -276,11 +276,14 @@ def test_changed_ratings_with_any_settings(
     users, items = ids_of(run)
     old = run.network(len(users), len(items)).eval()
     if "watched" in flags:
-        rated = sorted({item for user, item, _ in NOW if user == 2 and item not in (77, -7)})
+        rated = sorted({item for user, item, _ in NOW if user == 2 and item in items})
+        raters = sorted({user for user, item, _ in NOW if item == 9 and user in users})
         table = parts.factorization_tables(old)
-        rows = torch.tensor([items.index(item) for item in rated])
         with torch.no_grad():
-            table.users.weight[users.index(2)] += table.items.weight[rows].sum(0) / len(rated) ** 0.5
+            of_user = table.items.weight[[items.index(item) for item in rated]].sum(0) / len(rated) ** 0.5
+            of_item = table.users.weight[[users.index(user) for user in raters]].sum(0) / len(raters) ** 0.5
+            table.users.weight[users.index(2)] += of_user
+            table.items.weight[items.index(9)] += of_item
     pair = torch.tensor([users.index(2)]), torch.tensor([items.index(9)])
     p, score = old(*pair)
     found = now.predict([2], [9])

@@ -37,7 +37,7 @@ def trained(settings: Settings, interactions: Interactions) -> Recommender:
 
 def test_the_network_after_the_best_epoch_recommends() -> None:
     """Oracle: a run that ends with the best epoch."""
-    values = {"embedding_dim": 8, "learning_rate": 0.05, "validation_fraction": 0.2, "watched_items": True}
+    values = {"embedding_dim": 8, "learning_rate": 0.2, "validation_fraction": 0.2, "watched_items": True}
     split = setup.split(ratings(), Settings(epochs=6, **values))  # type: ignore[arg-type]
     trainer = setup.make_trainer(Settings(epochs=6, **values), split.train)  # type: ignore[arg-type]
     history = train.fit(trainer, split.test, split.validation)
