@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "the logistic loss of all negatives": {"ranking_loss": "logistic"},
     "negatives that the user may have rated": {"unseen_negatives": False},
     "users weighted by their ratings": {"user_balance": 0.0},
-    "users without the items they rated": {"watched_items": False},
+    "no sums of neighbours": {"watched_items": False},
     "no weight decay": {"weight_decay": 0.0},
     "constant learning rate": {"lr_schedule": "constant"},
     "no dropout of u": {"embedding_dropout": 0.0},

@@ -49,21 +49,20 @@ class ForwardBatch:
         self.added: dict[nn.Module, Tensor] = {}  # to the observed rows of a table, (batch, d)
         self.added_to_all: dict[nn.Module, Tensor] = {}  # to a table of items, (num_items, d)
         self.mask: Tensor | None = None
-        self.masked: nn.Module | None = None  # a table
+        self.masked: list[nn.Module] = []  # tables
         if settings.watched_items:
             for tables in parts.tables(model):
-                sums, own = (
-                    rated.sums(tables.users.weight, tables.items.weight),
-                    Rows(tables.users(users), tables.items(items)),
-                )
+                own = Rows(tables.users(users), tables.items(items))
+                sums = rated.sums(tables.users.weight, tables.items.weight)
                 # Not by indexing, whose gradient several threads add up in another order each time.
                 rows = Rows(functional.embedding(users, sums.users), functional.embedding(items, sums.items))
                 self.added |= zip(tables, rated.without_own(rows, users, items, own), strict=True)
                 self.added_to_all[tables.items] = sums.items
         if settings.embedding_dropout:
-            self.masked = parts.factorization_tables(model).users
-            ones = torch.ones(len(users), self.masked.embedding_dim, device=users.device)
+            table = parts.factorization_tables(model).users
+            ones = torch.ones(len(users), table.embedding_dim, device=users.device)
             self.mask = dropout(ones, settings.embedding_dropout)
+            self.masked = [table]
 
     def nothing(self) -> Tensor:
         """Compute 0 from all sums of embeddings: ()."""
@@ -99,11 +98,11 @@ class ForwardBatch:
                 rows = rows + functional.embedding(items, self.added_to_all[table])
             elif table in self.added:
                 rows = rows + self.added[table][places]
-            if table is self.masked and self.mask is not None and not rates:
+            if table in self.masked and self.mask is not None and not rates:
                 rows = rows * self.mask[places]
             return rows.view_as(output)
 
-        tables = [*dict.fromkeys([*self.added, *([self.masked] if self.masked else [])])]
+        tables = [*dict.fromkeys([*self.added, *self.masked])]
         with self._hooks(tables, changed) as called:
             predictions, score = self.model(self.users[places], items)
         self._check(tables, called)
