@@ -17,7 +17,7 @@ from serving import changed
 from tracking import run_data, trained
 from tracking.trained import TrainedRun
 from training import network, parts, setup
-from training.rated_items import RatedItems
+from training.rated_items import SUMS, RatedItems
 from training.rows import Rows, copy_rows, matched
 from training.scale import Baseline, Scale
 from training.settings import Settings
@@ -120,9 +120,9 @@ def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> Loa
     users = matched(run.data.user_ids, ratings.source_user_ids)
     items = matched(run.data.item_ids, ratings.source_item_ids)
     copy_rows(parts.state_of(old), model, users, items, make)
-    if run.settings.watched_items:  # the items that each user rated until now
-        of_run = ~torch.isin(ratings.user_ids, torch.tensor(new_users, dtype=torch.int64))
-        RatedItems(ratings.select(of_run)).fold_into(model)
+    if run.settings.watched_items:  # of users over the items that they rated until now, of items as in the run
+        item_sums = {name: sums for name, sums in run.checkpoint.tensors.items() if name.startswith(SUMS)}
+        RatedItems(ratings).fold_into(model, item_sums)
     epochs = len(run.checkpoint.history)
     scale, limits = _scale_now(run.data.scale, ratings, users), run.data.rating_range
     return LoadedRun(model, ratings, run.settings, epochs, scale, None, now, tuple(new_users), notice, limits)

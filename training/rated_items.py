@@ -12,6 +12,7 @@ on, j itself is left out of s_i, and i of t_j, because they would give the answe
 added to the tables.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from torch.nn import functional
 from data import Interactions
 from training import parts
 from training.divided import UNDIVIDED, Division
+
+SUMS = "sums."  # begins the names of t_j in a checkpoint
 
 
 class _Bags(NamedTuple):
@@ -116,12 +119,22 @@ class RatedItems:
         return found
 
     @torch.no_grad()
-    def fold_into(self, model: nn.Module) -> None:
-        """Add s_i to the embedding of each user and t_j to that of each item, in all tables."""
-        for users, items in parts.tables(model):
+    def item_sums(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return t_j for each of the network's tables of items, by its name in a checkpoint: (num_items, d) each."""
+        tables = enumerate(parts.tables(model))
+        return {f"{SUMS}{place}": self.sums(users.weight, items.weight).items for place, (users, items) in tables}
+
+    @torch.no_grad()
+    def fold_into(self, model: nn.Module, item_sums: Mapping[str, Tensor] | None = None) -> None:
+        """Add s_i to the embedding of each user and t_j to that of each item, in all tables.
+
+        Args:
+            item_sums: t_j, as ``item_sums`` returns it; by default that of these ratings.
+        """
+        for place, (users, items) in enumerate(parts.tables(model)):
             sums = self.sums(users.weight, items.weight)
             users.weight.add_(sums.users)
-            items.weight.add_(sums.items)
+            items.weight.add_(item_sums[f"{SUMS}{place}"] if item_sums else sums.items)
 
     @cached_property
     def _scale(self) -> Rows:

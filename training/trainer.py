@@ -21,7 +21,7 @@ from training import parts
 from training.adam import Adam, SparseAdam, pick_optimizer
 from training.divided import UNDIVIDED, Division
 from training.evaluation import fastest_scorer
-from training.rated_items import RatedItems
+from training.rated_items import SUMS, RatedItems
 from training.rehearsal import Rehearsal, Way
 from training.sampling import Sampler
 from training.scale import Scale
@@ -177,7 +177,7 @@ class Trainer:
             from training import tuned
 
             steps = self.settings.epochs * -(-self.count // self.batch_size)
-            return tuned.ways(self.settings, steps, lazy)
+            return tuned.ways(self.settings, steps, self.train.num_items, lazy)
         plain = Way(
             "eager step",
             lambda model, adam, weights, *_: EagerStep(model, SparseAdam(model, adam) if lazy else adam, weights),
@@ -233,9 +233,12 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Return the tensors that training resumes from, by name; the next step changes them.
 
-        Of several processes, the first gets those of all users, and the others {}.
+        Beside them are the sums of the items, from which nothing resumes, for recommendations from other ratings. Of
+        several processes, the first gets those of all users, and the others {}.
         """
-        return self.division.tensors.gathered(self.model, self._own_state())
+        found = self.division.tensors.gathered(self.model, self._own_state())
+        sums = self.rated.item_sums(self.model) if self.settings.watched_items else {}
+        return found | sums if found else {}
 
     def _own_state(self) -> dict[str, Tensor]:
         tensors = parts.state_of(self.model)
@@ -253,7 +256,7 @@ class Trainer:
         Raises:
             ValueError: the names, shapes or types of the tensors differ from this trainer's.
         """
-        own = self._own_state()
+        own, tensors = self._own_state(), {name: x for name, x in tensors.items() if not name.startswith(SUMS)}
         same_device = device == self.device.type
         if not same_device:  # the states of generators are neither compared nor restored
             tensors = {name: tensor for name, tensor in tensors.items() if name not in GENERATORS}

@@ -10,6 +10,7 @@ Its two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``)
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,18 +34,30 @@ from training.tuned_blocks import loss_in_blocks
 from training.tuned_softmax import LOWEST, sampled_softmax
 
 
-def ways(settings: Settings, steps: int, lazy: bool) -> tuple[Way, list[Way]]:
-    """Return the plain way of taking this step, and the fast ways, the fastest first; steps: those of the whole run."""
+def ways(settings: Settings, steps: int, num_items: int, lazy: bool) -> tuple[Way, list[Way]]:
+    """Return the plain way of taking this step, and the fast ways, the fastest first.
+
+    Args:
+        steps: those of the whole run.
+        num_items: the number of items, on which that of a batch's parts depends.
+    """
     if lazy:
         raise ValueError(
             "lazy_adam cannot train with negatives, ranking_loss, user_balance, watched_items, "
             "weight_decay, lr_schedule or dropout other than the homework's: leave them out, or give optimizer adam"
         )
-    step = partial(TunedStep, settings=settings, steps=steps)
+    step = partial(TunedStep, settings=settings, steps=steps, parts=parts_of(settings, num_items))
     fast = [Way("tuned step", partial(step, by_tables=True, by_hand=True))]
     if settings.ranking_loss == "softmax":
         fast.append(Way("tuned step with the plain loss", partial(step, by_tables=True)))
     return Way("eager step", step), fast
+
+
+def parts_of(settings: Settings, num_items: int) -> int:
+    """Return the number of parts of a batch, each with negatives of its own; no item is in two of these sets."""
+    if settings.negatives == 1:
+        return 1
+    return max(1, min(-(-num_items // ITEMS_OF_A_PART), num_items // settings.negatives))
 
 
 def bounded_losses(positive: Tensor, negative: Tensor) -> Tensor:
@@ -73,12 +86,21 @@ ITEMS_OF_A_PART = 10_000
 PAIR_LOSSES = {"bounded": bounded_losses, "logistic": logistic_losses}
 
 
+class Part(NamedTuple):
+    """A part of a batch, with its (k,) negatives: (rows,) p⁺, i, j and ω of its examples."""
+
+    negatives: Tensor
+    positive: Tensor
+    users: Tensor
+    items: Tensor
+    weights: Tensor
+
+
 class TunedStep:
     """A step with the ingredients of the settings.
 
-    The batch is divided into parts, one for every ITEMS_OF_A_PART items, each with negatives of its own: with common
-    negatives for all, an item of a large set would seldom be one. The parts are by the observed item, so that several
-    processes divide a batch alike.
+    Where there are many items, a batch has parts, each with negatives of its own, because with common negatives for all
+    an item would seldom be one. The parts are by the observed item, so that several processes divide a batch alike.
 
     Args:
         rated: the items that each user rated; of several processes, each takes its users' part of a step.
@@ -86,6 +108,7 @@ class TunedStep:
             same negatives from it, and their dropout from torch's own random numbers.
         settings: the ingredients.
         steps: the number of steps of the whole run, for a learning rate that falls.
+        parts: the number of parts of a batch.
         by_tables: compute equations 1 and 4 from the network's tables.
         by_hand: compute the softmax and its derivative by ``sampled_softmax``.
     """
@@ -100,18 +123,18 @@ class TunedStep:
         *,
         settings: Settings,
         steps: int,
+        parts: int = 1,
         by_tables: bool = False,
         by_hand: bool = False,
     ) -> None:
         self.model, self.adam, self.loss_weights, self.rated = model, adam, loss_weights, rated
-        self.settings, self.generator, self.steps = settings, generator, steps
+        self.settings, self.generator, self.steps, self.parts = settings, generator, steps, parts
         self.division = rated.division
         self.common = self.division.tensors.common(model, adam.everything.gradient)
         self.dropout_generator = generator if self.division.group.size == 1 else None
         self.batch = TableBatch if by_tables else ForwardBatch
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
         self.rates = bool(rated.train.rated.any())
-        self.parts = -(-rated.train.num_items // ITEMS_OF_A_PART) if settings.negatives > 1 else 1
         check_parts(model, settings, rated.train)
         self.decay = self._decay()
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
@@ -155,7 +178,7 @@ class TunedStep:
         """Compute L_F and L_R of a batch, whose parts have these sizes: () each."""
         users, items, negatives, ratings = triples
         if len(users) == 0:
-            for _ in sizes if self.settings.negatives > 1 else ():
+            if self.settings.negatives > 1:
                 self._draw()  # as the other processes do
             return ratings.new_zeros(()), ratings.new_zeros(())
         with torch.set_grad_enabled(self.loss_weights.factorization > 0):  # else it is only computed to be shown
@@ -166,10 +189,10 @@ class TunedStep:
         regression = self._regression(batch, ratings) if self.rates else torch.zeros_like(factorization)
         return factorization, regression
 
-    def _draw(self) -> Tensor:
-        """Draw the negatives of a part of a batch, all different: (k,)."""
+    def _draw(self) -> tuple[Tensor, ...]:
+        """Draw the negatives of each part of a batch, all different."""
         order = torch.randperm(self.rated.train.num_items, generator=self.generator, device=self.generator.device)
-        return order[: self.settings.negatives]
+        return order[: self.settings.negatives * self.parts].tensor_split(self.parts)
 
     def _loss_of_one(self, batch: TableBatch | ForwardBatch, users: Tensor, negatives: Tensor) -> Tensor:
         """Compute L_F with a negative for each interaction: (batch,)."""
@@ -181,47 +204,40 @@ class TunedStep:
         self, batch: TableBatch | ForwardBatch, users: Tensor, items: Tensor, sizes: Sequence[int]
     ) -> Tensor:
         """Compute L_F with several negatives for each part of the batch, of these sizes: ()."""
-        positive, weights = batch.positive(), self._weights(users)
-        total, start = positive.new_zeros(()), 0
-        for size in sizes:
-            rows, start = slice(start, start + size), start + size
-            negatives = self._draw()  # also for an empty part, as the other processes do
-            if size > 0:
-                columns = positive[rows], users[rows], items[rows], weights[rows]
-                total = total + self._loss_of_part(batch, rows, negatives, *columns)
-        return total / len(users)
-
-    def _loss_of_part(
-        self,
-        batch: TableBatch | ForwardBatch,
-        rows: slice,
-        negatives: Tensor,
-        positive: Tensor,
-        users: Tensor,
-        items: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
-        """Compute the sum of ω · ℓ over a part of a batch: ().
-
-        Args:
-            rows: those of the part.
-            negatives: (k,) items; those that a user rated may be left out.
-            positive, users, items, weights: (rows,) p⁺, i, j and ω.
-        """
-        settings = self.settings
-        seen = self.rated.seen(negatives) if settings.unseen_negatives else None
+        drawn = self._draw()
+        columns = batch.positive(), users, items, self._weights(users)
+        parts = [Part(*part) for part in zip(drawn, *(column.split(sizes) for column in columns), strict=True)]
         if self.by_hand and isinstance(batch, TableBatch):
-            left_out = (users, seen) if seen is not None else (items, negatives)
-            return sampled_softmax(batch.u_fact[rows], positive, *batch.candidates(negatives), left_out, weights)
-        negative = batch.scores(negatives, rows)
-        if settings.ranking_loss == "softmax":
-            is_left_out = negatives == items.unsqueeze(1) if seen is None else seen[users]
-            return (weights * softmax_losses(positive, negative.masked_fill(is_left_out, LOWEST))).sum()
-        losses = PAIR_LOSSES[settings.ranking_loss](positive.unsqueeze(1).expand_as(negative), negative)
+            u, (q, bias) = batch.u_fact.split(sizes), batch.candidates(torch.cat(drawn))
+            counts = [len(negatives) for negatives in drawn]
+            tables = zip(parts, u, q.split(counts), bias.split(counts), strict=True)
+            losses = [self._softmax_of_part(part, *own) for part, *own in tables]
+        else:
+            places = torch.arange(len(users), device=users.device).split(sizes)
+            losses = [self._loss_of_part(batch, *each) for each in zip(parts, places, strict=True) if len(each[1]) > 0]
+        return torch.stack(losses).sum() / len(users)
+
+    def _softmax_of_part(self, part: Part, u: Tensor, q: Tensor, bias: Tensor) -> Tensor:
+        """Compute the sum of ω · ℓ over a part by ``sampled_softmax``, from its users and its negatives: ()."""
+        seen = self._seen(part)
+        left_out = (part.users, seen) if seen is not None else (part.items, part.negatives)
+        return sampled_softmax(u, part.positive, q, bias, left_out, part.weights)
+
+    def _loss_of_part(self, batch: TableBatch | ForwardBatch, part: Part, places: Tensor) -> Tensor:
+        """Compute the sum of ω · ℓ over a part, at these places of the batch: ()."""
+        seen, negative = self._seen(part), batch.scores(part.negatives, places)
+        if self.settings.ranking_loss == "softmax":
+            left_out = part.negatives == part.items.unsqueeze(1) if seen is None else seen[part.users]
+            return part.weights @ softmax_losses(part.positive, negative.masked_fill(left_out, LOWEST))
+        losses = PAIR_LOSSES[self.settings.ranking_loss](part.positive.unsqueeze(1).expand_as(negative), negative)
         if seen is None:
-            return (weights * losses.mean(1)).sum()
-        kept = ~seen[users]
-        return (weights * (kept * losses).sum(1) / kept.sum(1).clamp(min=1)).sum()
+            return part.weights @ losses.mean(1)
+        kept = ~seen[part.users]
+        return part.weights @ ((kept * losses).sum(1) / kept.sum(1).clamp(min=1))
+
+    def _seen(self, part: Part) -> Tensor | None:
+        """Return the negatives that each user rated, (num_users, k) bool, or None where they count."""
+        return self.rated.seen(part.negatives) if self.settings.unseen_negatives else None
 
     def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor) -> Tensor:
         """Compute L_R: ()."""
@@ -246,7 +262,7 @@ class TunedStep:
         """Move the parameters by a step of Adam, with the decay and the learning rate of the settings."""
         adam = self.adam
         adam.zero_grad()
-        if loss.requires_grad:  # not that of a process without an interaction of the batch
+        if loss.requires_grad:  # not where a process without an interaction of the batch has no sums either
             loss.backward()
         self.division.add_up(self.common)
         if self.decay:

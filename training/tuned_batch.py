@@ -18,7 +18,6 @@ from training.rated_items import RatedItems, Rows
 from training.settings import Settings
 
 Dropout = Callable[[Tensor, float], Tensor]  # of a tensor with a probability
-EVERY = slice(None)  # all examples of a batch
 
 
 def check_parts(model: nn.Module, settings: Settings, train: Interactions) -> None:
@@ -27,6 +26,8 @@ def check_parts(model: nn.Module, settings: Settings, train: Interactions) -> No
         found = parts.tables(model) if settings.watched_items or settings.embedding_dropout else []
     except LookupError as error:
         raise ValueError(f"{error}, which watched_items and embedding_dropout change") from error
+    if settings.watched_items and len({table for tables in found for table in tables}) < 2 * len(found):
+        raise ValueError("models.py has one table for both tasks beside separate ones: leave out watched_items")
     for users, items in found if settings.watched_items else []:
         if (users.num_embeddings, items.num_embeddings) != (train.num_users, train.num_items):
             raise ValueError(
@@ -46,8 +47,8 @@ class ForwardBatch:
         self.model, self.settings, self.dropout = model, settings, dropout
         self.users, self.items = users, items
         self.places = torch.arange(len(users), device=users.device)
-        self.added: dict[nn.Module, Tensor] = {}  # to the observed rows of a table, (batch, d)
-        self.added_to_all: dict[nn.Module, Tensor] = {}  # to a table of items, (num_items, d)
+        self.sums: dict[nn.Module, Tensor] = {}  # of a table's rows
+        self.observed: dict[nn.Module, Tensor] = {}  # those of the batch without its own pairs, (batch, d)
         self.mask: Tensor | None = None
         self.masked: list[nn.Module] = []  # tables
         if settings.watched_items:
@@ -56,8 +57,8 @@ class ForwardBatch:
                 sums = rated.sums(tables.users.weight, tables.items.weight)
                 # Not by indexing, whose gradient several threads add up in another order each time.
                 rows = Rows(functional.embedding(users, sums.users), functional.embedding(items, sums.items))
-                self.added |= zip(tables, rated.without_own(rows, users, items, own), strict=True)
-                self.added_to_all[tables.items] = sums.items
+                self.sums |= zip(tables, sums, strict=True)
+                self.observed |= zip(tables, rated.without_own(rows, users, items, own), strict=True)
         if settings.embedding_dropout:
             table = parts.factorization_tables(model).users
             ones = torch.ones(len(users), table.embedding_dim, device=users.device)
@@ -66,16 +67,16 @@ class ForwardBatch:
 
     def nothing(self) -> Tensor:
         """Compute 0 from all sums of embeddings: ()."""
-        return 0.0 * sum((rows.sum() for rows in self.added.values()), torch.zeros((), device=self.users.device))
+        return 0.0 * sum((rows.sum() for rows in self.observed.values()), torch.zeros((), device=self.users.device))
 
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
         predictions, _ = self._forward(self.places, self.items, observed=True)
         return predictions
 
-    def scores(self, candidates: Tensor, rows: slice = EVERY) -> Tensor:
+    def scores(self, candidates: Tensor, places: Tensor | None = None) -> Tensor:
         """Compute p of (k,) items for some examples, or of (batch, k) items, k for each: (batch, k)."""
-        places = self.places[rows]
+        places = self.places if places is None else places
         every = candidates.expand(len(places), candidates.shape[-1])
         predictions, _ = self._forward(places.repeat_interleave(every.shape[1]), every.reshape(-1), observed=False)
         return predictions.view(every.shape)
@@ -83,7 +84,7 @@ class ForwardBatch:
     def ratings(self) -> Tensor:
         """Compute r̂: (batch,)."""
         layers = [module for module in self.model.modules() if isinstance(module, nn.ReLU)]
-        with self._hooks(layers, lambda _, output: self.dropout(output, self.settings.dropout)) as called:
+        with self._hooks(layers, lambda _, __, output: self.dropout(output, self.settings.dropout)) as called:
             _, score = self._forward(self.places, self.items, observed=True, rates=True)
         if not called:
             self._check(layers, called)
@@ -91,50 +92,53 @@ class ForwardBatch:
 
     def _forward(self, places: Tensor, items: Tensor, observed: bool, rates: bool = False) -> tuple[Tensor, Tensor]:
         """Run the network for the users at these places of the batch and as many items, perhaps the observed ones."""
+        users = self.users[places]
+        of_users = {tables.users for tables in parts.tables(self.model)} if self.sums or self.masked else set()
 
-        def changed(table: nn.Module, output: Tensor) -> Tensor:
-            rows = output.reshape(len(places), -1)
-            if table in self.added_to_all and not observed:
-                rows = rows + functional.embedding(items, self.added_to_all[table])
-            elif table in self.added:
-                rows = rows + self.added[table][places]
-            if table in self.masked and self.mask is not None and not rates:
-                rows = rows * self.mask[places]
-            return rows.view_as(output)
+        def changed(table: nn.Module, ids: Tensor, output: Tensor) -> Tensor:
+            is_user = table in of_users
+            is_pair = torch.equal(ids.reshape(-1), users if is_user else items)  # else a look-up of the network's own
+            if table in self.sums and is_pair and (is_user or observed):
+                output = output + self.observed[table][places].view_as(output)
+            elif table in self.sums:
+                output = output + functional.embedding(ids, self.sums[table])
+            if table in self.masked and self.mask is not None and is_pair and not rates:
+                output = output * self.mask[places].view_as(output)
+            return output
 
-        tables = [*dict.fromkeys([*self.added, *self.masked])]
+        tables = [*dict.fromkeys([*self.sums, *self.masked])]
         with self._hooks(tables, changed) as called:
-            predictions, score = self.model(self.users[places], items)
+            predictions, score = self.model(users, items)
         self._check(tables, called)
         return predictions, score
 
     @staticmethod
     @contextlib.contextmanager
     def _hooks(
-        modules: Sequence[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]
+        modules: Sequence[nn.Module], change: Callable[[nn.Module, Tensor, Tensor], Tensor]
     ) -> Iterator[list[nn.Module]]:
-        """Change the outputs of modules, and list those that are called."""
+        """Change the outputs of modules, by their inputs, and list those that are called."""
         called: list[nn.Module] = []
 
-        def hook(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+        def hook(module: nn.Module, inputs: Any, named: dict[str, Tensor], output: Tensor) -> Tensor:
             called.append(module)
-            return change(module, output)
+            return change(module, inputs[0] if inputs else named["input"], output)
 
-        handles = [module.register_forward_hook(hook) for module in modules]
+        handles = [module.register_forward_hook(hook, with_kwargs=True) for module in modules]
         try:
             yield called
         finally:
             for handle in handles:
                 handle.remove()
 
-    @staticmethod
-    def _check(modules: Sequence[nn.Module], called: Sequence[nn.Module]) -> None:
+    def _check(self, modules: Sequence[nn.Module], called: Sequence[nn.Module]) -> None:
         """Raise ValueError unless ``forward`` called these modules."""
         for module in modules:
             if module not in called:
-                kind = type(module).__name__
+                name = next(name for name, each in self.model.named_modules() if each is module)
                 raise ValueError(
-                    f"forward in models.py does not call its {kind}, whose output a flag of this run changes"
+                    f"forward in models.py does not call {name}: leave out watched_items, embedding_dropout and "
+                    "dropout, which change its output"
                 )
 
 
@@ -169,14 +173,14 @@ class TableBatch:
         return p
 
     def candidates(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings and biases of items, of any shape: (…, d) and (…)."""
+        """Return the embeddings and biases of items of any shape: (…, d) and (…)."""
         return functional.embedding(items, self.all_items), self.bias(items).squeeze(-1)
 
-    def scores(self, candidates: Tensor, rows: slice = EVERY) -> Tensor:
+    def scores(self, candidates: Tensor, places: Tensor | None = None) -> Tensor:
         """Compute p of (k,) items for some examples, or of (batch, k) items, k for each: (batch, k)."""
         q, bias = self.candidates(candidates)
         if candidates.dim() == 1:
-            return torch.addmm(bias, self.u_fact[rows], q.T)
+            return torch.addmm(bias, self.u_fact if places is None else self.u_fact[places], q.T)
         p: Tensor = torch.linalg.vecdot(self.u_fact.unsqueeze(1), q) + bias
         return p
 

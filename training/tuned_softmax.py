@@ -54,8 +54,9 @@ class _SampledSoftmax(torch.autograd.Function):
         q_slope, bias_slope = torch.zeros_like(q), torch.zeros_like(bias)
         of_rows, table = left_out
         total = u.new_zeros(())
-        for rows in torch.arange(len(u), device="cpu").split(max(1, BLOCK // len(q))):
-            block = slice(int(rows[0]), int(rows[-1]) + 1)
+        size = max(1, BLOCK // len(q))
+        for start in range(0, len(u), size):
+            block = slice(start, start + size)
             own = of_rows[block]
             p = torch.addmm(bias, u[block], q.T)
             p.masked_fill_(table.index_select(0, own) if table.dim() == 2 else table == own.unsqueeze(1), LOWEST)

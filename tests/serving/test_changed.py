@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import main
 import recommend
+from serving.loading import load_run
 from serving.recommender import Recommender
 from tracking import run_data, trained
 from training import parts
@@ -271,22 +272,25 @@ def test_changed_ratings_with_any_settings(
     """Oracle: equations 1 and 4 by the tensors of the checkpoint, for a user and an item of the run."""
     data = ["--ratings", str(trained_run / "ratings.csv"), "--columns", "who,film,stars", "--data_dir", "c"]
     assert main.main([*data, *TRAIN, *flags.split(), "--logdir", "other"]) == 0
+    then = load_run(Path("other"), {})
+    assert then.split is not None
     write(trained_run / "ratings.csv", NOW)
     run, now = trained.read(Path("other")), Recommender.load("other")
     users, items = ids_of(run)
     old = run.network(len(users), len(items)).eval()
     if "watched" in flags:
         rated = sorted({item for user, item, _ in NOW if user == 2 and item in items})
-        raters = sorted({user for user, item, _ in NOW if item == 9 and user in users})
+        trained_on = then.split.train
+        raters = trained_on.user_ids[trained_on.item_ids == items.index(8)]
         table = parts.factorization_tables(old)
         with torch.no_grad():
             of_user = table.items.weight[[items.index(item) for item in rated]].sum(0) / len(rated) ** 0.5
-            of_item = table.users.weight[[users.index(user) for user in raters]].sum(0) / len(raters) ** 0.5
+            of_item = table.users.weight[raters].sum(0) / len(raters) ** 0.5
             table.users.weight[users.index(2)] += of_user
-            table.items.weight[items.index(9)] += of_item
-    pair = torch.tensor([users.index(2)]), torch.tensor([items.index(9)])
+            table.items.weight[items.index(8)] += of_item
+    pair = torch.tensor([users.index(2)]), torch.tensor([items.index(8)])
     p, score = old(*pair)
-    found = now.predict([2], [9])
+    found = now.predict([2], [8])
     assert now.scale is not None
     assert found["p"][0] == pytest.approx(p.item(), abs=1e-5)
     assert found["stars"][0] == pytest.approx(now.scale.from_units(score.detach(), *pair).clamp(1, 5).item(), abs=1e-4)

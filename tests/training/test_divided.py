@@ -106,20 +106,23 @@ INGREDIENTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize(
     ("batch_size", "ingredients"),
     [(200, INGREDIENTS), (3, INGREDIENTS | {"unseen_negatives": True}), (3, {"ranking_loss": "logistic"})],
 )
 def test_the_steps_are_those_of_one_process(
-    batch_size: int, ingredients: dict[str, Any], sharing: bool, split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    batch_size: int, ingredients: dict[str, Any], sharing: bool, eager: bool, split: Split,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Of a batch of 3, some processes have no interaction, or none with a rating, and some parts are empty."""
     monkeypatch.setattr(tuned, "ITEMS_OF_A_PART", 10)
     train, _ = split
     train = dataclasses.replace(train, ratings=train.ratings.masked_fill(torch.arange(len(train)) % 3 == 0, torch.nan))
     settings = Settings(learning_rate=0.01, **ingredients)
-    way = tuned.ways(settings, steps=300, lazy=False)[1][0]
+    plain, (fast, *_) = tuned.ways(settings, steps=300, num_items=train.num_items, lazy=False)
+    way = plain if eager else fast
     whole = make(train.num_users, train.num_items, sharing)
     owns = [make(train.num_users // 3 + extra, train.num_items, sharing) for extra in range(-2, 3)]
     sizes = {len(own.state_dict()["U.weight" if sharing else "U_reg.weight"]): own for own in owns}

@@ -7,7 +7,7 @@ import pytest
 import runs
 import torch
 from runs import Split
-from tuned_oracle import BATCH, ITEMS, STEPS, Oracle, draw, network, rated
+from tuned_oracle import BATCH, DIM, ITEMS, STEPS, USERS, Oracle, draw, has_rated, network, rated
 
 import data
 import main
@@ -24,7 +24,8 @@ from training.adam import Adam
 from training.rated_items import RatedItems
 from training.settings import Settings, preset
 from training.steps import LossWeights
-from training.tuned import TunedStep
+from training.tuned import TunedStep, parts_of
+from training.tuned_batch import ForwardBatch
 
 ALL: dict[str, Any] = {
     "negatives": 5, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25, "watched_items": True,
@@ -48,6 +49,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "all, bounded": ALL | {"ranking_loss": "bounded"},
     "negatives, in parts": {"negatives": 4},
     "all, in parts": ALL,
+    "logistic, in parts": {"ranking_loss": "logistic", "negatives": 4, "unseen_negatives": True},
 }
 
 
@@ -59,7 +61,7 @@ def tuned(
         train.ratings[0] = torch.nan
     return TunedStep(
         net, Adam(net, 1e-2), LossWeights(0.7, 0.3), RatedItems(train), generator,
-        settings=settings, steps=STEPS, by_tables=by_tables, by_hand=by_hand,
+        settings=settings, steps=STEPS, parts=parts_of(settings, ITEMS), by_tables=by_tables, by_hand=by_hand,
     )  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def tuned(
 @pytest.mark.parametrize("name", INGREDIENTS)
 def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if name.endswith("in parts"):
-        monkeypatch.setattr(training.tuned, "ITEMS_OF_A_PART", ITEMS // 3 - 1)  # four parts, and batches of seven
+        monkeypatch.setattr(training.tuned, "ITEMS_OF_A_PART", ITEMS // 3)  # three parts, and batches of seven
     settings = Settings(**INGREDIENTS[name])
     oracle = Oracle(network(sharing), settings, seed=5)
     triples = draw(settings.negatives == 1)
@@ -132,6 +134,49 @@ def test_sums_over_watched_items_are_in_the_embeddings_during_evaluation_only(sh
         elif name.startswith("Q"):
             sums = to_items @ rows[name.replace("Q", "U")]
         torch.testing.assert_close(shown[name], before[parameter] + sums, rtol=1e-4, atol=1e-5)
+
+
+class WithNext(MultiTaskNet):
+    """A network that also looks up the next item, and the mean of the first three."""
+
+    def forward_with_embedding_sharing(self, user_ids: torch.Tensor, item_ids: torch.Tensor) -> Any:
+        p, score = super().forward_with_embedding_sharing(user_ids, item_ids)
+        others = self.Q((item_ids + 1) % ITEMS) + self.Q(input=torch.arange(3)).mean(0)
+        return p + (self.U(user_ids) * others).sum(-1), score
+
+
+def test_sums_are_in_all_rows_that_a_network_looks_up() -> None:
+    """Oracle: the evaluated network, with the user and the item of the batch left out of each other's sum by hand."""
+    torch.manual_seed(0)
+    net, train = WithNext(USERS, ITEMS, DIM, (3 * DIM, 6)), rated()
+    user, item = 4, has_rated(4)[-1]
+    items, candidates = RatedItems(train), torch.arange(5)
+    batch = ForwardBatch(
+        net, Settings(watched_items=True), items, lambda x, _: x, torch.tensor([user]), torch.tensor([item])
+    )
+    scores, positive, rating = batch.scores(candidates), batch.positive(), batch.ratings()
+    raw = {name: x.detach().clone() for name, x in net.named_parameters()}
+    items.fold_into(net)
+    with torch.no_grad():
+        net.U.weight[user] -= raw["Q.weight"][item] / len(has_rated(user)) ** 0.5
+        torch.testing.assert_close(scores[0], net(torch.full((5,), user), candidates)[0])
+        net.Q.weight[item] -= raw["U.weight"][user] / sum(item in has_rated(each) for each in range(USERS)) ** 0.5
+        expected = net(torch.tensor([user]), torch.tensor([item]))
+    torch.testing.assert_close((positive, rating), expected)
+
+
+def test_a_table_of_two_pairs_has_no_sums() -> None:
+    net = network(False)
+    net.Q_reg = net.Q_fact
+    with pytest.raises(ValueError, match="one table for both tasks beside separate ones: leave out watched_items"):
+        tuned(net, Settings(watched_items=True))
+
+
+def test_a_table_that_forward_does_not_call_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network(True)
+    monkeypatch.setattr(net, "forward", lambda users, items: (net.U(users).sum(-1), net.U(users).sum(-1)))
+    with pytest.raises(ValueError, match=r"forward in models.py does not call Q: leave out watched_items"):
+        tuned(net, Settings(watched_items=True)).run(draw(True), BATCH)
 
 
 EVERYTHING = ALL | {"rating_baseline": True}

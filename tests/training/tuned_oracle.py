@@ -85,25 +85,25 @@ class Oracle:
 
     def step(self, users: list[int], items: list[int], negatives: list[Any], ratings: list[float]) -> list[float]:
         w, settings, n = self.weights, self.settings, len(users)
-        parts = -(-ITEMS // tuned.ITEMS_OF_A_PART)
+        parts = math.ceil(ITEMS / tuned.ITEMS_OF_A_PART)
         triples = sorted(zip(users, items, negatives, ratings, strict=True), key=lambda triple: triple[1] % parts)
         u_fact, q_fact = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_fact.weight"], w["Q_fact.weight"])
         u_reg, q_reg = (w["U.weight"], w["Q.weight"]) if self.sharing else (w["U_reg.weight"], w["Q_reg.weight"])
         mask_u = self.mask(settings.embedding_dropout, n, DIM)
-        common: list[list[int]] = []  # negatives of each part
-        for _ in range(parts if settings.negatives > 1 else 0):
-            common.append(torch.randperm(ITEMS, generator=self.generator)[: settings.negatives].tolist())
+        k, order = settings.negatives, []
+        if k > 1:
+            order = torch.randperm(ITEMS, generator=self.generator).tolist()
         mask_h = self.mask(settings.dropout, n, 6)
         bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         every = [has_rated(i) for i in range(USERS)]
         balance = [len(each) ** -settings.user_balance for each in every]
         mean_balance = sum(x * len(each) for x, each in zip(balance, every, strict=True)) / sum(map(len, every))
-        for k, (i, j, one, r) in enumerate(triples):
+        for place, (i, j, one, r) in enumerate(triples):
             u, q, v, q_rated = u_fact[i], q_fact[j], u_reg[i], q_reg[j]
             if settings.watched_items:
                 (u, q), (v, q_rated) = (with_sums(*each, i, j, True) for each in ((u_fact, q_fact), (u_reg, q_reg)))
-            u = u * mask_u[k]
-            drawn = common[j % parts] if common else [one]
+            u = u * mask_u[place]
+            drawn = order[j % parts * k : (j % parts + 1) * k] if order else [one]
             if settings.unseen_negatives:
                 drawn = [c for c in drawn if c not in every[i]]
             if settings.ranking_loss == "softmax":
@@ -114,7 +114,7 @@ class Oracle:
             loss = self.loss(positive, torch.stack(p)) if drawn else torch.zeros((), dtype=torch.float64)
             bpr = bpr + balance[i] / mean_balance * loss / n
             inputs = torch.cat([v, q_rated, v * q_rated])
-            hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[k]
+            hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[place]
             mse = mse + ((w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0] - r) ** 2 / n
         density = len(rated()) / (USERS * ITEMS)
         decay = (
