@@ -1,7 +1,7 @@
 """The users of a run, divided among its processes: the interactions, rows and moments of each.
 
 A user's embedding, its moments and the user's interactions are needed only in the process that has the user. Items and
-the MLP are in all processes. A step sums their gradients over the processes in one collective operation, and takes the
+the MLP are in all processes. A step sums their gradients over the processes in a collective operation, and takes the
 batch that a single process would take: each process computes on its own users' interactions of it.
 
 Inside a process a user is a row, counted from 0 among its own users: in the network, in Adam, in ``RatedItems`` and in

@@ -1,4 +1,4 @@
-"""The items that each user rated in the training set, as some ingredients of ``Settings`` use them.
+"""The items that each user rated in the training set, and the users of each item, as some ingredients use them.
 
 ``sums`` are embeddings of neighbours: of the items that a user rated, and of the users who rated an item.
 
@@ -6,8 +6,8 @@
     t_j = m_j^(−1/2) · Σ_{h ∈ M(j)} u_h          M(j): the m_j users who rated item j
 
 s_i is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15), with
-the items' own embeddings instead of a second table; both together are a layer of LightGCN (He et al., SIGIR 2020) with
-another normalization. The embeddings are then u_i + s_i and q_j + t_j. While a rating of item j by user i is trained
+the items' own embeddings instead of a second table; both together are a layer of LightGCN (He et al., SIGIR 2020),
+normalized by one degree in place of two. The embeddings are then u_i + s_i and q_j + t_j. While a rating of item j by user i is trained
 on, j itself is left out of s_i, and i of t_j, because they would give the answer away. For evaluation the sums are
 added to the tables.
 """
@@ -59,7 +59,7 @@ class Rows(NamedTuple):
 
 
 class RatedItems:
-    """The items that each user rated in a training set, which is on the device of the network.
+    """The items that each user rated in a training set, and the users of each item, on the device of the network.
 
     Of several processes, each has those of its users.
     """

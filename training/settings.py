@@ -39,7 +39,7 @@ class Settings:
         rating_baseline: r̂ is μ + a_i + c_j + s · (the MLP's output); see ``scale.py``.
         negatives: number of items drawn uniformly as negatives. One is drawn for each interaction. More are drawn for
             a whole batch, all different, and are the negatives of each of its interactions. With more than 10,000 items
-            a batch has a part for every 10,000, and each part has negatives of its own.
+            a batch has a part for every 10,000, and each part has negatives of its own (see ``tuned.py``).
         ranking_loss: L_F. "bounded" is equation 3, and "logistic" is −log σ(p⁺ − p⁻) (Rendle et al., BPR, UAI 2009);
             both are means over the negatives. "softmax" is −log(exp p⁺ / (exp p⁺ + Σ exp p⁻)) over all negatives
             (sampled softmax: Jean et al., ACL 2015; Wu et al., ACM TOIS 2024). An item is no negative of itself there.
@@ -120,7 +120,11 @@ class Settings:
         group=BEYOND, metavar="NAME", choices=("auto", "adam", "lazy_adam"),
     )  # fmt: skip
     negatives: int = option(
-        1, "items drawn as negatives: one for each rating, more for a whole batch", group=BEYOND, metavar="N", least=1
+        1,
+        "items drawn as negatives: one for each rating, more for a whole batch or a part of it",
+        group=BEYOND,
+        metavar="N",
+        least=1,
     )
     unseen_negatives: bool = option(False, "leave out negatives that the user rated", group=BEYOND)
     ranking_loss: str = option(
