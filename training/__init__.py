@@ -21,7 +21,7 @@
     tuned_batch.py       its scores: by ``forward``, or by the network's tables
     tuned_blocks.py      its loss of ratings, a block of a large batch at a time
     rows.py              rows of users and items, copied into a network of other sizes; warm starts
-    rated_items.py       the items that each user rated, for some of these ingredients
+    rated_items.py       the items that each user rated and the users of each item, for these ingredients
     divided.py           the users of a run, divided among several processes
     user_rows.py         the tensors of all users, gathered from the processes and handed out to them
     distributed.py       several processes: their messages, their agreement, the end of one

@@ -7,9 +7,9 @@
 
 s_i is the second interaction term of SVD++ (Koren, "Factorization Meets the Neighborhood", KDD 2008, equation 15), with
 the items' own embeddings instead of a second table; both together are a layer of LightGCN (He et al., SIGIR 2020),
-normalized by one degree in place of two. The embeddings are then u_i + s_i and q_j + t_j. While a rating of item j by user i is trained
-on, j itself is left out of s_i, and i of t_j, because they would give the answer away. For evaluation the sums are
-added to the tables.
+normalized by one degree in place of two. The embeddings are then u_i + s_i and q_j + t_j. While a rating of item j by
+user i is trained on, j itself is left out of s_i, and i of t_j, because they would give the answer away. For evaluation
+the sums are added to the tables.
 """
 
 from collections.abc import Mapping
