@@ -172,10 +172,11 @@ class Settings:
             raise ValueError(f"folds are random, and split is {self.split}: give one of them")
         if 0 < self.patience < self.eval_every:
             raise ValueError(f"patience is {self.patience}: expected at least eval_every, which is {self.eval_every}")
-        if self.negatives == 1 and self.unseen_negatives:
-            raise ValueError("unseen_negatives is for several negatives: expected negatives above 1 with it")
-        if self.negatives == 1 and self.ranking_loss == "softmax":
-            raise ValueError("ranking_loss softmax is for several negatives: expected negatives above 1 with it")
+        if self.negatives == 1 and (self.unseen_negatives or self.ranking_loss == "softmax"):
+            raise ValueError(
+                "unseen_negatives and ranking_loss softmax are for several negatives, and negatives is 1: expected "
+                "more negatives, or ranking_loss bounded or logistic without unseen_negatives"
+            )
 
     @property
     def homework_step(self) -> bool:

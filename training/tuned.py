@@ -241,7 +241,7 @@ class TunedStep:
 
     def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor) -> Tensor:
         """Compute L_R: ()."""
-        if not isinstance(batch, TableBatch) or ratings.is_cuda:
+        if not isinstance(batch, TableBatch) or not batch.in_blocks or ratings.is_cuda:
             return loss_of_rated(batch.ratings(), ratings)
         rated = ~ratings.isnan()
         shares = rated / rated.sum().clamp(min=1)  # of each example in the mean

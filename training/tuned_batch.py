@@ -35,7 +35,10 @@ def check_parts(model: nn.Module, settings: Settings, train: Interactions) -> No
                 f"{users.num_embeddings} and {items.num_embeddings}"
             )
     if settings.dropout and not any(isinstance(module, nn.ReLU) for module in model.modules()):
-        raise ValueError("models.py has no nn.ReLU layers, whose outputs dropout changes")
+        raise ValueError(
+            "the network has no nn.ReLU layers, whose outputs dropout changes: expected layer_sizes of at least two "
+            "widths, or dropout 0"
+        )
 
 
 class ForwardBatch:
@@ -151,6 +154,8 @@ class TableBatch:
         self.settings, self.dropout, self.items = settings, dropout, items
         self.layers: Any = model.mlp_layers
         self.bias = parts.embedding(model, "B")
+        relus = sum(isinstance(layer, nn.ReLU) for layer in model.modules())
+        self.in_blocks = relus < 2 or not settings.dropout  # else the masks of a block would be drawn in another order
         found: list[tuple[Rows, Tensor]] = []
         for tables in parts.tables(model):
             rows, all_items = Rows(tables.users(users), tables.items(items)), tables.items.weight

@@ -170,7 +170,7 @@ def test_the_tuned_step_falls_back_in_two_stages(split: Split, monkeypatch: pyte
     ("ingredient", "says"),
     [
         ("watched_items", "models.py has no nn.Embedding U or U_fact, which watched_items"),
-        ("dropout", "models.py has no nn.ReLU layers, whose outputs dropout changes"),
+        ("dropout", "the network has no nn.ReLU layers, whose outputs dropout changes"),
     ],
 )
 def test_an_ingredient_without_anything_to_change_is_refused(ingredient: str, says: str, split: Split) -> None:

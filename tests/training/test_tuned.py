@@ -86,12 +86,15 @@ def test_an_ingredient_equals_the_plain_loop(name: str, sharing: bool, monkeypat
 
 
 @pytest.mark.parametrize("missing", [0, 3, 9])
-def test_a_step_in_many_blocks_equals_the_plain_step(missing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("widths", [(6,), (6, 5)])
+def test_a_step_in_many_blocks_equals_the_plain_step(
+    widths: tuple[int, ...], missing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tuned_blocks, "EXAMPLES", 3)
     monkeypatch.setattr(tuned_softmax, "BLOCK", 2 * ALL["negatives"])
     triples = draw(False)
     triples.ratings[:missing] = torch.nan  # of nine, a whole batch lacks them
-    plain, in_blocks = network(True), network(True)
+    plain, in_blocks = network(True, widths), network(True, widths)
     expected = tuned(plain, Settings(**ALL), missing=missing > 0).run(triples, BATCH)
     losses = tuned(in_blocks, Settings(**ALL), True, True, missing=missing > 0).run(triples, BATCH)
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)

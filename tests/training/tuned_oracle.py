@@ -15,9 +15,9 @@ from training.steps import Triples
 USERS, ITEMS, DIM, BATCH, STEPS = 12, 15, 4, 7, 9
 
 
-def network(sharing: bool) -> MultiTaskNet:
+def network(sharing: bool, widths: tuple[int, ...] = (6,)) -> MultiTaskNet:
     torch.manual_seed(0)
-    net = MultiTaskNet(USERS, ITEMS, DIM, (3 * DIM, 6), sharing)
+    net = MultiTaskNet(USERS, ITEMS, DIM, (3 * DIM, *widths), sharing)
     with torch.no_grad():
         for table in network_parts.embeddings(net):
             table.weight.normal_()
