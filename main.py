@@ -102,7 +102,7 @@ def take_noted_data(parser: Parser, arguments: list[str] | None, options: argpar
 
 
 def follow(parser: Parser, arguments: list[str] | None, options: argparse.Namespace) -> argparse.Namespace:
-    """Read the flags again, with the data and the network's shape of the run in --warm_start as defaults.
+    """Read the flags again, with the data, the network's shape and sums of the run in --warm_start as defaults.
 
     A run that is resumed takes them from its own folder, because it has started already.
 

@@ -13,7 +13,8 @@ from training import parts, rows, setup
 from training.settings import Settings
 from training.trainer import Trainer
 
-SHAPE = ("embedding_dim", "layer_sizes", "shared_embeddings")  # the settings that a network's shape depends on
+# The settings that the tensors of the network that recommends depend on: their shapes, and the sums that are added.
+SHAPE = ("embedding_dim", "layer_sizes", "shared_embeddings", "watched_items")
 
 
 class TrainedRun(NamedTuple):
@@ -32,7 +33,7 @@ class TrainedRun(NamedTuple):
 
     @property
     def shape(self) -> dict[str, Any]:
-        """Return the settings that the shape of the network depends on, by name."""
+        """Return the settings of ``SHAPE`` by name."""
         return {name: getattr(self.settings, name) for name in SHAPE}
 
     def check_shape(self, settings: Settings) -> None:

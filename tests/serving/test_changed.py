@@ -240,6 +240,7 @@ def test_a_warm_started_run_is_resumed_without_the_earlier_run(home: Path) -> No
         ("--warm_start run --logdir new --embedding_dim 16", "embedding_dim is 16, and was 8 in run"),
         ("--warm_start run --logdir new --layer_sizes 24 8", "layer_sizes is 24 8, and was 24 in run"),
         ("--warm_start run --logdir new --no_shared_embeddings", "shared_embeddings is False, and was True in run"),
+        ("--warm_start run --logdir new --watched_items", "watched_items is True, and was False in run"),
         (
             "--warm_start run --logdir new --ratings other.csv --titles titles.csv",
             "no user of the earlier run is in the ratings",
