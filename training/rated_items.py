@@ -69,6 +69,8 @@ class RatedItems:
         self.has_gaps = division.total((~train.rated).sum()) > 0  # whether an interaction of any user has no rating
         self._item_counts = torch.bincount(train.item_ids, minlength=train.num_items)  # of this process's ratings
         self._all_item_counts = division.group.add_up(self._item_counts.clone())  # m_j
+        self._marks: Tensor | None = None  # those of ``seen``
+        self._marked: tuple[Tensor, Tensor] | None = None  # where they are True
 
     @cached_property
     def counts(self) -> Tensor:
@@ -105,18 +107,22 @@ class RatedItems:
         )
 
     def seen(self, items: Tensor) -> Tensor:
-        """Return the items that each user rated, of (k,) different ones: (num_users, k) bool.
+        """Return the items that each user rated, of (k,) different ones: (num_users, k) bool, until the next call.
 
-        The time is proportional to the number of their ratings, and to the size of the result.
+        The time is proportional to the number of their ratings: the result of the last call is cleared and used again.
         """
         by_item = self._matrices[1]
         counts = self._item_counts[items]
         places = torch.arange(len(items), device=items.device).repeat_interleave(counts)
         ends = counts.cumsum(0)
         within = torch.arange(len(places), device=items.device) - (ends - counts)[places]
-        found = torch.zeros(self.train.num_users, len(items), dtype=torch.bool, device=items.device)
-        found[by_item.columns[by_item.starts[items][places] + within], places] = True
-        return found
+        if self._marks is None or self._marks.shape[1] != len(items):
+            self._marks = torch.zeros(self.train.num_users, len(items), dtype=torch.bool, device=items.device)
+        elif self._marked is not None:
+            self._marks[self._marked] = False
+        self._marked = by_item.columns[by_item.starts[items][places] + within], places
+        self._marks[self._marked] = True
+        return self._marks
 
     @torch.no_grad()
     def item_sums(self, model: nn.Module) -> dict[str, Tensor]:

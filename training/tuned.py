@@ -276,5 +276,5 @@ class TunedStep:
     def _dropout(self, values: Tensor, probability: float) -> Tensor:
         if probability == 0:
             return values
-        kept = torch.rand(values.shape, generator=self.dropout_generator, device=values.device) >= probability
-        return values * kept.to(values.dtype).div_(1.0 - probability)  # one pass forwards, and one back
+        drawn = torch.rand(values.shape, generator=self.dropout_generator, dtype=values.dtype, device=values.device)
+        return values * drawn.ge_(probability).div_(1.0 - probability)

@@ -72,10 +72,9 @@ class _SampledSoftmax(torch.autograd.Function):
             torch.mm(shares, q, out=u_slope[block])
             q_slope.addmm_(shares.T, u[block])
             bias_slope += shares.sum(0)
-        ctx.save_for_backward(u_slope, positive_slope, q_slope, bias_slope)
+        ctx.slopes = u_slope, positive_slope, q_slope, bias_slope
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = [slope * gradients[0] for slope in ctx.saved_tensors]
-        return (*slopes, None, None)
+        return (*(slope.mul_(gradients[0]) for slope in ctx.slopes), None, None)
