@@ -11,7 +11,7 @@ the examples of a batch. Everywhere else, also in the checkpoint, the IDs are th
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -78,6 +78,13 @@ class OwnBatches(NamedTuple):
     sizes: Sizes
 
 
+class Sum(NamedTuple):
+    """A process's part of a sum over the processes, and the sum, whose gradient its autograd does not pass on."""
+
+    part: Tensor
+    total: Tensor
+
+
 class Division:
     """The division of a run in one process: all users are in it."""
 
@@ -133,11 +140,11 @@ class Division:
         """
 
     def sum(self, part: Tensor) -> Tensor:
-        """Return the sum of a tensor over the processes, through which gradients flow to the part of each."""
+        """Return the sum of a tensor over the processes, whose gradient reaches the part of each in ``add_up``."""
         return part
 
-    def add_up(self, views: Sequence[Tensor]) -> None:
-        """Sum each of some tensors over the processes, in place, in one operation."""
+    def add_up(self, gradients: Sequence[Tensor]) -> None:
+        """Sum gradients over the processes after a backward pass, in place, in one operation, with those of ``sum``."""
 
     def shares(self, ratings: Sequence[Tensor]) -> Tensor:
         """Return this process's shares of batches: of their interactions, and of those with a rating.
@@ -184,6 +191,7 @@ class DividedUsers(Division):
         if active < group.size:
             raise ValueError(f"{active} users cannot be divided among {group.size} processes: start fewer of them")
         self.group = group
+        self.sums: list[Sum] = []  # since the last ``add_up``
         self.num_users, self.interactions = train.num_users, len(train)
         self.owner = owners(counts, group.size)
         self.users = (self.owner == group.rank).nonzero().squeeze(1)
@@ -234,34 +242,25 @@ class DividedUsers(Division):
             )
 
     def sum(self, part: Tensor) -> Tensor:
-        total: Tensor = _Sum.apply(part, self.group)
+        total = self.group.add_up(part.detach().clone())
+        if part.requires_grad:
+            self.sums.append(Sum(part, total.requires_grad_()))
         return total
 
-    def add_up(self, views: Sequence[Tensor]) -> None:
-        if len(views) == 1:
-            self.group.add_up(views[0])
-            return
-        sums = self.group.add_up(torch.cat(list(views)))
-        for view, total in zip(views, sums.split([len(view) for view in views]), strict=True):
-            view.copy_(total)
+    def add_up(self, gradients: Sequence[Tensor]) -> None:
+        sums, self.sums = self.sums, []
+        of_sums = [torch.zeros_like(total) if total.grad is None else total.grad for _, total in sums]
+        every = [each.view(-1) for each in (*gradients, *of_sums)]
+        joined = every[0] if len(every) == 1 else torch.cat(every)  # itself, or a copy
+        totals = self.group.add_up(joined).split([len(each) for each in every])
+        for each, total in zip(every, totals, strict=True):
+            each.copy_(total)
+        torch.autograd.backward([part for part, _ in sums], of_sums)
 
     def shares(self, ratings: Sequence[Tensor]) -> Tensor:
         own = torch.tensor([[len(each), int((~each.isnan()).sum())] for each in ratings], dtype=torch.float64)
         whole = self.group.add_up(own.clone())
         return (own / whole.clamp(min=1)).float().to(ratings[0].device)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over the processes. Its gradient is the sum of theirs, because the loss is the sum of their losses."""
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return group.add_up(part.clone())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.group.add_up(gradients[0].clone()), None
 
 
 class OwnScorer(ByForward):

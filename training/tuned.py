@@ -166,10 +166,7 @@ class TunedStep:
             triples = Triples(*(column[order] for column in triples))
         batch = self.batch(self.model, self.settings, self.rated, self._dropout, triples.users, triples.items)
         losses = share * torch.stack(self._losses(batch, triples, sizes))
-        loss = joint_loss(losses[0], losses[1], self.loss_weights)
-        if self.division.group.size > 1:  # the sums of embeddings are those of all processes, and so are the gradients
-            loss = loss + batch.nothing()
-        self._move(loss)
+        self._move(joint_loss(losses[0], losses[1], self.loss_weights))
         return losses.detach()
 
     def _losses(
@@ -262,7 +259,7 @@ class TunedStep:
         """Move the parameters by a step of Adam, with the decay and the learning rate of the settings."""
         adam = self.adam
         adam.zero_grad()
-        if loss.requires_grad:  # not where a process without an interaction of the batch has no sums either
+        if loss.requires_grad:  # not that of a process without an interaction of the batch
             loss.backward()
         self.division.add_up(self.common)
         if self.decay:

@@ -68,10 +68,6 @@ class ForwardBatch:
             self.mask = dropout(ones, settings.embedding_dropout)
             self.masked = [table]
 
-    def nothing(self) -> Tensor:
-        """Compute 0 from all sums of embeddings: ()."""
-        return 0.0 * sum((rows.sum() for rows in self.observed.values()), torch.zeros((), device=self.users.device))
-
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
         predictions, _ = self._forward(self.places, self.items, observed=True)
@@ -167,10 +163,6 @@ class TableBatch:
             found.append((rows, all_items))
         ((u_fact, self.q_fact), self.all_items), ((self.u_reg, self.q_reg), _) = found[0], found[-1]
         self.u_fact = dropout(u_fact, settings.embedding_dropout)
-
-    def nothing(self) -> Tensor:
-        """Compute 0 from all sums of embeddings: ()."""
-        return 0.0 * (self.u_fact.sum() + self.q_fact.sum() + self.u_reg.sum() + self.q_reg.sum())
 
     def positive(self) -> Tensor:
         """Compute p⁺: (batch,)."""
