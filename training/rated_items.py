@@ -51,8 +51,8 @@ class _Product(torch.autograd.Function):
         return ctx.transposed.times(gradients[0].contiguous()), None, None
 
 
-class Rows(NamedTuple):
-    """Embeddings of users and of items, a row each; for a batch, of the user and the item of each example."""
+class Embeddings(NamedTuple):
+    """Rows of users and of items, an embedding each; for a batch, of the user and the item of each example."""
 
     users: Tensor
     items: Tensor
@@ -69,8 +69,8 @@ class RatedItems:
         self.has_gaps = division.total((~train.rated).sum()) > 0  # whether an interaction of any user has no rating
         self._item_counts = torch.bincount(train.item_ids, minlength=train.num_items)  # of this process's ratings
         self._all_item_counts = division.group.add_up(self._item_counts.clone())  # m_j
-        self._marks: Tensor | None = None  # those of ``seen``
-        self._marked: tuple[Tensor, Tensor] | None = None  # where they are True
+        self._marks = torch.zeros(train.num_users, 0, dtype=torch.bool)  # the last result of ``seen``
+        self._marked: tuple[Tensor, ...] = ()  # where it is True
 
     @cached_property
     def counts(self) -> Tensor:
@@ -84,15 +84,15 @@ class RatedItems:
         mean = self.division.total((counts * weights).sum()) / self.division.total(counts.sum())
         return (weights / mean).float().to(self.counts.device)
 
-    def sums(self, users: Tensor, items: Tensor) -> Rows:
+    def sums(self, users: Tensor, items: Tensor) -> Embeddings:
         """Compute s_i and t_j, 0 without ratings, from tables: (num_users, d) and (num_items, d)."""
         by_user, by_item = self._matrices
         of_items: Tensor = _Product.apply(items, by_user, by_item)
         of_users: Tensor = _Product.apply(users, by_item, by_user)
         scale = self._scale
-        return Rows(scale.users * of_items, scale.items * self.division.sum(of_users))
+        return Embeddings(scale.users * of_items, scale.items * self.division.sum(of_users))
 
-    def without_own(self, rows: Rows, users: Tensor, items: Tensor, own: Rows) -> Rows:
+    def without_own(self, rows: Embeddings, users: Tensor, items: Tensor, own: Embeddings) -> Embeddings:
         """Leave the item of each example out of its user's sum, and the user out of its item's.
 
         Args:
@@ -101,7 +101,7 @@ class RatedItems:
             own: (batch, d) each, their rows in the tables.
         """
         scale = self._scale
-        return Rows(
+        return Embeddings(
             torch.addcmul(rows.users, scale.users[users], own.items, value=-1),
             torch.addcmul(rows.items, scale.items[items], own.users, value=-1),
         )
@@ -116,10 +116,10 @@ class RatedItems:
         places = torch.arange(len(items), device=items.device).repeat_interleave(counts)
         ends = counts.cumsum(0)
         within = torch.arange(len(places), device=items.device) - (ends - counts)[places]
-        if self._marks is None or self._marks.shape[1] != len(items):
-            self._marks = torch.zeros(self.train.num_users, len(items), dtype=torch.bool, device=items.device)
-        elif self._marked is not None:
+        if self._marks.shape[1] == len(items):
             self._marks[self._marked] = False
+        else:
+            self._marks = torch.zeros(self.train.num_users, len(items), dtype=torch.bool, device=items.device)
         self._marked = by_item.columns[by_item.starts[items][places] + within], places
         self._marks[self._marked] = True
         return self._marks
@@ -143,10 +143,10 @@ class RatedItems:
             items.weight.add_(item_sums[f"{SUMS}{place}"] if item_sums else sums.items)
 
     @cached_property
-    def _scale(self) -> Rows:
+    def _scale(self) -> Embeddings:
         """Return n_i^(−1/2) and m_j^(−1/2), or 1 without ratings, as columns: (num_users, 1) and (num_items, 1)."""
         counts = self.counts, self._all_item_counts
-        return Rows(*(each.clamp(min=1).float().rsqrt().unsqueeze(1) for each in counts))
+        return Embeddings(*(each.clamp(min=1).float().rsqrt().unsqueeze(1) for each in counts))
 
     @cached_property
     def _matrices(self) -> tuple[_Bags, _Bags]:

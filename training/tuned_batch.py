@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from data import Interactions
 from training import parts
-from training.rated_items import RatedItems, Rows
+from training.rated_items import Embeddings, RatedItems
 from training.settings import Settings
 
 Dropout = Callable[[Tensor, float], Tensor]  # of a tensor with a probability
@@ -56,10 +56,10 @@ class ForwardBatch:
         self.masked: list[nn.Module] = []  # tables
         if settings.watched_items:
             for tables in parts.tables(model):
-                own = Rows(tables.users(users), tables.items(items))
+                own = Embeddings(tables.users(users), tables.items(items))
                 sums = rated.sums(tables.users.weight, tables.items.weight)
                 # Not by indexing, whose gradient several threads add up in another order each time.
-                rows = Rows(functional.embedding(users, sums.users), functional.embedding(items, sums.items))
+                rows = Embeddings(functional.embedding(users, sums.users), functional.embedding(items, sums.items))
                 self.sums |= zip(tables, sums, strict=True)
                 self.observed |= zip(tables, rated.without_own(rows, users, items, own), strict=True)
         if settings.embedding_dropout:
@@ -152,14 +152,16 @@ class TableBatch:
         self.bias = parts.embedding(model, "B")
         relus = sum(isinstance(layer, nn.ReLU) for layer in model.modules())
         self.in_blocks = relus < 2 or not settings.dropout  # else the masks of a block would be drawn in another order
-        found: list[tuple[Rows, Tensor]] = []
+        found: list[tuple[Embeddings, Tensor]] = []
         for tables in parts.tables(model):
-            rows, all_items = Rows(tables.users(users), tables.items(items)), tables.items.weight
+            rows, all_items = Embeddings(tables.users(users), tables.items(items)), tables.items.weight
             if settings.watched_items:  # a look-up in the sum of two tables, so that backward writes one gradient
                 sums, own = rated.sums(tables.users.weight, tables.items.weight), rows
                 all_items = all_items + sums.items
                 of_users = functional.embedding(users, tables.users.weight + sums.users)
-                rows = rated.without_own(Rows(of_users, functional.embedding(items, all_items)), users, items, own)
+                rows = rated.without_own(
+                    Embeddings(of_users, functional.embedding(items, all_items)), users, items, own
+                )
             found.append((rows, all_items))
         ((u_fact, self.q_fact), self.all_items), ((self.u_reg, self.q_reg), _) = found[0], found[-1]
         self.u_fact = dropout(u_fact, settings.embedding_dropout)

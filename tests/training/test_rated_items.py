@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from data import Interactions
-from training.rated_items import RatedItems, Rows
+from training.rated_items import Embeddings, RatedItems
 
 USERS, ITEMS = 9, 7
 
@@ -70,9 +70,9 @@ def test_gradients_are_bit_identical_on_several_threads() -> None:
     weights = torch.randn((2, 4096, 64), generator=generator)
 
     def gradients() -> list[torch.Tensor]:
-        own = Rows(functional.embedding(users, tables[0]), functional.embedding(items, tables[1]))
+        own = Embeddings(functional.embedding(users, tables[0]), functional.embedding(items, tables[1]))
         sums = RatedItems(train).sums(*tables)
-        rows = Rows(functional.embedding(users, sums.users), functional.embedding(items, sums.items))
+        rows = Embeddings(functional.embedding(users, sums.users), functional.embedding(items, sums.items))
         found = RatedItems(train).without_own(rows, users, items, own)
         return list(torch.autograd.grad((weights * torch.stack(found)).sum(), tables))
 
