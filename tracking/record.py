@@ -101,8 +101,7 @@ class RunRecord(Record):
             self._written.save_metrics(path)  # because a kill may have come between the two files
         self._events = self._stack.enter_context(EventFile(path, self._tags, self._run.shown(), self._charts))
         self._bar = self._stack.enter_context(progress_bar(self._epochs, len(self._history)))
-        for epoch, (metrics, ended) in enumerate(zip(self._history, self._times, strict=True)):
-            self._events.add(epoch, asdict(metrics), ended)
+        self._write_events()
         self._events.replace_older()
         return self
 
@@ -110,6 +109,7 @@ class RunRecord(Record):
         with self._stack:
             if error is not None and not isinstance(error, OSError | SystemExit):
                 self._write()
+                self._write_events()
 
     def add(self, metrics: EpochMetrics, state: dict[str, Tensor], is_best: bool) -> None:
         self._history.append(metrics)
@@ -121,7 +121,7 @@ class RunRecord(Record):
         else:
             self._latest = self._latest.copy()
             self._best = self._latest if is_best else self._best
-        self._events.add(len(self._history) - 1, asdict(metrics), self._times[-1])
+        self._write_events()
         self._bar.set_postfix_str(_in_short(metrics))
         self._bar.update()
 
@@ -145,6 +145,13 @@ class RunRecord(Record):
         if self._latest is not None and self._latest is not self._written:
             self._folder.save(self._latest, self._best)
             self._written, self._written_at, self._best = self._latest, time.monotonic(), None
+
+    def _write_events(self) -> None:
+        """Write the epochs that the event file lacks."""
+        if self._latest is not None:
+            metrics, times = self._latest.metrics, self._latest.times
+            for epoch in range(self._events.epochs, len(metrics)):
+                self._events.add(epoch, asdict(metrics[epoch]), times[epoch])
 
 
 def _in_short(metrics: EpochMetrics) -> str:

@@ -8,6 +8,7 @@ The format is TFRecords of Event messages.
 """
 
 import contextlib
+import io
 import os
 import re
 import socket
@@ -50,11 +51,10 @@ class EventFile:
         self, folder: Path, tags: Mapping[str, str], settings: Mapping[str, Any], charts: Mapping[str, Sequence[str]]
     ) -> None:
         self.tags = tags
-        self.empty = True
+        self.epochs = 0  # that it has
         self._older = list(folder.glob(f"{EVENTS}*.metrics"))
         self._path = folder / f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.metrics"
         self._file = self._path.open("xb")
-        self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._write(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
         for summary in (_settings(settings), _layout(charts)):
@@ -66,11 +66,13 @@ class EventFile:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # on a full disk it repeats the error that is being raised
             self._file.close()
-        if self.empty:
+        if not self.epochs:
             self._path.unlink(missing_ok=True)
 
     def _write(self, event: Event) -> None:
-        self._records.write(event.SerializeToString())
+        whole = io.BytesIO()  # RecordWriter writes a record in pieces, and a signal may come between them
+        RecordWriter(whole).write(event.SerializeToString())
+        self._file.write(whole.getvalue())
 
     def _flush(self) -> None:
         try:
@@ -87,7 +89,7 @@ class EventFile:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in taken.items()]
         self._write(Event(wall_time=at, step=epoch, summary=Summary(value=values)))
         self._flush()
-        self.empty = False
+        self.epochs = epoch + 1
 
     def replace_older(self) -> None:
         """Remove the earlier event files, after their epochs were written to this one."""

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import fcntl
 import io
+import itertools
 import os
 import pty
 import random
@@ -18,12 +19,14 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from conftest import StandIn
 from runs import curves, fit_in, same_result
+from tensorboard.summary.writer import record_writer
 from torch import nn
 
 import main
@@ -32,7 +35,7 @@ from cli.signals import Stopped
 from data import Interactions
 from metrics import RankingScores
 from models import MultiTaskNet
-from tracking import record
+from tracking import record, tensorboard
 from tracking.checkpoint import FORMAT, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.metric_table import EpochMetrics
@@ -227,6 +230,49 @@ def test_a_run_that_ends_during_its_last_ranking_is_not_finished(
     fit(tmp_path / "part", split, 3)
     assert same_result(tmp_path / "whole", tmp_path / "part")
     assert "users/NDCG@10" in curves(tmp_path / "part")
+
+
+def test_a_signal_at_any_line_leaves_the_curves_of_the_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A stop is raised at each line of the record's code in turn; an event may be there twice, and none is lost."""
+    files = {module.__file__ for module in (record, tensorboard, record_writer)}
+    metrics = checkpoint.metrics[0]
+
+    def add(logdir: Path, line: int) -> None:
+        """Record two epochs, and stop at a line of the second one's."""
+        left = line
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in files:
+                return None
+            left -= event == "line"
+            if event == "line" and left == 0:
+                raise Stopped(signal.SIGTERM)
+            return trace
+
+        with RunFolder(logdir) as opened, record.RunRecord(opened, checkpoint.run, 2, [10]) as written:
+            written.add(metrics, checkpoint.tensors, False)
+            sys.settrace(trace)
+            try:
+                written.add(metrics, checkpoint.tensors, False)
+            finally:
+                sys.settrace(None)
+
+    counts = set()
+    for line in itertools.count(1):
+        logdir = tmp_path / str(line)
+        try:
+            add(logdir, line)
+            break
+        except Stopped:
+            saved = load_checkpoint(logdir)
+        assert saved is not None
+        epochs = len(saved.history)
+        assert {epoch for epoch, _ in curves(logdir)["eval/MSE"]} == set(range(epochs))
+        assert len((logdir / "metrics.csv").read_text().splitlines()) == epochs + 1
+        counts.add(epochs)
+    assert line > 20
+    assert counts == {1, 2}
 
 
 def test_a_run_is_resumed_for_more_epochs(folder: Path) -> None:
