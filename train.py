@@ -27,7 +27,7 @@ from metrics import RankingScores
 from tracking.metric_table import METRICS, EpochMetrics, History, When, check_metrics
 from tracking.record import Record
 from training.evaluation import Evaluation
-from training.setup import threads_for
+from training.setup import resources_for
 from training.trainer import Losses, Trainer
 
 __all__ = ["Losses", "Trainer", "evaluation_of", "fit", "recommending"]
@@ -113,7 +113,7 @@ def fit(
     record = record or Record(_best_so_far(trainer, done, history))
     epochs, patience = trainer.settings.epochs, trainer.settings.patience
     _try_metrics(trainer, test.test)
-    with threads_for(trainer.model, trainer.batch_size), record:
+    with resources_for(trainer.model, trainer.batch_size), record:
         for epoch in range(len(done), epochs):
             epochs_without_better = 0 if done.best is None else epoch - 1 - done.best
             if 0 < patience <= epochs_without_better:

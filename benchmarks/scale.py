@@ -103,7 +103,7 @@ def measure(work: Work, group: Group = ALONE) -> Cost:
     whole = len(train_set)
     del train_set
     evaluation = evaluation_of(trainer, test)
-    with setup.threads_for(trainer.model, trainer.batch_size), tempfile.TemporaryDirectory() as folder:
+    with setup.resources_for(trainer.model, trainer.batch_size), tempfile.TemporaryDirectory() as folder:
         with trainer.as_evaluated():
             evaluation.mse()  # warms up, and sorts the ratings for the sums over watched items
         count = min(work.ratings, whole)

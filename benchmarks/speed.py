@@ -63,7 +63,7 @@ def measure_inside(source: DataSource, sharing: bool, rounds: int) -> Rows:
         record("MSE", "plain", partial(plain_trainer.plain_mse, network, test))
         record("MRR", "plain", partial(plain_trainer.plain_mrr, network, test, train))
         for name, trainer in trainers.items():
-            with setup.threads_for(trainer.model, trainer.batch_size):
+            with setup.resources_for(trainer.model, trainer.batch_size):
                 record("training epoch", name, trainer.run_epoch)
                 record("MSE", name, partial(metrics.mse_score, trainer.scorer, test))
                 # The eager contender ranks with forward alone, like a network without the homework's names.

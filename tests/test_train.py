@@ -1,6 +1,8 @@
 """Training: its examples, its random numbers, its record, and its errors."""
 
 import math
+import platform
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,9 +94,28 @@ def test_a_small_network_is_trained_on_one_thread(split: Split) -> None:
         ((384, 4096), 4096, setup.ALL_THREADS),
     ):
         trainer = Trainer(network(data, True, layer_sizes), data, Settings(batch_size=batch_size))
-        with setup.threads_for(trainer.model, trainer.batch_size):
+        with setup.resources_for(trainer.model, trainer.batch_size):
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
+def test_memory_stays_in_the_process_while_a_large_network_is_trained(split: Split) -> None:
+    """A tensor of 64 MiB that is freed stays resident, for the next one, until the training ends."""
+    data, _ = split
+    net = network(data, True, (384, 4096))
+
+    def resident() -> int:
+        """Allocate and free a tensor, and return the bytes that the process has then."""
+        torch.ones(2**24)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = resident()
+    with setup.resources_for(net, 4096):
+        during = resident()
+    after = resident()
+    assert during - before > 2**25
+    assert during - after > 2**25
 
 
 def test_training_learns_both_tasks(tmp_path: Path) -> None:

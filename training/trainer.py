@@ -196,20 +196,19 @@ class Trainer:
         """
         self.model.train()
         self.division.seed(self.settings.seeds.training, self.epoch)
-        # The losses stay on the device until all steps are done, because reading a loss waits for its step.
-        blocks: list[Tensor] = []
-        rated: list[Tensor] = []
+        # The losses stay on the device until all steps are done, because reading a loss waits for its step; and in one
+        # tensor, because many small ones keep a step's memory in pieces that are too small for the next step.
+        losses, rated = torch.empty(0, 2, device=self.device), torch.empty(0, device=self.device)
         for triples, sizes in self.sampler.epoch():
-            blocks.append(self.step.run(triples, sizes))
+            losses = torch.cat([losses, self.step.run(triples, sizes)])
             if self.rated.has_gaps:
-                rated.append(rated_in_batches(triples.ratings, sizes))
-        losses = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+                rated = torch.cat([rated, rated_in_batches(triples.ratings, sizes)])
         self._check_finite(losses)
         numbers = losses.new_full((len(losses),), self.batch_size)
         numbers[-1] = self.count - self.batch_size * (len(losses) - 1)
         factorization, regression = ((numbers @ losses) / self.count).tolist()
-        if rated:
-            counts = self.group.add_up(torch.cat(rated))
+        if self.rated.has_gaps:
+            counts = self.group.add_up(rated)
             regression = (counts @ losses[:, 1] / counts.sum().clamp(min=1)).item()
         self.epoch += 1
         weights = self.loss_weights
