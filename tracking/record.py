@@ -88,8 +88,9 @@ class RunRecord(Record):
         self._charts = charts(rates)
         self._history = found.metrics if found is not None else []
         self._times = list(found.times) if found is not None else []
-        self._latest = self._written = found
-        self._best: Checkpoint | None = None  # not written yet
+        self._written = found
+        # The last epoch and, until it is written, the best; together, because a signal may come between two statements.
+        self._newest: tuple[Checkpoint | None, Checkpoint | None] = found, None
         self._written_at = -math.inf
         self._write_network = write_network
         self._stack = ExitStack()
@@ -114,19 +115,19 @@ class RunRecord(Record):
     def add(self, metrics: EpochMetrics, state: dict[str, Tensor], is_best: bool) -> None:
         self._history.append(metrics)
         self._times.append(time.time())
-        self._latest = Checkpoint.of(self._run, self._history, self._times, state)
-        self._best = self._latest if is_best else self._best
+        latest = Checkpoint.of(self._run, self._history, self._times, state)
+        self._newest = latest, latest if is_best else self._newest[1]
         if time.monotonic() - self._written_at >= CHECKPOINT_SECONDS:
             self._write()
         else:
-            self._latest = self._latest.copy()
-            self._best = self._latest if is_best else self._best
+            latest = latest.copy()
+            self._newest = latest, latest if is_best else self._newest[1]
         self._write_events()
         self._bar.set_postfix_str(_in_short(metrics))
         self._bar.update()
 
     def best_state(self) -> dict[str, Tensor] | None:
-        best = self._best or load_checkpoint(self._folder.path, BEST)
+        best = self._newest[1] or load_checkpoint(self._folder.path, BEST)
         return None if best is None else best.tensors
 
     def add_network(self, network: nn.Module) -> None:
@@ -134,24 +135,26 @@ class RunRecord(Record):
             self._write_network(network)
 
     def close(self, closing: Mapping[str, float]) -> None:
-        assert self._latest is not None
+        latest, best = self._newest
+        assert latest is not None
         self._events.add(len(self._history) - 1, closing, self._times[-1])
-        if self._latest.closing != tuple(closing.values()):
-            self._latest = replace(self._latest, closing=tuple(closing.values()))
+        if latest.closing != tuple(closing.values()):
+            self._newest = replace(latest, closing=tuple(closing.values())), best
         self._write()
 
     def _write(self) -> None:
         """Write the checkpoints that are not written yet."""
-        if self._latest is not None and self._latest is not self._written:
-            self._folder.save(self._latest, self._best)
-            self._written, self._written_at, self._best = self._latest, time.monotonic(), None
+        latest, best = self._newest
+        if latest is not None and latest is not self._written:
+            self._folder.save(latest, best)
+            self._written, self._written_at = latest, time.monotonic()
+            self._newest = latest, None
 
     def _write_events(self) -> None:
         """Write the epochs that the event file lacks."""
-        if self._latest is not None:
-            metrics, times = self._latest.metrics, self._latest.times
-            for epoch in range(self._events.epochs, len(metrics)):
-                self._events.add(epoch, asdict(metrics[epoch]), times[epoch])
+        latest, _ = self._newest
+        for epoch in range(self._events.epochs, 0 if latest is None else len(latest.times)):
+            self._events.add(epoch, asdict(self._history[epoch]), self._times[epoch])
 
 
 def _in_short(metrics: EpochMetrics) -> str:

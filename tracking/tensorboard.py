@@ -51,7 +51,7 @@ class EventFile:
         self, folder: Path, tags: Mapping[str, str], settings: Mapping[str, Any], charts: Mapping[str, Sequence[str]]
     ) -> None:
         self.tags = tags
-        self.epochs = 0  # that it has
+        self.epochs = 0  # those in the file
         self._older = list(folder.glob(f"{EVENTS}*.metrics"))
         self._path = folder / f"{EVENTS}{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.metrics"
         self._file = self._path.open("xb")

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +45,10 @@ class Group:
     def add_up(self, tensor: Tensor) -> Tensor:
         """Put the sum over the processes into a tensor, bit-identical in all of them."""
         return tensor
+
+    def begin_add_up(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Begin ``add_up``, and return a function that waits for its end and returns the tensor."""
+        return lambda: self.add_up(tensor)
 
     def spread(self, tensor: Tensor) -> None:
         """Copy a tensor of the first process into those of the others."""
@@ -118,6 +122,17 @@ class TorchrunGroup(Group):
         with _lost():
             dist.all_reduce(tensor)
         return tensor
+
+    def begin_add_up(self, tensor: Tensor) -> Callable[[], Tensor]:
+        with _lost():
+            work = dist.all_reduce(tensor, async_op=True)
+
+        def end() -> Tensor:
+            with _lost():
+                work.wait()
+            return tensor
+
+        return end
 
     def spread(self, tensor: Tensor) -> None:
         with _lost():

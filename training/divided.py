@@ -9,7 +9,7 @@ the examples of a batch. Everywhere else, also in the checkpoint, the IDs are th
 """
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -139,12 +139,15 @@ class Division:
             name: the name of a buffer or attribute that a step changes, or "".
         """
 
-    def sum(self, part: Tensor) -> Tensor:
-        """Return the sum of a tensor over the processes, whose gradient reaches the part of each in ``add_up``."""
-        return part
+    def begin_sum(self, part: Tensor) -> Callable[[], Tensor]:
+        """Begin to sum a tensor over the processes, and return a function that waits for the sum and returns it.
+
+        The sum's gradient reaches the part of each process in ``add_up``.
+        """
+        return lambda: part
 
     def add_up(self, gradients: Sequence[Tensor]) -> None:
-        """Sum gradients over the processes after a backward pass, in place, in one operation, with those of ``sum``."""
+        """Sum gradients over the processes after a backward pass, in one operation with those of ``begin_sum``."""
 
     def shares(self, ratings: Sequence[Tensor]) -> Tensor:
         """Return this process's shares of batches: of their interactions, and of those with a rating.
@@ -241,11 +244,16 @@ class DividedUsers(Division):
                 f"models.py keeps {name} from step to step, which would differ in each process: start without torchrun"
             )
 
-    def sum(self, part: Tensor) -> Tensor:
-        total = self.group.add_up(part.detach().clone())
-        if part.requires_grad:
-            self.sums.append(Sum(part, total.requires_grad_()))
-        return total
+    def begin_sum(self, part: Tensor) -> Callable[[], Tensor]:
+        added_up = self.group.begin_add_up(part.detach().clone())
+
+        def end() -> Tensor:
+            total = added_up()
+            if part.requires_grad:
+                self.sums.append(Sum(part, total.requires_grad_()))
+            return total
+
+        return end
 
     def add_up(self, gradients: Sequence[Tensor]) -> None:
         sums, self.sums = self.sums, []

@@ -87,10 +87,10 @@ class RatedItems:
     def sums(self, users: Tensor, items: Tensor) -> Embeddings:
         """Compute s_i and t_j, 0 without ratings, from tables: (num_users, d) and (num_items, d)."""
         by_user, by_item = self._matrices
-        of_items: Tensor = _Product.apply(items, by_user, by_item)
-        of_users: Tensor = _Product.apply(users, by_item, by_user)
+        of_users = self.division.begin_sum(_Product.apply(users, by_item, by_user))
+        of_items: Tensor = _Product.apply(items, by_user, by_item)  # while the processes sum the other product
         scale = self._scale
-        return Embeddings(scale.users * of_items, scale.items * self.division.sum(of_users))
+        return Embeddings(scale.users * of_items, scale.items * of_users())
 
     def without_own(self, rows: Embeddings, users: Tensor, items: Tensor, own: Embeddings) -> Embeddings:
         """Leave the item of each example out of its user's sum, and the user out of its item's.

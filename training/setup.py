@@ -28,7 +28,7 @@ __all__ = ["Split", "make_network", "make_trainer", "pick_device", "resources_fo
 # From this many multiply-adds in the MLP per step, several threads are faster than one (measured on two cores).
 MANY_THREADS_WORK = 2**26
 ALL_THREADS = torch.get_num_threads()  # before ``use_one_thread`` lowers it
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
 
 
 def make_network(settings: Settings, num_users: int, num_items: int, device: torch.device | str) -> nn.Module:
@@ -106,38 +106,39 @@ def flush_denormals() -> None:
 
 @contextlib.contextmanager
 def resources_for(model: nn.Module, batch_size: int) -> Iterator[None]:
-    """Train a small network on one thread, a large one on all and with memory that stays; restore both afterwards.
+    """Train a small network on one thread, a large one on all threads and with ``_freed_memory_kept``.
 
     Threads that synchronize after every small operation cost more than they save, above all where cores are busy.
     """
     before = torch.get_num_threads()
     work = 3 * batch_size * sum(layer.weight.numel() for layer in parts.linear_layers(model))
     is_large = work >= MANY_THREADS_WORK
-    torch.set_num_threads(ALL_THREADS if is_large else 1)
     try:
-        with _memory_stays() if is_large else contextlib.nullcontext():
+        torch.set_num_threads(ALL_THREADS if is_large else 1)
+        with _freed_memory_kept() if is_large else contextlib.nullcontext():
             yield
     finally:
         torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
-def _memory_stays() -> Iterator[None]:
-    """Keep the memory of freed tensors in the process for the next ones, where malloc is glibc's.
+def _freed_memory_kept() -> Iterator[None]:
+    """Keep the memory of freed tensors in the process for the next ones, where malloc is glibc's; return it at the end.
 
-    By default it goes back to the system, which then clears each page before it hands it out again, and takes a third
-    of the time of a step at MovieLens 32M.
+    By default malloc returns it to the system after each tensor. The system clears each page before it hands it out
+    again, which is a third of the time of a step at MovieLens 32M.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    mallopt = getattr(libc, "mallopt", None)  # musl has none
-    if libc is None or mallopt is None:
+    if not hasattr(libc, "mallopt"):  # musl has none
         yield
         return
-    mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
-    mallopt(M_TRIM_THRESHOLD, -1)  # never
+    assert libc is not None
     try:
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # no size is returned
         yield
     finally:
-        mallopt(M_MMAP_THRESHOLD, 2**25)  # the most to which malloc raises it by itself
-        mallopt(M_TRIM_THRESHOLD, 2**26)
+        libc.mallopt(M_MMAP_MAX, 2**16)  # the default
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that malloc chooses by itself, until one of them is set
+        libc.mallopt(M_TRIM_THRESHOLD, 2**26)
         libc.malloc_trim(0)

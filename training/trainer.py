@@ -196,13 +196,15 @@ class Trainer:
         """
         self.model.train()
         self.division.seed(self.settings.seeds.training, self.epoch)
-        # The losses stay on the device until all steps are done, because reading a loss waits for its step; and in one
-        # tensor, because many small ones keep a step's memory in pieces that are too small for the next step.
-        losses, rated = torch.empty(0, 2, device=self.device), torch.empty(0, device=self.device)
+        # The losses stay on the device until all steps are done, because reading a loss waits for its step. They are in
+        # one tensor, because many small ones between the freed tensors of large steps would keep these apart.
+        losses, rated = None, torch.empty(0, device=self.device)
         for triples, sizes in self.sampler.epoch():
-            losses = torch.cat([losses, self.step.run(triples, sizes)])
+            block = self.step.run(triples, sizes)
+            losses = block if losses is None else torch.cat([losses, block])
             if self.rated.has_gaps:
                 rated = torch.cat([rated, rated_in_batches(triples.ratings, sizes)])
+        assert losses is not None  # because a training set has an interaction
         self._check_finite(losses)
         numbers = losses.new_full((len(losses),), self.batch_size)
         numbers[-1] = self.count - self.batch_size * (len(losses) - 1)

@@ -36,7 +36,7 @@ from data import Interactions
 from metrics import RankingScores
 from models import MultiTaskNet
 from tracking import record, tensorboard
-from tracking.checkpoint import FORMAT, Checkpoint, Run, load_checkpoint
+from tracking.checkpoint import BEST, FORMAT, Checkpoint, Run, load_checkpoint
 from tracking.folder import RunFolder, contains_run
 from tracking.metric_table import EpochMetrics
 from tracking.resuming import restore
@@ -232,8 +232,12 @@ def test_a_run_that_ends_during_its_last_ranking_is_not_finished(
     assert "users/NDCG@10" in curves(tmp_path / "part")
 
 
-def test_a_signal_at_any_line_leaves_the_curves_of_the_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A stop is raised at each line of the record's code in turn; an event may be there twice, and none is lost."""
+@pytest.mark.parametrize("seconds", [0, 9])
+def test_a_signal_at_any_line_leaves_one_whole_state(
+    seconds: int, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop at any line of the record's code: best.pt, metrics.csv and the curves have the checkpoint's epochs."""
+    monkeypatch.setattr(record, "CHECKPOINT_SECONDS", seconds)
     files = {module.__file__ for module in (record, tensorboard, record_writer)}
     metrics = checkpoint.metrics[0]
 
@@ -251,10 +255,10 @@ def test_a_signal_at_any_line_leaves_the_curves_of_the_checkpoint(checkpoint: Ch
             return trace
 
         with RunFolder(logdir) as opened, record.RunRecord(opened, checkpoint.run, 2, [10]) as written:
-            written.add(metrics, checkpoint.tensors, False)
+            written.add(metrics, checkpoint.tensors, True)
             sys.settrace(trace)
             try:
-                written.add(metrics, checkpoint.tensors, False)
+                written.add(metrics, checkpoint.tensors, True)
             finally:
                 sys.settrace(None)
 
@@ -265,9 +269,11 @@ def test_a_signal_at_any_line_leaves_the_curves_of_the_checkpoint(checkpoint: Ch
             add(logdir, line)
             break
         except Stopped:
-            saved = load_checkpoint(logdir)
+            saved, best = load_checkpoint(logdir), load_checkpoint(logdir, BEST)
         assert saved is not None
+        assert best is not None
         epochs = len(saved.history)
+        assert len(best.history) == epochs
         assert {epoch for epoch, _ in curves(logdir)["eval/MSE"]} == set(range(epochs))
         assert len((logdir / "metrics.csv").read_text().splitlines()) == epochs + 1
         counts.add(epochs)
