@@ -90,7 +90,8 @@ def test_two_terminals_share_a_search_that_ends_with_a_preset_for_main(start: St
     table, _, end = outputs[0][0].partition("\n\n")
     assert "| setting | preset | best | importance |" in table
     rate = re.escape(str(preset("tuned")["learning_rate"]))
-    assert re.search(rf"\| learning_rate \| {rate} \| 0\.\d+ \| \d+% \|", table)
+    # There is no importance where too many of the nine were pruned, which depends on the order of the two processes.
+    assert re.search(rf"\| learning_rate \| {rate} \| 0\.\d+ \| (\d+%|–) \|", table)
     best = study.best_trial
     assert f"trial {best.number}, validation MRR {best.user_attrs['validation']['mrr']:.4f}, MSE " in end
     assert json.loads((LOGDIR / "tuned.json").read_text()) == preset("tuned") | best.user_attrs["changes"]
