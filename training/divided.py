@@ -147,7 +147,7 @@ class Division:
         return lambda: part
 
     def add_up(self, gradients: Sequence[Tensor]) -> None:
-        """Sum gradients over the processes after a backward pass, in one operation with those of ``begin_sum``."""
+        """After a backward pass, sum gradients in place over the processes, and those of ``begin_sum`` with them."""
 
     def shares(self, ratings: Sequence[Tensor]) -> Tensor:
         """Return this process's shares of batches: of their interactions, and of those with a rating.
