@@ -232,6 +232,7 @@ def test_runs_that_fail_are_reported_and_the_others_finish(
     assert "nan" not in done.stdout
 
 
+@pytest.mark.long
 def test_a_folder_with_another_study_is_refused_before_training(
     tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,7 +141,9 @@ def read_first(path: Path) -> Submission | str:
         return str(error)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name == "a notebook of lists" else []) for name in HOSTILE]
+)
 def test_a_hostile_archive_is_refused(name: str, tmp_path: Path) -> None:
     message, make = HOSTILE[name]
     (tmp_path / "submission.zip").write_bytes(make())
