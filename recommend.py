@@ -157,10 +157,10 @@ def table_of(recommender: Recommender, options: argparse.Namespace) -> pd.DataFr
     return recommender.recommend(users, options.top, options.include_seen)
 
 
-def text_of(frame: pd.DataFrame) -> str:
+def text_of(frame: pd.DataFrame, if_empty: str = "nothing is left to recommend") -> str:
     """Format a table with whole titles, to the left, and two decimals."""
     if len(frame) == 0:
-        return "nothing is left to recommend"
+        return if_empty
     columns = {}
     for name, column in frame.items():
         is_text = isinstance(column.iloc[0], str)
@@ -189,7 +189,8 @@ def show(recommender: Recommender, frame: pd.DataFrame, options: argparse.Namesp
         heading = "rated highest" if is_rated else "watched last"
         needless = (["item"] if "title" in rated else []) + ([] if is_rated else ["rating"])
         rated = rated.drop(columns=needless, errors="ignore")
-        print(f"user {user}", beside(text_of(recommended), f"{heading}\n{text_of(rated)}"), "", sep="\n")
+        own = f"{heading}\n{text_of(rated, 'nothing in these ratings')}"
+        print(f"user {user}", beside(text_of(recommended), own), "", sep="\n")
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

@@ -98,6 +98,15 @@ def test_own_ratings_with_strings_as_ids(home: Path, answer: Answer, refused: Re
     assert "other.csv has no item of the run in run/own, which was trained on mine.csv" in errors.splitlines()[-1]
 
 
+def test_a_user_whose_ratings_are_gone_is_recommended_to(home: Path, answer: Answer) -> None:
+    lines = (home / "mine.csv").read_text().splitlines()
+    (home / "fewer.csv").write_text("\n".join(line for line in lines if not line.startswith("u3,")))
+    user, *shown = answer(*OWN, "fewer.csv", "--user", "u3", "--top", 2)
+    assert user == "user u3"
+    assert [line.split("   ")[-1].strip() for line in shown[:2]] == ["watched last", "nothing in these ratings"]
+    assert [line.count("film") for line in shown[:3]] == [0, 1, 1]
+
+
 def test_own_ratings_have_a_run_by_default(
     tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
