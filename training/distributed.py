@@ -24,6 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from cli.signals import STOPPING, Stopped
+from training.shared_memory import SharedMemory, share
 
 TIMEOUT = timedelta(seconds=20)  # for the other processes, in a step or at the start
 ANSWER_SECONDS = 3.0  # for the others to report how they ended
@@ -47,7 +48,10 @@ class Group:
         return tensor
 
     def begin_add_up(self, tensor: Tensor) -> Callable[[], Tensor]:
-        """Begin ``add_up``, and return a function that waits for its end and returns the tensor."""
+        """Begin ``add_up``, and return a function that waits for its end and returns the tensor.
+
+        The next sum can begin after its end.
+        """
         return lambda: self.add_up(tensor)
 
     def spread(self, tensor: Tensor) -> None:
@@ -117,13 +121,31 @@ class TorchrunGroup(Group):
         super().__init__(rank, size)
         self._store = store
         self._store.set(f"process/{rank}", f"{os.getpid()} {socket.gethostname()}")
+        self._memory: SharedMemory | None = share(0, rank, self.from_all)
 
     def add_up(self, tensor: Tensor) -> Tensor:
-        with _lost():
-            dist.all_reduce(tensor)
-        return tensor
+        return self.begin_add_up(tensor)()
 
     def begin_add_up(self, tensor: Tensor) -> Callable[[], Tensor]:
+        if self._memory is None or tensor.device.type != "cpu":
+            return self._begin_sum(tensor)
+        if self._memory.size < tensor.nbytes:
+            self._memory = share(tensor.nbytes, self.rank, self.from_all)
+            return self.begin_add_up(tensor)
+        parts = self._memory.write(tensor)
+        all_wrote = self._begin_sum(torch.zeros(1))
+
+        def end() -> Tensor:
+            all_wrote()
+            torch.add(parts[0], parts[1], out=tensor)
+            for part in parts[2:]:
+                tensor.add_(part)
+            return tensor
+
+        return end
+
+    def _begin_sum(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Begin a sum by torch's own means, and return a function that waits for its end and returns the tensor."""
         with _lost():
             work = dist.all_reduce(tensor, async_op=True)
 

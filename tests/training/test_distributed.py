@@ -21,7 +21,7 @@ TUNED = ("--preset", "tuned", "--batch_size", "8192", "--embedding_dim", "8")
 # Three epochs of eight steps of one process, then the same by several, twice: for several losses and ingredients, both
 # kinds of tables, the plain and the fast way, with and without missing ratings.
 STEPS = """
-import itertools, sys, torch, data
+import itertools, os, sys, torch, data
 from dataclasses import replace
 from train import evaluation_of
 from training import setup
@@ -41,7 +41,10 @@ kinds = {
                         weight_decay=20, user_balance=0.5, lr_schedule="linear", rating_baseline=True),
     "dropout": dict(ranking_loss="softmax", negatives=20, dropout=0.4, embedding_dropout=0.4),
 }
+if sys.argv[2] == "sockets":
+    del os.memfd_create
 group, results = join(), {}
+assert (group._memory is None) == (sys.argv[2] == "sockets")
 for kind, sharing in itertools.product(kinds, (True, False)):
     settings = Settings(**common, **kinds[kind], shared_embeddings=sharing)
     for name, processes in (("one", ALONE), ("several", group), ("again", group)):
@@ -85,11 +88,11 @@ def workers(launcher: "subprocess.Popen[str]") -> list[int]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_take_the_steps_of_one(processes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("processes", "sums_by"), [(2, "shared memory"), (3, "shared memory"), (2, "sockets")])
+def test_processes_take_the_steps_of_one(processes: int, sums_by: str, tmp_path: Path) -> None:
     """Losses, metrics and all parameters agree; with dropout, a run is repeated bit-identically."""
     (tmp_path / "steps.py").write_text(STEPS)
-    process = torchrun(tmp_path / "steps.py", tmp_path, cwd=tmp_path, processes=processes)
+    process = torchrun(tmp_path / "steps.py", tmp_path, sums_by, cwd=tmp_path, processes=processes)
     output = process.communicate(timeout=300)
     assert process.returncode == 0, output
     first, *others = (torch.load(tmp_path / f"{rank}.pt") for rank in range(processes))
