@@ -27,6 +27,7 @@ from cli.signals import STOPPING, Stopped
 from training.shared_memory import SharedMemory, share
 
 TIMEOUT = timedelta(seconds=20)  # for the other processes, in a step or at the start
+AWAKE_SECONDS = 0.1
 ANSWER_SECONDS = 3.0  # for the others to report how they ended
 LOST = "lost"  # the end of a process that misses another one
 
@@ -150,6 +151,8 @@ class TorchrunGroup(Group):
             work = dist.all_reduce(tensor, async_op=True)
 
         def end() -> Tensor:
+            if tensor.device.type == "cpu":
+                stay_awake_until(work.is_completed)
             with _lost():
                 work.wait()
             return tensor
@@ -293,6 +296,16 @@ def _is_dead(pid: int) -> bool:
         return True
     except OSError:
         return False
+
+
+def stay_awake_until(done: Callable[[], bool]) -> None:
+    """Wait for up to ``AWAKE_SECONDS`` without sleeping, because a core that fell asleep takes long to wake up.
+
+    Programs that wait for the core get it.
+    """
+    deadline = time.monotonic() + AWAKE_SECONDS
+    while not done() and time.monotonic() < deadline:
+        os.sched_yield()
 
 
 @contextlib.contextmanager
