@@ -130,7 +130,7 @@ def load(options: argparse.Namespace) -> Recommender:
         print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
     if recommender.changes:
         run = shlex.quote(str(options.logdir))
-        print(f"{recommender.changes}; train on with main.py --warm_start {run} --logdir NEW", file=sys.stderr)
+        print(f"{recommender.changes}; train on with main.py --warm_start {run} --logdir NEW and its flags", file=sys.stderr)
     if recommender.notice:
         print(recommender.notice, file=sys.stderr)
     return recommender

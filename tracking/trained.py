@@ -95,7 +95,7 @@ def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
         fingerprint: that of the trainer's data and their split.
 
     Returns:
-        A line with the numbers of users and items whose rows were copied.
+        A line with the numbers of users and items whose rows were copied, and the settings that differ from the run's.
 
     Raises:
         ValueError: the run cannot be read, its network has another shape, no user or item is in both, or the ratings
@@ -112,6 +112,9 @@ def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
         f"starting from {folder} after epoch {len(run.checkpoint.history) - 1}: {users:,} users and {items:,} items as "
         f"trained there, {now.num_users - users:,} and {now.num_items - items:,} new"
     )
+    before, after = run.settings.noted(), trainer.settings.noted()
+    if changed := [name for name in before if after.get(name) != before[name] and name != "seed"]:
+        line += f"; it had other {', '.join(changed)}"
     if fingerprint != run.checkpoint.run.data:
         line += "; test metrics are too good unless the test ratings are newer than that run (split time)"
     return line

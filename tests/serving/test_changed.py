@@ -100,7 +100,7 @@ def test_recommendations_follow_ratings_that_have_changed(
     errors = capsys.readouterr().err
     assert (
         "ratings.csv has changed since the run: 2 new users are folded in from their interactions, 2 new items are not "
-        "recommended: -7, 77, 1 user is no longer in it; train on with main.py --warm_start run --logdir NEW"
+        "recommended: -7, 77, 1 user is no longer in it; train on with main.py --warm_start run --logdir NEW and its flags"
     ) in errors
     now = Recommender.load("run")
     expected = before.recommend_new({item: rating for _, item, rating in NEW_USER}, n=31)
@@ -204,6 +204,7 @@ def test_a_warm_start_copies_rows_by_their_ids(
     assert main.main(["--warm_start", "run", "--logdir", "next", *still]) == 0
     errors = capsys.readouterr().err
     assert "starting from run after epoch 1: 22 users and 31 items as trained there, 2 and 2 new" in errors
+    assert "; it had other batch_size, learning_rate; test metrics" in errors
     data = ["--ratings", str(trained_run / "ratings.csv"), "--columns", "who,film,stars"]
     assert main.main([*data, *TRAIN, *still, "--logdir", "fresh"]) == 0
     then, now, fresh = (trained.read(Path(name)) for name in ("run", "next", "fresh"))
