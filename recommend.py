@@ -129,8 +129,8 @@ def load(options: argparse.Namespace) -> Recommender:
     if recommender.epochs:  # of a run, not of a saved recommender
         print(f"{options.logdir} after epoch {recommender.epochs - 1}", file=sys.stderr)
     if recommender.changes:
-        run = shlex.quote(str(options.logdir))
-        print(f"{recommender.changes}; train on with main.py --warm_start {run} --logdir NEW and its flags", file=sys.stderr)
+        remedy = f"train on with main.py --warm_start {shlex.quote(str(options.logdir))} --logdir NEW and its flags"
+        print(f"{recommender.changes}; {remedy}", file=sys.stderr)
     if recommender.notice:
         print(recommender.notice, file=sys.stderr)
     return recommender

@@ -98,8 +98,9 @@ def fit(
 
     Raises:
         TypeError: a set is neither interactions nor an evaluation.
-        ValueError: a metric is incomplete, see ``tracking.metric_table.check_metrics``, or neither the history nor a
-            record has the state after the best epoch so far.
+        ValueError: a metric is incomplete, see ``tracking.metric_table.check_metrics``; neither the history nor a
+            record has the state after the best epoch so far; the settings have patience, and there is no validation
+            set; or the learning rate has fallen to 0.
         FloatingPointError: a loss or a metric is not finite.
         Stopped: a signal asked the process to end; see ``cli.signals.stoppable``.
         LostProcess: another process exited or cannot be reached.
@@ -112,6 +113,8 @@ def fit(
     done = History(history, ratings_are_equal)
     record = record or Record(_best_so_far(trainer, done, history))
     epochs, patience = trainer.settings.epochs, trainer.settings.patience
+    if patience > 0 and validation is None:
+        raise ValueError(f"patience is {patience}, which needs a validation set: expected one, or patience 0")
     _try_metrics(trainer, test.test)
     with resources_for(trainer.model, trainer.batch_size), record:
         for epoch in range(len(done), epochs):

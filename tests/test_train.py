@@ -172,6 +172,26 @@ def test_arguments_of_another_kind_are_named_in_the_words_of_python(split: Split
     assert trainer.epoch == 0
 
 
+def test_patience_without_a_validation_set_is_refused(split: Split) -> None:
+    data, test = split
+    trainer = Trainer(network(data, True), data, Settings(epochs=2, patience=1))
+    with pytest.raises(ValueError, match="patience is 1, which needs a validation set"):
+        train.fit(trainer, test)
+    assert trainer.epoch == 0
+
+
+def test_no_epoch_is_trained_with_a_learning_rate_of_0(split: Split) -> None:
+    data, test = split
+    trainer = Trainer(network(data, True), data, Settings(epochs=2, lr_schedule="linear"))
+    history = train.fit(trainer, test)
+    trainer.settings = Settings(epochs=4, lr_schedule="linear")
+    with pytest.raises(
+        ValueError, match=r"the learning rate is 0 after 2 epochs .lr_schedule.: make a trainer for more"
+    ):
+        train.fit(trainer, test, history=history)
+    assert trainer.epoch == 2
+
+
 def test_a_loss_that_is_not_finite_ends_training(split: Split, tmp_path: Path) -> None:
     data, test = split
     for batch_size, message in (

@@ -95,6 +95,7 @@ class Trainer:
         self.count = len(train)
         self.batch_size = settings.batch_size_for(len(train))
         self.epoch = 0
+        self._most_epochs = settings.epochs if settings.needs_epochs else math.inf
         self.division, self.group = division, division.group
         self.generator = torch.Generator(self.device).manual_seed(settings.seeds.training)
         local = division.local(self.train)
@@ -193,7 +194,10 @@ class Trainer:
 
         Raises:
             FloatingPointError: a loss stopped being finite.
+            ValueError: the learning rate has fallen to 0.
         """
+        if self.epoch >= self._most_epochs:
+            raise ValueError(f"the learning rate is 0 after {self.epoch} epochs (lr_schedule): make a trainer for more")
         self.model.train()
         self.division.seed(self.settings.seeds.training, self.epoch)
         # The losses stay on the device until all steps are done, because reading a loss waits for its step. They are in

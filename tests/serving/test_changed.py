@@ -100,7 +100,8 @@ def test_recommendations_follow_ratings_that_have_changed(
     errors = capsys.readouterr().err
     assert (
         "ratings.csv has changed since the run: 2 new users are folded in from their interactions, 2 new items are not "
-        "recommended: -7, 77, 1 user is no longer in it; train on with main.py --warm_start run --logdir NEW and its flags"
+        "recommended: -7, 77, 1 user is no longer in it; train on with main.py --warm_start run --logdir NEW "
+        "and its flags"
     ) in errors
     now = Recommender.load("run")
     expected = before.recommend_new({item: rating for _, item, rating in NEW_USER}, n=31)
