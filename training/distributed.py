@@ -301,8 +301,10 @@ def _is_dead(pid: int) -> bool:
 def stay_awake_until(done: Callable[[], bool]) -> None:
     """Wait for up to ``AWAKE_SECONDS`` without sleeping, because a core that fell asleep takes long to wake up.
 
-    Programs that wait for the core get it.
+    Where there are fewer cores than processes, the others need this one: return at once.
     """
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > (os.cpu_count() or 1) or not hasattr(os, "sched_yield"):
+        return
     deadline = time.monotonic() + AWAKE_SECONDS
     while not done() and time.monotonic() < deadline:
         os.sched_yield()
