@@ -46,6 +46,9 @@ class Settings:
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the n_i items that the user rated
             (Koren, SVD++, KDD 2008), and an item's is q_j + m_j^(−1/2) · the sum of u_h over the m_j users who rated it
             (He et al., LightGCN, SIGIR 2020); see ``rated_items.py``.
+        rating_prior: γ. The MLP also learns to return 0 for a user with a negative, r̂ = μ + a_i + c_j with a baseline,
+            because without evidence a rating is the one of the biases. On observed pairs alone it would learn that a
+            low u·q means a low rating, and u·q is lower for pairs that were not trained on.
         weight_decay: w in the further term w · δ^(1/3) / (2 · n) · ‖θ‖² of the loss, of all parameters θ, the number n
             of training interactions, and their density δ = n / (users · items). L_F and L_R are means over
             interactions, so w · δ^(1/3) is the precision of a Gaussian prior in units of one of them. The rarer an
@@ -139,6 +142,10 @@ class Settings:
     watched_items: bool = option(
         False, "add the embeddings of the items that a user rated to u, and those of an item's users to q", group=BEYOND
     )
+    rating_prior: float = option(
+        0.0, "γ: weight in L_R of the squared output of the MLP for pairs of the batch's users and its negatives",
+        group=BEYOND, metavar="γ", least=0,
+    )  # fmt: skip
     weight_decay: float = option(
         0.0, "L2 penalty of all parameters, relative to the number and the density of the training ratings",
         group=BEYOND, metavar="W", least=0,
@@ -176,6 +183,10 @@ class Settings:
             raise ValueError(
                 "unseen_negatives and ranking_loss softmax are for several negatives, and negatives is 1: expected "
                 "more negatives, or ranking_loss bounded or logistic without unseen_negatives"
+            )
+        if self.negatives == 1 and self.rating_prior > 0:
+            raise ValueError(
+                "rating_prior is for several negatives, and negatives is 1: expected more, or rating_prior 0"
             )
 
     @property

@@ -1,6 +1,6 @@
 """The step with the ingredients of ``Settings`` beyond the homework, by autograd.
 
-    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · L_R + w/2 · δ^(1/3) · ‖θ‖² / n
+    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · (L_R + γ · mean(ẑ_ij'²)) + w/2 · δ^(1/3) · ‖θ‖² / n
 
 The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. The plain way changes the outputs of
 the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``.
@@ -165,26 +165,34 @@ class TunedStep:
             order, sizes = part.argsort(stable=True), part.bincount(minlength=self.parts).tolist()
             triples = Triples(*(column[order] for column in triples))
         batch = self.batch(self.model, self.settings, self.rated, self._dropout, triples.users, triples.items)
-        losses = share * torch.stack(self._losses(batch, triples, sizes))
-        self._move(joint_loss(losses[0], losses[1], self.loss_weights))
-        return losses.detach()
+        *losses, prior = self._losses(batch, triples, sizes)
+        factorization, regression = share * torch.stack(losses)
+        trained = regression + self.settings.rating_prior * share[1] * prior
+        self._move(joint_loss(factorization, trained, self.loss_weights))
+        return torch.stack([factorization, regression]).detach()
 
     def _losses(
         self, batch: TableBatch | ForwardBatch, triples: Triples, sizes: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Compute L_F and L_R of a batch, whose parts have these sizes: () each."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute L_F, L_R and the prior of L_R of a batch, whose parts have these sizes: () each."""
         users, items, negatives, ratings = triples
+        drawn = self._draw() if self.settings.negatives > 1 else ()  # as the other processes do
+        nothing = ratings.new_zeros(())
         if len(users) == 0:
-            if self.settings.negatives > 1:
-                self._draw()  # as the other processes do
-            return ratings.new_zeros(()), ratings.new_zeros(())
+            return nothing, nothing, nothing
         with torch.set_grad_enabled(self.loss_weights.factorization > 0):  # else it is only computed to be shown
             if self.settings.negatives == 1:
                 factorization = self._loss_of_one(batch, users, negatives)
             else:
-                factorization = self._loss_of_many(batch, users, items, sizes)
-        regression = self._regression(batch, ratings) if self.rates else torch.zeros_like(factorization)
-        return factorization, regression
+                factorization = self._loss_of_many(batch, users, items, drawn, sizes)
+        if not self.rates:
+            return factorization, nothing, nothing
+        prior = nothing
+        if self.settings.rating_prior:
+            parts = zip(drawn, items.split(sizes), strict=True)
+            others = torch.cat([part[own // self.parts % len(part)] for part, own in parts])
+            prior = self._regression(batch, ratings * 0, others)  # NaN where a rating is missing
+        return factorization, self._regression(batch, ratings), prior
 
     def _draw(self) -> tuple[Tensor, ...]:
         """Draw the negatives of each part of a batch, all different."""
@@ -198,10 +206,14 @@ class TunedStep:
         return (self._weights(users) * of_pairs(positive, negative)).mean()
 
     def _loss_of_many(
-        self, batch: TableBatch | ForwardBatch, users: Tensor, items: Tensor, sizes: Sequence[int]
+        self,
+        batch: TableBatch | ForwardBatch,
+        users: Tensor,
+        items: Tensor,
+        drawn: tuple[Tensor, ...],
+        sizes: Sequence[int],
     ) -> Tensor:
         """Compute L_F with several negatives for each part of the batch, of these sizes: ()."""
-        drawn = self._draw()
         columns = batch.positive(), users, items, self._weights(users)
         parts = [Part(*part) for part in zip(drawn, *(column.split(sizes) for column in columns), strict=True)]
         if self.by_hand and isinstance(batch, TableBatch):
@@ -236,10 +248,10 @@ class TunedStep:
         """Return the negatives that each user rated, (num_users, k) bool, or None where they count."""
         return self.rated.seen(part.negatives) if self.settings.unseen_negatives else None
 
-    def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor) -> Tensor:
-        """Compute L_R: ()."""
+    def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor, others: Tensor | None = None) -> Tensor:
+        """Compute L_R, perhaps for other items than the observed ones: ()."""
         if not isinstance(batch, TableBatch) or not batch.in_blocks or ratings.is_cuda:
-            return loss_of_rated(batch.ratings(), ratings)
+            return loss_of_rated(batch.ratings(others), ratings)
         rated = ~ratings.isnan()
         shares = rated / rated.sum().clamp(min=1)  # of each example in the mean
         loss = loss_of_rated if self.rated.has_gaps else regression_loss  # which copies nothing
@@ -247,7 +259,9 @@ class TunedStep:
         def of_block(u: Tensor, q: Tensor, own: Tensor, own_shares: Tensor) -> Tensor:
             return own_shares.sum() * loss(batch.rate(u, q), own)
 
-        return loss_in_blocks(of_block, (batch.u_reg, batch.q_reg), tuple(batch.layers.parameters()), (ratings, shares))
+        return loss_in_blocks(
+            of_block, (batch.u_reg, batch.rated_items(others)), tuple(batch.layers.parameters()), (ratings, shares)
+        )
 
     def _weights(self, users: Tensor) -> Tensor:
         """Return ω_i: (batch,)."""

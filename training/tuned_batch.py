@@ -80,11 +80,12 @@ class ForwardBatch:
         predictions, _ = self._forward(places.repeat_interleave(every.shape[1]), every.reshape(-1), observed=False)
         return predictions.view(every.shape)
 
-    def ratings(self) -> Tensor:
-        """Compute r̂: (batch,)."""
+    def ratings(self, others: Tensor | None = None) -> Tensor:
+        """Compute r̂ of the observed items, or of (batch,) others: (batch,)."""
         layers = [module for module in self.model.modules() if isinstance(module, nn.ReLU)]
         with self._hooks(layers, lambda _, __, output: self.dropout(output, self.settings.dropout)) as called:
-            _, score = self._forward(self.places, self.items, observed=True, rates=True)
+            items = self.items if others is None else others
+            _, score = self._forward(self.places, items, observed=others is None, rates=True)
         if not called:
             self._check(layers, called)
         return score
@@ -163,7 +164,7 @@ class TableBatch:
                     Embeddings(of_users, functional.embedding(items, all_items)), users, items, own
                 )
             found.append((rows, all_items))
-        ((u_fact, self.q_fact), self.all_items), ((self.u_reg, self.q_reg), _) = found[0], found[-1]
+        ((u_fact, self.q_fact), self.all_items), ((self.u_reg, self.q_reg), self.all_items_reg) = found[0], found[-1]
         self.u_fact = dropout(u_fact, settings.embedding_dropout)
 
     def positive(self) -> Tensor:
@@ -183,9 +184,13 @@ class TableBatch:
         p: Tensor = torch.linalg.vecdot(self.u_fact.unsqueeze(1), q) + bias
         return p
 
-    def ratings(self) -> Tensor:
-        """Compute r̂: (batch,)."""
-        return self.rate(self.u_reg, self.q_reg)
+    def ratings(self, others: Tensor | None = None) -> Tensor:
+        """Compute r̂ of the observed items, or of (batch,) others: (batch,)."""
+        return self.rate(self.u_reg, self.rated_items(others))
+
+    def rated_items(self, others: Tensor | None = None) -> Tensor:
+        """Return the embeddings of equation 4 of the observed items, or of (batch,) others: (batch, d)."""
+        return self.q_reg if others is None else functional.embedding(others, self.all_items_reg)
 
     def rate(self, u: Tensor, q: Tensor) -> Tensor:
         """Compute r̂ of (n, d) users and as many items: (n,)."""

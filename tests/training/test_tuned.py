@@ -29,7 +29,7 @@ from training.tuned_batch import ForwardBatch
 
 ALL: dict[str, Any] = {
     "negatives": 5, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25, "watched_items": True,
-    "weight_decay": 4.0, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
+    "rating_prior": 0.6, "weight_decay": 4.0, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
 }  # fmt: skip
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -39,6 +39,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "logistic, negatives": {"ranking_loss": "logistic", "negatives": 4},
     "softmax": {"ranking_loss": "softmax", "negatives": 6},
     "softmax, unseen": {"ranking_loss": "softmax", "negatives": 4, "unseen_negatives": True},
+    "rating_prior": {"negatives": 4, "rating_prior": 0.6},
     "weight_decay": {"weight_decay": 4.0},
     "lr_schedule": {"lr_schedule": "linear"},
     "embedding_dropout": {"embedding_dropout": 0.3},

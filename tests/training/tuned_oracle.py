@@ -83,6 +83,12 @@ class Oracle:
         probability = 1 / (1 + torch.exp(negatives - positive))
         return (1 - probability if self.settings.ranking_loss == "bounded" else -torch.log(probability)).mean()
 
+    def rate(self, u: torch.Tensor, q: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        w = self.weights
+        inputs = torch.cat([u, q, u * q])
+        hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask
+        return (w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0]
+
     def step(self, users: list[int], items: list[int], negatives: list[Any], ratings: list[float]) -> list[float]:
         w, settings, n = self.weights, self.settings, len(users)
         parts = math.ceil(ITEMS / tuned.ITEMS_OF_A_PART)
@@ -93,7 +99,9 @@ class Oracle:
         k, order = settings.negatives, []
         if k > 1:
             order = torch.randperm(ITEMS, generator=self.generator).tolist()
+        mask_prior = self.mask(settings.dropout if settings.rating_prior else 0, n, 6)
         mask_h = self.mask(settings.dropout, n, 6)
+        prior = torch.zeros((), dtype=torch.float64)
         bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         every = [has_rated(i) for i in range(USERS)]
         balance = [len(each) ** -settings.user_balance for each in every]
@@ -113,9 +121,11 @@ class Oracle:
             p = [u @ row + w["B.weight"][c, 0] for row, c in zip(rows, drawn, strict=True)]
             loss = self.loss(positive, torch.stack(p)) if drawn else torch.zeros((), dtype=torch.float64)
             bpr = bpr + balance[i] / mean_balance * loss / n
-            inputs = torch.cat([v, q_rated, v * q_rated])
-            hidden = torch.clamp(w["mlp_layers.0.weight"] @ inputs + w["mlp_layers.0.bias"], min=0) * mask_h[place]
-            mse = mse + ((w["mlp_layers.2.weight"] @ hidden + w["mlp_layers.2.bias"])[0] - r) ** 2 / n
+            mse = mse + (self.rate(v, q_rated, mask_h[place]) - r) ** 2 / n
+            if settings.rating_prior:
+                c = order[j % parts * k + j // parts % k]
+                row = with_sums(u_reg, q_reg, i, c, False)[1] if settings.watched_items else q_reg[c]
+                prior = prior + self.rate(v, row, mask_prior[place]) ** 2 / n
         density = len(rated()) / (USERS * ITEMS)
         decay = (
             settings.weight_decay
@@ -124,7 +134,9 @@ class Oracle:
             / 2
             * torch.stack([(x**2).sum() for x in w.values()]).sum()
         )
-        gradients = torch.autograd.grad(0.7 * bpr + 0.3 * mse + decay, list(w.values()))
+        gradients = torch.autograd.grad(
+            0.7 * bpr + 0.3 * (mse + settings.rating_prior * prior) + decay, list(w.values())
+        )
         rate = 1e-2 * (1 - self.taken / STEPS if settings.lr_schedule == "linear" else 1)
         self.taken += 1
         for name, gradient in zip(w, gradients, strict=True):
