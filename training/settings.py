@@ -184,15 +184,11 @@ class Settings:
                 "unseen_negatives and ranking_loss softmax are for several negatives, and negatives is 1: expected "
                 "more negatives, or ranking_loss bounded or logistic without unseen_negatives"
             )
-        if self.negatives == 1 and self.rating_prior > 0:
-            raise ValueError(
-                "rating_prior is for several negatives, and negatives is 1: expected more, or rating_prior 0"
-            )
 
     @property
     def homework_step(self) -> bool:
         """Return whether a step is the homework's."""
-        changed = self.negatives > 1, self.user_balance, self.watched_items, self.weight_decay
+        changed = self.negatives > 1, self.user_balance, self.watched_items, self.rating_prior, self.weight_decay
         usual = self.lr_schedule == "constant" and self.ranking_loss == "bounded"
         return usual and not any((*changed, self.embedding_dropout, self.dropout))
 

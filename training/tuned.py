@@ -43,7 +43,7 @@ def ways(settings: Settings, steps: int, num_items: int, lazy: bool) -> tuple[Wa
     """
     if lazy:
         raise ValueError(
-            "lazy_adam cannot train with negatives, ranking_loss, user_balance, watched_items, "
+            "lazy_adam cannot train with negatives, ranking_loss, user_balance, watched_items, rating_prior, "
             "weight_decay, lr_schedule or dropout other than the homework's: leave them out, or give optimizer adam"
         )
     step = partial(TunedStep, settings=settings, steps=steps, parts=parts_of(settings, num_items))
@@ -189,8 +189,10 @@ class TunedStep:
             return factorization, nothing, nothing
         prior = nothing
         if self.settings.rating_prior:
-            parts = zip(drawn, items.split(sizes), strict=True)
-            others = torch.cat([part[own // self.parts % len(part)] for part, own in parts])
+            others = negatives
+            if drawn:
+                parts = zip(drawn, items.split(sizes), strict=True)
+                others = torch.cat([part[own // self.parts % len(part)] for part, own in parts])
             prior = self._regression(batch, ratings * 0, others)  # NaN where a rating is missing
         return factorization, self._regression(batch, ratings), prior
 

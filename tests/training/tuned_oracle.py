@@ -123,7 +123,7 @@ class Oracle:
             bpr = bpr + balance[i] / mean_balance * loss / n
             mse = mse + (self.rate(v, q_rated, mask_h[place]) - r) ** 2 / n
             if settings.rating_prior:
-                c = order[j % parts * k + j // parts % k]
+                c = order[j % parts * k + j // parts % k] if order else one
                 row = with_sums(u_reg, q_reg, i, c, False)[1] if settings.watched_items else q_reg[c]
                 prior = prior + self.rate(v, row, mask_prior[place]) ** 2 / n
         density = len(rated()) / (USERS * ITEMS)
