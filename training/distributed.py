@@ -27,7 +27,7 @@ from cli.signals import STOPPING, Stopped
 from training.shared_memory import SharedMemory, share
 
 TIMEOUT = timedelta(seconds=20)  # for the other processes, in a step or at the start
-AWAKE_SECONDS = 0.1
+AWAKE_SECONDS = 0.1  # for the other processes to catch up
 ANSWER_SECONDS = 3.0  # for the others to report how they ended
 LOST = "lost"  # the end of a process that misses another one
 
