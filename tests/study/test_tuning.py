@@ -194,11 +194,17 @@ def test_settings_of_a_process_that_was_killed_are_tried_again(
     monkeypatch.setattr(tuning, "WAIT_SECONDS", 0.1)
     search, study = begin("--trials=1")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the heartbeat of this trial comes from the next lines
+        warnings.simplefilter("ignore")  # the heartbeat of this trial does not come from Optuna's thread
         killed = study.ask()
     if noted:
-        killed.set_user_attr("changes", {})
-        study._storage.record_heartbeat(killed._trial_id)  # type: ignore[attr-defined]
+
+        def kill(*_: object) -> None:
+            raise SystemExit
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tuning.Objective, "_train", kill)
+            with pytest.raises(SystemExit):
+                tuning.Objective(search)(killed)
     tuning.work(search, 0)
     failed, again = study.get_trials()
     assert (failed.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
