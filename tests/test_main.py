@@ -146,7 +146,7 @@ def test_the_documented_defaults() -> None:
         "patience": 0,
         "rating_unit": "auto",
         "rating_baseline": False,
-        "rating_prior": 0.0,
+        "pseudo_ratings": 0,
         "topk": (10,),
         "optimizer": "auto",
         "negatives": 1,

@@ -46,9 +46,9 @@ class Settings:
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the n_i items that the user rated
             (Koren, SVD++, KDD 2008), and an item's is q_j + m_j^(−1/2) · the sum of u_h over the m_j users who rated it
             (He et al., LightGCN, SIGIR 2020); see ``rated_items.py``.
-        rating_prior: γ. The MLP also learns to return 0 for a user with a negative, r̂ = μ + a_i + c_j with a baseline,
-            because without evidence a rating is the one of the biases. On observed pairs alone it would learn that a
-            low u·q means a low rating, and u·q is lower for pairs that were not trained on.
+        pseudo_ratings: m. In each epoch the MLP also learns to return 0, which with a baseline is r̂ = μ + a_i + c_j,
+            for about m pairs of each user with negatives, at most one for each rating. On observed pairs alone it would
+            learn that a low u·q means a low rating, and u·q is lower for pairs that were not trained on.
         weight_decay: w in the further term w · δ^(1/3) / (2 · n) · ‖θ‖² of the loss, of all parameters θ, the number n
             of training interactions, and their density δ = n / (users · items). L_F and L_R are means over
             interactions, so w · δ^(1/3) is the precision of a Gaussian prior in units of one of them. The rarer an
@@ -142,9 +142,9 @@ class Settings:
     watched_items: bool = option(
         False, "add the embeddings of the items that a user rated to u, and those of an item's users to q", group=BEYOND
     )
-    rating_prior: float = option(
-        0.0, "γ: weight in L_R of the squared output of the MLP for pairs of the batch's users and its negatives",
-        group=BEYOND, metavar="γ", least=0,
+    pseudo_ratings: int = option(
+        0, "m: pairs of each user with negatives in an epoch, whose rating L_R takes to be that of the baseline",
+        group=BEYOND, metavar="M", least=0,
     )  # fmt: skip
     weight_decay: float = option(
         0.0, "L2 penalty of all parameters, relative to the number and the density of the training ratings",
@@ -188,7 +188,7 @@ class Settings:
     @property
     def homework_step(self) -> bool:
         """Return whether a step is the homework's."""
-        changed = self.negatives > 1, self.user_balance, self.watched_items, self.rating_prior, self.weight_decay
+        changed = self.negatives > 1, self.user_balance, self.watched_items, self.pseudo_ratings, self.weight_decay
         usual = self.lr_schedule == "constant" and self.ranking_loss == "bounded"
         return usual and not any((*changed, self.embedding_dropout, self.dropout))
 

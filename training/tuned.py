@@ -1,11 +1,11 @@
 """The step with the ingredients of ``Settings`` beyond the homework, by autograd.
 
-    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · (L_R + γ · mean(ẑ_ij'²)) + w/2 · δ^(1/3) · ‖θ‖² / n
+    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · mean((r̂ − r)² + π_ij · ẑ_ik²) + w/2 · δ^(1/3) · ‖θ‖² / n
 
-The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. The plain way changes the outputs of
-the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``.
-Its two shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the softmax with its derivative
-(``sampled_softmax``).
+The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. π_ij is 1 where a rating comes with a
+pseudo-rating of 0, for a negative k, and else 0. The plain way changes the outputs of the network's embeddings and ReLUs
+by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``. Its two shortcuts are equations 1 and
+4 by the network's tables (``TableBatch``), and the softmax with its derivative (``sampled_softmax``).
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from training.steps import (
     loss_of_rated,
     regression_loss,
 )
-from training.tuned_batch import ForwardBatch, TableBatch, check_parts
+from training.tuned_batch import ForwardBatch, Pairs, TableBatch, check_parts
 from training.tuned_blocks import loss_in_blocks
 from training.tuned_softmax import LOWEST, sampled_softmax
 
@@ -43,7 +43,7 @@ def ways(settings: Settings, steps: int, num_items: int, lazy: bool) -> tuple[Wa
     """
     if lazy:
         raise ValueError(
-            "lazy_adam cannot train with negatives, ranking_loss, user_balance, watched_items, rating_prior, "
+            "lazy_adam cannot train with negatives, ranking_loss, user_balance, watched_items, pseudo_ratings, "
             "weight_decay, lr_schedule or dropout other than the homework's: leave them out, or give optimizer adam"
         )
     step = partial(TunedStep, settings=settings, steps=steps, parts=parts_of(settings, num_items))
@@ -134,8 +134,10 @@ class TunedStep:
         self.dropout_generator = generator if self.division.group.size == 1 else None
         self.batch = TableBatch if by_tables else ForwardBatch
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
-        self.rates = bool(rated.train.rated.any())
-        check_parts(model, settings, rated.train)
+        train = rated.train
+        self.rates = bool(train.rated.any())
+        self.rating_counts = torch.bincount(train.user_ids[train.rated], minlength=train.num_users)  # n_i
+        check_parts(model, settings, train)
         self.decay = self._decay()
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
 
@@ -165,16 +167,15 @@ class TunedStep:
             order, sizes = part.argsort(stable=True), part.bincount(minlength=self.parts).tolist()
             triples = Triples(*(column[order] for column in triples))
         batch = self.batch(self.model, self.settings, self.rated, self._dropout, triples.users, triples.items)
-        *losses, prior = self._losses(batch, triples, sizes)
+        *losses, pseudo = self._losses(batch, triples, sizes)
         factorization, regression = share * torch.stack(losses)
-        trained = regression + self.settings.rating_prior * share[1] * prior
-        self._move(joint_loss(factorization, trained, self.loss_weights))
+        self._move(joint_loss(factorization, regression + share[1] * pseudo, self.loss_weights))
         return torch.stack([factorization, regression]).detach()
 
     def _losses(
         self, batch: TableBatch | ForwardBatch, triples: Triples, sizes: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute L_F, L_R and the prior of L_R of a batch, whose parts have these sizes: () each."""
+        """Compute L_F, L_R and the term of L_R for pseudo-ratings, of a batch whose parts have these sizes: () each."""
         users, items, negatives, ratings = triples
         drawn = self._draw() if self.settings.negatives > 1 else ()  # as the other processes do
         nothing = ratings.new_zeros(())
@@ -187,14 +188,25 @@ class TunedStep:
                 factorization = self._loss_of_many(batch, users, items, drawn, sizes)
         if not self.rates:
             return factorization, nothing, nothing
-        prior = nothing
-        if self.settings.rating_prior:
-            others = negatives
-            if drawn:
-                parts = zip(drawn, items.split(sizes), strict=True)
-                others = torch.cat([part[own // self.parts % len(part)] for part, own in parts])
-            prior = self._regression(batch, ratings * 0, others)  # NaN where a rating is missing
-        return factorization, self._regression(batch, ratings), prior
+        places = self._with_pseudo_ratings(users, items, ratings)
+        if len(places) == 0:
+            return factorization, self._regression(batch, ratings), nothing
+        if drawn:
+            parts = zip(drawn, items.split(sizes), strict=True)
+            negatives = torch.cat([part[own // self.parts % len(part)] for part, own in parts])
+        pseudo = self._regression(batch, ratings.new_zeros(len(places)), Pairs(places, negatives[places]))
+        per_rating = len(places) / (~ratings.isnan()).sum()
+        return factorization, self._regression(batch, ratings), per_rating * pseudo
+
+    def _with_pseudo_ratings(self, users: Tensor, items: Tensor, ratings: Tensor) -> Tensor:
+        """Return the places of the ratings that come with a pseudo-rating: a share m / n_i of a user's, or all.
+
+        They depend on the step and not on random numbers, so that several processes choose alike.
+        """
+        counts = self.rating_counts[users].clamp(min=1)
+        step = int(self.adam.steps_taken.item())
+        chosen = (items + step) % counts < self.settings.pseudo_ratings
+        return (chosen & ~ratings.isnan()).nonzero().squeeze(1)
 
     def _draw(self) -> tuple[Tensor, ...]:
         """Draw the negatives of each part of a batch, all different."""
@@ -250,10 +262,10 @@ class TunedStep:
         """Return the negatives that each user rated, (num_users, k) bool, or None where they count."""
         return self.rated.seen(part.negatives) if self.settings.unseen_negatives else None
 
-    def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor, others: Tensor | None = None) -> Tensor:
-        """Compute L_R, perhaps for other items than the observed ones: ()."""
+    def _regression(self, batch: TableBatch | ForwardBatch, ratings: Tensor, pairs: Pairs | None = None) -> Tensor:
+        """Compute L_R, perhaps of other pairs than the observed ones: ()."""
         if not isinstance(batch, TableBatch) or not batch.in_blocks or ratings.is_cuda:
-            return loss_of_rated(batch.ratings(others), ratings)
+            return loss_of_rated(batch.ratings(pairs), ratings)
         rated = ~ratings.isnan()
         shares = rated / rated.sum().clamp(min=1)  # of each example in the mean
         loss = loss_of_rated if self.rated.has_gaps else regression_loss  # which copies nothing
@@ -261,9 +273,7 @@ class TunedStep:
         def of_block(u: Tensor, q: Tensor, own: Tensor, own_shares: Tensor) -> Tensor:
             return own_shares.sum() * loss(batch.rate(u, q), own)
 
-        return loss_in_blocks(
-            of_block, (batch.u_reg, batch.rated_items(others)), tuple(batch.layers.parameters()), (ratings, shares)
-        )
+        return loss_in_blocks(of_block, batch.rated_rows(pairs), tuple(batch.layers.parameters()), (ratings, shares))
 
     def _weights(self, users: Tensor) -> Tensor:
         """Return ω_i: (batch,)."""

@@ -6,7 +6,7 @@ TableBatch      by the network's tables: equation 1 as a product of matrices, an
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,13 @@ from training.rated_items import Embeddings, RatedItems
 from training.settings import Settings
 
 Dropout = Callable[[Tensor, float], Tensor]  # of a tensor with a probability
+
+
+class Pairs(NamedTuple):
+    """Pairs to be rated in place of the observed ones: (n,) places of users in the batch, and (n,) items."""
+
+    places: Tensor
+    items: Tensor
 
 
 def check_parts(model: nn.Module, settings: Settings, train: Interactions) -> None:
@@ -80,12 +87,12 @@ class ForwardBatch:
         predictions, _ = self._forward(places.repeat_interleave(every.shape[1]), every.reshape(-1), observed=False)
         return predictions.view(every.shape)
 
-    def ratings(self, others: Tensor | None = None) -> Tensor:
-        """Compute r̂ of the observed items, or of (batch,) others: (batch,)."""
+    def ratings(self, pairs: Pairs | None = None) -> Tensor:
+        """Compute r̂ of the observed pairs, (batch,), or of (n,) others."""
         layers = [module for module in self.model.modules() if isinstance(module, nn.ReLU)]
         with self._hooks(layers, lambda _, __, output: self.dropout(output, self.settings.dropout)) as called:
-            items = self.items if others is None else others
-            _, score = self._forward(self.places, items, observed=others is None, rates=True)
+            places, items = pairs or (self.places, self.items)
+            _, score = self._forward(places, items, observed=pairs is None, rates=True)
         if not called:
             self._check(layers, called)
         return score
@@ -184,13 +191,16 @@ class TableBatch:
         p: Tensor = torch.linalg.vecdot(self.u_fact.unsqueeze(1), q) + bias
         return p
 
-    def ratings(self, others: Tensor | None = None) -> Tensor:
-        """Compute r̂ of the observed items, or of (batch,) others: (batch,)."""
-        return self.rate(self.u_reg, self.rated_items(others))
+    def ratings(self, pairs: Pairs | None = None) -> Tensor:
+        """Compute r̂ of the observed pairs, (batch,), or of (n,) others."""
+        return self.rate(*self.rated_rows(pairs))
 
-    def rated_items(self, others: Tensor | None = None) -> Tensor:
-        """Return the embeddings of equation 4 of the observed items, or of (batch,) others: (batch, d)."""
-        return self.q_reg if others is None else functional.embedding(others, self.all_items_reg)
+    def rated_rows(self, pairs: Pairs | None = None) -> Embeddings:
+        """Return the embeddings of equation 4 of the observed pairs, (batch, d) each, or of (n,) others."""
+        if pairs is None:
+            return Embeddings(self.u_reg, self.q_reg)
+        # Not by indexing, whose gradient several threads add up in another order each time.
+        return Embeddings(*map(functional.embedding, pairs, (self.u_reg, self.all_items_reg)))
 
     def rate(self, u: Tensor, q: Tensor) -> Tensor:
         """Compute r̂ of (n, d) users and as many items: (n,)."""

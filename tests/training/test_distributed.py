@@ -39,7 +39,7 @@ kinds = {
     "softmax": dict(ranking_loss="softmax", negatives=20),
     "ingredients": dict(ranking_loss="softmax", negatives=20, unseen_negatives=True, watched_items=True,
                         weight_decay=20, user_balance=0.5, lr_schedule="linear",
-                        rating_baseline=True, rating_prior=0.5),
+                        rating_baseline=True, pseudo_ratings=2),
     "dropout": dict(ranking_loss="softmax", negatives=20, dropout=0.4, embedding_dropout=0.4),
 }
 if sys.argv[2] == "sockets":

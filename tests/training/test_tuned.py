@@ -29,7 +29,7 @@ from training.tuned_batch import ForwardBatch
 
 ALL: dict[str, Any] = {
     "negatives": 5, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25, "watched_items": True,
-    "rating_prior": 0.6, "weight_decay": 4.0, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
+    "pseudo_ratings": 3, "weight_decay": 4.0, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
 }  # fmt: skip
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -39,8 +39,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "logistic, negatives": {"ranking_loss": "logistic", "negatives": 4},
     "softmax": {"ranking_loss": "softmax", "negatives": 6},
     "softmax, unseen": {"ranking_loss": "softmax", "negatives": 4, "unseen_negatives": True},
-    "rating_prior": {"rating_prior": 0.6},
-    "rating_prior, negatives": {"negatives": 4, "rating_prior": 0.6},
+    "pseudo_ratings": {"pseudo_ratings": 3},
+    "pseudo_ratings, negatives": {"negatives": 4, "pseudo_ratings": 3},
     "weight_decay": {"weight_decay": 4.0},
     "lr_schedule": {"lr_schedule": "linear"},
     "embedding_dropout": {"embedding_dropout": 0.3},

@@ -99,11 +99,11 @@ class Oracle:
         k, order = settings.negatives, []
         if k > 1:
             order = torch.randperm(ITEMS, generator=self.generator).tolist()
-        mask_prior = self.mask(settings.dropout if settings.rating_prior else 0, n, 6)
-        mask_h = self.mask(settings.dropout, n, 6)
-        prior = torch.zeros((), dtype=torch.float64)
-        bpr, mse = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         every = [has_rated(i) for i in range(USERS)]
+        pseudo = [(j + self.taken) % len(every[i]) < settings.pseudo_ratings for i, j, _, _ in triples]
+        masks = iter(self.mask(settings.dropout, sum(pseudo), 6))
+        mask_h = self.mask(settings.dropout, n, 6)
+        bpr, mse, of_pseudo = torch.zeros(3, dtype=torch.float64).unbind()
         balance = [len(each) ** -settings.user_balance for each in every]
         mean_balance = sum(x * len(each) for x, each in zip(balance, every, strict=True)) / sum(map(len, every))
         for place, (i, j, one, r) in enumerate(triples):
@@ -122,10 +122,10 @@ class Oracle:
             loss = self.loss(positive, torch.stack(p)) if drawn else torch.zeros((), dtype=torch.float64)
             bpr = bpr + balance[i] / mean_balance * loss / n
             mse = mse + (self.rate(v, q_rated, mask_h[place]) - r) ** 2 / n
-            if settings.rating_prior:
+            if pseudo[place]:
                 c = order[j % parts * k + j // parts % k] if order else one
                 row = with_sums(u_reg, q_reg, i, c, False)[1] if settings.watched_items else q_reg[c]
-                prior = prior + self.rate(v, row, mask_prior[place]) ** 2 / n
+                of_pseudo = of_pseudo + self.rate(v, row, next(masks)) ** 2 / n
         density = len(rated()) / (USERS * ITEMS)
         decay = (
             settings.weight_decay
@@ -134,9 +134,7 @@ class Oracle:
             / 2
             * torch.stack([(x**2).sum() for x in w.values()]).sum()
         )
-        gradients = torch.autograd.grad(
-            0.7 * bpr + 0.3 * (mse + settings.rating_prior * prior) + decay, list(w.values())
-        )
+        gradients = torch.autograd.grad(0.7 * bpr + 0.3 * (mse + of_pseudo) + decay, list(w.values()))
         rate = 1e-2 * (1 - self.taken / STEPS if settings.lr_schedule == "linear" else 1)
         self.taken += 1
         for name, gradient in zip(w, gradients, strict=True):
