@@ -3,9 +3,10 @@
     L = λ_F · mean(ω_i · ℓ_ij) + λ_R · mean((r̂ − r)² + π_ij · ẑ_ik²) + w/2 · δ^(1/3) · ‖θ‖² / n
 
 The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. π_ij is 1 where a rating comes with a
-pseudo-rating of 0, for a negative k, and else 0. The plain way changes the outputs of the network's embeddings and ReLUs
-by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``. Its two shortcuts are equations 1 and
-4 by the network's tables (``TableBatch``), and the softmax with its derivative (``sampled_softmax``).
+pseudo-rating, which is one of 0 for a negative k, and else 0. The plain way changes the outputs of the network's
+embeddings and ReLUs by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``. Its two
+shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the softmax with its derivative
+(``sampled_softmax``).
 """
 
 from collections.abc import Sequence
