@@ -34,7 +34,8 @@ from tracking.folder import RunFolder
 from tracking.record import Record, RunRecord
 from tracking.result import data_of, write_result
 from training import setup
-from training.distributed import ALONE, Group, LostProcess, join, note_for_torchrun, only_the_first_speaks
+from training.distributed import join, note_for_torchrun, only_the_first_speaks
+from training.group import ALONE, Group, LostProcess
 from training.network import network_class, own_traceback
 from training.settings import BEYOND, DATA, EVALUATION, HOMEWORK, Settings, folder_name, preset
 from training.splits import check_rule

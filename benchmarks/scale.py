@@ -39,7 +39,8 @@ from tracking import projector
 from tracking.checkpoint import save_tensors
 from train import Trainer, evaluation_of
 from training import setup
-from training.distributed import ALONE, Group, join
+from training.distributed import join
+from training.group import ALONE, Group
 from training.settings import Settings, preset
 
 NAMES = ("100k", "1m", "10m", "32m")

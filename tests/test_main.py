@@ -22,8 +22,8 @@ from main import parse_arguments
 from tracking.metric_table import EpochMetrics, History
 from tracking.report import closing_table, report
 from training import parts
-from training.distributed import ALONE
 from training.fused import FusedStep
+from training.group import ALONE
 from training.settings import Settings, preset
 from training.steps import EagerStep
 

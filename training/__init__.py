@@ -25,7 +25,8 @@
     divided.py           the users of a run, divided among several processes
     user_rows.py         the tensors of all users, gathered from the processes and handed out to them
     shared_memory.py     memory that the processes of a machine share, to add up tensors
-    distributed.py       several processes: their messages, their agreement, the end of one
+    group.py             the processes of a run, usually one
+    distributed.py       those that torchrun started: their messages, their agreement, the end of one
 
 ``train.py`` takes these steps, epoch after epoch. A student's folder has the plain step alone, without the files whose
 names begin with fused or tuned.

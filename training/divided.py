@@ -19,7 +19,7 @@ from torch import Tensor
 
 from data import Interactions
 from metrics import ByForward
-from training.distributed import ALONE, Group
+from training.group import ALONE, Group
 from training.settings import Settings
 from training.steps import Sizes
 from training.user_rows import AllRows, UserRows

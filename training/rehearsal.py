@@ -21,7 +21,7 @@ from metrics import ByForward
 from training import network, parts
 from training.adam import BETAS, Adam
 from training.comparing import LEARNING_RATE, Outcome, by_name, close, first_difference, state_of
-from training.distributed import ALONE, Group, LostProcess
+from training.group import ALONE, Group, LostProcess
 from training.rated_items import RatedItems
 from training.sampling import Sampler
 from training.steps import LossWeights, Step

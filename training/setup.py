@@ -17,8 +17,8 @@ from torch import nn
 
 from data import Interactions
 from training import network, parts, rows
-from training.distributed import ALONE, Group
 from training.divided import DividedUsers, check_settings
+from training.group import ALONE, Group
 from training.settings import Settings
 from training.splits import Split, split
 from training.trainer import Trainer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training import parts
-from training.distributed import Group
+from training.group import Group
 
 VECTORS = ("adam.first_moment", "adam.second_moment")  # of all parameters
 Kind = tuple[tuple[int, ...], torch.dtype]  # the shape and the type of a tensor

@@ -25,7 +25,8 @@ import itertools, os, sys, torch, data
 from dataclasses import replace
 from train import evaluation_of
 from training import setup
-from training.distributed import ALONE, join
+from training.distributed import join
+from training.group import ALONE
 from training.settings import Settings
 
 torch.set_num_threads(1)

@@ -18,7 +18,6 @@ from data import Interactions
 from models import MultiTaskNet
 from training import parts, rows, setup, tuned
 from training.adam import Adam
-from training.distributed import Group
 from training.divided import (
     LEAST_DIVIDED,
     UNDIVIDED,
@@ -29,6 +28,7 @@ from training.divided import (
     owners,
 )  # fmt: skip
 from training.evaluation import ByTables, Evaluation
+from training.group import Group
 from training.rated_items import RatedItems
 from training.sampling import Sampler
 from training.settings import Settings, preset

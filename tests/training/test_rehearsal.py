@@ -16,9 +16,9 @@ from models import MultiTaskNet
 from train import Trainer
 from training import fused, steps
 from training.adam import Adam, SparseAdam
-from training.distributed import Group
 from training.evaluation import ByTables
 from training.fused import CudaGraph, FusedStep
+from training.group import Group
 from training.rehearsal import Rehearsal, Way
 from training.settings import Settings
 from training.steps import EagerStep, LossWeights

@@ -11,7 +11,7 @@ from threads import in_processes
 from torch import Tensor
 
 from training import shared_memory
-from training.distributed import Group
+from training.group import Group
 from training.shared_memory import SharedMemory, share
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has memory without a file")

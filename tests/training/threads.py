@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from training.distributed import Group
+from training.group import Group
 
 Result = TypeVar("Result")
 
