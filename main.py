@@ -184,7 +184,7 @@ def run(options: argparse.Namespace, group: Group) -> int:
                     options.logdir.rmdir()  # made by ``check_folder``
             return fail(error)
         evaluation, validation = train.evaluation_of(trainer, split.test), split.validation
-        data_used = data_of(description, split)
+        data_used = data_of(description, split, evaluation.ranked)
         counts = split.train.item_ids.bincount(minlength=split.train.num_items)
         write_items = partial(projector.write_items, options.logdir, counts, trainer.train, source)
         del split  # of several processes, each needs only the part of its users

@@ -120,7 +120,8 @@ class Gathered:
             notes.append(f"no rating: {int(is_none.sum()):,} lines with {shown}")
         if self.form.unread:
             counts = [name for name in self.form.unread if columns.plain(name) in columns.COUNTS]
-            hint = f" (if {counts[0]} is a count, give option counts)" if counts else ""
+            remedy = "is a count, give option counts; if it is a rating, option columns"
+            hint = f" (if {counts[0]} {remedy})" if counts else ""
             notes.append(f"not read: {', '.join(self.form.unread)[:200]}{hint}")
         return tuple(notes)
 

@@ -54,8 +54,11 @@ def write_result(
     write_whole(f"{json.dumps(described, indent=2, allow_nan=False)}\n".encode(), folder / RESULT)
 
 
-def data_of(run: Run, split: Split) -> dict[str, Any]:
-    """Describe the data of a run and its split, for ``result.json``."""
+def data_of(run: Run, split: Split, ranked: int) -> dict[str, Any]:
+    """Describe the data of a run and its split, for ``result.json``; ``ranked`` is the number of ranked test users."""
+    sets = {name: _numbers(part) for name, part in split._asdict().items() if part is not None}
+    if ranked < sets["test"]["users"]:
+        sets["test"]["ranked"] = ranked
     return {
         "split": _rule(run.settings["split"], split),
         "data": {
@@ -64,7 +67,7 @@ def data_of(run: Run, split: Split) -> dict[str, Any]:
             "fingerprint": run.data,
             "users": split.train.num_users,
             "items": split.train.num_items,
-            **{name: _numbers(part) for name, part in split._asdict().items() if part is not None},
+            **sets,
         },
     }
 

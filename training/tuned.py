@@ -137,6 +137,7 @@ class TunedStep:
         self.by_hand = by_hand and settings.ranking_loss == "softmax"
         train = rated.train
         self.rates = bool(train.rated.any())
+        self.pseudo_ratings = settings.pseudo_ratings if loss_weights.regression > 0 else 0
         self.rating_counts = torch.bincount(train.user_ids[train.rated], minlength=train.num_users)  # n_i
         check_parts(model, settings, train)
         self.decay = self._decay()
@@ -189,25 +190,28 @@ class TunedStep:
                 factorization = self._loss_of_many(batch, users, items, drawn, sizes)
         if not self.rates:
             return factorization, nothing, nothing
-        places = self._with_pseudo_ratings(users, items, ratings)
+        pseudo = self._loss_of_pseudo_ratings(batch, triples, drawn, sizes) if self.pseudo_ratings else nothing
+        return factorization, self._regression(batch, ratings), pseudo
+
+    def _loss_of_pseudo_ratings(
+        self, batch: TableBatch | ForwardBatch, triples: Triples, drawn: tuple[Tensor, ...], sizes: Sequence[int]
+    ) -> Tensor:
+        """Compute the squares of the pseudo-ratings' outputs, relative to the number of ratings of the batch: ().
+
+        One comes with a share m / n_i of a user's ratings, or with all of them. The number of the step chooses, and no
+        random number, so that several processes choose alike.
+        """
+        users, items, negatives, ratings = triples
+        rated, step = ~ratings.isnan(), int(self.adam.steps_taken.item())
+        chosen = (items + step) % self.rating_counts[users].clamp(min=1) < self.pseudo_ratings
+        places = (rated & chosen).nonzero().squeeze(1)
         if len(places) == 0:
-            return factorization, self._regression(batch, ratings), nothing
+            return ratings.new_zeros(())
         if drawn:
             parts = zip(drawn, items.split(sizes), strict=True)
             negatives = torch.cat([part[own // self.parts % len(part)] for part, own in parts])
-        pseudo = self._regression(batch, ratings.new_zeros(len(places)), Pairs(places, negatives[places]))
-        per_rating = len(places) / (~ratings.isnan()).sum()
-        return factorization, self._regression(batch, ratings), per_rating * pseudo
-
-    def _with_pseudo_ratings(self, users: Tensor, items: Tensor, ratings: Tensor) -> Tensor:
-        """Return the places of the ratings that come with a pseudo-rating: a share m / n_i of a user's, or all.
-
-        They depend on the step and not on random numbers, so that several processes choose alike.
-        """
-        counts = self.rating_counts[users].clamp(min=1)
-        step = int(self.adam.steps_taken.item())
-        chosen = (items + step) % counts < self.settings.pseudo_ratings
-        return (chosen & ~ratings.isnan()).nonzero().squeeze(1)
+        loss = self._regression(batch, ratings.new_zeros(len(places)), Pairs(places, negatives[places]))
+        return len(places) / rated.sum() * loss
 
     def _draw(self) -> tuple[Tensor, ...]:
         """Draw the negatives of each part of a batch, all different."""

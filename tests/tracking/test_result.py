@@ -109,9 +109,10 @@ def test_metrics_that_a_run_lacks_are_absent(split: Split, tmp_path: Path) -> No
     trainer = train.Trainer(network(train_set, True), train_set, Settings(epochs=1))
     history = train.fit(trainer, test)
     run = Run({"split": "auto"})
-    write_result(tmp_path, history, run, trainer, data_of(run, setup.Split(train_set, None, test)), 1.0)
+    write_result(tmp_path, history, run, trainer, data_of(run, setup.Split(train_set, None, test), 7), 1.0)
     found = read(tmp_path)
     assert found.keys() == {"test_mrr", *(f"{name}@10" for name in RANKING)} | ABOUT
     assert found["split"] == "own"
     assert "validation" not in found["data"]
+    assert found["data"]["test"]["ranked"] == 7
     assert (found["data"]["train"]["interactions"], found["data"]["train"]["rated"]) == (900, 0)
