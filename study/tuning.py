@@ -269,7 +269,7 @@ class Objective:
             TrialPruned: its curve is below the median of earlier ones, or no network can be trained with its settings.
             OutOfTime, KeyboardInterrupt: the trial has no score. Its settings are enqueued again.
         """
-        # Optuna's thread may do this only after "changes" is noted, and a process that is killed in between never.
+        # "changes" is a sign of a heartbeat for ``fail_killed_trials``, and that of Optuna's thread may come later.
         trial.storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
         drawn = {name: _draw(trial, name, each) for name, each in self.search.space.items()}
         changes = {} if "preset" in trial.user_attrs else drawn | {"optimizer": "adam"}

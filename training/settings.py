@@ -46,9 +46,10 @@ class Settings:
         watched_items: a user's embedding is u_i + n_i^(−1/2) · the sum of q_k over the n_i items that the user rated
             (Koren, SVD++, KDD 2008), and an item's is q_j + m_j^(−1/2) · the sum of u_h over the m_j users who rated it
             (He et al., LightGCN, SIGIR 2020); see ``rated_items.py``.
-        pseudo_ratings: m. In each epoch the MLP also learns to return 0, which with a baseline is r̂ = μ + a_i + c_j,
-            for about m pairs of each user with negatives, at most one for each rating. On observed pairs alone it would
-            learn that a low u·q means a low rating, and u·q is lower for pairs that were not trained on.
+        pseudo_ratings: m. In each epoch the MLP also learns to return 0 for about m pairs of each user and a negative,
+            at most one for each rating. 0 is the rating of the biases with ``rating_baseline``, and the mean without it
+            in units of the spread. On observed pairs alone the MLP would learn that a low u·q means a low rating, and
+            u·q is lower for pairs that were not trained on.
         weight_decay: w in the further term w · δ^(1/3) / (2 · n) · ‖θ‖² of the loss, of all parameters θ, the number n
             of training interactions, and their density δ = n / (users · items). L_F and L_R are means over
             interactions, so w · δ^(1/3) is the precision of a Gaussian prior in units of one of them. The rarer an
@@ -143,7 +144,7 @@ class Settings:
         False, "add the embeddings of the items that a user rated to u, and those of an item's users to q", group=BEYOND
     )
     pseudo_ratings: int = option(
-        0, "m: pairs of each user with negatives in an epoch, whose rating L_R takes to be that of the baseline",
+        0, "m: pairs of each user and a negative in an epoch, for which the MLP learns to return 0",
         group=BEYOND, metavar="M", least=0,
     )  # fmt: skip
     weight_decay: float = option(
@@ -179,6 +180,11 @@ class Settings:
             raise ValueError(f"folds are random, and split is {self.split}: give one of them")
         if 0 < self.patience < self.eval_every:
             raise ValueError(f"patience is {self.patience}: expected at least eval_every, which is {self.eval_every}")
+        if self.pseudo_ratings and not self.rating_baseline and self.rating_unit != "spread":
+            raise ValueError(
+                "pseudo_ratings are those of the biases or the mean, and the network would learn 0 stars: give "
+                "rating_baseline, or rating_unit spread"
+            )
         if self.negatives == 1 and (self.unseen_negatives or self.ranking_loss == "softmax"):
             raise ValueError(
                 "unseen_negatives and ranking_loss softmax are for several negatives, and negatives is 1: expected "

@@ -1,12 +1,14 @@
 """The step with the ingredients of ``Settings`` beyond the homework, by autograd.
 
-    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · mean((r̂ − r)² + π_ij · ẑ_ik²) + w/2 · δ^(1/3) · ‖θ‖² / n
+    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · mean((ẑ_ij − z_ij)² + π_ij · ẑ_ik²) + w/2 · δ^(1/3) · ‖θ‖² / n
 
-The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. π_ij is 1 where a rating comes with a
-pseudo-rating, which is one of 0 for a negative k, and else 0. The plain way changes the outputs of the network's
-embeddings and ReLUs by hooks (``ForwardBatch``), and takes the losses from here and from ``steps.py``. Its two
-shortcuts are equations 1 and 4 by the network's tables (``TableBatch``), and the softmax with its derivative
-(``sampled_softmax``).
+The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. z_ij is its rating in the network's
+unit. π_ij is 1 for about m ratings of each user in an epoch, which come with a pseudo-rating z_ik = 0 of a negative k;
+else it is 0.
+
+The plain way changes the outputs of the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes the
+losses from here and from ``steps.py``. Its two shortcuts are equations 1 and 4 by the network's tables
+(``TableBatch``), and the softmax with its derivative (``sampled_softmax``).
 """
 
 from collections.abc import Sequence
@@ -138,7 +140,7 @@ class TunedStep:
         train = rated.train
         self.rates = bool(train.rated.any())
         self.pseudo_ratings = settings.pseudo_ratings if loss_weights.regression > 0 else 0
-        self.rating_counts = torch.bincount(train.user_ids[train.rated], minlength=train.num_users)  # n_i
+        self.rating_counts = torch.bincount(train.user_ids[train.rated], minlength=train.num_users)
         check_parts(model, settings, train)
         self.decay = self._decay()
         self.user_weights = rated.user_weights(settings.user_balance) if settings.user_balance else None
@@ -198,20 +200,23 @@ class TunedStep:
     ) -> Tensor:
         """Compute the squares of the pseudo-ratings' outputs, relative to the number of ratings of the batch: ().
 
-        One comes with a share m / n_i of a user's ratings, or with all of them. The number of the step chooses, and no
+        One comes with a share m / n of a user's n ratings, or with all of them. The number of the step chooses, and no
         random number, so that several processes choose alike.
         """
         users, items, negatives, ratings = triples
         rated, step = ~ratings.isnan(), int(self.adam.steps_taken.item())
         chosen = (items + step) % self.rating_counts[users].clamp(min=1) < self.pseudo_ratings
         places = (rated & chosen).nonzero().squeeze(1)
-        if len(places) == 0:
+        count = len(places)
+        if count == 0:
             return ratings.new_zeros(())
+        if count == 1:  # a network may refuse a batch of one
+            places = places.repeat(2)
         if drawn:
             parts = zip(drawn, items.split(sizes), strict=True)
             negatives = torch.cat([part[own // self.parts % len(part)] for part, own in parts])
         loss = self._regression(batch, ratings.new_zeros(len(places)), Pairs(places, negatives[places]))
-        return len(places) / rated.sum() * loss
+        return count / rated.sum() * loss
 
     def _draw(self) -> tuple[Tensor, ...]:
         """Draw the negatives of each part of a batch, all different."""

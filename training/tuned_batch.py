@@ -91,7 +91,7 @@ class ForwardBatch:
         """Compute r̂ of the observed pairs, (batch,), or of (n,) others."""
         layers = [module for module in self.model.modules() if isinstance(module, nn.ReLU)]
         with self._hooks(layers, lambda _, __, output: self.dropout(output, self.settings.dropout)) as called:
-            places, items = pairs or (self.places, self.items)
+            places, items = (self.places, self.items) if pairs is None else pairs
             _, score = self._forward(places, items, observed=pairs is None, rates=True)
         if not called:
             self._check(layers, called)

@@ -193,6 +193,7 @@ def test_settings_of_a_process_that_was_killed_are_tried_again(
     monkeypatch.setattr(tuning, "GRACE_SECONDS", 1)
     monkeypatch.setattr(tuning, "WAIT_SECONDS", 0.1)
     search, study = begin("--trials=1")
+    search = dataclasses.replace(search, until=time.time() + 30)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the heartbeat of this trial does not come from Optuna's thread
         killed = study.ask()

@@ -102,8 +102,7 @@ def test_gradients_are_summed_except_for_those_of_users(sharing: bool, split: Sp
 
 INGREDIENTS: dict[str, Any] = {
     "ranking_loss": "softmax", "negatives": 5, "watched_items": True, "user_balance": 0.5, "weight_decay": 20.0,
-    "pseudo_ratings": 2,
-    "lr_schedule": "linear",
+    "rating_unit": "spread", "pseudo_ratings": 2, "lr_schedule": "linear",
 }  # fmt: skip
 
 

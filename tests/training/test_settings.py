@@ -24,6 +24,10 @@ from training.settings import Settings
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"negatives": 0}, "negatives is 0: expected at least 1"),
         ({"unseen_negatives": True}, "unseen_negatives and ranking_loss softmax are for several negatives"),
+        (
+            {"pseudo_ratings": 4, "rating_unit": "star"},
+            "the network would learn 0 stars: give rating_baseline, or rating",
+        ),
         ({"ranking_loss": "softmax"}, "expected more negatives, or ranking_loss bounded or logistic"),
         ({"ranking_loss": "hinge"}, "ranking_loss is hinge: expected bounded, logistic or softmax"),
         ({"user_balance": 2.0}, "user_balance is 2.0: expected "),

@@ -23,13 +23,14 @@ from training import parts, setup, tuned_blocks, tuned_softmax
 from training.adam import Adam
 from training.rated_items import RatedItems
 from training.settings import Settings, preset
-from training.steps import LossWeights
+from training.steps import LossWeights, Triples
 from training.tuned import TunedStep, parts_of
-from training.tuned_batch import ForwardBatch
+from training.tuned_batch import ForwardBatch, Pairs
 
 ALL: dict[str, Any] = {
     "negatives": 5, "unseen_negatives": True, "ranking_loss": "softmax", "user_balance": 0.25, "watched_items": True,
-    "pseudo_ratings": 3, "weight_decay": 4.0, "lr_schedule": "linear", "embedding_dropout": 0.3, "dropout": 0.4,
+    "rating_unit": "spread", "pseudo_ratings": 3, "weight_decay": 4.0, "lr_schedule": "linear",
+    "embedding_dropout": 0.3, "dropout": 0.4,
 }  # fmt: skip
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -39,8 +40,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "logistic, negatives": {"ranking_loss": "logistic", "negatives": 4},
     "softmax": {"ranking_loss": "softmax", "negatives": 6},
     "softmax, unseen": {"ranking_loss": "softmax", "negatives": 4, "unseen_negatives": True},
-    "pseudo_ratings": {"pseudo_ratings": 3},
-    "pseudo_ratings, negatives": {"negatives": 4, "pseudo_ratings": 3},
+    "pseudo_ratings": {"rating_unit": "spread", "pseudo_ratings": 3},
+    "pseudo_ratings, negatives": {"negatives": 4, "rating_unit": "spread", "pseudo_ratings": 3},
     "weight_decay": {"weight_decay": 4.0},
     "lr_schedule": {"lr_schedule": "linear"},
     "embedding_dropout": {"embedding_dropout": 0.3},
@@ -102,6 +103,33 @@ def test_a_step_in_many_blocks_equals_the_plain_step(
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
     for found, parameter in zip(in_blocks.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(found, parameter, rtol=1e-3, atol=2e-4)
+
+
+def test_m_ratings_of_each_user_come_with_pseudo_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In as many steps as a user has ratings, each of them is chosen m times, but once a step, and no other is."""
+    train, m = rated(), 7
+    train.ratings[::3] = torch.nan
+    chosen: list[list[int]] = []
+
+    def note(self: TunedStep, batch: Any, ratings: torch.Tensor, pairs: Pairs | None = None) -> torch.Tensor:
+        if pairs is not None:
+            chosen.append(sorted(set(pairs.places.tolist())))
+        return ratings.new_zeros((), requires_grad=True)
+
+    monkeypatch.setattr(TunedStep, "_regression", note)
+    settings = Settings(negatives=4, rating_unit="spread", pseudo_ratings=m)
+    step = TunedStep(
+        network(True), Adam(network(True), 1e-2), LossWeights(0.7, 0.3), RatedItems(train),
+        torch.Generator().manual_seed(5), settings=settings, steps=ITEMS,
+    )  # fmt: skip
+    triples = Triples(train.user_ids, train.item_ids, torch.empty(len(train), 0, dtype=torch.int64), train.ratings)
+    for _ in range(ITEMS):
+        step.run(triples, len(train))
+    own = [train.rated[train.user_ids == user].sum().item() for user in range(USERS)]
+    assert min(own) < m < max(own)
+    for place, (user, is_rated) in enumerate(zip(train.user_ids.tolist(), train.rated.tolist(), strict=True)):
+        times = sum(place in places for places in chosen[: int(own[user])])
+        assert times == (min(m, own[user]) if is_rated else 0)
 
 
 def test_settings_without_ingredients_are_the_homeworks() -> None:

@@ -101,7 +101,8 @@ class Oracle:
             order = torch.randperm(ITEMS, generator=self.generator).tolist()
         every = [has_rated(i) for i in range(USERS)]
         pseudo = [(j + self.taken) % len(every[i]) < settings.pseudo_ratings for i, j, _, _ in triples]
-        masks = iter(self.mask(settings.dropout, sum(pseudo), 6))
+        times = 2 if sum(pseudo) == 1 else 1  # that a pair is rated, with a mask each
+        masks = iter(self.mask(settings.dropout, times * sum(pseudo), 6))
         mask_h = self.mask(settings.dropout, n, 6)
         bpr, mse, of_pseudo = torch.zeros(3, dtype=torch.float64).unbind()
         balance = [len(each) ** -settings.user_balance for each in every]
@@ -125,7 +126,8 @@ class Oracle:
             if pseudo[place]:
                 c = order[j % parts * k + j // parts % k] if order else one
                 row = with_sums(u_reg, q_reg, i, c, False)[1] if settings.watched_items else q_reg[c]
-                of_pseudo = of_pseudo + self.rate(v, row, next(masks)) ** 2 / n
+                for _ in range(times):
+                    of_pseudo = of_pseudo + self.rate(v, row, next(masks)) ** 2 / times / n
         density = len(rated()) / (USERS * ITEMS)
         decay = (
             settings.weight_decay
