@@ -385,6 +385,7 @@ def test_ctrl_c_says_how_to_resume(
     assert capsys.readouterr().err == "stopped; resume with: python experiments.py --logdir 'a b'\n"
 
 
+@pytest.mark.long
 def test_a_run_has_its_own_session_and_its_failure_is_one_line(tmp_path: Path) -> None:
     child = processes.Child([f"--logdir={tmp_path / 'a'}"])
     assert os.getsid(child.process.pid) != os.getsid(0)

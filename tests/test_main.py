@@ -303,6 +303,7 @@ def test_the_closing_table_has_the_values_of_the_best_epoch_by_the_validation_se
     ]
 
 
+@pytest.mark.long
 def test_a_run_does_not_import_the_compiler(folder: Path) -> None:
     """Importing torch's compiler takes a second, and several harmless calls import it."""
     program = "import sys, main; main.main(['--epochs', '1']); print('torch._dynamo' in sys.modules)"

@@ -255,6 +255,7 @@ def test_networks_of_other_dtypes(dtype: torch.dtype, split: tuple[Interactions,
     assert metrics.mse_score(net, test) > 0
 
 
+@pytest.mark.long
 def test_mrr_memory_is_bounded_by_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor is larger than a block or a row, with many users or with many test items of a user."""
     monkeypatch.setattr(metrics, "BLOCK_SCORES", 9000)

@@ -265,6 +265,7 @@ def _is_any_process_left(session: int) -> bool:
     return False
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="OpenMP of other systems is not GNU's")
 @pytest.mark.parametrize(("before", "spins"), [("unset OMP_WAIT_POLICY", 0), ("export OMP_WAIT_POLICY=active", 3e10)])
 def test_threads_of_torch_sleep_while_they_wait(before: str, spins: float) -> None:

@@ -135,6 +135,7 @@ def test_a_submission_on_which_the_grader_fails_is_one_row(
     assert "wall" not in student
 
 
+@pytest.mark.long
 def test_a_grader_that_fails_on_all_submissions_has_not_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_folder_for_gradescope_is_one_submission_even_if_it_looks_like_a_class
     assert list(results) == [row[0] for row in rows_of(folder / "grades.csv")[1:]]
 
 
+@pytest.mark.long
 def test_an_endless_loop_at_import_says_so_once(folder: Path) -> None:
     (folder / "class" / "loop.py").write_text("while True: pass\n")
     flags = ["--submission", "class/loop.py", "--csv", "grades.csv", "--patience", "0.1"]

@@ -53,6 +53,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.long
 def test_grading_others_without_walls_is_refused_in_one_line() -> None:
     for walls in (("limits",), ("seccomp", "user", "limits")):
         with Sandbox(walls) as sandbox, pytest.raises(Unconfined, match=r"could reach .*--unconfined accepts the risk"):

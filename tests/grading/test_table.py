@@ -19,6 +19,7 @@ def odd_names(count: int) -> list[str]:
     return list(dict.fromkeys("".join(draw.choices(ODD, k=length)) for length in lengths))
 
 
+@pytest.mark.long
 def test_different_names_have_different_labels_that_can_be_shown() -> None:
     names = odd_names(20_000)
     names += [label(name) for name in names]  # the labels as names

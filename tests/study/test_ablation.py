@@ -18,6 +18,7 @@ def write(path: Path) -> DataSource:
     return DataSource(ratings=path)
 
 
+@pytest.mark.long
 def test_variants_of_a_file_are_scored_on_validation_sets(tmp_path: Path) -> None:
     variants = tmp_path / "variants.json"
     variants.write_text(json.dumps({"no decay": {"weight_decay": 0.0}, "short": {"epochs": 2, "negatives": 8}}))

@@ -152,6 +152,7 @@ def test_the_probes_from_end_to_end(data_dir: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "study.probes: error: seeds is 0: expected at least 1\n")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
 def test_probes_that_are_stopped_leave_no_process_and_one_line(data_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "study.probes", "--logdir", str(tmp_path), "--data_dir", str(data_dir)]

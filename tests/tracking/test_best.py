@@ -92,6 +92,7 @@ def test_a_run_stops_when_its_patience_ends(split: Split, tmp_path: Path) -> Non
     assert all(torch.equal(x, other.tensors[name]) for name, x in kept.tensors.items())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [{}, {"watched_items": True, "topk": (3, 10)}])
 def test_the_metrics_of_the_end_are_those_of_the_best_epoch(more: dict[str, Any], split: Split, tmp_path: Path) -> None:
     """Of a run without a record, of one with a record, and of one that is resumed after its best epoch."""

@@ -481,6 +481,7 @@ def training_at_a_terminal(folder: Path, stderr: int | None = None) -> Iterator[
         yield process, terminal
 
 
+@pytest.mark.long
 def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
     with training_at_a_terminal(folder) as (process, terminal):
         os.write(terminal, b"\x03")
@@ -494,6 +495,7 @@ def test_ctrl_c_typed_twice_at_a_terminal(folder: Path) -> None:
     assert run(folder, "--epochs", 1, "--logdir", "a", "--resume").returncode == 0
 
 
+@pytest.mark.long
 def test_a_closed_terminal_leaves_a_run_that_can_be_resumed(folder: Path) -> None:
     with training_at_a_terminal(folder, stderr=subprocess.PIPE) as (process, terminal):
         os.close(terminal)
