@@ -4,8 +4,8 @@ All items are scored by one matrix product where that agrees with ``forward``. F
 hundred times faster, because ``forward`` also computes the rating of every pair.
 
 Ranking takes time in proportion to users × items, training in proportion to the ratings. Where ranking all users would
-take more than a fifth of an epoch, a fixed sample of them is ranked, over all items. Both times are estimated from
-sizes alone, because measured times would give another sample in each run.
+take more than a fifth of an epoch, and more than a moment, a fixed sample of them is ranked, over all items. Both times
+are estimated from sizes alone, because measured times would give another sample in each run.
 """
 
 import math
@@ -37,6 +37,7 @@ OWN_UNIT = Scale()
 SHARE = 0.2  # of the training time, for the ranking
 FEWEST_USERS = 1000  # a sample has at least this many users
 # Costs in multiply-adds, measured on one core.
+LEAST_WORK = 1e10  # of a ranking that is worth a sample; about a quarter of a second
 COMPARISON = 20  # of comparing the score of a test item with that of one other item
 LOOKUP = 256  # of looking up and updating an element of an embedding
 
@@ -185,4 +186,4 @@ def _affordable_users(model: nn.Module, interactions: int, test: Interactions, t
     embedding_dim = max((table.embedding_dim for table in parts.embeddings(model)), default=0)
     training = interactions * (3 * mlp_weights + LOOKUP * embedding_dim)  # a backward pass costs two forward passes
     user = test.num_items * (embedding_dim + COMPARISON * len(test) / tested)
-    return max(FEWEST_USERS, int(SHARE * training / user))
+    return max(FEWEST_USERS, int(max(LEAST_WORK, SHARE * training) / user))

@@ -100,7 +100,7 @@ class Settings:
         group=DATA, metavar="SHARE", least=0, below=1,
     )  # fmt: skip
     eval_users: int | str = option(
-        "auto", "users whose items are ranked: a number, all, or auto: as many as a fifth of the training time allows",
+        "auto", "users whose items are ranked: a number, all, or auto: as many as cost little beside the training",
         group=EVALUATION, metavar="N", words=("all", "auto"), least=1,
     )  # fmt: skip
     eval_every: int = option(1, "evaluate every N epochs, and after the last", group=EVALUATION, metavar="N", least=1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from runs import Split, curves, fit_in, network
 
+from data import random_train_test_split, synthetic
 from metrics import mrr_score, mse_score, ranking_scores
 from models import MultiTaskNet
 from tracking import record
@@ -70,8 +71,9 @@ def test_the_seed_determines_the_sample_and_all_users_are_no_sample(net: MultiTa
 def test_auto_ranks_all_users_unless_that_takes_more_than_a_fifth(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "FEWEST_USERS", 1)
     data, test = split
+    monkeypatch.setattr(evaluation, "FEWEST_USERS", 1)
+    monkeypatch.setattr(evaluation, "LEAST_WORK", 1)
     net = MultiTaskNet(data.num_users, data.num_items)
     work = len(data) * (3 * (96 * 64 + 64) + 256 * 32)
     user = data.num_items * (32 + evaluation.COMPARISON * len(test) / len(test.user_ids.unique()))
@@ -80,6 +82,14 @@ def test_auto_ranks_all_users_unless_that_takes_more_than_a_fifth(
     assert sample.ranked == 20
     assert sample.notice == f"ranking a sample of 20 of {sample.tested} test users (eval_users)"
     assert Evaluation(net, data, test, users="all").notice == ""
+
+
+def test_auto_ranks_all_of_many_users_with_few_ratings() -> None:
+    """Ranking them would take more than a fifth of an epoch of the homework's step, but only a moment."""
+    interactions = synthetic(num_users=3000, num_items=3000, num_interactions=24000, seed=1)
+    train, test = random_train_test_split(interactions, 0.1, torch.Generator().manual_seed(1))
+    few = Evaluation(MultiTaskNet(train.num_users, train.num_items), train, test)
+    assert few.ranked == few.tested > evaluation.FEWEST_USERS
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(20.0, 0.0), (1e3, -7.0), (1.0, 100.0), (1e30, 0.0), (1e-30, 0.0)])
