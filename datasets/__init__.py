@@ -19,6 +19,7 @@
     textfile.py    a text file of any size as blocks of whole lines
     formats.py     packed files, and files that are no text, by their first bytes
     jsonlines.py   JSON Lines as a table
+    adjacency.py   adjacency lists, a user and the items in each line, as a table
     times.py       times of interactions as numbers
     parts.py       a column that splits a file into sets
     frame.py       interactions from a pandas DataFrame

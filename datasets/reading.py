@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets import columns, jsonlines, layout, parquet, quoted, records, textfile, times
+from datasets import adjacency, columns, jsonlines, layout, parquet, quoted, records, textfile, times
 from datasets.cells import LARGEST, is_missing
 from datasets.columns import FileOptions
 from datasets.gathering import EXPECTED, Gathered
@@ -46,7 +46,7 @@ def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
     holds for a column with a usual name for sets.
 
     Args:
-        file: CSV, TSV, ``::``, blanks, ``.inter``, JSON Lines, packed or not; or ``.parquet``.
+        file: CSV, TSV, ``::``, blanks, ``.inter``, JSON Lines, adjacency lists, packed or not; or ``.parquet``.
 
     Raises:
         ValueError: something in the file is wrong; the message names file, line and column, and the remedy.
@@ -81,15 +81,15 @@ def _read_text(file: InputFile, options: FileOptions, with_times: bool) -> Ratin
 
 def _read_blocks(file: InputFile, options: FileOptions, with_times: bool, strings: list[bool]) -> Ratings:
     gathered: Gathered | None = None
-    watched = columns.ALL_USUAL if options.columns is None else columns.OTHERS
-    find_needed = functools.partial(columns.needed, options)
-    for block in jsonlines.as_table(textfile.blocks(file), file, find_needed, watched):
+    blocks, note = _table_blocks(file, options)
+    for block in blocks:
         quotes = b'"' in block.content
         if gathered is None:
             lines = list(itertools.islice(_lines(block), SAMPLE))
             if not lines:
                 continue
             form = layout.understand(file.path, lines, options, with_times)
+            form = form._replace(note=note or form.note)
             gathered = Gathered(form, IdColumn(strings[0]), IdColumn(strings[1]), options.unrated)
             if form.header:
                 block = _below(block, lines[0][1].encode())
@@ -103,6 +103,18 @@ def _read_blocks(file: InputFile, options: FileOptions, with_times: bool, string
     if gathered is None:
         raise ValueError(f"{file} is empty: {EXPECTED}")
     return gathered.finish(file)
+
+
+def _table_blocks(file: InputFile, options: FileOptions) -> tuple[Iterator[Block], str]:
+    """Return the blocks of a file as blocks of a table, and a line for stderr if they hold adjacency lists."""
+    blocks = textfile.blocks(file)
+    start = list(itertools.islice(blocks, 1))
+    blocks = itertools.chain(start, blocks)
+    if options.columns is None and start and adjacency.are_lists(start[0]):
+        return adjacency.as_pairs(blocks, file), f"{file}: {adjacency.NOTE}"
+    find_needed = functools.partial(columns.needed, options)
+    watched = columns.ALL_USUAL if options.columns is None else columns.OTHERS
+    return jsonlines.as_table(blocks, file, find_needed, watched), ""
 
 
 def _add(table: "pd.DataFrame", gathered: Gathered, block: Block, file: InputFile) -> None:
