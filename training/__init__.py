@@ -17,7 +17,8 @@
     fused.py             the plain step, three times faster; as a CUDA graph
     fused_gradients.py   its gradients, written out
     tuned.py             the step with ingredients beyond the homework
-    tuned_softmax.py     its loss over many negatives, with the derivative
+    tuned_losses.py      its ranking losses
+    tuned_softmax.py     the one over many negatives, with the derivative
     tuned_batch.py       its scores: by ``forward``, or by the network's tables
     tuned_blocks.py      its loss of ratings, a block of a large batch at a time
     rows.py              rows of users and items, copied into a network of other sizes; warm starts

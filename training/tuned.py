@@ -7,7 +7,7 @@ unit. π_ij is 1 for about m ratings of each user in an epoch, which come with a
 else it is 0.
 
 The plain way changes the outputs of the network's embeddings and ReLUs by hooks (``ForwardBatch``), and takes the
-losses from here and from ``steps.py``. Its two shortcuts are equations 1 and 4 by the network's tables
+losses from ``tuned_losses.py`` and ``steps.py``. Its two shortcuts are equations 1 and 4 by the network's tables
 (``TableBatch``), and the softmax with its derivative (``sampled_softmax``).
 """
 
@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.adam import Adam
 from training.rated_items import RatedItems
@@ -27,14 +26,16 @@ from training.steps import (
     LossWeights,
     Sizes,
     Triples,
-    bpr_loss,
     joint_loss,
     loss_of_rated,
     regression_loss,
 )
 from training.tuned_batch import ForwardBatch, Pairs, TableBatch, check_parts
 from training.tuned_blocks import loss_in_blocks
+from training.tuned_losses import PAIR_LOSSES, softmax_losses
 from training.tuned_softmax import LOWEST, sampled_softmax
+
+ITEMS_OF_A_PART = 10_000
 
 
 def ways(settings: Settings, steps: int, num_items: int, lazy: bool) -> tuple[Way, list[Way]]:
@@ -61,32 +62,6 @@ def parts_of(settings: Settings, num_items: int) -> int:
     if settings.negatives == 1:
         return 1
     return max(1, min(-(-num_items // ITEMS_OF_A_PART), num_items // settings.negatives))
-
-
-def bounded_losses(positive: Tensor, negative: Tensor) -> Tensor:
-    """Compute L_F of each single pair, equation 3, by ``bpr_loss``: two tensors of one shape → that shape."""
-    of_pairs = bpr_loss
-    for _ in range(positive.dim()):
-        of_pairs = torch.vmap(of_pairs)  # so that its mean is over one pair
-    try:
-        return of_pairs(positive, negative)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"bpr_loss of training/steps.py cannot be taken pair by pair: {reason}") from error
-
-
-def logistic_losses(positive: Tensor, negative: Tensor) -> Tensor:
-    """Compute −log σ(p⁺ − p⁻) of each single pair: two tensors of one shape → that shape."""
-    return functional.softplus(negative - positive)
-
-
-def softmax_losses(positive: Tensor, negative: Tensor) -> Tensor:
-    """Compute −log(exp p⁺ / (exp p⁺ + Σ exp p⁻)): (batch,) p⁺ and (batch, k) p⁻ → (batch,)."""
-    return functional.softplus(negative.logsumexp(1) - positive)
-
-
-ITEMS_OF_A_PART = 10_000
-PAIR_LOSSES = {"bounded": bounded_losses, "logistic": logistic_losses}
 
 
 class Part(NamedTuple):

@@ -4,7 +4,7 @@
 
 Autograd would keep several matrices of (batch, k) numbers, and pass over each of them twice. Here the derivative is
 computed together with the loss while a block of the matrix is in the processor's cache, and nothing of it is kept.
-``training.tuned.softmax_losses`` is the definition.
+``training.tuned_losses.softmax_losses`` is the definition.
 """
 
 from typing import Any
