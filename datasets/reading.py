@@ -39,7 +39,12 @@ class _NotWhole(Exception):
     """A column of IDs holds something other than whole numbers; the argument says which to read as strings."""
 
 
-def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
+def are_lists(file: InputFile) -> bool:
+    """Return whether a file holds adjacency lists; raise as ``textfile.blocks``."""
+    return not _is_parquet(file) and adjacency.are_lists(file)
+
+
+def read(file: InputFile, options: FileOptions = columns.DEFAULT, lists: bool = False) -> Ratings:
     """Read all interactions of a file; a pair of a user and an item may occur several times in it.
 
     If a column with a usual name for times holds something else, a line on stderr says so, and it is not read. The same
@@ -47,11 +52,12 @@ def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
 
     Args:
         file: CSV, TSV, ``::``, blanks, ``.inter``, JSON Lines, adjacency lists, packed or not; or ``.parquet``.
+        lists: whether a file that can be adjacency lists is read as such.
 
     Raises:
         ValueError: something in the file is wrong; the message names file, line and column, and the remedy.
     """
-    read_once = parquet.read if file.path.suffix.lower() in (".parquet", ".pq") else _read_text
+    read_once = parquet.read if _is_parquet(file) else functools.partial(_read_text, lists=lists)
     try:
         ratings = read_once(file, options, with_times=True)
     except WrongTime as error:
@@ -69,19 +75,23 @@ def read(file: InputFile, options: FileOptions = columns.DEFAULT) -> Ratings:
     return ratings
 
 
-def _read_text(file: InputFile, options: FileOptions, with_times: bool) -> Ratings:
+def _is_parquet(file: InputFile) -> bool:
+    return file.path.suffix.lower() in (".parquet", ".pq")
+
+
+def _read_text(file: InputFile, options: FileOptions, with_times: bool, lists: bool) -> Ratings:
     """Read IDs as numbers, and the file again where a column of them turns out to hold strings."""
     strings = [False, False]
     while True:
         try:
-            return _read_blocks(file, options, with_times, strings)
+            return _read_blocks(file, options, with_times, lists, strings)
         except _NotWhole as found:
             strings = found.args[0]
 
 
-def _read_blocks(file: InputFile, options: FileOptions, with_times: bool, strings: list[bool]) -> Ratings:
+def _read_blocks(file: InputFile, options: FileOptions, with_times: bool, lists: bool, strings: list[bool]) -> Ratings:
     gathered: Gathered | None = None
-    blocks, note = _table_blocks(file, options)
+    blocks, note = _table_blocks(file, options, lists)
     for block in blocks:
         quotes = b'"' in block.content
         if gathered is None:
@@ -105,16 +115,15 @@ def _read_blocks(file: InputFile, options: FileOptions, with_times: bool, string
     return gathered.finish(file)
 
 
-def _table_blocks(file: InputFile, options: FileOptions) -> tuple[Iterator[Block], str]:
+def _table_blocks(file: InputFile, options: FileOptions, lists: bool) -> tuple[Iterator[Block], str]:
     """Return the blocks of a file as blocks of a table, and a line for stderr if they hold adjacency lists."""
-    blocks = textfile.blocks(file)
-    start = list(itertools.islice(blocks, 1))
-    blocks = itertools.chain(start, blocks)
-    if options.columns is None and start and adjacency.are_lists(start[0]):
-        return adjacency.as_pairs(blocks, file), f"{file}: {adjacency.NOTE}"
+    if lists and adjacency.can_be_lists(file):
+        if options.counts:
+            raise ValueError(f"{file}: {adjacency.NOTE}, which has no counts: leave out option counts")
+        return adjacency.as_pairs(file), f"{file}: {adjacency.NOTE}"
     find_needed = functools.partial(columns.needed, options)
     watched = columns.ALL_USUAL if options.columns is None else columns.OTHERS
-    return jsonlines.as_table(blocks, file, find_needed, watched), ""
+    return jsonlines.as_table(textfile.blocks(file), file, find_needed, watched), ""
 
 
 def _add(table: "pd.DataFrame", gathered: Gathered, block: Block, file: InputFile) -> None:

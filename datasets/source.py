@@ -168,14 +168,16 @@ def _read_own(path: Path, source: DataSource) -> Ratings:
 
 def _read_files(path: Path, source: DataSource) -> Ratings:
     """Read the ratings, with those of the validation and the test set if they are in other files."""
-    found = [reading.read(InputFile(path), source.file_options)]
     parts = {VALIDATION: source.validation, TEST: source.test}
     others = {part: file for part, file in parts.items() if file is not None}
+    files = [InputFile(each) for each in (path, *others.values())]
+    lists = source.columns is None and any(map(reading.are_lists, files))  # one is enough: some have few items a line
+    found = [reading.read(file, source.file_options, lists) for file in files]
     if others:
         names = " and ".join(map(str, others.values()))
         found[0] = _as_part(found[0], TRAINING, path)._replace(split_by=names)
-        for part, file in others.items():
-            found.append(_as_part(reading.read(InputFile(file), source.file_options), part, file))
+        for place, (part, file) in enumerate(others.items(), 1):
+            found[place] = _as_part(found[place], part, file)
     whole = ratings.each_pair_once(ratings.unite(found))
     for part, file in others.items():
         if not (whole.parts == part).any():

@@ -37,7 +37,7 @@ OWN_UNIT = Scale()
 SHARE = 0.2  # of the training time, for the ranking
 FEWEST_USERS = 1000  # a sample has at least this many users
 # Costs in multiply-adds, measured on one core.
-LEAST_WORK = 1e10  # of a ranking that is worth a sample; about a quarter of a second
+LEAST_WORK = 1e10  # of a ranking by tables that is worth a sample; about a quarter of a second
 COMPARISON = 20  # of comparing the score of a test item with that of one other item
 LOOKUP = 256  # of looking up and updating an element of an embedding
 
@@ -123,7 +123,7 @@ class Evaluation:
         tested = test.user_ids.unique().cpu()
         self.tested = len(tested)
         if users == "auto":
-            users = _affordable_users(self.scorer.model, division.count(train), test, self.tested)
+            users = _affordable_users(self.scorer, division.count(train), test, self.tested)
         self.ranked = self.tested if users == "all" else min(int(users), self.tested)
         self.users: Tensor | None = None
         if self.ranked < self.tested:
@@ -180,10 +180,12 @@ class Evaluation:
         return scores_of(ItemRanks(torch.cat(ranks), torch.cat(counts), torch.stack(shown).any(0)), topk)
 
 
-def _affordable_users(model: nn.Module, interactions: int, test: Interactions, tested: int) -> int:
+def _affordable_users(scorer: ByForward, interactions: int, test: Interactions, tested: int) -> int:
     """Estimate how many users can be ranked in SHARE of an epoch's training time, from the multiply-adds of both."""
+    model = scorer.model
     mlp_weights = sum(layer.weight.numel() for layer in parts.linear_layers(model))
     embedding_dim = max((table.embedding_dim for table in parts.embeddings(model)), default=0)
     training = interactions * (3 * mlp_weights + LOOKUP * embedding_dim)  # a backward pass costs two forward passes
     user = test.num_items * (embedding_dim + COMPARISON * len(test) / tested)
-    return max(FEWEST_USERS, int(max(LEAST_WORK, SHARE * training) / user))
+    least = LEAST_WORK if isinstance(scorer, ByTables) else 0.0
+    return max(FEWEST_USERS, int(max(least, SHARE * training) / user))

@@ -18,7 +18,7 @@ from tracking.metric_table import EpochMetrics
 from tracking.report import closing_table
 from train import Trainer
 from training import evaluation
-from training.evaluation import Evaluation
+from training.evaluation import ByTables, Evaluation
 from training.scale import Scale
 from training.settings import Settings
 
@@ -73,7 +73,6 @@ def test_auto_ranks_all_users_unless_that_takes_more_than_a_fifth(
 ) -> None:
     data, test = split
     monkeypatch.setattr(evaluation, "FEWEST_USERS", 1)
-    monkeypatch.setattr(evaluation, "LEAST_WORK", 1)
     net = MultiTaskNet(data.num_users, data.num_items)
     work = len(data) * (3 * (96 * 64 + 64) + 256 * 32)
     user = data.num_items * (32 + evaluation.COMPARISON * len(test) / len(test.user_ids.unique()))
@@ -88,8 +87,11 @@ def test_auto_ranks_all_of_many_users_with_few_ratings() -> None:
     """Ranking them would take more than a fifth of an epoch of the homework's step, but only a moment."""
     interactions = synthetic(num_users=3000, num_items=3000, num_interactions=24000, seed=1)
     train, test = random_train_test_split(interactions, 0.1, torch.Generator().manual_seed(1))
-    few = Evaluation(MultiTaskNet(train.num_users, train.num_items), train, test)
+    net = MultiTaskNet(train.num_users, train.num_items)
+    few = Evaluation(ByTables(net, train.num_items), train, test)
     assert few.ranked == few.tested > evaluation.FEWEST_USERS
+    by_forward = Evaluation(net, train, test)  # takes a hundred times as long
+    assert by_forward.ranked < by_forward.tested
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(20.0, 0.0), (1e3, -7.0), (1.0, 100.0), (1e30, 0.0), (1e-30, 0.0)])
