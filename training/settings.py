@@ -50,10 +50,11 @@ class Settings:
             at most one for each rating. 0 is the rating of the biases with ``rating_baseline``, and the mean without it
             in units of the spread. On observed pairs alone the MLP would learn that a low u·q means a low rating, and
             u·q is lower for pairs that were not trained on.
-        weight_decay: w in the further term w · δ^(1/3) / (2 · n) · ‖θ‖² of the loss, of all parameters θ, the number n
-            of training interactions, and their density δ = n / (users · items). L_F and L_R are means over
-            interactions, so w · δ^(1/3) is the precision of a Gaussian prior in units of one of them. The rarer an
-            interaction is, the more it tells, and the weaker the prior has to be (measured: docs/tuned.md).
+        weight_decay: w in the further term w · (δ / (δ + 1 %))^(1/2) / (2 · n) · ‖θ‖² of the loss, of all parameters θ,
+            the number n of training interactions, and their density δ = n / (users · items). L_F and L_R are means over
+            interactions, so w is the precision of a Gaussian prior in units of one of them where the ratings are
+            dense. The rarer an interaction is, the more it tells, and the weaker the prior has to be: below a density
+            of about 1 % the precision falls with its square root (measured: docs/tuned.md).
         embedding_dropout: probability with which an element of u_i is 0 in equation 1, the others being scaled by
             1 / (1 − probability) (Srivastava et al., JMLR 2014); ``dropout`` does the same in equation 4.
 

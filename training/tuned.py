@@ -1,6 +1,6 @@
 """The step with the ingredients of ``Settings`` beyond the homework, by autograd.
 
-    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · mean((ẑ_ij − z_ij)² + π_ij · ẑ_ik²) + w/2 · δ^(1/3) · ‖θ‖² / n
+    L = λ_F · mean(ω_i · ℓ_ij) + λ_R · mean((ẑ_ij − z_ij)² + π_ij · ẑ_ik²) + w/2 · (δ / (δ + 1 %))^(1/2) · ‖θ‖² / n
 
 The ranking loss ℓ_ij of an interaction compares p⁺ with the p⁻ of its negatives. z_ij is its rating in the network's
 unit. π_ij is 1 for about m ratings of each user in an epoch, which come with a pseudo-rating z_ik = 0 of a negative k;
@@ -36,6 +36,7 @@ from training.tuned_losses import PAIR_LOSSES, softmax_losses
 from training.tuned_softmax import LOWEST, sampled_softmax
 
 ITEMS_OF_A_PART = 10_000
+SPARSE = 0.01  # density below which the weight decay falls
 
 
 def ways(settings: Settings, steps: int, num_items: int, lazy: bool) -> tuple[Way, list[Way]]:
@@ -125,7 +126,7 @@ class TunedStep:
         train = self.rated.train
         interactions = self.division.count(train)
         density = interactions / (self.division.count_users(train) * train.num_items)
-        return float(self.settings.weight_decay * density ** (1 / 3) / interactions)
+        return float(self.settings.weight_decay * (density / (density + SPARSE)) ** 0.5 / interactions)
 
     def run(self, triples: Triples, batch_size: Sizes) -> Tensor:
         batches = [Triples(*columns) for columns in zip(*(each.split(batch_size) for each in triples), strict=True)]

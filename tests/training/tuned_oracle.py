@@ -131,7 +131,7 @@ class Oracle:
         density = len(rated()) / (USERS * ITEMS)
         decay = (
             settings.weight_decay
-            * density ** (1 / 3)
+            * math.sqrt(density / (density + 0.01))
             / len(rated())
             / 2
             * torch.stack([(x**2).sum() for x in w.values()]).sum()
