@@ -93,7 +93,9 @@ def _without_names(rows: list[list[str]], options: FileOptions, where: str) -> P
     if options.counts and width == 2:
         raise ValueError(f"{where}: has no column for the count: {ASK}")
     if width not in (2, 3, 4) or (width > 2 and not is_number(first[2]) and not is_missing(first[2])):
-        raise ValueError(f"{where}: no header, and not user, item, rating in this order: {ASK}")
+        is_list = width > 4 and all(is_whole(cell.strip()) for row in rows for cell in row)
+        remedy = "; if it has all items of a user, write a line for each of them" if is_list else ""
+        raise ValueError(f"{where}: no header, and not user, item, rating in this order: {ASK}{remedy}")
     if width == 4 and not (is_number(first[3]) or times.is_date(first[3]) or is_missing(first[3])):
         raise ValueError(f"{where}: column 4 is '{first[3]}', and not a time: {ASK}")
     if not any(is_number(cell) or times.is_date(cell) for cell in first[2:]) and not _are_ids(rows):

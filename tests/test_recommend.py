@@ -121,6 +121,12 @@ def test_own_ratings_have_a_run_by_default(
     errors = refused("recommend.py", recommend.main, [*ratings, "--columns", "3,2,1", "--user", "u3"])
     assert "my ratings.csv has no item of the run in" in errors
     assert "holds no checkpoint" in refused("recommend.py", recommend.main, ["--user", "u3"])
+    assert main.main([*ratings, "--columns", "2,3,1", "--epochs", "1", "--regression_weight", "0.5"]) == 0
+    capsys.readouterr()
+    (other,) = Path("run").glob("*/*LR=0.5")
+    other.with_name("broken").mkdir()
+    errors = refused("recommend.py", recommend.main, ["--logdir", str(other.with_name("broken")), "--user", "u3"])
+    assert str(other) in errors
 
 
 @pytest.mark.parametrize(

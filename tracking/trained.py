@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tracking import run_data
-from tracking.checkpoint import BEST, Checkpoint, as_string, load_checkpoint
+from tracking.checkpoint import BEST, CHECKPOINT, Checkpoint, as_string, load_checkpoint
 from tracking.run_data import RunData
 from training import parts, rows, setup
 from training.settings import Settings
@@ -76,8 +76,10 @@ def read(folder: Path) -> TrainedRun:
         raise NotADirectoryError(f"{folder} is a file: expected the folder of a run")
     found = load_checkpoint(folder, BEST) or load_checkpoint(folder)
     if found is None:
+        others = sorted(str(each.parent) for each in folder.parent.glob(f"*/{CHECKPOINT}"))
+        there = f"; there is {' and '.join(others[:3])}" if others else ""
         raise FileNotFoundError(
-            f"{folder} holds no checkpoint: expected the folder of a run of main.py that has finished an epoch"
+            f"{folder} holds no checkpoint: expected the folder of a run of main.py that has finished an epoch{there}"
         )
     try:
         settings = Settings(**found.run.settings)
