@@ -4,8 +4,8 @@ All items are scored by one matrix product where that agrees with ``forward``. F
 hundred times faster, because ``forward`` also computes the rating of every pair.
 
 Ranking takes time in proportion to users × items, training in proportion to the ratings. Where ranking all users would
-take more than a fifth of an epoch, and more than a moment, a fixed sample of them is ranked, over all items. Both times
-are estimated from sizes alone, because measured times would give another sample in each run.
+take more than a fifth of an epoch, and more than a quarter of a second, a fixed sample of them is ranked, over all
+items. Both times are estimated from sizes alone, because measured times would give another sample in each run.
 """
 
 import math
