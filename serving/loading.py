@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import data
 from data import Interactions, SourceIds
@@ -19,7 +19,7 @@ from tracking.trained import TrainedRun
 from training import network, parts, setup
 from training.rated_items import SUMS, RatedItems
 from training.rows import Rows, copy_rows, matched
-from training.scale import Baseline, Scale
+from training.scale import Scale
 from training.settings import Settings
 
 
@@ -137,7 +137,13 @@ def _scale_now(scale: Scale | None, ratings: Interactions, users: Rows) -> Scale
     if scale is None or scale.baseline is None:
         return scale
     if bool(ratings.rated.any()):
-        return scale._replace(baseline=Baseline.of(ratings, scale.mean, scale.baseline.dampings))
-    biases = torch.zeros(ratings.num_users, dtype=torch.float64)
-    biases[users.other] = scale.baseline.users[users.one]
-    return scale._replace(baseline=scale.baseline._replace(users=biases))
+        return scale._replace(baseline=scale.baseline.of_later(ratings, scale.mean))
+    baseline = scale.baseline
+
+    def rows_of(table: Tensor) -> Tensor:
+        found = torch.zeros(ratings.num_users, *table.shape[1:], dtype=table.dtype)
+        found[users.other] = table[users.one]
+        return found
+
+    factors = baseline.factors._replace(users=rows_of(baseline.factors.users))
+    return scale._replace(baseline=baseline._replace(users=rows_of(baseline.users), factors=factors))

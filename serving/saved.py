@@ -39,7 +39,7 @@ def write(path: Path, model: nn.Module, ratings: Interactions, settings: Setting
         "ratings": {each.name: getattr(ratings, each.name) for each in fields(ratings)},
         "settings": asdict(settings),
         "scale": None if scale is None else scale.numbers,
-        "biases": () if scale is None or scale.baseline is None else (scale.baseline.users, scale.baseline.items),
+        "baseline": () if scale is None or scale.baseline is None else scale.baseline.tables,
     }
     write_whole(lambda file: save_tensors(content, file), path)
 
@@ -63,7 +63,7 @@ def read(path: Path, make: Callable[[int, int], nn.Module] | None = None) -> Sav
         raise ValueError(f"{path} holds no recommender: expected a file that Recommender.save wrote")
     try:
         ratings, settings = Interactions(**content["ratings"]), Settings(**content["settings"])
-        scale = None if content["scale"] is None else Scale.of_numbers(content["scale"], content["biases"])
+        scale = None if content["scale"] is None else Scale.of_numbers(content["scale"], content["baseline"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or another version wrote it: {error}") from None
     make = make or partial(network.make, settings)

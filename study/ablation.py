@@ -50,6 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no dropout of u": {"embedding_dropout": 0.0},
     "no dropout in the MLP": {"dropout": 0.0},
     "ratings without a baseline": {"rating_baseline": False},
+    "a baseline of biases alone": {"rating_factors": 0},
     "no pseudo-ratings": {"pseudo_ratings": 0},
     "ratings in stars": {"rating_unit": "star"},
     "ranking alone, λ_R = 0": {"regression_weight": 0.0},

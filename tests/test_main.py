@@ -146,6 +146,7 @@ def test_the_documented_defaults() -> None:
         "patience": 0,
         "rating_unit": "auto",
         "rating_baseline": False,
+        "rating_factors": 0,
         "pseudo_ratings": 0,
         "topk": (10,),
         "optimizer": "auto",

@@ -21,6 +21,7 @@ from training.scale import Scale
 from training.trainer import Trainer
 
 NAME = "data.npz"
+TABLES = "user_biases", "item_biases", "user_factors", "item_factors", "dampings"  # of a baseline
 
 
 class RunData(NamedTuple):
@@ -74,7 +75,7 @@ def write(folder: Path, data: RunData) -> None:
     noted = {"source": source, "scale": None if scale is None else scale.numbers, "rating_range": data.rating_range}
     arrays: dict[str, Any] = {"users": _array_of(data.user_ids), "items": _array_of(data.item_ids)}
     if scale is not None and scale.baseline is not None:
-        arrays |= {"user_biases": scale.baseline.users.numpy(), "item_biases": scale.baseline.items.numpy()}
+        arrays |= dict(zip(TABLES, (each.numpy() for each in scale.baseline.tables), strict=True))
     write_whole(lambda file: np.savez(file, noted=packed(noted), **arrays), folder / NAME)
 
 
@@ -93,8 +94,8 @@ def read(folder: Path) -> RunData:
     try:
         with file, np.load(file, allow_pickle=False) as arrays:
             noted = unpacked(arrays["noted"])
-            biases = [torch.from_numpy(arrays[name]) for name in ("user_biases", "item_biases") if name in arrays]
-            scale = None if noted["scale"] is None else Scale.of_numbers(noted["scale"], biases)
+            tables = [torch.from_numpy(arrays[name]) for name in TABLES if name in arrays]
+            scale = None if noted["scale"] is None else Scale.of_numbers(noted["scale"], tables)
             users, items = _ids_of(arrays["users"]), _ids_of(arrays["items"])
             return RunData(DataSource(**noted["source"]), users, items, scale, tuple(noted["rating_range"]))
     except Exception as error:  # a damaged file can make the reader raise anything

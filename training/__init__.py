@@ -6,6 +6,7 @@
     setup.py             a run's network and trainer; its device and threads
     splits.py            the rules that split interactions into a training, a validation and a test set
     scale.py             the unit of the ratings that a network learns, and their baseline of biases
+    factors.py           factors of users and items in this baseline, by variational Bayes
     sampling.py          the order of the examples, and their negative items
     network.py           the making and checking of the network of models.py
     exercises.py         the exercise of the homework that each of its functions belongs to

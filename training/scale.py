@@ -4,7 +4,8 @@ In units of the training ratings, z = (r − μ) / s, λ_R weighs alike for rati
 learn their mean. Metrics and recommendations are in the ratings' own unit again, r̂ = μ + s · ẑ.
 
 With a baseline the network learns only the part of a rating that the biases of its user and its item leave,
-r̂_ij = μ + a_i + c_j + s · ẑ_ij, and r̂ is limited to the range of the training ratings. All biases together minimize
+r̂_ij = μ + a_i + c_j + s · ẑ_ij, and r̂ is limited to the range of the training ratings. With ``rating_factors`` it also
+contains the factors of users and items (``factors.py``), μ + a_i + c_j + f_i·g_j. All biases together minimize
 
     J = Σ e_ij² + λ_a Σ a_i² + λ_c Σ c_j²,    e_ij = r_ij − μ − a_i − c_j
 
@@ -23,7 +24,8 @@ without the rating, in units of σ². Here v is taken as the sum of the variance
     z_ij = e_ij · (1 + 1 / (λ_a + n_i − 1) + 1 / (λ_c + n_j − 1)) / s
 
 This v is exact for a user and an item without other ratings. Elsewhere it is too small, because the other biases are
-estimates, too: by 1 to 5 percent on average on MovieLens 100K, FilmTrust and a sparse sample of MovieLens.
+estimates, too: by 1 to 5 percent on average on MovieLens 100K, FilmTrust and a sparse sample of MovieLens. With factors
+e is what they leave, and v has a term for each of their dimensions.
 """
 
 import math
@@ -34,6 +36,7 @@ import torch
 from torch import Tensor
 
 from data import Interactions
+from training.factors import Factors
 
 LEAST, MOST = 0.5, 5.0  # ratings within this range are learned in their own unit, as the homework does
 PASSES, ESTIMATES = 14, 10  # over the ratings; the first ones are each followed by an estimate of the dampings
@@ -55,6 +58,7 @@ class Baseline(NamedTuple):
         lowest, highest: the range of the ratings that the biases are computed from.
         users, items: a, (num_users,), and c, (num_items,): float64 on the CPU, in the ratings' own unit. They are 0 for
             users and items without ratings.
+        factors: f and g, perhaps without dimensions.
     """
 
     dampings: Dampings
@@ -62,10 +66,13 @@ class Baseline(NamedTuple):
     highest: float
     users: Tensor
     items: Tensor
+    factors: Factors
 
     @classmethod
-    def of(cls, interactions: Interactions, mean: float, dampings: Dampings | None = None) -> "Baseline":
-        """Compute the biases from the interactions that have a rating.
+    def of(
+        cls, interactions: Interactions, mean: float, dampings: Dampings | None = None, dimensions: int = 0
+    ) -> "Baseline":
+        """Compute the biases, and factors, from the interactions that have a rating.
 
         Each pass computes the items' biases for given users' biases, then the reverse, both in closed form. A shift of
         all users' biases against all items' biases changes no e. Each pass begins with the shift that decreases J most,
@@ -73,13 +80,14 @@ class Baseline(NamedTuple):
 
         Args:
             mean: μ.
-            dampings: estimated by default.
+            dampings: of the biases; estimated by default.
+            dimensions: the greatest number of those of the factors.
         """
         rated = _rated(interactions)
         users, items = (torch.zeros(n, dtype=torch.float64) for n in (rated.num_users, rated.num_items))
         used = dampings or Dampings(FIRST_DAMPING, FIRST_DAMPING)
         if len(rated) == 0:
-            return cls(used, -math.inf, math.inf, users, items)
+            return cls(used, -math.inf, math.inf, users, items, Factors.none(len(users), len(items)))
         user_counts, item_counts = _counts(rated.user_ids, rated.num_users), _counts(rated.item_ids, rated.num_items)
         errors = rated.ratings.double() - mean
         for number in range(PASSES):
@@ -92,7 +100,28 @@ class Baseline(NamedTuple):
                 of_users = _next_damping(used.users, users, user_counts, variance)
                 used = Dampings(of_users, _next_damping(used.items, items, item_counts, variance))
         lowest, highest = rated.ratings.aminmax()
-        return cls(used, lowest.item(), highest.item(), users, items)
+        factors = Factors.of(errors, (rated.user_ids, rated.item_ids), (len(users), len(items)), dimensions)
+        return cls(used, lowest.item(), highest.item(), users, items, factors)
+
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """Return all tensors, to write them to a file; ``Scale.of_numbers`` reads them."""
+        return self.users, self.items, *self.factors
+
+    def predicted(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Return a_i + c_j + f_i·g_j: (n,) float64."""
+        return self.users[user_ids] + self.items[item_ids] + self.factors.predicted(user_ids, item_ids)
+
+    def of_later(self, interactions: Interactions, mean: float) -> "Baseline":
+        """Return the baseline of other interactions with the same items, with these dampings and factors of items.
+
+        Args:
+            mean: μ.
+        """
+        found, rated = Baseline.of(interactions, mean, self.dampings), _rated(interactions)
+        errors = rated.ratings.double() - mean - found.predicted(rated.user_ids, rated.item_ids)
+        factors = self.factors.of_users(errors, rated.user_ids, rated.item_ids, rated.num_users)
+        return found._replace(factors=factors)
 
 
 class Scale(NamedTuple):
@@ -109,7 +138,7 @@ class Scale(NamedTuple):
     baseline: Baseline | None = None
 
     @classmethod
-    def of(cls, train: Interactions, unit: str, with_baseline: bool = False) -> "Scale":
+    def of(cls, train: Interactions, unit: str, with_baseline: bool = False, dimensions: int = 0) -> "Scale":
         """Return the scale of training ratings.
 
         The unit is independent of the baseline: "star", and "auto" for ratings within LEAST to MOST, give s = 1.
@@ -118,6 +147,7 @@ class Scale(NamedTuple):
             train: the training set; its ratings are NaN for interactions without one.
             unit: "star", "spread", or "auto": spread where a rating is outside LEAST to MOST.
             with_baseline: whether the network learns residuals of biases.
+            dimensions: the greatest number of those of the baseline's factors.
         """
         rated = train.ratings[train.rated].cpu().double()
         is_usual = len(rated) == 0 or bool(rated.min() >= LEAST and rated.max() <= MOST)
@@ -125,24 +155,25 @@ class Scale(NamedTuple):
         if len(rated) == 0 or (is_own and not with_baseline):
             return cls()
         mean, spread = rated.mean().item(), 1.0 if is_own else rated.std(correction=0).item() or 1.0
-        return cls(mean, spread, Baseline.of(train, mean) if with_baseline else None)
+        return cls(mean, spread, Baseline.of(train, mean, dimensions=dimensions) if with_baseline else None)
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """Return everything but the biases, to write it to a file; ``of_numbers`` reads it."""
+        """Return everything but the baseline's tables, to write it to a file; ``of_numbers`` reads both."""
         if self.baseline is None:
             return (self.mean, self.spread)
         return (self.mean, self.spread, *self.baseline.dampings, self.baseline.lowest, self.baseline.highest)
 
     @classmethod
-    def of_numbers(cls, numbers: Sequence[float], biases: Sequence[Tensor]) -> "Scale":
-        """Return the scale of these numbers and the biases of users and items; no biases for one without a baseline."""
+    def of_numbers(cls, numbers: Sequence[float], tables: Sequence[Tensor]) -> "Scale":
+        """Return the scale of these numbers and ``Baseline.tables``; no tables for one without a baseline."""
         mean, spread, *others = numbers
         if not others:
             return cls(mean, spread)
         user_damping, item_damping, lowest, highest = others
-        users, items = biases
-        return cls(mean, spread, Baseline(Dampings(user_damping, item_damping), lowest, highest, users, items))
+        users, items, *factors = tables
+        dampings = Dampings(user_damping, item_damping)
+        return cls(mean, spread, Baseline(dampings, lowest, highest, users, items, Factors(*factors)))
 
     @property
     def is_own_unit(self) -> bool:
@@ -150,10 +181,10 @@ class Scale(NamedTuple):
         return self == Scale()
 
     def _expected(self, user_ids: Tensor, item_ids: Tensor) -> Tensor | float:
-        """Return μ + a_i + c_j: (n,) float64 on the CPU; without biases μ."""
+        """Return μ + a_i + c_j + f_i·g_j: (n,) float64 on the CPU; without a baseline μ."""
         if self.baseline is None:
             return self.mean
-        return self.mean + self.baseline.users[user_ids.cpu()] + self.baseline.items[item_ids.cpu()]
+        return self.mean + self.baseline.predicted(user_ids.cpu(), item_ids.cpu())
 
     def to_units(self, ratings: Tensor, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Return the network's values for ratings that no bias includes: (n,) float32 to (n,) float32."""
@@ -194,7 +225,9 @@ class Scale(NamedTuple):
         user_counts, item_counts = _counts(users[rated], train.num_users), _counts(items[rated], train.num_items)
         dampings = self.baseline.dampings
         residuals = train.ratings.cpu().double() - self._expected(users, items)
-        residuals *= 1 + _variances(dampings.users, user_counts)[users] + _variances(dampings.items, item_counts)[items]
+        variances = _variances(dampings.users, user_counts)[users] + _variances(dampings.items, item_counts)[items]
+        variances[rated] += self.baseline.factors.variances(users[rated], items[rated])
+        residuals *= 1 + variances
         return (residuals / self.spread).float().to(train.ratings.device)
 
     def of_new_user(self, ratings: Tensor, item_ids: Tensor) -> tuple["Scale", Tensor]:
@@ -212,8 +245,14 @@ class Scale(NamedTuple):
         above = ratings.double() - self.mean - self.baseline.items[item_ids]
         damping, count = self.baseline.dampings.users, (~above.isnan()).sum()
         bias = above.nansum() / (damping + count)
-        scale = self._replace(baseline=self.baseline._replace(users=bias.reshape(1)))
-        return scale, ((above - bias) * (1 + _variances(damping, count)) / self.spread).float()
+        errors, rated = above - bias, ~above.isnan()
+        user_ids = torch.zeros_like(item_ids)
+        factors = self.baseline.factors.of_users(errors[rated], user_ids[rated], item_ids[rated], 1)
+        errors -= factors.predicted(user_ids, item_ids)
+        variances = torch.full_like(errors, _variances(damping, count).item())
+        variances[rated] += factors.variances(user_ids[rated], item_ids[rated], of_items=False)
+        scale = self._replace(baseline=self.baseline._replace(users=bias.reshape(1), factors=factors))
+        return scale, (errors * (1 + variances) / self.spread).float()
 
     @property
     def notice(self) -> str:
@@ -225,6 +264,11 @@ class Scale(NamedTuple):
                 f"ratings are learned above a baseline of biases, damped by {dampings.users:.4g} for users and by "
                 f"{dampings.items:.4g} for items (rating_baseline)"
             )
+            dimensions = self.baseline.factors.items.shape[1]
+            if dimensions:
+                lines.append(
+                    f"the baseline has {dimensions} factors, for which the ratings give evidence (rating_factors)"
+                )
         if self.spread != 1 or (self.mean != 0 and self.baseline is None):
             lines.append(
                 f"L_R is in units of the training ratings' variance: mean {self.mean:.6g}, standard deviation "

@@ -37,6 +37,7 @@ class Settings:
         rating_unit: with "spread" the network predicts (r − μ) / s, of the mean and the standard deviation of the
             training ratings, and λ_R weighs alike for ratings of any scale; see ``scale.py``.
         rating_baseline: r̂ is μ + a_i + c_j + s · (the MLP's output); see ``scale.py``.
+        rating_factors: the baseline, if there is one, is μ + a_i + c_j + f_i·g_j; see ``factors.py``.
         negatives: number of items drawn uniformly as negatives. One is drawn for each interaction. More are drawn for
             a whole batch, all different, and are the negatives of each of its interactions. With more than 10,000 items
             a batch has a part for every 10,000, and each part has negatives of its own (see ``tuned.py``).
@@ -119,6 +120,13 @@ class Settings:
         group=BEYOND, metavar="UNIT", choices=("auto", "star", "spread"),
     )  # fmt: skip
     rating_baseline: bool = option(False, "predict ratings above a baseline of user and item biases", group=BEYOND)
+    rating_factors: int = option(
+        0,
+        "dimensions of the factors in rating_baseline, at most: those without evidence fall to 0",
+        group=BEYOND,
+        metavar="N",
+        least=0,
+    )
     optimizer: str = option(
         "auto", "adam; lazy_adam: update only the embeddings that a batch looks up; auto: lazy_adam for the "
         "homework's step with large tables",

@@ -89,7 +89,8 @@ class Trainer:
         self.model = model
         self.device = next(model.parameters()).device
         self._on_cuda = self.device.type == "cuda"
-        self.scale = Scale.of(train, settings.rating_unit, settings.rating_baseline)
+        has_baseline, factors = settings.rating_baseline, settings.rating_factors
+        self.scale = Scale.of(train, settings.rating_unit, has_baseline, factors)
         self.train = division.own(replace(train, ratings=self.scale.targets(train))).to(self.device)
         self.settings = settings
         self.count = len(train)
@@ -120,6 +121,7 @@ class Trainer:
         # In a student's folder the notice on ranking would tell whether equation 1 is right, which is a hidden check.
         lines = [
             self.scale.notice,
+            f"rating_factors {factors} changes nothing without rating_baseline" if factors and not has_baseline else "",
             NO_RATINGS if not self.rates else "",
             step_notice,
             lazy if self.optimizer == "lazy_adam" else "",

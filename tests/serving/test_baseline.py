@@ -47,7 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Biases(NamedTuple):
-    """μ, s and the range of training ratings, and biases by ID."""
+    """μ, s and the range of training ratings, biases by ID, and products of factors by pair."""
 
     mean: float
     spread: float
@@ -55,9 +55,11 @@ class Biases(NamedTuple):
     highest: float
     users: dict[int, float]
     items: dict[int, float]
+    products: dict[tuple[int, int], float]
 
     def stars(self, user: int, item: int, score: float) -> float:
         expected = self.mean + self.users.get(user, 0.0) + self.items.get(item, 0.0) + self.spread * score
+        expected += self.products.get((user, item), 0.0)
         return min(self.highest, max(self.lowest, expected))
 
 
@@ -75,7 +77,7 @@ def biases_of(ratings: list[Rating], like: Recommender, mean: float | None = Non
     penalty = np.diag([dampings.users] * len(ids) + [dampings.items] * ITEMS)
     found = np.linalg.solve(ones.T @ ones + penalty, ones.T @ (np.array(stars) - mean)).tolist()
     users, items = dict(zip(ids, found, strict=False)), dict(enumerate(found[len(ids) :]))
-    return Biases(mean, like.scale.spread, min(stars), max(stars), users, items)
+    return Biases(mean, like.scale.spread, min(stars), max(stars), users, items, {})
 
 
 def listed(part: Interactions) -> list[Rating]:
@@ -195,3 +197,109 @@ def test_a_warm_start_predicts_alike(home: Path) -> None:
     own = "--rating_baseline --rating_unit spread --epochs 1 --learning_rate 1e-9 --test_fraction 0.2"
     assert main.main(["--warm_start", "run", "--logdir", "next", *own.split()]) == 0
     pd.testing.assert_frame_equal(Recommender.load("next").predict([3, 4, 6], [1, 2, 3]), before, atol=1e-4)
+
+
+CROSSED: list[Rating] = [
+    (user, item, 2 + (-1) ** (user + item) + (7 * user + 3 * item) % 5 / 4)
+    for user in range(USERS)
+    for item in range(ITEMS)
+    if (3 * user + item) % 7 > 0
+]
+FACTORS = FLAGS + " --rating_factors 3"
+
+
+def products_of(ratings: list[Rating], biases: Biases, like: Recommender) -> dict[tuple[int, int], float]:
+    """Solve the normal equations of users' factors, with a recommender's dampings and factors of items."""
+    assert like.scale is not None
+    assert like.scale.baseline is not None
+    factors = like.scale.baseline.factors
+    of_items = {item: factors.items[like.item(item)].numpy() for item in range(ITEMS)}
+    found: dict[tuple[int, int], float] = {}
+    for user in {user for user, _, _ in ratings}:
+        own = [(item, rating) for each, item, rating in ratings if each == user]
+        rows = np.array([of_items[item] for item, _ in own])
+        errors = np.array([rating - biases.mean - biases.users[user] - biases.items[item] for item, rating in own])
+        f = np.linalg.solve(rows.T @ rows + np.diag(factors.dampings[0].numpy()), rows.T @ errors)
+        found |= {(user, item): float(f @ g) for item, g in of_items.items()}
+    return found
+
+
+def test_stars_contain_the_products_of_factors(home: Path) -> None:
+    """The factors themselves have a test of their own, tests/training/test_factors.py."""
+    write(home / "ratings.csv", CROSSED)
+    train("run", "spread", FACTORS)
+    split = setup.split(data.read(DataSource(ratings=Path("ratings.csv"))), trained.read(Path("run")).settings)
+    test, one = listed(split.test), Recommender.load("run")
+    assert one.scale is not None
+    assert one.scale.baseline is not None
+    f, g, _ = one.scale.baseline.factors
+    products = {(user, item): float(f[one.user(user)] @ g[one.item(item)]) for user, item, _ in test}
+    assert max(products.values()) > 0.7
+    biases = biases_of(listed(split.train), one)._replace(products=products)
+    scores = zip(test, scores_of("run", test), strict=True)
+    stars = [biases.stars(user, item, score) for (user, item, _), score in scores]
+    mse = sum((each - rating) ** 2 for each, (_, _, rating) in zip(stars, test, strict=True)) / len(test)
+    assert json.loads(Path("run/result.json").read_text())["test_mse"] == pytest.approx(mse, rel=1e-5)
+    found = one.predict([user for user, _, _ in test], [item for _, item, _ in test])
+    assert found["stars"].tolist() == pytest.approx(stars, abs=1e-5)
+
+
+def test_factors_of_users_follow_ratings_that_have_changed(home: Path) -> None:
+    write(home / "ratings.csv", CROSSED)
+    train("run", "spread", FACTORS)
+    before = Recommender.load("run")
+    assert before.scale is not None
+    now = [*[each for each in CROSSED if each[0] != 5], *NEW_USER]
+    write(home / "ratings.csv", now)
+    kept = list({(user, item): (user, item, rating) for user, item, rating in now}.values())
+    biases = biases_of(kept, before, before.scale.mean)
+    biases = biases._replace(products=products_of(kept, biases, before))
+    pairs = [(2, 9, 0.0), (7, 30, 0.0)]
+    scores = zip(pairs, scores_of("run", pairs), strict=True)
+    expected = [biases.stars(user, item, score) for (user, item, _), score in scores]
+    assert Recommender.load("run").predict([2, 7], [9, 30])["stars"].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_factors_of_the_run_stay_if_its_ratings_are_gone(home: Path) -> None:
+    write(home / "ratings.csv", CROSSED)
+    train("run", "star", FACTORS)
+    before = Recommender.load("run").predict([2, 7, 11], [9, 3, 30])
+    lines = [f"{user},{item}," for user, item, _ in [*CROSSED, (1_000, 3, 0.0)]]
+    (home / "ratings.csv").write_text("\n".join(["user,item,rating", *lines]))
+    pd.testing.assert_frame_equal(Recommender.load("run").predict([2, 7, 11], [9, 3, 30]), before, atol=1e-5)
+
+
+def test_stars_of_a_new_user_have_factors(home: Path) -> None:
+    write(home / "ratings.csv", CROSSED)
+    train("run", "spread", FACTORS)
+    one = Recommender.load("run")
+    split = setup.split(data.read(DataSource(ratings=Path("ratings.csv"))), one.settings)
+    own: list[Rating] = [(40, item, 2.0 + (-1) ** item) for item in (3, 8, 14, 21)]
+    biases = biases_of(listed(split.train), one)
+    assert one.scale is not None
+    assert one.scale.baseline is not None
+    rest = [rating - biases.mean - biases.items[item] for _, item, rating in own]
+    biases.users[40] = sum(rest) / (one.scale.baseline.dampings.users + len(own))
+    biases = biases._replace(products=products_of(own, biases, one))
+    assert max(biases.products.values()) > 0.3
+    given = torch.tensor([rating for _, _, rating in own])
+    of_user, values = one.scale.of_new_user(given, torch.tensor([one.item(item) for _, item, _ in own]))
+    found = one.recommend_new({item: rating for _, item, rating in own}, n=ITEMS)
+    rows = one.new_users.embeddings(torch.tensor([one.item(item) for _, item, _ in own]), values, [len(own)])
+    items = torch.tensor([one.item(item) for item in found["item"].tolist()])
+    _, scores = one.new_users.network.pairs(rows, torch.zeros_like(items), items)
+    stars = [biases.stars(40, item, score) for item, score in zip(found["item"], scores.tolist(), strict=True)]
+    assert found["stars"].tolist() == pytest.approx(stars, abs=1e-4)
+    errors = [rating - biases.stars(40, item, 0.0) for _, item, rating in own]
+    assert of_user.baseline is not None
+    variances = of_user.baseline.factors.variances(
+        torch.zeros(4, dtype=torch.int64), torch.tensor([one.item(item) for _, item, _ in own]), of_items=False
+    )
+    of_bias = 1 / (one.scale.baseline.dampings.users + len(own) - 1)
+    expected = [e * (1 + of_bias + v) / biases.spread for e, v in zip(errors, variances.tolist(), strict=True)]
+    assert values.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_factors_without_a_baseline_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--ratings", "ratings.csv", *FACTORS.split(), "--logdir", "run"]) == 0
+    assert "rating_factors 3 changes nothing without rating_baseline" in capsys.readouterr().err

@@ -58,6 +58,7 @@ def test_the_network_after_the_best_epoch_recommends() -> None:
         {"rating_unit": "spread", "shared_embeddings": False},
         {"rating_baseline": True},
         {"rating_baseline": True, "rating_unit": "spread"},
+        {"rating_baseline": True, "rating_factors": 3},
     ],
 )
 def test_a_saved_recommender_answers_alike(values: dict[str, object], tmp_path: Path) -> None:
