@@ -14,7 +14,7 @@ factors, and a dimension with a singular value that noise would have, too, falls
 Theoretical Analysis of Bayesian Matrix Factorization, JMLR 12, 2011).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ SWEEPS = 15  # over all dimensions; more change the test MSE of MovieLens 100K a
 FALLING = 6  # sweeps after which dimensions that fell to 0 are left out, which saves time
 LEAST_SIZE = 0.1  # of the singular value of a dimension that did not fall, in units of its damping
 BLOCK = 2**17  # ratings at a time, whose columns stay in the processor's cache
-FIRST_DAMPING = 3.0  # λ and κ, in units of σ
+FIRST_DAMPING = 5.0  # λ and κ, in units of σ
 SEED = 0  # of the first factors
 _Block = tuple[Tensor, Tensor, Tensor]  # errors, users and items of some ratings
 
@@ -67,7 +67,7 @@ class Factors(NamedTuple):
         zeros = torch.zeros(sum(rows), dtype=torch.float64).split(rows)
         found = [(_Column(zeros[0], zeros[0], damping), _Column(each, zeros[1], damping)) for each in start.unbind(1)]
         for sweep in range(1, SWEEPS + 1):
-            squares = torch.zeros_like(noise)  # the expected squared errors of all ratings
+            squares = torch.zeros_like(noise)  # what the variances add to the squared errors of all ratings
             for t, (f, g) in enumerate(found):
                 _add_products(blocks, f, g, 1)
                 f = f.update(blocks, 0, g, noise)
@@ -96,12 +96,12 @@ class Factors(NamedTuple):
         if not columns:
             return self.none(num_users, len(self.items))
 
-        def sums(values: Sequence[Tensor]) -> Tensor:
+        def sums(values: Iterable[Tensor]) -> Tensor:
             return torch.stack([torch.bincount(user_ids, each, minlength=num_users) for each in values], 1)
 
-        products = sums([one * other for one in columns for other in columns])
+        products = sums(one * other for one in columns for other in columns)
         left = products.view(num_users, len(columns), len(columns)) + self.dampings[0].diag()
-        return self._replace(users=torch.linalg.solve(left, sums([errors * column for column in columns])))
+        return self._replace(users=torch.linalg.solve(left, sums(errors * column for column in columns)))
 
     def predicted(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Return the sums of f_it g_jt: (n,) float64 for (n,) users and items."""
