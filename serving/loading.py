@@ -129,7 +129,7 @@ def _load_changed(run: TrainedRun, source: DataSource, now: Interactions) -> Loa
 
 
 def _scale_now(scale: Scale | None, ratings: Interactions, users: Rows) -> Scale | None:
-    """Return the scale of a run with the biases of today's ratings, or of the run if no interaction has a rating today.
+    """Return the scale of a run with the baseline of today's ratings, or of the run's if none has a rating today.
 
     Args:
         users: the rows of the run's users, in the run and in ``ratings``.

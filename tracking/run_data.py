@@ -21,7 +21,7 @@ from training.scale import Scale
 from training.trainer import Trainer
 
 NAME = "data.npz"
-TABLES = "user_biases", "item_biases", "user_factors", "item_factors", "dampings"  # of a baseline
+TABLES = "user_biases", "item_biases", "user_factors", "item_factors", "factor_dampings"  # of a baseline
 
 
 class RunData(NamedTuple):
@@ -99,7 +99,8 @@ def read(folder: Path) -> RunData:
             users, items = _ids_of(arrays["users"]), _ids_of(arrays["items"])
             return RunData(DataSource(**noted["source"]), users, items, scale, tuple(noted["rating_range"]))
     except Exception as error:  # a damaged file can make the reader raise anything
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise ValueError(f"{path} is damaged, or another version wrote it: {reason}") from None
 
 
 def replaced(source: DataSource, given: Mapping[str, Any]) -> DataSource:

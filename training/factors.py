@@ -1,17 +1,18 @@
-"""Factors of the part of ratings that biases leave, with as many dimensions as the ratings give evidence for.
+"""Factors of the part of ratings that biases leave, of few dimensions, and of none where that part is noise.
 
     e_ij = Σ_t f_it g_jt + noise,    noise ~ N(0, σ²),    f_it ~ N(0, σ² / λ_t),    g_jt ~ N(0, σ² / κ_t)
 
 The posterior is approximated by independent normal distributions (variational Bayes: Lim and Teh, Variational Bayesian
-Approach to Movie Rating Prediction, KDD Cup and Workshop 2007). The one of a factor follows in closed form from the
-others, and so do λ_t, κ_t and σ²:
+Approach to Movie Rating Prediction, KDD Cup and Workshop 2007; of independent dimensions, as here: Raiko, Ilin and
+Karhunen, Principal Component Analysis for Large Scale Problems with Lots of Missing Values, ECML 2007). The one of a
+factor follows in closed form from the others, and so do λ_t, κ_t and σ²:
 
     v_it = σ² / w_it,    f_it = Σ_j e_ij g_jt / w_it,    w_it = λ_t + Σ_j (g_jt² + the variance of g_jt)
     λ_t = σ² · users / Σ_i (f_it² + v_it),    σ² = mean of the expected squared errors
 
-where e_ij is without the other dimensions, and likewise for g_jt. There is nothing to choose: the variances dampen the
-factors, and a dimension with a singular value that noise would have, too, falls to 0 (Nakajima and Sugiyama,
-Theoretical Analysis of Bayesian Matrix Factorization, JMLR 12, 2011).
+where e_ij is without the other dimensions, and likewise for g_jt. There is no damping to choose: the variances dampen
+the factors, and a dimension falls to 0 where noise could have its singular value (Nakajima and Sugiyama, Theoretical
+Analysis of Bayesian Matrix Factorization, JMLR 12, 2011).
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,8 @@ SWEEPS = 15  # over all dimensions; more change the test MSE of MovieLens 100K a
 FALLING = 6  # sweeps after which dimensions that fell to 0 are left out, which saves time
 LEAST_SIZE = 0.1  # of the singular value of a dimension that did not fall, in units of its damping
 BLOCK = 2**17  # ratings at a time, whose columns stay in the processor's cache
-FIRST_DAMPING = 5.0  # λ and κ, in units of σ
+FIRST_DAMPING = 5.0  # λ and κ, in units of σ; with 10, weak structure falls to 0, and with 3 more noise stays
+LEAST_NOISE = 1e-6  # σ² in units of the mean square of e, so that the dampings stay above the rounding errors
 SEED = 0  # of the first factors
 _Block = tuple[Tensor, Tensor, Tensor]  # errors, users and items of some ratings
 
@@ -61,7 +63,7 @@ class Factors(NamedTuple):
             return cls.none(*rows)
         blocks = list(zip(*(column.split(BLOCK) for column in (errors.clone(), *ids)), strict=True))
         noise = errors.square().mean()
-        damping = FIRST_DAMPING * noise.sqrt()
+        damping, least = FIRST_DAMPING * noise.sqrt(), LEAST_NOISE * noise
         start = torch.randn(rows[1], dimensions, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
         start *= (noise / damping).sqrt()
         zeros = torch.zeros(sum(rows), dtype=torch.float64).split(rows)
@@ -74,7 +76,8 @@ class Factors(NamedTuple):
                 g = g.update(blocks, 1, f, noise)
                 squares += _add_products(blocks, f, g, -1)
                 found[t] = f, g
-            noise = (squares + sum(part @ part for part, _, _ in blocks)) / len(errors)
+            squares += sum(part @ part for part, _, _ in blocks)
+            noise = (squares / len(errors)).clamp(min=least)
             if sweep in (FALLING, SWEEPS):
                 for f, g in found:
                     if _fell(f, g):
@@ -88,6 +91,8 @@ class Factors(NamedTuple):
     def of_users(self, errors: Tensor, user_ids: Tensor, item_ids: Tensor, num_users: int) -> "Factors":
         """Compute the factors of other users for these factors of items, by least squares with the dampings λ.
 
+        Without the variances of the items' factors these are a few percent larger than ``of`` would compute them.
+
         Args:
             errors: (n,) float64 e.
             user_ids, item_ids: (n,)
@@ -96,8 +101,10 @@ class Factors(NamedTuple):
         if not columns:
             return self.none(num_users, len(self.items))
 
+        zeros = torch.zeros(num_users, dtype=torch.float64)
+
         def sums(values: Iterable[Tensor]) -> Tensor:
-            return torch.stack([torch.bincount(user_ids, each, minlength=num_users) for each in values], 1)
+            return torch.stack([zeros.index_add(0, user_ids, each) for each in values], 1)
 
         products = sums(one * other for one in columns for other in columns)
         left = products.view(num_users, len(columns), len(columns)) + self.dampings[0].diag()
@@ -108,19 +115,19 @@ class Factors(NamedTuple):
         pairs = zip(self.users.unbind(1), self.items.unbind(1), strict=True)
         return sum((f[user_ids] * g[item_ids] for f, g in pairs), torch.zeros(len(user_ids), dtype=torch.float64))
 
-    def variances(self, user_ids: Tensor, item_ids: Tensor, of_items: bool = True) -> Tensor:
+    def variances(self, user_ids: Tensor, item_ids: Tensor, with_items: bool = True) -> Tensor:
         """Return the variances of predictions of ratings without each of them, in units of σ²: (n,) float64.
 
         Args:
             user_ids, item_ids: (n,), of all ratings.
-            of_items: whether the items' factors include the ratings.
+            with_items: whether the items' factors include the ratings, too.
         """
         found = torch.zeros(len(user_ids), dtype=torch.float64)
         for f, g, (of_users, of_others) in zip(
             self.users.unbind(1), self.items.unbind(1), self.dampings.unbind(1), strict=True
         ):
             found += _without_own(g.square()[item_ids], of_users, user_ids)
-            if of_items:
+            if with_items:
                 found += _without_own(f.square()[user_ids], of_others, item_ids)
         return found
 

@@ -140,6 +140,7 @@ def _change_unit(model: nn.Module, was: Scale, now: Scale) -> None:
     """Change the last layer of the MLP so that the same ratings are predicted in another unit.
 
     With baselines in both units the output is a residual, whose mean is 0. With one of them the biases are left out.
+    Factors that differ are left out, too: the network learns anew what they predict.
     """
     outputs = [layer for layer in parts.linear_layers(model) if layer.out_features == 1]
     shift = was.mean - now.mean if was.baseline is None or now.baseline is None else 0.0

@@ -37,7 +37,7 @@ class Settings:
         rating_unit: with "spread" the network predicts (r − μ) / s, of the mean and the standard deviation of the
             training ratings, and λ_R weighs alike for ratings of any scale; see ``scale.py``.
         rating_baseline: r̂ is μ + a_i + c_j + s · (the MLP's output); see ``scale.py``.
-        rating_factors: the baseline, if there is one, is μ + a_i + c_j + f_i·g_j; see ``factors.py``.
+        rating_factors: with a baseline r̂ is μ + a_i + c_j + f_i·g_j + s · (the MLP's output); see ``factors.py``.
         negatives: number of items drawn uniformly as negatives. One is drawn for each interaction. More are drawn for
             a whole batch, all different, and are the negatives of each of its interactions. With more than 10,000 items
             a batch has a part for every 10,000, and each part has negatives of its own (see ``tuned.py``).
@@ -48,7 +48,7 @@ class Settings:
             (Koren, SVD++, KDD 2008), and an item's is q_j + m_j^(−1/2) · the sum of u_h over the m_j users who rated it
             (He et al., LightGCN, SIGIR 2020); see ``rated_items.py``.
         pseudo_ratings: m. In each epoch the MLP also learns to return 0 for about m pairs of each user and a negative,
-            at most one for each rating. 0 is the rating of the biases with ``rating_baseline``, and the mean without it
+            at most one for each rating. 0 is the baseline's rating with ``rating_baseline``, and without it the mean
             in units of the spread. On observed pairs alone the MLP would learn that a low u·q means a low rating, and
             u·q is lower for pairs that were not trained on.
         weight_decay: w in the further term w · (δ / (δ + 1 %))^(1/2) / (2 · n) · ‖θ‖² of the loss, of all parameters θ,
@@ -122,7 +122,7 @@ class Settings:
     rating_baseline: bool = option(False, "predict ratings above a baseline of user and item biases", group=BEYOND)
     rating_factors: int = option(
         0,
-        "dimensions of the factors in rating_baseline, at most: those without evidence fall to 0",
+        "dimensions of factors in rating_baseline, at most: where the ratings do not show them they fall to 0",
         group=BEYOND,
         metavar="N",
         least=0,

@@ -293,7 +293,7 @@ def test_stars_of_a_new_user_have_factors(home: Path) -> None:
     errors = [rating - biases.stars(40, item, 0.0) for _, item, rating in own]
     assert of_user.baseline is not None
     variances = of_user.baseline.factors.variances(
-        torch.zeros(4, dtype=torch.int64), torch.tensor([one.item(item) for _, item, _ in own]), of_items=False
+        torch.zeros(4, dtype=torch.int64), torch.tensor([one.item(item) for _, item, _ in own]), with_items=False
     )
     of_bias = 1 / (one.scale.baseline.dampings.users + len(own) - 1)
     expected = [e * (1 + of_bias + v) / biases.spread for e, v in zip(errors, variances.tolist(), strict=True)]

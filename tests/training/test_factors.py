@@ -146,20 +146,20 @@ def test_factors_of_other_users_solve_the_normal_equations() -> None:
     assert torch.equal(of_others.items, found.items)
 
 
-@pytest.mark.parametrize("of_items", [False, True])
-def test_variances_are_those_without_each_rating(of_items: bool) -> None:
+@pytest.mark.parametrize("with_items", [False, True])
+def test_variances_are_those_without_each_rating(with_items: bool) -> None:
     made = drawn(14, 12, 9, 1, 0.3)
     found = factors_of(made, 2)
     assert found.items.shape[1] > 0
     pairs = list(zip(made.user_ids.tolist(), made.item_ids.tolist(), strict=True))
     f, g, dampings = found.users.tolist(), found.items.tolist(), found.dampings.tolist()
-    variances = found.variances(made.user_ids, made.item_ids, of_items=of_items).tolist()
+    variances = found.variances(made.user_ids, made.item_ids, with_items=with_items).tolist()
     for (i, j), variance in zip(pairs, variances, strict=True):
         expected = 0.0
         for t in range(found.items.shape[1]):
             others = sum(g[k][t] ** 2 for h, k in pairs if h == i and k != j)
             expected += g[j][t] ** 2 / (dampings[0][t] + others)
-            if of_items:
+            if with_items:
                 others = sum(f[h][t] ** 2 for h, k in pairs if k == j and h != i)
                 expected += f[i][t] ** 2 / (dampings[1][t] + others)
         assert variance == pytest.approx(expected)
@@ -176,3 +176,44 @@ def test_the_values_of_ratings_are_what_factors_leave_without_them() -> None:
     on_train = scale.to_units(train.ratings, train.user_ids, train.item_ids) * scale.spread
     assert 0.85 < values.square().mean() / on_test.square().mean() < 1.05
     assert on_train.square().mean() < 0.8 * on_test.square().mean()
+
+
+@pytest.mark.parametrize("rows", [(40, 30), (200, 150)])
+def test_ratings_without_noise_give_finite_numbers(rows: tuple[int, int]) -> None:
+    """Two groups of users and items: ratings are 5 within a group and 1 between groups."""
+    users, items = (each.reshape(-1) for each in torch.meshgrid(*map(torch.arange, rows), indexing="ij"))
+    made = Interactions(users, items, 1 + 4 * (users % 2 == items % 2).float(), *rows)
+    scale = Scale.of(made, "spread", with_baseline=True, dimensions=8)
+    assert scale.targets(made).isfinite().all()
+    for given in ([5.0], [5.0, 5.0], [5.0, 1.0], [math.nan, math.nan]):
+        of_user, values = scale.of_new_user(torch.tensor(given), torch.tensor([4, 6])[: len(given)])
+        assert values.isfinite().tolist() == [not math.isnan(each) for each in given]
+        stars = of_user.from_units(torch.zeros(2), torch.zeros(2, dtype=torch.int64), torch.tensor([8, 9]))
+        assert stars.isfinite().all()
+        if given == [5.0, 5.0]:
+            assert stars[0] > stars[1] + 1
+
+
+def test_a_new_user_without_a_rating_has_no_factors() -> None:
+    scale = Scale.of(drawn(30, 20, 10, 1, 0.2), "spread", with_baseline=True, dimensions=2)
+    assert scale.baseline is not None
+    assert scale.baseline.factors.items.any()
+    of_user, values = scale.of_new_user(torch.tensor([math.nan]), torch.tensor([3]))
+    assert values.isnan().all()
+    assert of_user.baseline is not None
+    assert not of_user.baseline.factors.users.any()
+
+
+def test_bits_depend_on_no_number_of_threads() -> None:
+    made, before = drawn(900, 400, 60, 2, 0.8), torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(Scale.of(made, "spread", with_baseline=True, dimensions=4))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        assert other.numbers == found[0].numbers
+        assert other.baseline is not None
+        assert found[0].baseline is not None
+        assert all(map(torch.equal, other.baseline.tables, found[0].baseline.tables))
