@@ -25,7 +25,8 @@ without the rating, in units of σ². Here v is taken as the sum of the variance
 
 This v is exact for a user and an item without other ratings. Elsewhere it is too small, because the other biases are
 estimates, too: by 1 to 5 percent on average on MovieLens 100K, FilmTrust and a sparse sample of MovieLens. With factors
-e is what they leave, v has a term for each of their dimensions, and z is too small by about 5 percent.
+e is what they leave, v has a term for each of their dimensions, and z is too small by about 5 percent. Factors are left
+out if they do not make the mean square of these residuals smaller, as some of noise that is not alike everywhere.
 """
 
 import contextlib
@@ -113,8 +114,13 @@ class Baseline(NamedTuple):
                 of_users = _next_damping(used.users, users, user_counts, variance)
                 used = Dampings(of_users, _next_damping(used.items, items, item_counts, variance))
         lowest, highest = rated.ratings.aminmax()
-        factors = Factors.of(errors, (rated.user_ids, rated.item_ids), (len(users), len(items)), dimensions)
-        return cls(used, lowest.item(), highest.item(), users, items, factors)
+        sizes = len(users), len(items)
+        without = cls(used, lowest.item(), highest.item(), users, items, Factors.none(*sizes))
+        if dimensions == 0:
+            return without
+        factors = Factors.of(errors, (rated.user_ids, rated.item_ids), sizes, dimensions)
+        found = without, without._replace(factors=factors)
+        return min(found, key=lambda each: float(each.residuals(rated, mean).square().mean()))
 
     @property
     def tables(self) -> tuple[Tensor, ...]:
@@ -124,6 +130,19 @@ class Baseline(NamedTuple):
     def predicted(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Return a_i + c_j + f_i·g_j: (n,) float64."""
         return self.users[user_ids] + self.items[item_ids] + self.factors.predicted(user_ids, item_ids)
+
+    def residuals(self, interactions: Interactions, mean: float) -> Tensor:
+        """Return what the baseline leaves of the ratings that it is of, each left out: (n,) float64, NaN for none.
+
+        Args:
+            mean: μ.
+        """
+        rated, users, items = interactions.rated.cpu(), interactions.user_ids.cpu(), interactions.item_ids.cpu()
+        of_users = _variances(self.dampings.users, _counts(users[rated], interactions.num_users))
+        of_items = _variances(self.dampings.items, _counts(items[rated], interactions.num_items))
+        variances = of_users[users] + of_items[items]
+        variances[rated] += self.factors.variances(users[rated], items[rated])
+        return (interactions.ratings.cpu().double() - mean - self.predicted(users, items)) * (1 + variances)
 
     def of_later(self, interactions: Interactions, mean: float) -> "Baseline":
         """Return the baseline of other interactions with the same items, with these dampings and factors of items.
@@ -235,13 +254,7 @@ class Scale(NamedTuple):
         """
         if self.baseline is None:
             return self.to_units(train.ratings, train.user_ids, train.item_ids)
-        rated, users, items = train.rated.cpu(), train.user_ids.cpu(), train.item_ids.cpu()
-        user_counts, item_counts = _counts(users[rated], train.num_users), _counts(items[rated], train.num_items)
-        dampings = self.baseline.dampings
-        residuals = train.ratings.cpu().double() - self._expected(users, items)
-        variances = _variances(dampings.users, user_counts)[users] + _variances(dampings.items, item_counts)[items]
-        variances[rated] += self.baseline.factors.variances(users[rated], items[rated])
-        residuals *= 1 + variances
+        residuals = self.baseline.residuals(train, self.mean)
         return (residuals / self.spread).float().to(train.ratings.device)
 
     def of_new_user(self, ratings: Tensor, item_ids: Tensor) -> tuple["Scale", Tensor]:
@@ -274,15 +287,12 @@ class Scale(NamedTuple):
         lines = []
         if self.baseline is not None:
             dampings = self.baseline.dampings
+            dimensions = self.baseline.factors.items.shape[1]
             lines.append(
                 f"ratings are learned above a baseline of biases, damped by {dampings.users:.4g} for users and by "
                 f"{dampings.items:.4g} for items (rating_baseline)"
+                + (f", and of factors with {dimensions} dimensions (rating_factors)" if dimensions else "")
             )
-            dimensions = self.baseline.factors.items.shape[1]
-            if dimensions:
-                lines.append(
-                    f"the baseline has {dimensions} factors, for which the ratings give evidence (rating_factors)"
-                )
         if self.spread != 1 or (self.mean != 0 and self.baseline is None):
             lines.append(
                 f"L_R is in units of the training ratings' variance: mean {self.mean:.6g}, standard deviation "

@@ -42,7 +42,7 @@ class Split(NamedTuple):
     def notices(self) -> list[str]:
         """Return lines with the sizes of the sets, and the number of users and items that the training set lacks."""
         sizes = [f"{len(self.train):,} training"]
-        lacking = []
+        lacking, differ = [], False
         for name, part in (("validation", self.validation), ("test", self.test)):
             if part is None:
                 continue
@@ -50,11 +50,14 @@ class Split(NamedTuple):
             for kind in ("user", "item"):
                 there = getattr(part, f"{kind}_ids").unique()
                 trained = torch.isin(there, getattr(self.train, f"{kind}_ids").unique())
+                differ |= bool(trained.float().mean() < 0.5)
                 if not bool(trained.all()):
                     lacking.append(f"{int((~trained).sum()):,} of {len(there):,} {name} {kind}s")
         lines = [f"sets: {' / '.join(sizes)}"]
         if lacking:
             untrained = "the network ranks and rates them by rows that are not trained"
+            if differ:
+                untrained += "; if that is a surprise, compare how the files write IDs (7 and 0007 differ)"
             lines.append(f"{' and '.join(lacking)} have no interactions in the training set: {untrained}")
         return lines
 

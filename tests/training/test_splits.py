@@ -139,7 +139,8 @@ def test_users_and_items_that_training_lacks_are_counted(interactions: Interacti
         f"{len(unseen)} of 60 validation users and 1 of 1 validation items and 10 of 10 test users and "
         f"{len({item for _, item in pairs_of(sets.test)} - {item for _, item in pairs_of(sets.train)})} of "
         f"{len(sets.test.item_ids.unique())} test items have no interactions in the training set: "
-        "the network ranks and rates them by rows that are not trained"
+        "the network ranks and rates them by rows that are not trained; if that is a surprise, compare how the files "
+        "write IDs (7 and 0007 differ)"
     )
     assert Split(interactions, None, interactions).notices == ["sets: 1,201 training / 1,201 test"]
 
