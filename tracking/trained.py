@@ -118,5 +118,5 @@ def start_from(trainer: Trainer, folder: Path, fingerprint: str) -> str:
     if changed := [name for name in before if after.get(name) != before[name] and name != "seed"]:
         line += f"; it had other {', '.join(changed)}"
     if fingerprint != run.checkpoint.run.data:
-        line += "; test metrics are too good if that run was trained on some of these test ratings (split time prevents that)"
+        line += "; test metrics are too good if that run was trained on these test ratings (split time avoids it)"
     return line
