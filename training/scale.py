@@ -162,7 +162,7 @@ class Scale(NamedTuple):
     Attributes:
         mean, spread: μ and s, the mean and the standard deviation of the training ratings; s is 1, and without a
             baseline μ is 0, where ratings are learned in their own unit.
-        baseline: the biases; None without them.
+        baseline: the biases and factors; None without them.
     """
 
     mean: float = 0.0
