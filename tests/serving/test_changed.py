@@ -172,7 +172,7 @@ def test_other_ratings_and_a_run_without_noted_data_are_refused(home: Path, refu
     assert errors == "recommend.py: error: run has no data.npz with the run's users and items: train it again\n"
     Path("run/data.npz").write_bytes(b"PK")
     errors = refused("recommend.py", recommend.main, question)
-    assert errors.startswith("recommend.py: error: run/data.npz is damaged: ")
+    assert errors.startswith("recommend.py: error: run/data.npz is damaged, or another version wrote it: ")
 
 
 def test_noted_data_are_read_as_they_were_written(home: Path, trained_run: Path) -> None:
