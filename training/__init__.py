@@ -5,8 +5,9 @@
     settings.py          the settings with their defaults, ranges and help; presets
     setup.py             a run's network and trainer; its device and threads
     splits.py            the rules that split interactions into a training, a validation and a test set
-    scale.py             the unit of the ratings that a network learns, and their baseline of biases
-    factors.py           factors of users and items in this baseline, by variational Bayes
+    scale.py             the unit of the ratings that a network learns
+    baseline.py          the baseline of ratings: biases of users and items, and factors
+    factors.py           these factors, by variational Bayes
     sampling.py          the order of the examples, and their negative items
     network.py           the making and checking of the network of models.py
     exercises.py         the exercise of the homework that each of its functions belongs to

@@ -1,4 +1,4 @@
-"""Factors of the part of ratings that biases leave, of few dimensions, and of none where that part is noise.
+"""Factors of the residuals of biases, of few dimensions, and of none where the residuals are noise.
 
     e_ij = Σ_t f_it g_jt + noise,    noise ~ N(0, σ²),    f_it ~ N(0, σ² / λ_t),    g_jt ~ N(0, σ² / κ_t)
 
@@ -83,10 +83,9 @@ class Factors(NamedTuple):
             squares += sum(part @ part for part, _, _ in blocks)
             noise = (squares / len(errors)).clamp(min=least)
             if sweep in (FALLING, SWEEPS):
-                for f, g in found:
-                    if _fell(f, g):
-                        _add_products(blocks, f, g, 1)
-                found = [(f, g) for f, g in found if not _fell(f, g)]
+                for f, g in (pair for pair in found if _fell(*pair)):
+                    _add_products(blocks, f, g, 1)
+                found = [pair for pair in found if not _fell(*pair)]
         if not found:
             return cls.none(*rows)
         tables = [torch.stack([column.mean for column in columns], 1) for columns in zip(*found, strict=True)]

@@ -36,7 +36,7 @@ class Settings:
         split: see ``splits.py``.
         rating_unit: with "spread" the network predicts (r − μ) / s, of the mean and the standard deviation of the
             training ratings, and λ_R weighs alike for ratings of any scale; see ``scale.py``.
-        rating_baseline: r̂ is μ + a_i + c_j + s · (the MLP's output); see ``scale.py``.
+        rating_baseline: r̂ is μ + a_i + c_j + s · (the MLP's output); see ``baseline.py``.
         rating_factors: with a baseline r̂ is μ + a_i + c_j + f_i·g_j + s · (the MLP's output); see ``factors.py``.
         negatives: number of items drawn uniformly as negatives. One is drawn for each interaction. More are drawn for
             a whole batch, all different, and are the negatives of each of its interactions. With more than 10,000 items

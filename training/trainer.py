@@ -42,7 +42,7 @@ class Losses(NamedTuple):
     """The means of the losses over the triples of an epoch: equations 3 and 5, and their λ-weighted sum.
 
     The MSE is that of the interactions with a rating, in squared stars; NaN if there are none. With a baseline it is
-    that of the predicted residuals, which leave a rating out of its own biases; see ``scale.py``.
+    that of the predicted residuals, which leave a rating out of its own biases; see ``baseline.py``.
     """
 
     factorization_loss: float

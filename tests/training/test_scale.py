@@ -9,9 +9,10 @@ import torch
 
 from data import Interactions
 from models import MultiTaskNet
+from training.baseline import LEAST_DAMPING, MOST_DAMPING, Baseline, Dampings
 from training.evaluation import Evaluation
 from training.rows import start_from
-from training.scale import LEAST_DAMPING, MOST_DAMPING, Baseline, Dampings, Scale
+from training.scale import Scale
 from training.settings import Settings
 from training.trainer import Trainer
 
